@@ -1,0 +1,445 @@
+"""One validated tree of settings, from defaults, presets, a TOML file and the command line.
+
+The layers, later ones winning::
+
+    defaults (the published ESC-50 configuration)  <-  the data set's preset (l2i/presets)
+        <-  --config FILE.toml (and what it `extends`)  <-  -o key=value  <-  options
+
+All mistakes are reported at once, each with the nearest valid key. The **signature** of a
+config is a hash of it without what does not change the science (where the data lie, names,
+the device): the same experiment has the same signature on every machine. Stages have
+signatures of their own, over the settings they read, so that a change of an interpreter's
+setting does not train the classifier again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from l2i.errors import ConfigError
+from l2i.registry import nearest
+
+__all__ = [
+    "Augmentation",
+    "Classifier",
+    "Config",
+    "Dataset",
+    "Dictionary",
+    "Explanation",
+    "Interpreter",
+    "Output",
+    "Run",
+    "Spectrogram",
+    "preset_names",
+    "resolve",
+]
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=False)
+
+
+class Dataset(_Section):
+    """Which clips, and in what form."""
+
+    name: str = "demo"
+    data_dir: str = Field("", description="Where the data lie; empty: the cache's default place.")
+    fold: int = Field(1, ge=1, description="The test fold, where the data set has folds.")
+    sample_rate: int | None = Field(None, ge=1000, le=384000, description="Hz; unset: the card's.")
+    duration_s: float | None = Field(None, gt=0, le=3600, description="Unset: the card's.")
+    validation_share: float = Field(
+        0.1, gt=0.0, lt=0.9, description="Share of the training clips that choose the best epoch."
+    )
+    seed: int = Field(0, ge=0, description="Of a synthesised data set.")
+    clips_per_class: int | None = Field(
+        None, ge=2, description="Of a synthesised data set; unset: the card's."
+    )
+    limit: int | None = Field(
+        None, ge=1, description="At most so many clips per split, drawn evenly (for trials)."
+    )
+
+
+class Spectrogram(_Section):
+    """Short-time Fourier transform and log-mel front-end."""
+
+    n_fft: int = Field(1024, ge=64, le=65536)
+    hop_length: int = Field(512, ge=1)
+    n_mels: int = Field(128, ge=128, le=512, description="A multiple of 64, from 128.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Spectrogram:
+        if self.hop_length > self.n_fft // 2:
+            raise ValueError(
+                f"hop_length {self.hop_length} leaves gaps: with a Hann window of n_fft "
+                f"{self.n_fft} it must be at most {self.n_fft // 2}"
+            )
+        if self.n_mels % 64:
+            raise ValueError(f"n_mels {self.n_mels} must be a multiple of 64")
+        return self
+
+
+class Augmentation(_Section):
+    """Changes to training clips, against learning them by heart."""
+
+    enabled: bool = True
+    shift: bool = Field(True, description="Rotate each clip in time by a random amount.")
+    mixup: NonNegative = Field(0.3, description="Beta parameter of mixup; 0 switches it off.")
+    frequency_masks: int = Field(2, ge=0)
+    frequency_mask_bands: int = Field(16, ge=0, description="Mel bands, at most.")
+    time_masks: int = Field(2, ge=0)
+    time_mask_share: Share = Field(0.1, description="Of the frames, at most, per mask.")
+    gain_db: NonNegative = Field(6.0, description="Random gain, at most, either way.")
+    crop_share: float = Field(
+        1.0, gt=0.1, le=1.0, description="Train on random crops of this share of the frames."
+    )
+
+
+class Classifier(_Section):
+    """The network to be explained, and how its weights come about."""
+
+    weights: str = Field("", description="A trained classifier's checkpoint: no training.")
+    audioset_weights: str = Field("", description="AudioSet weights for the trunk (.pkl, .pt).")
+    head: int = Field(256, ge=1, description="Channels of the 1x1 head convolution.")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    train_trunk: bool = Field(True, description="False: only the head learns.")
+    epochs: Positive = 40
+    batch_size: Positive = 32
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: Rate = 1e-3
+    schedule: Literal["one-cycle", "steps", "constant"] = "one-cycle"
+    steps: list[tuple[int, float]] = Field(
+        default_factory=list,
+        description="For schedule 'steps': pairs of epochs and learning rate, in order.",
+    )
+    weight_decay: NonNegative = 1e-3
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    pos_weight: list[float] = Field(
+        default_factory=list, description="Multi-label: weight of the positives, per class."
+    )
+    thresholds: list[float] = Field(
+        default_factory=list,
+        description="Multi-label: decision thresholds per class; empty: found on training clips.",
+    )
+    augmentation: Augmentation = Augmentation()
+
+
+class Dictionary(_Section):
+    """Sparse NMF of log(1 + |X|)."""
+
+    components: Positive = Field(100, description="K; for class-wise learning of all classes.")
+    method: Literal["joint", "class-wise"] = "joint"
+    noise_components: int = Field(
+        10, ge=0, description="Class-wise: extra components fitted to clips without the class."
+    )
+    sparsity: NonNegative = 0.8
+    iterations: Positive = 100
+    tolerance: NonNegative = Field(1e-4, description="Stop below this relative fall.")
+    max_clips: int = Field(
+        0, ge=0, description="Learn from at most so many clips (per class); 0: from all."
+    )
+
+
+class Interpreter(_Section):
+    """The network that turns hidden maps into activations, and its training."""
+
+    maps: list[Literal["512", "256", "128"]] = ["512", "256", "128"]
+    pooling: Literal["attention", "max"] = "attention"
+    attention_width: Positive = 256
+    epochs: Positive = 35
+    batch_size: Positive = 32
+    learning_rate: Rate = 2e-4
+    lambda_reconstruction: NonNegative = 5.0
+    lambda_fidelity: NonNegative = 0.5
+    lambda_fidelity_late: NonNegative = 1.0
+    late_epoch: int = Field(20, ge=1, description="From this epoch (from 1): the late weight.")
+    lambda_sparsity: NonNegative = 0.4
+    views: Positive = Field(
+        1, description="Fixed time-shifted copies of each training clip the classifier hears once."
+    )
+
+
+class Explanation(_Section):
+    """Which components are relevant enough."""
+
+    threshold: float = Field(0.2, ge=0.0, lt=1.0, description="tau for explanation audio.")
+    max_components: int = Field(5, ge=0, description="At most so many; 0: no limit.")
+    faithfulness_threshold: float = Field(0.3, ge=0.0, lt=1.0, description="tau for removal.")
+    random_draws: Positive = Field(5, description="Draws of the random baseline.")
+
+
+class Output(_Section):
+    """What a run writes for people."""
+
+    clips: int = Field(12, ge=0, description="Test clips explained with sound and pictures.")
+
+
+class Run(_Section):
+    """Where and how, not what."""
+
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
+    experiment: str = Field("", description="MLflow experiment; empty: the data set's name.")
+    name: str = Field("", description="Run name; empty: data set, fold and signature.")
+
+
+# What an experiment is called, where its data lie and what it runs on are not the experiment.
+_NOT_SCIENCE = {
+    "dataset": {"data_dir"},
+    "run": {"device", "threads", "experiment", "name"},
+    "output": None,
+}
+
+# The sections each stage of `train` reads; a stage depends on those before it.
+STAGES = {
+    "classifier": ("dataset", "spectrogram", "classifier", "run"),
+    "dictionary": ("dataset", "spectrogram", "dictionary", "run"),
+    "interpreter": ("dataset", "spectrogram", "classifier", "dictionary", "interpreter", "run"),
+}
+
+
+class Config(_Section):
+    """The whole tree."""
+
+    dataset: Dataset = Dataset()
+    spectrogram: Spectrogram = Spectrogram()
+    classifier: Classifier = Classifier()
+    dictionary: Dictionary = Dictionary()
+    interpreter: Interpreter = Interpreter()
+    explanation: Explanation = Explanation()
+    output: Output = Output()
+    run: Run = Run()
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting under its dotted key, ``interpreter.epochs`` say.
+
+        >>> Config().flat()["dictionary.components"]
+        100
+        """
+
+        def walk(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
+            for key, value in tree.items():
+                if isinstance(value, dict):
+                    yield from walk(value, f"{prefix}{key}.")
+                else:
+                    yield f"{prefix}{key}", value
+
+        return dict(walk(self.model_dump(mode="json"), ""))
+
+    def signature(self, stage: str | None = None) -> str:
+        """Twelve hexadecimal digits that name the experiment, or one stage of it.
+
+        Parameters
+        ----------
+        stage : {'classifier', 'dictionary', 'interpreter'}, optional
+            Only what this stage reads counts.
+
+        Examples
+        --------
+        >>> a, b = resolve(), resolve(overrides=["run.device=cuda", "run.name=mine"])
+        >>> a.signature() == b.signature()
+        True
+        >>> c = resolve(overrides=["interpreter.epochs=3"])
+        >>> a.signature("classifier") == c.signature("classifier")
+        True
+        >>> a.signature() == c.signature()
+        False
+        """
+        tree = self.model_dump(mode="json")
+        for section, keys in _NOT_SCIENCE.items():
+            if keys is None:
+                del tree[section]
+            else:
+                for key in keys:
+                    del tree[section][key]
+        if stage is not None:
+            tree = {name: tree[name] for name in STAGES[stage]}
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_toml(self) -> str:
+        """The tree as TOML that `resolve` reads back to an equal tree; unset keys are left out."""
+        lines: list[str] = []
+
+        def table(name: str, tree: Mapping[str, Any]) -> None:
+            lines.append(f"[{name}]")
+            for key, value in tree.items():
+                if value is not None and not isinstance(value, dict):
+                    # JSON's strings, numbers, booleans and arrays are TOML's too.
+                    lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+            lines.append("")
+            for key, value in tree.items():
+                if isinstance(value, dict):
+                    table(f"{name}.{key}", value)
+
+        for name, tree in self.model_dump(mode="json").items():
+            table(name, tree)
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def preset_names() -> list[str]:
+    """Names of the built-in presets, one per data set."""
+    files = resources.files("l2i") / "presets"
+    return sorted(p.name[: -len(".toml")] for p in files.iterdir() if p.name.endswith(".toml"))
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += _keys(kind, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError([f"{path} extends itself, by way of {' -> '.join(map(str, seen))}."])
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"There is no config file {path}."]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"The config file {path} cannot be read: {error}."]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"The config file {path} is not TOML: {error}."]) from None
+    extends = tree.pop("extends", None)
+    if extends is None:
+        return tree
+    if not isinstance(extends, str):
+        raise ConfigError([f"'extends' in {path} must be the name of one file."])
+    if extends in preset_names():
+        # A file may build on a built-in preset by its bare name.
+        return _merge(_preset(extends), tree)
+    return _merge(_read_toml(path.parent / extends, (*seen, path)), tree)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    text = (resources.files("l2i") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _override(word: str) -> tuple[dict[str, Any] | None, str | None]:
+    key, equals, value = word.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        return None, f"-o {word!r} must be key=value, such as -o interpreter.epochs=10."
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # A bare word is a string: quoting it twice in a shell is no joy.
+    tree: dict[str, Any] = {}
+    node = tree
+    *parents, leaf = key.split(".")
+    for part in parents:
+        node = node.setdefault(part, {})
+    node[leaf] = parsed
+    return tree, None
+
+
+def _sentence(error: Any) -> str:
+    # In a location, integers are positions in a list and are shown as such.
+    parts = [f"[{p}]" if isinstance(p, int) else str(p) for p in error["loc"]]
+    key = ".".join(parts).replace(".[", "[")
+    if error["type"] == "extra_forbidden":
+        known = _keys(Config)
+        sections = sorted({k.rpartition(".")[0] for k in known})
+        leaf = key.rpartition(".")[2]
+        like = (
+            nearest(key, known)
+            or nearest(key, sections)
+            or next((k for k in known if k.rpartition(".")[2] == leaf), None)
+        )
+        hint = f"; did you mean {like!r}?" if like else "; 'l2i config show' lists them."
+        return f"There is no setting {key!r}{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if error["type"] in ("value_error", "missing"):
+        return f"{key}: {message}."
+    return f"{key} = {error['input']!r}: {message}."
+
+
+def resolve(
+    file: str | Path | None = None,
+    *,
+    dataset: str | None = None,
+    overrides: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Lay the layers over each other and validate the result.
+
+    Parameters
+    ----------
+    file : path, optional
+        A TOML file; its ``extends`` names another file, relative to it, or a built-in preset.
+    dataset : str, optional
+        Name of the data set; wins over the file's.
+    overrides : iterable of str
+        ``section.key=value`` with a TOML value; a bare word is taken as a string.
+    options : mapping, optional
+        ``section.key`` to value; None means not given.
+
+    Raises
+    ------
+    ConfigError
+        With one sentence per mistake.
+
+    Examples
+    --------
+    >>> resolve(overrides=["interpreter.epochs=7"]).interpreter.epochs
+    7
+    >>> resolve(overrides=["interpreter.epoch=7"])
+    Traceback (most recent call last):
+    l2i.errors.ConfigError: There is no setting 'interpreter.epoch'; did you mean 'interpreter.epochs'?
+    """
+    problems: list[str] = []
+    over: dict[str, Any] = _read_toml(Path(file)) if file is not None else {}
+    for word in overrides:
+        tree, problem = _override(word)
+        if problem is not None or tree is None:
+            problems.append(problem or "")
+            continue
+        over = _merge(over, tree)
+    for key, value in (options or {}).items():
+        if value is not None:
+            section, _, leaf = key.rpartition(".")
+            over = _merge(over, {section: {leaf: value}})
+    if dataset is not None:
+        over = _merge(over, {"dataset": {"name": dataset}})
+
+    section = over.get("dataset", {})
+    name = section.get("name", "demo") if isinstance(section, Mapping) else "demo"
+    layers = _merge(_preset(name), over) if name in preset_names() else over
+    try:
+        config = Config.model_validate(layers)
+    except ValidationError as error:
+        problems += [_sentence(e) for e in error.errors()]
+    if problems:
+        raise ConfigError(problems)
+    return config
