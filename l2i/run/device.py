@@ -1,0 +1,204 @@
+"""Which device, which arithmetic, how many threads; and every seed.
+
+Nothing here changes what a recipe computes on a CPU in float32: the same seed gives the same
+figures to the last digit, whatever was done before a crash, because the randomness of an epoch
+comes from `epoch_generator` and not from where a global generator happens to stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from l2i.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "cpu_count",
+    "cpu_has_bfloat16",
+    "cuda_problem",
+    "epoch_generator",
+    "pick_device",
+    "seed_everything",
+    "set_threads",
+]
+
+
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used, as the end of a sentence, or None where it can.
+
+    A build of torch that has CUDA and a driver that answers may still not fit together, so that
+    a number is really added on the device.
+    """
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    try:
+        if not torch.cuda.is_available():
+            return "torch sees no CUDA device (no NVIDIA GPU, or its driver is absent or too old)"
+        value = (torch.ones(1, device="cuda") + 1).item()
+    except RuntimeError as error:
+        return f"the CUDA device does not work: {str(error).splitlines()[0]}"
+    return None if value == 2.0 else "the CUDA device computes wrongly"
+
+
+def _has_mps() -> bool:
+    import torch
+
+    return torch.backends.mps.is_available()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 (AVX512-BF16, AMX, or ARM's).
+
+    Without them torch emulates it, which is slower than float32.
+    """
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _auto() -> tuple[str, str]:
+    problem = cuda_problem()
+    if problem is None:
+        return "cuda", ""
+    if _has_mps():
+        return "mps", ""
+    return "cpu", f" ({problem})"
+
+
+def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, list[str]]:
+    """The device and the arithmetic that the words of a config mean on this machine.
+
+    Parameters
+    ----------
+    name : {'auto', 'cpu', 'cuda', 'mps'}
+        ``auto`` is CUDA where it works, else MPS, else the CPU.
+    precision : {'float32', 'bfloat16', 'float16', 'auto'}
+        Of the matrix products under autocast; weights stay float32. ``auto`` is bfloat16 or
+        float16 on a CUDA device that has it, float32 elsewhere.
+
+    Returns
+    -------
+    device : torch.device
+    dtype : torch.dtype
+    sentences : list of str
+        What was chosen and why, to be shown and kept.
+
+    Raises
+    ------
+    DeviceError
+        What was asked for is not there.
+    """
+    import torch
+
+    why = ""
+    if name == "auto":
+        name, why = _auto()
+    elif name == "cuda":
+        problem = cuda_problem()
+        if problem is not None:
+            raise DeviceError(f"--device cuda cannot be had: {problem}; take --device auto.")
+    elif name == "mps" and not _has_mps():
+        raise DeviceError("--device mps cannot be had: it needs macOS on Apple silicon.")
+
+    shown = torch.cuda.get_device_name() if name == "cuda" else name
+    if precision == "auto":
+        precision = "float32"
+        if name == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bfloat16" if native else "float16"
+    if precision == "float16" and name != "cuda":
+        raise DeviceError(
+            f"--precision float16 needs a CUDA device, not {name}; take float32 or bfloat16."
+        )
+    if precision == "bfloat16":
+        if name == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise DeviceError(f"{shown} has no bfloat16; take --precision float16 or float32.")
+        if name == "cpu" and not cpu_has_bfloat16():
+            raise DeviceError("This processor has no bfloat16; take --precision float32.")
+        if name == "mps":
+            raise DeviceError("--precision bfloat16 is not offered on mps; take float32.")
+    dtype: torch.dtype = getattr(torch, precision)
+    return torch.device(name), dtype, [f"Device: {shown}, {precision}{why}."]
+
+
+def _quota() -> float:
+    """CPUs that a container may use, by its control group; infinite where there is no limit."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return float("inf") if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def cpu_count() -> int:
+    """Physical cores that this process may use: affinity and a container's limit count."""
+    import psutil
+
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on macOS.
+        allowed = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, int(min(allowed, physical, _quota())))
+
+
+def set_threads(n: int = 0) -> int:
+    """Let torch compute with `n` threads; 0: ``OMP_NUM_THREADS`` or one per physical core.
+
+    Returns
+    -------
+    int
+        The number that was set.
+    """
+    import torch
+
+    if n == 0:
+        word = os.environ.get("OMP_NUM_THREADS", "")
+        n = int(word) if word.isdigit() and int(word) > 0 else cpu_count()
+    torch.set_num_threads(n)
+    return n
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def epoch_generator(seed: int, *words: str | int) -> torch.Generator:
+    """A generator on the CPU that depends on nothing but its arguments.
+
+    Parameters
+    ----------
+    seed : int
+    *words : str or int
+        What it is for, ``"interpreter", epoch`` say: an epoch that is repeated after a crash
+        draws what it drew before.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.rand(2, generator=epoch_generator(0, "interpreter", 3))
+    >>> b = torch.rand(2, generator=epoch_generator(0, "interpreter", 3))
+    >>> c = torch.rand(2, generator=epoch_generator(0, "interpreter", 4))
+    >>> bool((a == b).all()), bool((a == c).any())
+    (True, False)
+    """
+    import torch
+
+    digest = hashlib.sha256(repr((seed, *words)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

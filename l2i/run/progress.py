@@ -1,0 +1,227 @@
+"""How far a run is: bars on a terminal, timed lines elsewhere, nothing when quiet.
+
+All of it goes to stderr, so that what a command answers can be piped. rich is imported only
+where there is a terminal.
+
+::
+
+    progress = Progress()
+    progress.say("Learning the interpreter on 320 clips.")
+    with progress.task("interpreter", total=35, unit="epoch") as task:
+        for epoch in range(1, 36):
+            ...
+            task.advance(note=f"fidelity {fidelity:.2f}")
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+__all__ = ["Progress", "Task", "duration"]
+
+_EVERY_S = 10.0
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people.
+
+    >>> duration(0.042), duration(7.26), duration(75), duration(3700)
+    ('0.04 s', '7.3 s', '1 min 15 s', '1 h 01 min')
+    """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rate(per_s: float, unit: str) -> str:
+    if per_s <= 0:
+        return ""
+    return f"{per_s:.1f} {unit}/s" if per_s >= 1 else f"{1 / per_s:.1f} s/{unit}"
+
+
+class Task:
+    """One thing that goes on; made by `Progress.task`.
+
+    Attributes
+    ----------
+    done : float
+        Units done, those before a resume included.
+    total : float or None
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: float | None,
+        unit: str,
+        done: float,
+        show: Callable[[Task, str], None],
+    ) -> None:
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self._first = done
+        self._show = show
+        self._start = time.monotonic()
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        """`n` more units are done; `note` is shown beside them."""
+        self.done += n
+        self._show(self, note)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the task began in this process."""
+        return time.monotonic() - self._start
+
+    def line(self, note: str = "") -> str:
+        """The state in one line, for where there is no terminal."""
+        count = f"{self.done:g}" + (f"/{self.total:g}" if self.total is not None else "")
+        words = [f"{self.name}: {count} {self.unit}"]
+        rate = (self.done - self._first) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        if rate > 0:
+            words.append(_rate(rate, self.unit))
+            if self.total is not None and self.done < self.total:
+                words.append(f"about {duration((self.total - self.done) / rate)} left")
+        if self.total is not None and self.done >= self.total:
+            words.append(f"done in {duration(self.elapsed_s)}")
+        if note:
+            words.append(note)
+        return ", ".join(words)
+
+
+class Progress:
+    """Where a recipe says how far it is.
+
+    Parameters
+    ----------
+    quiet : bool
+        Say nothing at all.
+    stream : text file, optional
+        By default stderr.
+    every_s : float
+        Seconds between lines where there is no terminal.
+    """
+
+    def __init__(
+        self, quiet: bool = False, stream: TextIO | None = None, every_s: float = _EVERY_S
+    ) -> None:
+        self.quiet = quiet
+        self._stream = stream
+        self._every_s = every_s
+        self._bars: Any = None
+        self._depth = 0
+
+    @property
+    def _out(self) -> TextIO:
+        return self._stream or sys.stderr  # Looked up late: tests and shells replace it.
+
+    @property
+    def _is_terminal(self) -> bool:
+        return self._out.isatty() and os.environ.get("TERM", "") != "dumb"
+
+    def say(self, sentence: str) -> None:
+        """One line, above the bars where there are any."""
+        if self.quiet:
+            return
+        if self._bars is not None:
+            self._bars.console.print(sentence, markup=False, highlight=False)
+        else:
+            print(sentence, file=self._out, flush=True)
+
+    @contextmanager
+    def task(
+        self, name: str, total: float | None = None, unit: str = "step", done: float = 0
+    ) -> Iterator[Task]:
+        """A thing that goes on while the block runs; tasks may be nested.
+
+        Parameters
+        ----------
+        name, unit : str
+            For people: ``"interpreter"``, ``"epoch"``.
+        total : float, optional
+            Units in all; None where nobody knows.
+        done : float
+            Units that an earlier process has done.
+        """
+        if self.quiet:
+            yield Task(name, total, unit, done, lambda task, note: None)
+        elif self._is_terminal:
+            yield from self._bar(name, total, unit, done)
+        else:
+            yield from self._lines(name, total, unit, done)
+
+    def _lines(self, name: str, total: float | None, unit: str, done: float) -> Iterator[Task]:
+        last = time.monotonic()
+        shown = ""
+        latest = ""
+
+        def show(task: Task, note: str) -> None:
+            nonlocal last, shown, latest
+            latest = note
+            now = time.monotonic()
+            over = task.total is not None and task.done >= task.total
+            if over or now - last >= self._every_s:
+                last, shown = now, task.line(note)
+                print(shown, file=self._out, flush=True)
+
+        task = Task(name, total, unit, done, show)
+        yield task
+        # A task whose end is not known, or that stopped early, still says where it ended.
+        if task.done > done and task.total is None:
+            print(
+                f"{task.line(latest)}, done in {duration(task.elapsed_s)}",
+                file=self._out,
+                flush=True,
+            )
+
+    def _bar(self, name: str, total: float | None, unit: str, done: float) -> Iterator[Task]:
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(file=self._out),
+            )
+            self._bars.start()
+        bars = self._bars
+        self._depth += 1
+        bar = bars.add_task(name, total=total, completed=done, note="", rate="")
+
+        def show(task: Task, note: str) -> None:
+            rate = (task.done - done) / task.elapsed_s if task.elapsed_s > 0 else 0.0
+            bars.update(bar, completed=task.done, note=note, rate=_rate(rate, unit))
+
+        try:
+            yield Task(name, total, unit, done, show)
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                # Bars that are over stay on the screen; the next task begins below them.
+                bars.stop()
+                self._bars = None

@@ -1,0 +1,95 @@
+"""Where a result comes from, as tags of its run: its birth certificate."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import l2i
+from l2i.run.store import mask
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["cpu_model", "tags"]
+
+_PACKAGES = ("torch", "torchaudio", "mlflow", "numpy", "librosa")
+
+
+def _git(*words: str) -> str | None:
+    """What git says in our own checkout; None where l2i was installed or git is absent."""
+    root = Path(l2i.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def cpu_model() -> str:
+    """The processor's name, as it calls itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def tags(device: torch.device | None = None) -> dict[str, str]:
+    """Tags that say by what, on what and how a run was made.
+
+    Parameters
+    ----------
+    device : torch.device, optional
+        Its name is told, where it has one.
+
+    Returns
+    -------
+    dict of str to str
+        Without passwords: those of addresses and of options that are called so are masked.
+        ``l2i.commit`` and ``l2i.dirty`` are there only where l2i runs from its own checkout.
+    """
+    found = {
+        "l2i.version": l2i.__version__,
+        "l2i.python": platform.python_version(),
+        "l2i.host": platform.node(),
+        "l2i.platform": platform.platform(),
+        "l2i.cpu": cpu_model(),
+        "l2i.command": mask(shlex.join(["l2i", *sys.argv[1:]])),
+        "l2i.folder": str(Path.cwd()),
+    }
+    for package in _PACKAGES:
+        try:
+            found[f"l2i.{package}"] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if device is not None:
+        found["l2i.device"] = device.type
+        if device.type == "cuda":
+            import torch
+
+            found["l2i.device"] = torch.cuda.get_device_name(device)
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        found["l2i.commit"] = commit
+        found["l2i.dirty"] = "unknown" if dirty is None else str(bool(dirty)).lower()
+        found["mlflow.source.git.commit"] = commit  # Where MLflow's pages look for it.
+    image = os.environ.get("L2I_IMAGE_DIGEST", "")
+    if image:
+        found["l2i.image"] = image
+    return found

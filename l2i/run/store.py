@@ -1,0 +1,327 @@
+"""Where runs are kept, and the traps of keeping them.
+
+By default a folder ``mlruns/`` under the current one::
+
+    mlruns/mlflow.db            parameters, metrics, tags (sqlite)
+    mlruns/artifacts/<name>/    artifacts of the experiment <name>
+    mlruns/work/run-<id>/       checkpoints and other files of a run that is not over
+    mlruns/work/run-<id>.lock   held by the process that does this run
+
+or anywhere ``MLFLOW_TRACKING_URI`` says: another sqlite file (its folder then stands for
+``mlruns/``), another database, or a tracking server. ``L2I_ARTIFACT_ROOT`` says where new
+experiments put their artifacts (a folder, ``s3://bucket/prefix``); a server has a place of its
+own.
+
+Three traps, and what is done about them here.
+
+- MLflow stores artifact locations as absolute paths. A store that was moved, or is mounted
+  elsewhere in a container, goes on writing to the old path without a word: `experiment_id`
+  compares and refuses.
+- Two processes that create one sqlite store at the same time break each other's migration, and
+  a process killed amid the migration leaves a store that nothing can open: the store is made
+  under a lock and under another name, and renamed when it is whole.
+- A tracking server that is not there is asked for minutes before MLflow gives up: `connect`
+  knocks first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from l2i.errors import L2IError, StoreError
+from l2i.run.lock import RunLock
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Store", "connect", "experiment_id", "local_path", "locate", "mask", "store_errors"]
+
+_SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place where runs are kept.
+
+    Attributes
+    ----------
+    uri : str
+        For MLflow.
+    root : Path
+        The local folder with locks and unfinished work.
+    artifacts : str or None
+        Folder or URI under which experiments keep artifacts; None: the server decides.
+    artifacts_chosen : bool
+        Whether `artifacts` was asked for rather than assumed.
+    database : Path or None
+        The sqlite file.
+    """
+
+    uri: str
+    root: Path
+    artifacts: str | None
+    artifacts_chosen: bool
+    database: Path | None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a tracking server stands between us and the database."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def shown(self) -> str:
+        """The store for people: a path where it has one, never a password."""
+        return str(self.database) if self.database is not None else mask(self.uri)
+
+    @property
+    def exists(self) -> bool:
+        """False where it is a sqlite file that nobody has made yet."""
+        return self.database is None or self.database.exists()
+
+    def folder(self, run_id: str) -> Path:
+        """Where a run keeps its unfinished work on this machine."""
+        return self.root / "work" / f"run-{run_id}"
+
+    def lock(self, run_id: str) -> Path:
+        """The file a live run holds a lock on."""
+        return self.root / "work" / f"run-{run_id}.lock"
+
+
+def mask(text: str) -> str:
+    """`text` with passwords and tokens in it replaced by ``***``.
+
+    >>> mask("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    >>> mask("--api-key=abc --epochs 3 --password hunter2")
+    '--api-key=*** --epochs 3 --password ***'
+    """
+    text = re.sub(r"(\w://[^\s:/@]*):[^\s@/]+@", r"\1:***@", text)
+    secret = r"[\w-]*(?:password|passwd|secret|token|api[-_]?key|access[-_]?key)[\w-]*"
+    return re.sub(rf"(?i)(\b{secret}(?:=|\s+))(?!-)[^\s]+", r"\1***", text)
+
+
+def locate() -> Store:
+    """The store that the environment and the current folder name; nothing is touched.
+
+    Raises
+    ------
+    StoreError
+        ``MLFLOW_TRACKING_URI`` names a kind of store that MLflow no longer writes.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    chosen = os.environ.get("L2I_ARTIFACT_ROOT", "").strip()
+    root = Path.cwd() / "mlruns"
+    database: Path | None = None
+    if not uri:
+        database = root / "mlflow.db"
+    elif match := _SQLITE.match(uri):
+        database = Path(match["path"]).absolute()
+        root = database.parent
+    elif "://" not in uri or uri.startswith(("file:", "sqlite:")):
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI={mask(uri)!r} is not a store that lasts: give the address of a "
+            "tracking server (http://...), of a database, or sqlite:///FILE."
+        )
+    if database is not None:
+        uri = f"sqlite:///{database}"
+    artifacts: str | None = str(root / "artifacts")
+    if uri.startswith(("http://", "https://", "databricks")):
+        artifacts = None
+    if chosen:
+        artifacts = chosen if "://" in chosen else str(Path(chosen).absolute())
+    return Store(uri, root, artifacts, bool(chosen), database)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return mask(lines[0]).rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def store_errors(store: Store, doing: str) -> Iterator[None]:
+    """Turn what MLflow, the database, the disk or the network raise into one sentence.
+
+    Parameters
+    ----------
+    store : Store
+    doing : str
+        What failed, as in "The run store X cannot be <doing>".
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except L2IError:
+        raise
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        hint = ""
+        if "disk is full" in str(error) or "No space left" in str(error):
+            hint = " Free some disk space and give the same command again."
+        raise StoreError(
+            f"The run store {store.shown} cannot be {doing}: {_first_line(error)}.{hint}"
+        ) from error
+
+
+def _quiet() -> None:
+    """Keep MLflow and its migrations from talking on the terminal; before its import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    for name in ("alembic", "sqlalchemy", "mlflow", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|pydantic)\b")
+
+
+def _knock(store: Store) -> None:
+    if any(k.lower() in ("http_proxy", "https_proxy", "all_proxy") for k in os.environ):
+        return  # A server that is only reached by way of a proxy need not answer us directly.
+    parts = urlsplit(store.uri)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+    except OSError as error:
+        raise StoreError(
+            f"No tracking server answers at {store.shown} ({error.strerror or error}); "
+            "start it, or mend MLFLOW_TRACKING_URI."
+        ) from None
+
+
+def _create(store: Store) -> None:
+    """Make the sqlite store under another name, and rename it when it is whole."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    database = store.database
+    assert database is not None
+    lock = RunLock(database.with_name(f".{database.name}.lock"))
+    lock.take(wait=True)
+    try:
+        if database.exists():
+            return  # Another process made it while we waited.
+        fresh = database.with_name(f".{database.name}.new")
+        for leftover in database.parent.glob(f"{fresh.name}*"):
+            leftover.unlink()
+        made = SqlAlchemyStore(f"sqlite:///{fresh}", str(store.root / "artifacts" / "Default"))
+        made.engine.dispose()
+        fresh.replace(database)
+    finally:
+        lock.release()
+
+
+_clients: dict[str, MlflowClient] = {}
+
+
+def connect(store: Store) -> MlflowClient:
+    """The client of a store, which is made first where it is a sqlite file that is absent.
+
+    Raises
+    ------
+    StoreError
+        It cannot be reached, made or read.
+    """
+    if store.uri in _clients and store.exists:
+        return _clients[store.uri]
+    _quiet()
+    if store.is_server:
+        _knock(store)
+    from mlflow.tracking import MlflowClient
+
+    _quiet()  # MLflow sets its own levels when it is imported.
+    with store_errors(store, "opened"):
+        if not store.exists:
+            _create(store)
+        client = MlflowClient(tracking_uri=store.uri)
+        client.search_experiments(max_results=1)
+    _clients[store.uri] = client
+    return client
+
+
+def local_path(location: str) -> Path | None:
+    """The local path of an artifact location, or None where it is elsewhere."""
+    if location.startswith("file:"):
+        return Path(unquote(urlsplit(location).path))
+    return None if "://" in location or location.startswith("mlflow-artifacts:") else Path(location)
+
+
+def _expected(store: Store, name: str) -> str | None:
+    if store.artifacts is None:
+        return None
+    # An experiment's name may hold any character; a folder's may not.
+    folder = re.sub(r"[^\w.-]+", "-", name).strip(".-") or "experiment"
+    if "://" in store.artifacts:
+        return f"{store.artifacts.rstrip('/')}/{folder}"
+    return (Path(store.artifacts) / folder).as_uri()
+
+
+def _check_location(store: Store, name: str, found: str, expected: str | None) -> None:
+    here = local_path(found)
+    if store.is_server:
+        if here is not None and not here.parent.is_dir():
+            raise StoreError(
+                f"The server {store.shown} keeps the artifacts of experiment {name!r} in "
+                f"{here}, a folder that this machine does not have; start the server with "
+                "--serve-artifacts, or take another --experiment."
+            )
+        return
+    if found.startswith("mlflow-artifacts:"):
+        raise StoreError(
+            f"Experiment {name!r} of {store.shown} was made through a tracking server, which "
+            "alone can reach its artifacts: set MLFLOW_TRACKING_URI to the server's address, or "
+            "take another --experiment."
+        )
+    wanted = local_path(expected or "")
+    if here is None or wanted is None:
+        # Elsewhere is no trap unless another place was asked for.
+        moved = store.artifacts_chosen and expected is not None and found != expected
+    else:
+        moved = here.resolve() != wanted.resolve()
+    if moved:
+        raise StoreError(
+            f"Experiment {name!r} of {store.shown} keeps its artifacts in {here or found}, not in "
+            f"{wanted or expected}: the store was moved, copied or mounted elsewhere. Put it back "
+            "where it was, set L2I_ARTIFACT_ROOT to the folder above the old place, or take "
+            "another --experiment."
+        )
+
+
+def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
+    """The id of an experiment, which is made where there is none.
+
+    Raises
+    ------
+    StoreError
+        Its artifacts are kept elsewhere than this store keeps artifacts, or it is deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    expected = _expected(store, name)
+    with store_errors(store, "read"):
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                client.create_experiment(name, artifact_location=expected)
+            except MlflowException as error:
+                # Another process may have made it in between.
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = client.get_experiment_by_name(name)
+        if found is None:
+            raise StoreError(f"Experiment {name!r} vanished from {store.shown} while it was made.")
+        if found.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"Experiment {name!r} of {store.shown} is in the bin: restore it there (mlflow "
+                f"experiments restore -x {found.experiment_id}), or take another --experiment."
+            )
+    _check_location(store, name, found.artifact_location, expected)
+    return str(found.experiment_id)

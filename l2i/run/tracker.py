@@ -1,0 +1,452 @@
+"""One run, from its start to its end, through crashes.
+
+::
+
+    with open_run(experiment="demo", name="demo-ab12", signature=config.signature(),
+                  tags=provenance.tags(device), params=config.flat()) as run:
+        run.metrics("interpreter", epoch, {"loss": loss})
+        run.artifact(run.folder / "dictionary.png", "pictures")
+        run.final({"test/accuracy": accuracy})
+
+How a run ends is what its status says:
+
+=================================  ========  =========
+what happened                      status    exit code
+=================================  ========  =========
+the block was left                 FINISHED  0
+Ctrl-C                             KILLED    130
+SIGTERM, SIGHUP                    KILLED    143, 129
+any exception                      FAILED    1 or 2
+SIGKILL, power cut                 RUNNING, until the next command sees it: then KILLED
+=================================  ========  =========
+
+A run that is not FINISHED is resumed by the next `open_run` of the same experiment and
+signature: same MLflow run, same folder. A metric step that the store already has is not
+written again, so that a recipe that repeats its last epoch leaves no double points.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2i.errors import StoreError
+from l2i.run.lock import RunLock
+from l2i.run.runs import (
+    RunInfo,
+    download,
+    find_finished,
+    list_runs,
+    mount_namespace,
+    reap,
+    resolve_run,
+)
+from l2i.run.store import Store, connect, experiment_id, local_path, locate, mask, store_errors
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = [
+    "RunInfo",
+    "Tracker",
+    "download",
+    "find_finished",
+    "list_runs",
+    "open_run",
+    "reap",
+    "resolve_run",
+]
+
+# What one request to a tracking server may hold.
+_BATCH_PARAMS = 100
+_BATCH_METRICS = 1000
+_VALUE_LENGTH = 5000
+# Often enough for a run of three minutes, seldom enough to cost nothing.
+_SYSTEM_INTERVAL_S = 5.0
+_UPLOAD_WAITS_S = (1.0, 5.0, 20.0, 60.0)
+
+
+def _text(value: Any) -> str:
+    """A parameter as MLflow keeps it.
+
+    >>> _text(True), _text([1, 2]), _text(0.1), _text("demo"), _text(None)
+    ('true', '[1, 2]', '0.1', 'demo', 'null')
+    """
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return text[:_VALUE_LENGTH]
+
+
+def _chunks(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    items = iter(values.items())
+    while chunk := dict(islice(items, size)):
+        yield chunk
+
+
+class Tracker:
+    """A run that is being written; made by `open_run`.
+
+    Attributes
+    ----------
+    run_id, experiment_id, name : str
+    resumed : bool
+        Whether an earlier process began this run.
+    folder : Path
+        The run's own local folder, for checkpoints; the same one after a resume.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: MlflowClient,
+        run: Any,
+        *,
+        folder: Path,
+        lock: RunLock,
+        resumed: bool,
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._lock = lock
+        self._monitor: Any = None
+        self._params: dict[str, str] = dict(run.data.params)
+        self._tags: dict[str, str] = dict(run.data.tags)
+        self._last: dict[str, tuple[int, float]] = {}
+        self.run_id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self.name: str = run.info.run_name
+        self.resumed = resumed
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if resumed:
+            with store_errors(store, "read"):
+                for key in run.data.metrics:
+                    if not key.startswith("system/"):
+                        history = client.get_metric_history(self.run_id, key)
+                        last = max(history, key=lambda m: m.step)
+                        self._last[key] = (last.step, last.value)
+
+    @property
+    def status(self) -> str:
+        """What the store says of this run now."""
+        with store_errors(self._store, "read"):
+            return str(self._client.get_run(self.run_id).info.status)
+
+    @property
+    def store(self) -> str:
+        """The store, for a sentence to a person."""
+        return self._store.shown
+
+    def _log(self, **what: Any) -> None:
+        with store_errors(self._store, "written"):
+            self._client.log_batch(self.run_id, synchronous=True, **what)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Write parameters once.
+
+        MLflow keeps the first value of a parameter for ever. Where a resumed run has another
+        one (of a setting that does not change the science, such as the device), the first stays
+        and the change is noted in the tag ``l2i.changed_params``.
+        """
+        from mlflow.entities import Param
+
+        texts = {key: mask(_text(value)) for key, value in values.items()}
+        new = {key: text for key, text in texts.items() if key not in self._params}
+        changed = [
+            f"{key}: {self._params[key]} -> {text}"
+            for key, text in texts.items()
+            if self._params.get(key, text) != text
+        ]
+        for chunk in _chunks(new, _BATCH_PARAMS):
+            self._log(params=[Param(key, text) for key, text in chunk.items()])
+        self._params.update(new)
+        if changed:
+            self.tags({"l2i.changed_params": "; ".join(changed)})
+
+    def metrics(self, stage: str, step: int, values: Mapping[str, float | None]) -> None:
+        """Write the figures of one step of a stage, on disk when this returns.
+
+        Parameters
+        ----------
+        stage : str
+            They are called ``<stage>/<name>``.
+        step : int
+            The epoch, from 1. A step that the store already has is left as it is.
+        values : mapping of str to float
+            None is left out; infinite and NaN are kept, since they are worth seeing.
+        """
+        full = {f"{stage}/{name}": value for name, value in values.items()}
+        new = {
+            key: float(value)
+            for key, value in full.items()
+            if value is not None and (key not in self._last or step > self._last[key][0])
+        }
+        self._write(new, step)
+
+    def final(self, values: Mapping[str, float | None]) -> None:
+        """Write final figures under their own names, ``test/accuracy`` say, without a step."""
+        for key, value in values.items():
+            if value is None:
+                continue
+            number = float(value)
+            if key not in self._last:
+                self._write({key: number}, 0)
+                continue
+            step, known = self._last[key]
+            same = known == number or (math.isnan(known) and math.isnan(number))
+            if not same:
+                # The store shows the value of the highest step, so the newer one goes after it.
+                self._write({key: number}, step + 1)
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        for chunk in _chunks(values, _BATCH_METRICS):
+            self._log(metrics=[Metric(key, value, now, step) for key, value in chunk.items()])
+        self._last.update({key: (step, value) for key, value in values.items()})
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Write tags; a later value replaces an earlier one."""
+        from mlflow.entities import RunTag
+
+        texts = {key: mask(_text(value)) for key, value in values.items()}
+        for chunk in _chunks(texts, _BATCH_PARAMS):
+            self._log(tags=[RunTag(key, text) for key, text in chunk.items()])
+        self._tags.update(texts)
+
+    def artifact(self, path: Path | str, folder: str = "") -> None:
+        """Keep a copy of one file under the run's artifacts, in `folder` there."""
+        path = Path(path)
+        self._upload(
+            path, lambda: self._client.log_artifact(self.run_id, str(path), folder or None)
+        )
+
+    def artifacts(self, path: Path | str, folder: str = "") -> None:
+        """Keep a copy of all a local folder holds under the run's artifacts, in `folder`."""
+        path = Path(path)
+        self._upload(
+            path, lambda: self._client.log_artifacts(self.run_id, str(path), folder or None)
+        )
+
+    def _upload(self, path: Path, send: Callable[[], None]) -> None:
+        if not path.exists():
+            raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
+        # A network has bad moments; a local disk that is full stays full.
+        local = not self._store.is_server and local_path(self._store.artifacts or "") is not None
+        for wait_s in () if local else _UPLOAD_WAITS_S:
+            try:
+                with store_errors(self._store, "written"):
+                    return send()
+            except StoreError:
+                time.sleep(wait_s)
+        with store_errors(self._store, "written"):
+            send()
+
+    def _begin(self, tags: Mapping[str, Any]) -> None:
+        count = int(self._tags.get("l2i.resumed", "0")) + 1 if self.resumed else 0
+        self.tags(
+            {
+                **tags,
+                "l2i.host": platform.node(),
+                "l2i.mounts": mount_namespace(),
+                "l2i.lock": str(self._lock.path),
+                **({"l2i.resumed": str(count)} if self.resumed else {}),
+            }
+        )
+        if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() == "false":
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._monitor = SystemMetricsMonitor(
+            self.run_id,
+            sampling_interval=_SYSTEM_INTERVAL_S,
+            resume_logging=self.resumed,
+            tracking_uri=self._store.uri,
+        )
+        self._monitor.start()
+
+    def _end(self, status: str, reason: str = "") -> None:
+        if self._monitor is not None:
+            # A store that hangs must not keep the process from ending.
+            stopper = threading.Thread(target=self._monitor.finish, daemon=True)
+            stopper.start()
+            stopper.join(timeout=15)
+            self._monitor = None
+        try:
+            if reason:
+                self.tags({"l2i.error": reason})
+            elif status == "FINISHED" and "l2i.error" in self._tags:
+                with store_errors(self._store, "written"):
+                    self._client.delete_tag(self.run_id, "l2i.error")
+            with store_errors(self._store, "written"):
+                self._client.set_terminated(self.run_id, status)
+        finally:
+            if status == "FINISHED":
+                with suppress(OSError):
+                    self._lock.path.unlink()
+            self._lock.release()
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Turn SIGTERM and SIGHUP into SystemExit; yields a function that makes them be ignored.
+
+    Python would die of them on the spot, and leave the run RUNNING.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:  # Started under nohup, say.
+                signal.signal(number, stop)
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _verdict(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that `error` ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED", "Stopped by Ctrl-C."
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return "FINISHED", ""
+        if isinstance(error.code, int) and error.code > 128:
+            with suppress(ValueError):
+                return "KILLED", f"Stopped by {signal.Signals(error.code - 128).name}."
+        return "FAILED", f"Ended with exit code {error.code}."
+    first = str(error).splitlines()[0] if str(error).strip() else ""
+    return "FAILED", f"{type(error).__name__}: {first}"
+
+
+def _take_over(
+    store: Store, client: MlflowClient, experiment: str, signature: str
+) -> tuple[Any, RunLock] | None:
+    """The newest unfinished run of a signature, locked, or None."""
+    query = f"tags.`l2i.signature` = '{signature}' AND attributes.status != 'FINISHED'"
+    with store_errors(store, "read"):
+        candidates = client.search_runs(
+            [experiment], query, order_by=["attributes.start_time DESC"], max_results=50
+        )
+    for candidate in candidates:
+        if candidate.info.status == "RUNNING":
+            continue  # `reap` has been here: it is alive, or on a machine out of our sight.
+        lock = RunLock(store.lock(candidate.info.run_id))
+        if not lock.take():
+            continue
+        with store_errors(store, "written"):
+            # Between the search and the lock another process may have finished it.
+            run = client.get_run(candidate.info.run_id)
+            if run.info.status != "FINISHED":
+                client.update_run(run.info.run_id, status="RUNNING")
+                return run, lock
+        lock.release()
+    return None
+
+
+def _new(
+    store: Store, client: MlflowClient, experiment: str, name: str, signature: str
+) -> tuple[Any, RunLock]:
+    with suppress(Exception):
+        os.environ.setdefault("LOGNAME", getpass.getuser())
+    with store_errors(store, "written"):
+        run = client.create_run(
+            experiment,
+            run_name=name,
+            tags={
+                "l2i.signature": signature,
+                "mlflow.source.name": "l2i",
+                "mlflow.source.type": "LOCAL",
+                "mlflow.user": os.environ.get("LOGNAME", "unknown"),
+            },
+        )
+    lock = RunLock(store.lock(run.info.run_id))
+    lock.take()
+    return run, lock
+
+
+@contextmanager
+def open_run(
+    *,
+    experiment: str,
+    name: str,
+    signature: str,
+    tags: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+    work_dir: Path | None = None,
+    resume: bool = True,
+) -> Iterator[Tracker]:
+    """A run to write to: the unfinished one of this signature, or else a new one.
+
+    Parameters
+    ----------
+    experiment, name : str
+        MLflow's; the name is for people and need not be unique.
+    signature : str
+        What is being done: an unfinished run of the experiment with the same one is resumed.
+    tags, params : mapping
+        Written at the start.
+    work_dir : Path, optional
+        Where `Tracker.folder` is made; by default beside the store.
+    resume : bool
+        False: always a new run.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be opened or written, or was moved.
+    """
+    store = locate()
+    client = connect(store)
+    reap(store)
+    where = experiment_id(store, client, experiment)
+    with _signals() as ignore_signals:
+        tracker: Tracker | None = None
+        lock: RunLock | None = None
+        try:
+            taken = _take_over(store, client, where, signature) if resume else None
+            run, lock = taken or _new(store, client, where, name, signature)
+            run_id = run.info.run_id
+            folder = store.folder(run_id) if work_dir is None else work_dir / f"run-{run_id}"
+            tracker = Tracker(
+                store, client, run, folder=folder, lock=lock, resumed=taken is not None
+            )
+            tracker._begin(tags or {})
+            tracker.params(params or {})
+            yield tracker
+        except BaseException as error:
+            ignore_signals()
+            status, reason = _verdict(error)
+            if tracker is not None:
+                # Where even this cannot be written, the next command finds the lock free.
+                with suppress(StoreError):
+                    tracker._end(status, reason)
+            elif lock is not None:
+                lock.release()
+            raise
+        ignore_signals()
+        tracker._end("FINISHED")
