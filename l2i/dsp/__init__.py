@@ -1,1 +1,10 @@
-"""."""
+"""Sound: read, write and mix it (numpy), and its spectrograms (torch).
+
+===================  ===========================================================
+``audio``            files to waveforms and back; peak normalisation
+``mixing``           two clips at a ratio in dB; noise at an SNR in dB
+``spectrogram``      STFT, log magnitude and log-mel, batched on any device
+===================  ===========================================================
+
+Nothing is imported here, so that reading a sound file does not load torch.
+"""

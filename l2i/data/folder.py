@@ -1,0 +1,180 @@
+"""A folder of one's own.
+
+Either with a list, ``meta.csv``::
+
+    filename,label,fold          filename,label,split         filename,label
+    a.wav,dog,1                  a.wav,dog;music,train        a.wav,dog
+    sub/b.flac,cat,2             b.wav,,test                  b.wav,cat
+
+or with one sub-folder of sound files per class. File names are relative to the folder, or to
+``audio/`` in it.
+
+- Several labels are separated by ``;``. One row with two labels makes the data set multi-label,
+  and then a row may have none.
+- ``fold`` is a whole number from 1; ``split`` is train, validate or test. With neither, a fifth
+  of the clips of each class is the test split, always the same fifth.
+- An optional column ``group`` names the recording a clip was cut from: clips of one group never
+  stand on both sides of a split that is made here.
+
+Classes are sorted by name.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from l2i import config
+from l2i.data.base import Card, DataSet, Entry, Files, clip_settings, listed, stratify
+from l2i.data.places import candidates, read_csv, safe_name
+from l2i.dsp.audio import SUFFIXES
+from l2i.errors import DataError
+from l2i.types import Clip, Task
+
+__all__ = ["FOLDER"]
+
+MARKER = "meta.csv"
+_TEST_SHARE = 0.2
+_TEST_SEED = 0
+_SPLITS = {
+    "train": "train",
+    "validate": "validate",
+    "validation": "validate",
+    "valid": "validate",
+    "val": "validate",
+    "dev": "validate",
+    "test": "test",
+}
+
+_CARD = Card(
+    name="folder",
+    title="A folder of your own",
+    task=Task.SINGLE_LABEL,
+    classes=(),
+    sample_rate=44100,
+    duration_s=5.0,
+    licence="yours",
+    citation="",
+    splits=(
+        "by the column fold or split of meta.csv; with neither, a fifth of each class is test",
+        "validate: named in the column split, or else taken from train",
+    ),
+    label_rules=(
+        "meta.csv: filename,label[,split|fold][,group], several labels separated by ';' "
+        "(multi-label); or one sub-folder per class."
+    ),
+    notes="Set the length of its clips with -o dataset.duration_s=…",
+)
+
+
+def _open(wanted: config.Dataset) -> DataSet:
+    if not wanted.data_dir:
+        raise DataError("The data set 'folder' is a folder of yours: name it with --data-dir.")
+    root = candidates(_CARD, wanted.data_dir)[0]
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}.")
+    if (root / MARKER).is_file():
+        card, clips = _from_list(root)
+    else:
+        card, clips = _from_folders(root)
+    if not clips:
+        raise DataError(f"{root} lists no clips.")
+    if not card.folds and all(clip.split is None for clip in clips):
+        larger, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, len(card.classes))
+        test = {clip.id for clip in smaller}
+        clips = [replace(c, split="test" if c.id in test else "train") for c in clips]
+    card = replace(card, title=root.resolve().name or str(root), n_clips=len(clips))
+    rate, n_samples = clip_settings(card, wanted)
+    return Files(card, root, rate, n_samples, tuple(clips))
+
+
+def _from_list(root: Path) -> tuple[Card, list[Clip]]:
+    path = root / MARKER
+    seen: set[str] = set()
+    rows: list[tuple[str, list[str], int | None, str | None, str]] = []
+    empty: list[int] = []
+    by_fold = by_split = False
+    for line, row in read_csv(path, ("filename", "label")):
+        here = f"{path}, line {line}"
+        name = safe_name(path, line, row["filename"], seen, os.path.normpath)
+        by_fold, by_split = "fold" in row, "split" in row
+        if by_fold and by_split:
+            raise DataError(f"{path} has both a column 'fold' and a column 'split': keep one.")
+        labels = [word.strip() for word in row["label"].split(";")]
+        labels = [word for word in labels if word]
+        if not labels:
+            empty.append(line)
+        fold = split = None
+        if by_fold:
+            try:
+                fold = int(row["fold"])
+            except ValueError:
+                fold = 0
+            if fold < 1:
+                raise DataError(f"{here}: fold {row['fold']!r} is not a whole number from 1.")
+        if by_split:
+            split = _SPLITS.get(row["split"].strip().lower())
+            if split is None:
+                raise DataError(
+                    f"{here}: split {row['split']!r} is none of train, validate, test."
+                )
+        rows.append((name, labels, fold, split, row.get("group", "").strip()))
+    multi = any(len(set(labels)) > 1 for _, labels, *_ in rows)
+    if empty and not multi:
+        raise DataError(f"{path}, line {listed(empty)}: the label is empty.")
+    classes = tuple(sorted({word for _, labels, *_ in rows for word in labels}))
+    _two_classes(root, classes)
+    index = {name: i for i, name in enumerate(classes)}
+    clips = []
+    for name, labels, fold, split, group in rows:
+        file = root / name
+        if not file.is_file() and (root / "audio" / name).is_file():
+            file = root / "audio" / name
+        ids = tuple(sorted({index[word] for word in labels}))
+        clip_id = Path(os.path.normpath(name)).as_posix()
+        clips.append(Clip(clip_id, ids, file, fold, split, group or clip_id))
+    folds = tuple(sorted({clip.fold for clip in clips if clip.fold is not None}))
+    if by_fold and len(folds) < 2:
+        raise DataError(f"{path} has one fold only: there is nothing to train on beside it.")
+    task = Task.MULTI_LABEL if multi else Task.SINGLE_LABEL
+    return replace(_CARD, task=task, classes=classes, folds=folds), clips
+
+
+def _from_folders(root: Path) -> tuple[Card, list[Clip]]:
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = {
+        folder.name: sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        )
+        for folder in folders
+    }
+    if not any(found.values()):
+        raise DataError(
+            f"{root} has neither a {MARKER} nor sub-folders with sound files "
+            f"({', '.join(SUFFIXES)}), one per class."
+        )
+    for name, files in found.items():
+        if not files:
+            raise DataError(f"The class {name!r} has no clip: {root / name} has no sound file.")
+    classes = tuple(found)
+    _two_classes(root, classes)
+    clips = []
+    for label, files in enumerate(found.values()):
+        for file in files:
+            clip_id = file.relative_to(root).as_posix()
+            clips.append(Clip(clip_id, (label,), file, group=clip_id))
+    return replace(_CARD, classes=classes), clips
+
+
+def _two_classes(root: Path, classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise DataError(
+            f"{root} has {'one class only, ' + repr(classes[0]) if classes else 'no class'}: "
+            "a classifier needs two."
+        )
+
+
+FOLDER = Entry(_CARD, _open)

@@ -1,0 +1,240 @@
+"""Sound files to waveforms and back.
+
+A waveform is float32 ``[S]``, mono, full scale at ±1. The way in, in this order: decode, refuse
+what is no sound (no samples, NaN), mean of the channels, resample, cut or pad at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.errors import DataError, StoreError
+
+__all__ = ["SUFFIXES", "fit_length", "peak_normalise", "read_audio", "resample", "write_audio"]
+
+# What we look for in a folder; reading goes by content, and takes all that soundfile decodes.
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf")
+
+_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+# Ratios beyond this come from a damaged header, and would ask for gigabytes.
+_RATES = (1000, 768_000)
+
+
+def resample(x: NDArray[np.float32], rate_in: float, rate_out: float) -> NDArray[np.float32]:
+    """Change the sample rate, with soxr at its quality HQ.
+
+    Parameters
+    ----------
+    x : float32 [S]
+    rate_in, rate_out : float
+        Hz.
+
+    Returns
+    -------
+    float32 [ceil(S * rate_out / rate_in)], or one less: soxr rounds.
+    """
+    if rate_in == rate_out or x.size == 0:
+        return x
+    import soxr
+
+    return np.asarray(soxr.resample(x, rate_in, rate_out, quality="HQ"), dtype=np.float32)
+
+
+def fit_length(x: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:
+    """Cut the end off, or pad zeros there: always exactly `n_samples`.
+
+    >>> fit_length(np.ones(2, np.float32), 3).tolist()
+    [1.0, 1.0, 0.0]
+    """
+    if x.shape[0] >= n_samples:
+        return x[:n_samples]
+    fitted = np.zeros(n_samples, dtype=np.float32)
+    fitted[: x.shape[0]] = x
+    return fitted
+
+
+def read_audio(
+    path: str | Path, sample_rate: int, n_samples: int | None = None
+) -> NDArray[np.float32]:
+    """Read any sound file soundfile decodes, at any sample rate, with any number of channels.
+
+    Parameters
+    ----------
+    path : path
+    sample_rate : int
+        Hz, of the result.
+    n_samples : int, optional
+        Length of the result: longer clips are cut at their end, shorter ones padded there with
+        zeros. Unset: as long as the file.
+
+    Returns
+    -------
+    float32 [S]
+        Contiguous. The mean of the channels; usually in [-1, 1], but neither a float file nor a
+        resampled one is clipped.
+
+    Raises
+    ------
+    DataError
+        The file is missing, cannot be decoded, has no samples, or has samples that are NaN or
+        infinite.
+    """
+    import soundfile
+
+    path = Path(path)
+    try:
+        # Asked of the system first: libsndfile says "System error" of all that may be wrong here.
+        with open(path, "rb") as raw:
+            if raw.read(1) == b"":
+                raise DataError(f"{path} is empty: it has no bytes.")
+        # By its path, not through a Python file, which would need the interpreter's lock to read.
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            if not _RATES[0] <= rate <= _RATES[1]:
+                raise DataError(f"{path} claims a sample rate of {rate} Hz: it is damaged.")
+            frames = -1
+            if n_samples is not None:
+                # Somewhat more than needed, so that the resampler's last samples hear what
+                # follows them: a long recording costs no more than a short one.
+                frames = int(np.ceil(n_samples * rate / sample_rate)) + rate // 4
+            x = file.read(frames, dtype="float32", always_2d=True)
+    except FileNotFoundError:
+        raise DataError(f"There is no sound file {path}.") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder, not a sound file.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (soundfile.LibsndfileError, TypeError, MemoryError) as error:
+        raise DataError(f"{path} cannot be decoded: {_reason(error)}") from error
+    if x.shape[0] == 0:
+        raise DataError(f"{path} has no samples: its length is zero.")
+    mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise DataError(f"{path} has samples that are NaN or infinite.")
+    mono = resample(np.ascontiguousarray(mono), rate, sample_rate)
+    if mono.shape[0] == 0:
+        raise DataError(f"{path} has no samples left at {sample_rate} Hz: it is too short.")
+    if n_samples is not None:
+        mono = fit_length(mono, n_samples)
+    return np.ascontiguousarray(mono)
+
+
+def _reason(error: BaseException) -> str:
+    # libsndfile's sentence, without the name of the Python object it was reading from.
+    text = str(getattr(error, "error_string", "") or error).strip()
+    return text if text.endswith(".") else f"{text}."
+
+
+def write_audio(
+    path: str | Path,
+    waveform: NDArray[Any],
+    sample_rate: int,
+    subtype: str | None = None,
+) -> None:
+    """Write a mono sound file, whole or not at all.
+
+    A waveform that goes beyond full scale is scaled down as a whole until its peak is 1: it
+    neither wraps nor clips, and its shape stays; only its level is not kept. Give
+    ``subtype="FLOAT"`` (wav only) to keep the samples as they are.
+
+    Parameters
+    ----------
+    path : path
+        The suffix chooses the format: ``.wav`` (16-bit PCM), ``.flac`` (16-bit), ``.ogg``
+        (Vorbis), ``.mp3``.
+    waveform : float [S]
+    sample_rate : int
+        Hz.
+    subtype : str, optional
+        One of libsndfile's, such as ``PCM_24`` or ``FLOAT``, in place of the default.
+
+    Raises
+    ------
+    ValueError
+        `waveform` is not one-dimensional, is empty, or holds NaN or infinity; the suffix is not
+        known. These are bugs of the caller.
+    StoreError
+        The disk is full.
+    """
+    import soundfile
+
+    path = Path(path)
+    x = np.asarray(waveform)
+    if x.ndim != 1 or x.size == 0:
+        raise ValueError(f"a waveform [S] with S > 0 is needed, not one of shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"the waveform for {path.name} holds NaN or infinity")
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path.suffix!r} is none of {', '.join(_FORMATS)}")
+    x = x.astype(np.float32, copy=False)
+    coding = subtype or kind[1]
+    peak = float(np.abs(x).max())
+    if peak > 1.0 and coding not in ("FLOAT", "DOUBLE"):
+        x = x / np.float32(peak)
+    encoded = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            encoded, "w", sample_rate, 1, format=kind[0], subtype=coding
+        ) as file:
+            # In blocks: handed minutes at once, the Vorbis encoder overflows its stack.
+            for start in range(0, x.shape[0], 1 << 16):
+                file.write(x[start : start + (1 << 16)])
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be written: {_reason(error)}") from error
+    _write_whole(path, encoded.getvalue())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    # As in l2i.storage, which is of a higher rank: sound depends on no store.
+    temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def peak_normalise(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale a clip, or each clip of a batch, so that its largest absolute sample is 1.
+
+    The peak is that of ``|x|``: the gain does not depend on polarity. Silence stays silence.
+
+    Parameters
+    ----------
+    x : float [..., S]
+
+    Returns
+    -------
+    float32 [..., S]
+
+    Examples
+    --------
+    >>> peak_normalise(np.array([[0.25, -0.5], [0.0, 0.0]])).tolist()
+    [[0.5, -1.0], [0.0, 0.0]]
+    """
+    x = np.asarray(x, dtype=np.float32)
+    if x.shape[-1] == 0:
+        return x
+    peak = np.abs(x).max(axis=-1, keepdims=True)
+    # A peak too small to have a float32 inverse is silence, not a division by zero.
+    return np.asarray(x / np.where(peak > np.finfo(np.float32).tiny, peak, np.float32(1)))

@@ -1,0 +1,342 @@
+"""Files that are whole or absent, locks that die with their holder, archives that stay inside.
+
+A file written here is first written under another name in the same folder, brought to disk, and
+then renamed: whoever reads it, and whenever the power goes, it is the old file or the new one.
+A disk that is full is a `StoreError` that names the place, and leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from l2i.errors import DataError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - only on Windows, where two processes are not kept apart.
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "atomic_path",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "disk_usage",
+    "file_lock",
+    "format_bytes",
+    "is_inside",
+    "safe_extract",
+    "store_errors",
+]
+
+# No room: the disk, the user's quota, or the largest file the process may write.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Refused: the permissions, or a file system mounted for reading.
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def format_bytes(n: int) -> str:
+    """A size as people read it, in powers of 1000.
+
+    >>> format_bytes(352_800_128)
+    '352.8 MB'
+    >>> format_bytes(999)
+    '999 B'
+    """
+    size = float(n)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.95 or unit == "GB":
+            break
+        size /= 1000
+    return f"{n} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+@contextmanager
+def store_errors(place: str | Path) -> Iterator[None]:
+    """Turn a full or forbidden disk into a `StoreError` that names `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreError(
+                f"The disk is full: {place} could not be written ({error.strerror}). "
+                "Make room and run the same command again."
+            ) from error
+        if error.errno in _REFUSED:
+            raise StoreError(
+                f"{place} cannot be written ({error.strerror}). Choose a folder you own."
+            ) from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is on disk only once its folder is; not every file system can be asked.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well.
+
+    Parameters
+    ----------
+    path : path
+        The file to be; its folder is made. A file that is there already is replaced.
+
+    Yields
+    ------
+    Path
+        With the suffix of `path` (writers choose a format by it). Nothing is there yet.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or refuses. As with any other error, what was written is removed and
+        the old file stays.
+    """
+    path = Path(path)
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not by tempfile, whose files only their owner may read: the writer's umask decides.
+        name = f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
+        temporary = path.with_name(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a whole file or none; see `atomic_path`."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write a whole file of UTF-8 text or none, line ends as given; see `atomic_path`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+@contextmanager
+def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock that other processes (and other threads of this one) wait for.
+
+    The system frees it when its holder ends, however it ends: there is no stale lock.
+
+    Parameters
+    ----------
+    path : path
+        The lock's file. It stays, empty; removing it is safe only for who holds the lock.
+    on_wait : callable, optional
+        Called once, before waiting, where another holds the lock.
+
+    Raises
+    ------
+    StoreError
+        The lock's file cannot be made.
+    """
+    path = Path(path)
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        while fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is not None:
+                    on_wait()
+                    on_wait = None
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            # The file may have been removed while we waited: then others lock a new one.
+            try:
+                there = os.stat(path)
+            except FileNotFoundError:
+                there = None
+            mine = os.fstat(handle)
+            if there is not None and (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev):
+                break
+            os.close(handle)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        yield
+    finally:
+        os.close(handle)
+
+
+def disk_usage(path: str | Path) -> int:
+    """Bytes of a file, or of all files below a folder; 0 where there is nothing.
+
+    Sizes are as files say them, links are counted as links, and what vanishes meanwhile is
+    not counted.
+    """
+    total = 0
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return 0
+    if not stat.S_ISDIR(info.st_mode):
+        return info.st_size
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
+
+
+def is_inside(name: str) -> bool:
+    r"""Whether a relative file name stays within the folder it is joined to.
+
+    >>> is_inside("audio/a.wav"), is_inside("../a.wav"), is_inside("/etc/passwd")
+    (True, False, False)
+    >>> is_inside("audio\\..\\..\\a.wav"), is_inside("C:a.wav"), is_inside("")
+    (False, False, False)
+    """
+    windows = PureWindowsPath(name)
+    return not (
+        not name
+        or "\0" in name
+        or PurePosixPath(name).is_absolute()
+        or windows.drive
+        or windows.root
+        or ".." in windows.parts
+    )
+
+
+def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
+    """Unpack a zip or tar (plain, gz, bz2, xz) archive of files and folders, and nothing else.
+
+    The whole list of members is judged before the first is written. Permissions and owners are
+    not taken over.
+
+    Parameters
+    ----------
+    archive, target : path
+        The archive, and the folder to unpack into (made where absent; files in it are replaced).
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    DataError
+        It is no archive, is damaged, or has a member that would leave the folder, or is a link,
+        a device or a pipe.
+    StoreError
+        The disk is full.
+    """
+    archive, target = Path(archive), Path(target)
+    try:
+        with store_errors(target):
+            if zipfile.is_zipfile(archive):
+                return _extract_zip(archive, target)
+            if tarfile.is_tarfile(archive):
+                return _extract_tar(archive, target)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, _zlib_error(), _lzma_error()) as error:
+        raise DataError(f"The archive {archive} is damaged: {error}.") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not archive.exists():
+            raise DataError(f"There is no archive {archive}.") from None
+        if type(error) is OSError or type(error).__name__ == "BadGzipFile":
+            # gzip's and bz2's way to say that the bytes make no sense.
+            raise DataError(f"The archive {archive} is damaged: {error}.") from error
+        raise
+    raise DataError(f"{archive} is neither a zip nor a tar archive.")
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+def _lzma_error() -> type[Exception]:
+    import lzma
+
+    return lzma.LZMAError
+
+
+def _refuse(archive: Path, name: str, why: str) -> DataError:
+    return DataError(f"The archive {archive} was not unpacked: its member {name!r} {why}.")
+
+
+def _extract_zip(archive: Path, target: Path) -> list[Path]:
+    written: list[Path] = []
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        for member in members:
+            # orig_filename, because zipfile quietly mends some names that should be refused.
+            for name in (member.orig_filename, member.filename):
+                if not is_inside(name):
+                    raise _refuse(archive, name, "would leave the folder")
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refuse(archive, member.filename, "is a link or a device")
+            if member.flag_bits & 1:
+                raise _refuse(archive, member.filename, "is encrypted")
+        target.mkdir(parents=True, exist_ok=True)
+        for member in members:
+            path = target / member.filename
+            if member.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file.open(member) as source:
+                _write(source, path)
+            written.append(path)
+    return written
+
+
+def _extract_tar(archive: Path, target: Path) -> list[Path]:
+    written: list[Path] = []
+    with tarfile.open(archive) as file:
+        members = file.getmembers()
+        for member in members:
+            if not is_inside(member.name):
+                raise _refuse(archive, member.name, "would leave the folder")
+            if not (member.isfile() or member.isdir()):
+                raise _refuse(archive, member.name, "is a link or a device")
+        target.mkdir(parents=True, exist_ok=True)
+        for member in members:
+            path = target / member.name
+            if member.isdir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            source = file.extractfile(member)
+            assert source is not None  # A regular file, as judged above.
+            with source:
+                _write(source, path)
+            written.append(path)
+    return written
+
+
+def _write(source, path: Path) -> None:  # type: ignore[no-untyped-def]
+    # A link that lies there from before would lead the write elsewhere.
+    if path.is_symlink():
+        path.unlink()
+    try:
+        with open(path, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
