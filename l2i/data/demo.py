@@ -61,11 +61,13 @@ def tone(frequency: Signal, harmonics: Sequence[float]) -> Signal:
     ``sin kp = 2 cos p sin (k-1)p - sin (k-2)p``, which saves a sine for each; above Nyquist they
     are left out, sample by sample, since they would fold back.
     """
-    phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
-    before, now = np.zeros_like(phase), np.sin(phase)
-    twice_cos = 2 * np.cos(phase) if len(harmonics) > 1 else now
+    cycles = np.cumsum(frequency) / SAMPLE_RATE
+    # Within one turn float32 is exact enough, and its sine ten times as fast.
+    phase = (2 * np.pi * (cycles - np.floor(cycles))).astype(np.float32)
+    before, now = np.zeros_like(frequency), np.sin(phase).astype(np.float64)
+    twice_cos = 2 * np.cos(phase).astype(np.float64)
     highest = frequency.max()
-    x = np.zeros_like(phase)
+    x = np.zeros_like(frequency)
     for k, gain in enumerate(harmonics, start=1):
         if k > 1:
             before, now = now, twice_cos * now - before
@@ -87,10 +89,9 @@ def band_noise(n: int, low: float, high: float, rng: Rng) -> Signal:
 
 
 def fade(t: Signal, start: float, end: float, seconds: float) -> Signal:
-    """1 between two times, 0 outside, with edges of half a cosine."""
-    up = np.clip((t - start) / seconds, 0, 1)
-    down = np.clip((end - t) / seconds, 0, 1)
-    return 0.25 * (1 - np.cos(np.pi * up)) * (1 - np.cos(np.pi * down))
+    """1 between two times, 0 outside; the edges are cubic, with no corner at either end."""
+    edge = np.clip(np.minimum(t - start, end - t) / seconds, 0, 1)
+    return edge * edge * (3 - 2 * edge)
 
 
 def whole_or_part(t: Signal, rng: Rng) -> Signal:
@@ -145,7 +146,7 @@ def siren(t: Signal, rng: Rng) -> Signal:
     low, high = rng.uniform(400, 700), rng.uniform(1000, 1700)
     cycles_per_s = rng.uniform(0.4, 1.6)
     sweep = 0.5 - 0.5 * np.cos(2 * np.pi * (cycles_per_s * t + rng.uniform()))
-    frequency = low * (high / low) ** sweep
+    frequency = low * np.exp(np.log(high / low) * sweep)
     return tone(frequency, (1, rng.uniform(0.2, 0.6), rng.uniform(0.05, 0.4))) * whole_or_part(
         t, rng
     )

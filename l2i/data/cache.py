@@ -1,0 +1,380 @@
+"""Every clip is decoded once, and mapped into memory from then on.
+
+An entry of the cache is a folder ``<data set>-<key>`` with ``waveforms.npy`` (float32 ``[N, S]``)
+and ``index.json`` (ids in the order of the rows). The key is a hash of the settings (sample rate,
+length, version of this code) and of what each clip is made from: the bytes of its file, or the
+generator that synthesises it. So a changed file makes another entry, and a moved one does not.
+
+An entry is made under another name while a lock is held, and renamed when it is whole. Whoever
+wants the same entry meanwhile waits, and finds it. What a killed process left behind is swept up
+by the next one that opens the cache; its lock died with it.
+
+Waveforms are as the file has them: not normalised, since that is done per batch on the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.data.base import DataSet, Progress, Waveform, listed, worker_count
+from l2i.data.places import cache_folder
+from l2i.errors import DataError, StoreError
+from l2i.storage import disk_usage, file_lock, format_bytes, store_errors
+from l2i.types import Clip
+
+__all__ = ["CacheEntry", "WaveformCache", "Waveforms"]
+
+# Raised whenever the same file would give other samples, or the layout of an entry changes.
+VERSION = 1
+
+_ARRAY, _INDEX = "waveforms.npy", "index.json"
+# A file whose time of change is as young as this may change again within the clock's grain.
+_SETTLED_S = 2.0
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """Clips decoded and at hand.
+
+    Attributes
+    ----------
+    array : float32 [N, S]
+        Read-only, mapped from disk: a batch is read by ``array[rows]``.
+    index : dict of str to int
+        Clip id to row.
+    path : Path
+        Its folder.
+    """
+
+    array: NDArray[np.float32]
+    index: dict[str, int] = field(repr=False)
+    path: Path
+
+    def rows(self, clips: Iterable[Clip]) -> NDArray[np.int64]:
+        """Rows of some clips, int64 ``[B]``."""
+        return np.array([self.index[clip.id] for clip in clips], dtype=np.int64)
+
+    def take(self, clips: Iterable[Clip]) -> Waveform:
+        """Waveforms of some clips, float32 ``[B, S]``: a copy, to be written to at will."""
+        return np.asarray(self.array[self.rows(clips)])
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One entry, as ``l2i data info`` shows it."""
+
+    dataset: str
+    path: Path
+    n_clips: int
+    sample_rate: int
+    n_samples: int
+    n_bytes: int
+
+
+class WaveformCache:
+    """The cache of a user, or one in another folder.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Unset: ``waveforms`` in ``L2I_CACHE_DIR``, or in the user's cache.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else cache_folder() / "waveforms"
+
+    def open(
+        self,
+        dataset: DataSet,
+        clips: Sequence[Clip],
+        progress: Progress | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Waveforms:
+        """Waveforms of some clips of a data set, decoded now or before.
+
+        One entry serves all folds if it is asked for all clips.
+
+        Parameters
+        ----------
+        dataset : DataSet
+        clips : sequence of Clip
+            In any order: the entry is the same.
+        progress : callable, optional
+            Told (clips done, clips in all) while decoding; never called when the entry is there.
+        on_wait : callable, optional
+            Called once where another process is decoding the same clips.
+
+        Raises
+        ------
+        DataError
+            A clip is missing or cannot be decoded, or there is none.
+        StoreError
+            The disk is full, or cannot be written.
+        """
+        if not clips:
+            raise DataError(f"No clips of {dataset.card.title} were asked for.")
+        clips = sorted(clips, key=lambda clip: clip.id)
+        with store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{dataset.card.name}-{self._key(dataset, clips)}"
+        found = _map(path, len(clips), dataset.n_samples)
+        if found is not None:
+            return found
+        with file_lock(_lock_of(path), on_wait):
+            # Whoever held the lock before us may have made it.
+            found = _map(path, len(clips), dataset.n_samples)
+            if found is None:
+                self._sweep(path)
+                self._decode(path, dataset, clips, progress)
+                found = _map(path, len(clips), dataset.n_samples)
+        if found is None:
+            raise StoreError(f"The cache entry {path} was removed while it was being opened.")
+        return found
+
+    def entries(self, name: str | None = None) -> list[CacheEntry]:
+        """Whole entries, of one data set or of all."""
+        found = []
+        for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
+            try:
+                index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
+                entry = CacheEntry(
+                    index["dataset"],
+                    path,
+                    len(index["ids"]),
+                    index["sample_rate"],
+                    index["n_samples"],
+                    disk_usage(path),
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if not path.name.startswith(".") and name in (None, entry.dataset):
+                found.append(entry)
+        return found
+
+    def clean(self, name: str | None = None) -> list[CacheEntry]:
+        """Remove the entries of one data set, or all, and what killed processes left.
+
+        Whoever has an entry mapped keeps it until they let go.
+        """
+        removed = self.entries(name)
+        for entry in removed:
+            with file_lock(_lock_of(entry.path)):
+                shutil.rmtree(entry.path, ignore_errors=True)
+                _lock_of(entry.path).unlink(missing_ok=True)
+        self._sweep(None)
+        if name is None:
+            _digests_file(self.folder).unlink(missing_ok=True)
+        return removed
+
+    def leftovers(self) -> list[Path]:
+        """Half-made entries, of killed processes and of those at work now."""
+        return sorted(self.folder.glob(".*.partial")) if self.folder.is_dir() else []
+
+    def _sweep(self, held: Path | None) -> None:
+        # A half-made entry whose lock is free, or ours, has nobody at work on it.
+        for partial in self.leftovers():
+            path = self.folder / partial.name.removeprefix(".").removesuffix(".partial")
+            if path == held:
+                shutil.rmtree(partial, ignore_errors=True)
+                continue
+            with suppress(_Busy), file_lock(_lock_of(path), on_wait=_give_up):
+                shutil.rmtree(partial, ignore_errors=True)
+                if not path.exists():
+                    _lock_of(path).unlink(missing_ok=True)
+
+    def _key(self, dataset: DataSet, clips: Sequence[Clip]) -> str:
+        settings = [VERSION, dataset.sample_rate, dataset.n_samples, dataset.generator]
+        digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=10)
+        missing = [c for c in clips if c.path is not None and not c.path.is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(clips)} clips of {dataset.card.title} are missing: "
+                f"{listed((c.path for c in missing), 3)}. 'l2i data check {dataset.card.name}' "
+                "lists them all."
+            )
+        contents = _digests(self.folder, [c.path for c in clips if c.path is not None])
+        for clip in clips:
+            made_from = contents[clip.path] if clip.path is not None else ""
+            digest.update(f"{clip.id}\0{made_from}\0".encode())
+        return digest.hexdigest()
+
+    def _decode(
+        self, path: Path, dataset: DataSet, clips: Sequence[Clip], progress: Progress | None
+    ) -> None:
+        partial = path.with_name(f".{path.name}.partial")
+        row_bytes = 4 * dataset.n_samples
+        needed, free = row_bytes * len(clips), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise StoreError(
+                f"The decoded clips of {dataset.card.title} need {format_bytes(needed)}, but "
+                f"{self.folder} has {format_bytes(free)} left. Make room ('l2i data clean'), or "
+                "name another folder with L2I_CACHE_DIR."
+            )
+        try:
+            with store_errors(path):
+                partial.mkdir()
+                with open(partial / _ARRAY, "wb+") as file:
+                    np.lib.format.write_array_header_1_0(
+                        file,
+                        {
+                            "descr": "<f4",
+                            "fortran_order": False,
+                            "shape": (len(clips), dataset.n_samples),
+                        },
+                    )
+                    file.flush()
+                    start = file.tell()
+
+                    # Written, not mapped: on a full disk a write says so, a mapping kills us.
+                    def decode(row: int) -> None:
+                        x = np.ascontiguousarray(dataset.load(clips[row]), dtype="<f4")
+                        _write_at(file.fileno(), x, start + row * row_bytes)
+
+                    for done, _ in enumerate(_in_threads(decode, range(len(clips))), start=1):
+                        if progress is not None:
+                            progress(done, len(clips))
+                    os.fsync(file.fileno())
+                index = {
+                    "dataset": dataset.card.name,
+                    "sample_rate": dataset.sample_rate,
+                    "n_samples": dataset.n_samples,
+                    "ids": [clip.id for clip in clips],
+                }
+                with open(partial / _INDEX, "w", encoding="utf-8") as text:
+                    json.dump(index, text)
+                    text.flush()
+                    os.fsync(text.fileno())
+                # An entry that would not map is damaged, and no rename goes over a full folder.
+                shutil.rmtree(path, ignore_errors=True)
+                os.replace(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _in_threads(function: Callable[[int], None], items: Iterable[int]) -> Iterator[None]:
+    """Map in threads; the first error (or Ctrl-C) stops the rest before it goes on."""
+    pool = ThreadPoolExecutor(worker_count())
+    try:
+        futures = [pool.submit(function, item) for item in items]
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_at(handle: int, x: Waveform, offset: int) -> None:
+    data = memoryview(x).cast("B")
+    while data:
+        # A nearly full disk takes a part, and refuses the next.
+        n = os.pwrite(handle, data, offset)
+        data, offset = data[n:], offset + n
+
+
+def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:
+    """A whole entry, or None where there is none that can be used."""
+    try:
+        ids = json.loads((path / _INDEX).read_text(encoding="utf-8"))["ids"]
+        array = np.load(path / _ARRAY, mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if array.shape != (n_clips, n_samples) or array.dtype != np.float32 or len(ids) != n_clips:
+        return None
+    return Waveforms(array, {name: row for row, name in enumerate(ids)}, path)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+class _Busy(Exception):
+    pass
+
+
+def _give_up() -> None:
+    raise _Busy
+
+
+# --- what a file holds ------------------------------------------------------------------------
+
+
+def _digests_file(folder: Path) -> Path:
+    return folder / ".digests.sqlite"
+
+
+@contextmanager
+def _memory(folder: Path) -> Iterator[sqlite3.Connection | None]:
+    """The memo of digests; None where it cannot be had, since it only saves time."""
+    connection = None
+    with suppress(sqlite3.Error, OSError):
+        connection = sqlite3.connect(_digests_file(folder), timeout=30)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, "
+            "mtime_ns INTEGER, digest TEXT)"
+        )
+    if connection is None:
+        yield None
+        return
+    with closing(connection):
+        yield connection
+
+
+def _digests(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """blake2b of the bytes of each file, read anew only where size or time of change differ."""
+    known: dict[str, tuple[int, int, str]] = {}
+    with _memory(folder) as memory:
+        if memory is not None:
+            with suppress(sqlite3.Error):
+                rows = memory.execute("SELECT path, size, mtime_ns, digest FROM digests")
+                known = {name: (size, mtime, digest) for name, size, mtime, digest in rows}
+        digests: dict[Path, str] = {}
+        fresh: list[Path] = []
+        stats = {}
+        for path in paths:
+            try:
+                info = path.stat()
+            except OSError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+            stats[path] = (info.st_size, info.st_mtime_ns)
+            memo = known.get(os.path.abspath(path))
+            if memo is not None and memo[:2] == stats[path]:
+                digests[path] = memo[2]
+            else:
+                fresh.append(path)
+        if fresh:
+            with ThreadPoolExecutor(worker_count()) as pool:
+                digests.update(zip(fresh, pool.map(_digest, fresh), strict=True))
+            settled = (time.time() - _SETTLED_S) * 1e9
+            lines = [
+                (os.path.abspath(path), *stats[path], digests[path])
+                for path in fresh
+                if stats[path][1] < settled
+            ]
+            if memory is not None:
+                with suppress(sqlite3.Error), memory:
+                    memory.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", lines)
+    return digests
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
