@@ -1,0 +1,42 @@
+# Each verb does all the set-up it needs by itself; the second time that takes an instant.
+# `make help` lists them.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+# What `make test` hands on to pytest: make test ARGS="-k tracker -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench ui clean lock
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup:  ## make .venv with everything (L2I_TORCH=cpu|cuda chooses the build of torch)
+	@test -n "$(PYTHON)" || { echo "l2i needs Python 3.11 or newer; there is none on PATH." >&2; exit 1; }
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup  ## train on the built-in sounds, measure, and write explanations to listen to
+	@$(BIN)/l2i train --dataset demo
+
+test: setup  ## run the tests (ARGS="-m slow" for the slow ones, ARGS="-k word" for some)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: setup  ## lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup  ## measure speed and memory, as the README reports them
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+ui: setup  ## look at the runs in MLflow's pages
+	@$(BIN)/l2i ui
+
+clean:  ## remove .venv and what tools left behind (not mlruns/)
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find l2i tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock:  ## resolve the lock files again (UPGRADE=1: take the newest versions)
+	@$(PYTHON) tools/lock.py
