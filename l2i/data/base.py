@@ -277,7 +277,7 @@ def stratify(
     left_groups = (counts > 0).sum(axis=0)  # Groups the larger side still has.
     have = np.zeros(n_classes + 1)
     taken = np.zeros(len(names), dtype=bool)
-    queues = [list(np.flatnonzero(counts[:, c] > 0)) for c in range(n_classes + 1)]
+    queues = [np.flatnonzero(counts[:, c] > 0).tolist() for c in range(n_classes + 1)]
 
     def spares(row: int) -> bool:
         return bool((left_groups[counts[row] > 0] > 1).all())
@@ -307,7 +307,7 @@ def stratify(
             open_classes.discard(c)
             if have[c] == 0:
                 # Better too many clips of a class to choose by than none.
-                rows = [r for r in np.flatnonzero(counts[:, c] > 0) if spares(r)]
+                rows = [r for r in np.flatnonzero(counts[:, c] > 0).tolist() if spares(r)]
                 if rows:
                     take(min(rows, key=change))
     smaller = {name for row, name in enumerate(names) if taken[row]}
@@ -372,8 +372,7 @@ def make_split(
     if card.folds:
         if fold not in card.folds:
             raise DataError(
-                f"{card.title} has no fold {fold}; its folds are "
-                f"{', '.join(map(str, card.folds))}."
+                f"{card.title} has no fold {fold}; its folds are {', '.join(map(str, card.folds))}."
             )
         test = [c for c in clips if c.fold == fold]
         pool = [c for c in clips if c.fold != fold]

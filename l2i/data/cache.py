@@ -277,7 +277,7 @@ def _in_threads(function: Callable[[int], None], items: Iterable[int]) -> Iterat
 
 
 def _write_at(handle: int, x: Waveform, offset: int) -> None:
-    data = memoryview(x).cast("B")
+    data = memoryview(x.view(np.uint8).data)
     while data:
         # A nearly full disk takes a part, and refuses the next.
         n = os.pwrite(handle, data, offset)

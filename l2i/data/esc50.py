@@ -24,17 +24,58 @@ __all__ = ["ESC10", "ESC50"]
 MARKER = "meta/esc50.csv"
 _COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
 
-_CLASSES = tuple(
-    """
-    dog rooster pig cow frog cat hen insects sheep crow
-    rain sea_waves crackling_fire crickets chirping_birds
-    water_drops wind pouring_water toilet_flush thunderstorm
-    crying_baby sneezing clapping breathing coughing
-    footsteps laughing brushing_teeth snoring drinking_sipping
-    door_wood_knock mouse_click keyboard_typing door_wood_creaks can_opening
-    washing_machine vacuum_cleaner clock_alarm clock_tick glass_breaking
-    helicopter chainsaw siren car_horn engine train church_bells airplane fireworks hand_saw
-    """.split()
+# By target, 0 to 49.
+_CLASSES = (
+    "dog",
+    "rooster",
+    "pig",
+    "cow",
+    "frog",
+    "cat",
+    "hen",
+    "insects",
+    "sheep",
+    "crow",
+    "rain",
+    "sea_waves",
+    "crackling_fire",
+    "crickets",
+    "chirping_birds",
+    "water_drops",
+    "wind",
+    "pouring_water",
+    "toilet_flush",
+    "thunderstorm",
+    "crying_baby",
+    "sneezing",
+    "clapping",
+    "breathing",
+    "coughing",
+    "footsteps",
+    "laughing",
+    "brushing_teeth",
+    "snoring",
+    "drinking_sipping",
+    "door_wood_knock",
+    "mouse_click",
+    "keyboard_typing",
+    "door_wood_creaks",
+    "can_opening",
+    "washing_machine",
+    "vacuum_cleaner",
+    "clock_alarm",
+    "clock_tick",
+    "glass_breaking",
+    "helicopter",
+    "chainsaw",
+    "siren",
+    "car_horn",
+    "engine",
+    "train",
+    "church_bells",
+    "airplane",
+    "fireworks",
+    "hand_saw",
 )
 _ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 
@@ -110,8 +151,7 @@ def _read(root: Path, card: Card) -> tuple[Clip, ...]:
             )
         if fold not in card.folds:
             raise DataError(
-                f"{here}: there is no fold {fold}; the folds are "
-                f"{', '.join(map(str, card.folds))}."
+                f"{here}: there is no fold {fold}; the folds are {', '.join(map(str, card.folds))}."
             )
         if card is _CARD_10 and row["esc10"].strip().lower() != "true":
             continue

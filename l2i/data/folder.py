@@ -81,7 +81,7 @@ def _open(wanted: config.Dataset) -> DataSet:
     if not clips:
         raise DataError(f"{root} lists no clips.")
     if not card.folds and all(clip.split is None for clip in clips):
-        larger, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, len(card.classes))
+        _, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, len(card.classes))
         test = {clip.id for clip in smaller}
         clips = [replace(c, split="test" if c.id in test else "train") for c in clips]
     card = replace(card, title=root.resolve().name or str(root), n_clips=len(clips))
@@ -116,9 +116,7 @@ def _from_list(root: Path) -> tuple[Card, list[Clip]]:
         if by_split:
             split = _SPLITS.get(row["split"].strip().lower())
             if split is None:
-                raise DataError(
-                    f"{here}: split {row['split']!r} is none of train, validate, test."
-                )
+                raise DataError(f"{here}: split {row['split']!r} is none of train, validate, test.")
         rows.append((name, labels, fold, split, row.get("group", "").strip()))
     multi = any(len(set(labels)) > 1 for _, labels, *_ in rows)
     if empty and not multi:

@@ -150,7 +150,9 @@ def safe_name(path: Path, line: int, name: str, seen: set[str], key: Callable[[s
     if not name:
         raise DataError(f"{path}, line {line}: the file name is empty.")
     if not is_inside(name):
-        raise DataError(f"{path}, line {line}: the file name {name!r} leaves the data set's folder.")
+        raise DataError(
+            f"{path}, line {line}: the file name {name!r} leaves the data set's folder."
+        )
     if key(name) in seen:
         raise DataError(f"{path}, line {line}: the file name {name!r} is listed twice.")
     seen.add(key(name))
