@@ -94,6 +94,8 @@ class Card:
     remotes : tuple of Remote
     folders : tuple of str
         Names of the folder it may lie in; the first is where `fetch` puts it.
+    marker : str
+        The file in that folder that tells that it is there.
     size_bytes : int or None
         On disk, roughly.
     """
@@ -113,6 +115,7 @@ class Card:
     label_rules: str = ""
     remotes: tuple[Remote, ...] = ()
     folders: tuple[str, ...] = ()
+    marker: str = ""
     size_bytes: int | None = None
     notes: str = ""
 

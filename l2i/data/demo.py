@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i import config
 from l2i.data.base import (
     Card,
     DataSet,
@@ -37,6 +37,9 @@ from l2i.data.base import (
 from l2i.dsp.audio import fit_length, resample
 from l2i.dsp.mixing import Colour, coloured_noise, db_to_gain, rms
 from l2i.types import Clip, Split, Task
+
+if TYPE_CHECKING:
+    from l2i import config
 
 __all__ = ["BACKGROUND", "DEMO", "DEMO_MULTILABEL", "SOUNDS", "VERSION", "Demo"]
 

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from l2i import config
 from l2i.data.base import Card, DataSet, Entry, Files, Remote, clip_settings, listed
 from l2i.data.places import AudioIndex, find_root, read_csv, safe_name
 from l2i.errors import DataError
 from l2i.types import Clip, Task
 
+if TYPE_CHECKING:
+    from l2i import config
+
 __all__ = ["ESC10", "ESC50"]
 
-MARKER = "meta/esc50.csv"
 _COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
 
 # By target, 0 to 49.
@@ -108,6 +110,7 @@ _CARD_50 = Card(
         ),
     ),
     folders=("esc50", "ESC-50-master", "ESC-50"),
+    marker="meta/esc50.csv",
     size_bytes=885_000_000,
     notes="GitHub may repack the archive, so its contents are checked and not its checksum.",
 )
@@ -127,13 +130,13 @@ _CARD_10 = replace(
 
 
 def _open(wanted: config.Dataset, card: Card) -> DataSet:
-    root = find_root(card, wanted.data_dir, MARKER)
+    root = find_root(card, wanted.data_dir)
     rate, n_samples = clip_settings(card, wanted)
     return Files(card, root, rate, n_samples, _read(root, card))
 
 
 def _read(root: Path, card: Card) -> tuple[Clip, ...]:
-    path = root / MARKER
+    path = root / card.marker
     files = AudioIndex([root / "audio"], (".wav", ".flac", ".ogg"))
     label_of = {_CLASSES.index(name): i for i, name in enumerate(card.classes)}
     seen: set[str] = set()

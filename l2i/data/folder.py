@@ -24,17 +24,19 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from l2i import config
 from l2i.data.base import Card, DataSet, Entry, Files, clip_settings, listed, stratify
 from l2i.data.places import candidates, read_csv, safe_name
 from l2i.dsp.audio import SUFFIXES
 from l2i.errors import DataError
 from l2i.types import Clip, Task
 
+if TYPE_CHECKING:
+    from l2i import config
+
 __all__ = ["FOLDER"]
 
-MARKER = "meta.csv"
 _TEST_SHARE = 0.2
 _TEST_SEED = 0
 _SPLITS = {
@@ -55,6 +57,7 @@ _CARD = Card(
     sample_rate=44100,
     duration_s=5.0,
     licence="yours",
+    marker="meta.csv",
     citation="",
     splits=(
         "by the column fold or split of meta.csv; with neither, a fifth of each class is test",
@@ -74,7 +77,7 @@ def _open(wanted: config.Dataset) -> DataSet:
     root = candidates(_CARD, wanted.data_dir)[0]
     if not root.is_dir():
         raise DataError(f"There is no folder {root}.")
-    if (root / MARKER).is_file():
+    if (root / _CARD.marker).is_file():
         card, clips = _from_list(root)
     else:
         card, clips = _from_folders(root)
@@ -90,7 +93,7 @@ def _open(wanted: config.Dataset) -> DataSet:
 
 
 def _from_list(root: Path) -> tuple[Card, list[Clip]]:
-    path = root / MARKER
+    path = root / _CARD.marker
     seen: set[str] = set()
     rows: list[tuple[str, list[str], int | None, str | None, str]] = []
     empty: list[int] = []
@@ -151,7 +154,7 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip]]:
     }
     if not any(found.values()):
         raise DataError(
-            f"{root} has neither a {MARKER} nor sub-folders with sound files "
+            f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
             f"({', '.join(SUFFIXES)}), one per class."
         )
     for name, files in found.items():

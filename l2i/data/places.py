@@ -48,8 +48,8 @@ def candidates(card: Card, data_dir: str | Path = "") -> list[Path]:
     return [base, *(base / name for name in card.folders)]
 
 
-def find_root(card: Card, data_dir: str | Path, marker: str) -> Path:
-    """The first candidate that has the file `marker`.
+def find_root(card: Card, data_dir: str | Path = "") -> Path:
+    """The first candidate that has the card's marker.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def find_root(card: Card, data_dir: str | Path, marker: str) -> Path:
     """
     places = candidates(card, data_dir)
     for place in places:
-        if (place / marker).is_file():
+        if (place / card.marker).is_file():
             return place
-    looked = "".join(f"\n  {place / marker}" for place in places)
+    looked = "".join(f"\n  {place / card.marker}" for place in places)
     if card.remotes:
         where = f" --data-dir {data_dir}" if data_dir else ""
         get = f"Fetch it with: l2i data fetch {card.name}{where}"

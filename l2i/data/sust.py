@@ -22,16 +22,18 @@ are among `clips()`, but in no part of `split()`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from l2i import config
 from l2i.data.base import Card, DataSet, Entry, Files, Remote, clip_settings, listed
 from l2i.data.places import AudioIndex, find_root, read_csv, safe_name
 from l2i.errors import DataError
 from l2i.types import Clip, Task
 
+if TYPE_CHECKING:
+    from l2i import config
+
 __all__ = ["SUST"]
 
-MARKER = "annotations.csv"
 
 # Name of the class: its column.
 _COARSE = {
@@ -90,13 +92,14 @@ _CARD = Card(
         *(_remote(f"audio-{i}.tar.gz") for i in range(1, 19)),
     ),
     folders=("sust", "SONYC-UST", "sonyc-ust"),
-    size_bytes=16_000_000_000,
+    marker="annotations.csv",
+    size_bytes=18_000_000_000,
     notes="13.3 GB to fetch. Recordings of 10 s.",
 )
 
 
 def _open(wanted: config.Dataset) -> DataSet:
-    root = find_root(_CARD, wanted.data_dir, MARKER)
+    root = find_root(_CARD, wanted.data_dir)
     rate, n_samples = clip_settings(_CARD, wanted)
     clips, notes = _read(root)
     return Files(
@@ -113,7 +116,7 @@ def _audio_folders(root: Path) -> list[Path]:
 
 
 def _read(root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
-    path = root / MARKER
+    path = root / _CARD.marker
     split_of: dict[str, str] = {}
     sensor_of: dict[str, str] = {}
     heard: dict[str, set[int]] = {}  # By volunteers.

@@ -1,0 +1,374 @@
+"""``l2i data``: which data sets there are, what is in them, and how to have them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from l2i.data.base import Card
+
+__all__ = ["data"]
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="L2I_DATA_DIR",
+    show_envvar=True,
+    help="The data set's folder, or the shelf it stands on.  [default: the user's cache]",
+)
+_json = click.option(
+    "--json", "as_json", is_flag=True, envvar="L2I_JSON", show_envvar=True, help="For programs."
+)
+_quiet = click.option(
+    "--quiet", "-q", is_flag=True, envvar="L2I_QUIET", show_envvar=True, help="No progress."
+)
+
+
+@click.group()
+def data() -> None:
+    """Data sets: list, describe, fetch, check, clean up.
+
+    \b
+    Example:
+      l2i data list
+    """
+
+
+@data.command("list")
+@_data_dir
+@_json
+def list_(data_dir: Path | None, as_json: bool) -> None:
+    """All data sets, and whether they are at hand.
+
+    \b
+    Example:
+      l2i data list --data-dir /data
+    """
+    from l2i.data import DATASETS, card
+    from l2i.storage import format_bytes
+
+    cards = [card(name) for name in DATASETS]
+    places = {c.name: _place(c, data_dir) for c in cards}
+    if as_json:
+        _print_json([{**_summary(c), "path": places[c.name]} for c in cards])
+        return
+    rows: list[tuple[str, ...]] = [
+        ("NAME", "TASK", "CLASSES", "CLIPS", "LENGTH", "SIZE", "AT HAND")
+    ]
+    for c in cards:
+        rows.append(
+            (
+                c.name,
+                c.task.value,
+                str(len(c.classes) or "-"),
+                str(c.n_clips or "-"),
+                f"{c.duration_s:g} s",
+                format_bytes(c.size_bytes) if c.size_bytes else "-",
+                _at_hand(c, places[c.name]),
+            )
+        )
+    _table(rows, right=(2, 3, 4, 5))
+
+
+def _at_hand(c: Card, place: str | None) -> str:
+    if not c.folders:
+        # Nothing of theirs lies in a known place.
+        return "yours" if c.name == "folder" else "built in"
+    return "yes" if place else "no"
+
+
+@data.command()
+@click.argument("name")
+@_data_dir
+@_json
+def info(name: str, data_dir: Path | None, as_json: bool) -> None:
+    """The card of a data set: classes, licence, splits, label rules, where it lies.
+
+    \b
+    Example:
+      l2i data info esc10
+    """
+    from l2i.data import card
+    from l2i.data.cache import WaveformCache
+    from l2i.storage import format_bytes
+
+    c = card(name)
+    place = _place(c, data_dir)
+    cache = WaveformCache()
+    cached = cache.entries(name)
+    if as_json:
+        _print_json(
+            {
+                **_summary(c),
+                "path": place,
+                "cache": {
+                    "folder": str(cache.folder),
+                    "bytes": sum(entry.n_bytes for entry in cached),
+                    "entries": len(cached),
+                },
+            }
+        )
+        return
+    lines = [
+        ("name", c.name),
+        ("title", c.title),
+        ("task", c.task.value),
+        ("classes", f"{len(c.classes)}: {', '.join(c.classes)}" if c.classes else "as found"),
+        ("clips", f"{c.n_clips or 'as found'}, {c.duration_s:g} s at {c.sample_rate} Hz"),
+        ("folds", ", ".join(map(str, c.folds)) or "none"),
+        *(("split", line) for line in c.splits),
+        ("labels", c.label_rules),
+        ("licence", c.licence),
+        ("citation", c.citation),
+        ("homepage", c.homepage),
+        *(("source", remote.url) for remote in c.remotes[:3]),
+        ("source", f"and {len(c.remotes) - 3} more" if len(c.remotes) > 3 else ""),
+        ("size", f"about {format_bytes(c.size_bytes)}" if c.size_bytes else ""),
+        ("notes", c.notes),
+        ("at hand", place or _at_hand(c, place)),
+        ("cache", _cache_line(cached)),
+    ]
+    before = ""
+    for key, text in lines:
+        if text:
+            _field("" if key == before else key, text)
+            before = key
+
+
+def _cache_line(entries: list[Any]) -> str:
+    from l2i.storage import format_bytes
+
+    if not entries:
+        return "nothing"
+    n_bytes = sum(entry.n_bytes for entry in entries)
+    plural = "entry" if len(entries) == 1 else "entries"
+    return f"{format_bytes(n_bytes)} in {len(entries)} {plural}, {entries[0].path.parent}"
+
+
+@data.command()
+@click.argument("name")
+@_data_dir
+@_quiet
+def fetch(name: str, data_dir: Path | None, quiet: bool) -> None:
+    """Fetch a data set from its official source.
+
+    What broke off is gone on with, what came is verified, and a folder that is not empty is
+    never written into.
+
+    \b
+    Example:
+      l2i data fetch esc50 --data-dir /data
+    """
+    from l2i.data.fetch import fetch as fetch_data
+    from l2i.run.progress import Progress
+
+    progress = Progress(quiet=quiet)
+    show = _Bytes(progress)
+    try:
+        target = fetch_data(name, data_dir or "", progress=show, on_step=progress.say)
+    finally:
+        show.close()
+    click.echo(str(target))
+
+
+class _Bytes:
+    """One bar per file, in megabytes; `fetch` tells (name, bytes done, bytes in all)."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._name = ""
+        self._context: Any = None
+        self._task: Any = None
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        if name != self._name:
+            self.close()
+            in_all = round(total / 1e6, 1) if total is not None else None
+            # The first block is counted as done before: a resumed file has no false rate.
+            self._context = self._progress.task(name, in_all, "MB", done=round(done / 1e6, 1))
+            self._task = self._context.__enter__()
+            self._name = name
+        else:
+            self._task.advance(round(done / 1e6, 1) - self._task.done)
+
+    def close(self) -> None:
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+            self._context = None
+
+
+@data.command()
+@click.argument("name")
+@_data_dir
+@click.option(
+    "--decode/--no-decode",
+    default=True,
+    envvar="L2I_DECODE",
+    show_envvar=True,
+    show_default=True,
+    help="Listen to every clip, or only look whether it is there.",
+)
+@_quiet
+@_json
+def check(name: str, data_dir: Path | None, decode: bool, quiet: bool, as_json: bool) -> None:
+    """Say which clips of a data set are missing and which are invalid.
+
+    Ends with exit code 1 if there are any.
+
+    \b
+    Example:
+      l2i data check esc10 --data-dir /data/ESC-10
+    """
+    from l2i import config
+    from l2i.data import card, open_dataset
+    from l2i.run.progress import Progress
+
+    card(name)  # A name that is not known is said before the config looks at the rest.
+    found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
+    n = len(found.clips())
+    with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
+        report = found.check(decode, lambda done, total: task.advance(done - task.done))
+    if as_json:
+        _print_json(
+            {
+                "name": name,
+                "path": str(found.root) if found.root else None,
+                "clips": report.n_clips,
+                "missing": list(report.missing),
+                "invalid": [{"file": file, "why": why} for file, why in report.invalid],
+                "notes": list(report.notes),
+                "ok": report.ok,
+            }
+        )
+    else:
+        where = f" in {found.root}" if found.root else ""
+        click.echo(f"{found.card.title}: {report.n_clips} clips listed{where}.")
+        _problems("missing", list(report.missing))
+        _problems("invalid", [why for _, why in report.invalid])
+        for note in report.notes:
+            _field("Note:", note)
+        if report.ok:
+            click.echo("All clips can be used." if decode else "All clips are there.")
+    if not report.ok:
+        sys.exit(1)
+
+
+def _problems(kind: str, lines: list[str], most: int = 20) -> None:
+    click.echo(f"{kind.capitalize()}: {len(lines) or 'none'}")
+    for line in lines[:most]:
+        click.echo(f"  {line}")
+    if len(lines) > most:
+        click.echo(f"  and {len(lines) - most} more; --json lists them all")
+
+
+@data.command()
+@click.argument("name", required=False)
+@click.option(
+    "--yes", "-y", is_flag=True, envvar="L2I_YES", show_envvar=True, help="Do not ask first."
+)
+def clean(name: str | None, yes: bool) -> None:
+    """Remove decoded clips from the cache: of one data set, or of all.
+
+    The data sets themselves are not touched; the next run decodes its clips anew.
+
+    \b
+    Example:
+      l2i data clean esc10 --yes
+    """
+    from l2i.data import card
+    from l2i.data.cache import WaveformCache
+    from l2i.storage import disk_usage, format_bytes
+
+    if name is not None:
+        card(name)  # A name that is not known is said, not passed over.
+    cache = WaveformCache()
+    entries = cache.entries(name)
+    left = sum(disk_usage(path) for path in cache.leftovers())
+    if not entries and not left:
+        click.echo(f"Nothing to remove in {cache.folder}.")
+        return
+    for entry in entries:
+        click.echo(
+            f"{entry.dataset}: {entry.n_clips} clips at {entry.sample_rate} Hz, "
+            f"{format_bytes(entry.n_bytes)}"
+        )
+    if left:
+        click.echo(f"unfinished, of processes that were stopped: {format_bytes(left)}")
+    if not yes:
+        click.confirm(f"Remove them from {cache.folder}?", abort=True)
+    before = disk_usage(cache.folder)
+    cache.clean(name)
+    click.echo(f"Removed {format_bytes(max(0, before - disk_usage(cache.folder)))}.")
+
+
+# --- showing ----------------------------------------------------------------------------------
+
+
+def _place(c: Card, data_dir: Path | None) -> str | None:
+    """Where a data set lies, if its list of clips is there."""
+    from l2i.data.places import candidates
+
+    if not c.folders:
+        return None
+    return next((str(p) for p in candidates(c, data_dir or "") if (p / c.marker).is_file()), None)
+
+
+def _summary(c: Card) -> dict[str, Any]:
+    return {
+        "name": c.name,
+        "title": c.title,
+        "task": c.task.value,
+        "classes": list(c.classes),
+        "n_clips": c.n_clips,
+        "sample_rate": c.sample_rate,
+        "duration_s": c.duration_s,
+        "folds": list(c.folds),
+        "splits": list(c.splits),
+        "label_rules": c.label_rules,
+        "licence": c.licence,
+        "citation": c.citation,
+        "homepage": c.homepage,
+        "sources": [remote.url for remote in c.remotes],
+        "size_bytes": c.size_bytes,
+        "notes": c.notes,
+    }
+
+
+def _print_json(tree: Any) -> None:
+    click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
+
+
+def _width() -> int:
+    return max(40, min(80, shutil.get_terminal_size((80, 24)).columns))
+
+
+def _field(key: str, text: str) -> None:
+    # Long words are left whole: they are addresses and paths, to be copied.
+    indent = " " * 10
+    click.echo(
+        fill(
+            text,
+            _width(),
+            initial_indent=f"{key:<10}",
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
+def _table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
