@@ -1,0 +1,211 @@
+"""Waveform to spectrogram and back, log(1 + |X|) and the log-mel front-end; batched, any device.
+
+The chain for a batch::
+
+    waveform [B, S] --stft--> X [B, F, T] complex --log1p|.|--> S [B, F, T]    the interpreter's
+                                  └──mel of |X|, dB──> [B, 1, T, M]            the classifier's
+    X, new magnitude [B, F, T] --resynthesise--> waveform [B, S]
+
+Agrees with librosa's ``stft`` (Hann, centred, zero-padded), ``filters.mel`` (Slaney) and
+``power_to_db`` to 1e-4 (``tests/test_spectrogram.py``).
+
+Differences between implementations, and what is done here: the mel spectrogram is of the
+*magnitude* |X|, not of its square, and still goes through ``power_to_db``, as published; the
+floor of ``top_db`` is taken per clip, never over a batch, so that a clip's features do not
+depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "SpectrogramSettings",
+    "log_magnitude",
+    "log_mel",
+    "magnitude",
+    "mel_filters",
+    "peak_normalise",
+    "power_to_db",
+    "resynthesise",
+    "stft",
+]
+
+AMIN = 1e-10
+TOP_DB = 80.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrogramSettings:
+    """All that decides what a spectrogram means; stored beside every set of weights.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    n_fft, hop_length : int
+        Samples.
+    n_mels : int
+    """
+
+    sample_rate: int
+    n_fft: int = 1024
+    hop_length: int = 512
+    n_mels: int = 128
+
+    @property
+    def n_bins(self) -> int:
+        """F, the number of frequency bins."""
+        return self.n_fft // 2 + 1
+
+    def n_frames(self, n_samples: int) -> int:
+        """T, the number of frames of a clip of `n_samples`.
+
+        >>> SpectrogramSettings(44100).n_frames(220500)
+        431
+        """
+        return 1 + n_samples // self.hop_length
+
+    def differences(self, other: SpectrogramSettings) -> list[str]:
+        """What differs, as ``n_fft 1024 against 512``; empty where nothing does."""
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{k} {mine[k]} against {theirs[k]}" for k in mine if mine[k] != theirs[k]]
+
+
+def peak_normalise(waveform: Tensor) -> Tensor:
+    """Scale each clip so that its largest absolute sample is 1; silence stays silence.
+
+    The *absolute* peak: dividing by the positive one makes the gain depend on polarity, and
+    turns a clip without positive samples into infinities.
+
+    Parameters
+    ----------
+    waveform : Tensor [B, S]
+
+    Examples
+    --------
+    >>> peak_normalise(torch.tensor([[0.1, -0.5], [0.0, 0.0]]))
+    tensor([[ 0.2000, -1.0000],
+            [ 0.0000,  0.0000]])
+    """
+    peak = waveform.abs().amax(dim=-1, keepdim=True)
+    return torch.where(peak > 0, waveform / peak.clamp_min(torch.finfo(waveform.dtype).tiny), 0.0)
+
+
+@lru_cache(maxsize=8)
+def _window(n_fft: int, device: torch.device) -> Tensor:
+    return torch.hann_window(n_fft, periodic=True, device=device)
+
+
+def stft(waveform: Tensor, settings: SpectrogramSettings) -> Tensor:
+    """Short-time Fourier transform: Hann, centred, zero-padded.
+
+    Parameters
+    ----------
+    waveform : Tensor [B, S]
+
+    Returns
+    -------
+    Tensor [B, F, T], complex
+    """
+    return torch.stft(
+        waveform,
+        settings.n_fft,
+        settings.hop_length,
+        window=_window(settings.n_fft, waveform.device),
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )
+
+
+def magnitude(spectrum: Tensor) -> Tensor:
+    """|X|, of the same shape, real."""
+    return spectrum.abs()
+
+
+def log_magnitude(spectrum: Tensor) -> Tensor:
+    """S = log(1 + |X|): what the dictionary explains. Zero where the input is silent."""
+    return spectrum.abs().log1p_()
+
+
+def resynthesise(
+    spectrum: Tensor, log_magnitudes: Tensor, settings: SpectrogramSettings, n_samples: int
+) -> Tensor:
+    """Waveform with the magnitudes expm1(S') and the phase of the input.
+
+    Bins where the input is exactly zero have no phase; they stay zero.
+
+    Parameters
+    ----------
+    spectrum : Tensor [B, F, T], complex
+        The input's transform, for its phase.
+    log_magnitudes : Tensor [B, F, T]
+        S', at least 0.
+    n_samples : int
+
+    Returns
+    -------
+    Tensor [B, S]
+    """
+    size = spectrum.abs()
+    gain = torch.where(size > 0, torch.expm1(log_magnitudes) / size.clamp_min(1e-30), 0.0)
+    return torch.istft(
+        spectrum * gain,
+        settings.n_fft,
+        settings.hop_length,
+        window=_window(settings.n_fft, spectrum.device),
+        center=True,
+        length=n_samples,
+    )
+
+
+@lru_cache(maxsize=8)
+def mel_filters(settings: SpectrogramSettings, device: torch.device | None = None) -> Tensor:
+    """Slaney-scaled, Slaney-normalised triangles [F, M], as librosa's default."""
+    from torchaudio.functional import melscale_fbanks
+
+    filters = melscale_fbanks(
+        settings.n_bins,
+        0.0,
+        settings.sample_rate / 2,
+        settings.n_mels,
+        settings.sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return filters.to(device) if device is not None else filters
+
+
+def power_to_db(power: Tensor) -> Tensor:
+    """10 log10(max(power, 1e-10)), at most 80 dB below each clip's own maximum.
+
+    Parameters
+    ----------
+    power : Tensor [B, ...]
+        Non-negative.
+    """
+    db = 10.0 * power.clamp_min(AMIN).log10()
+    floor = db.flatten(1).amax(dim=1) - TOP_DB
+    return torch.maximum(db, floor.view(-1, *[1] * (db.ndim - 1)))
+
+
+def log_mel(spectrum: Tensor, settings: SpectrogramSettings) -> Tensor:
+    """The classifier's input: log-mel of |X|, frames first.
+
+    Parameters
+    ----------
+    spectrum : Tensor [B, F, T]
+        Complex, or its magnitude.
+
+    Returns
+    -------
+    Tensor [B, 1, T, M], dB
+    """
+    size = spectrum.abs() if spectrum.is_complex() else spectrum
+    mel = size.transpose(1, 2) @ mel_filters(settings, size.device)
+    return power_to_db(mel).unsqueeze(1)

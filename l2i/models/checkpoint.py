@@ -1,0 +1,124 @@
+"""Weights with the settings they were made under, in one file, without pickled code.
+
+A checkpoint is a safetensors file whose header holds one JSON document: the format's version,
+the kind (``classifier``, ``dictionary``, ``interpreter``, ``state``) and the metadata, among
+them the spectrogram's settings. Loading runs no code, and a file made under other settings is
+refused with what differs. Writes are atomic: a file is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.errors import CheckpointError
+from l2i.storage import atomic_write_bytes
+
+__all__ = ["load_checkpoint", "load_weights", "read_settings", "save_checkpoint"]
+
+FORMAT = 1
+
+
+def save_checkpoint(
+    path: Path,
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    settings: SpectrogramSettings | None = None,
+) -> None:
+    """Write a checkpoint, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.safetensors``.
+    kind : str
+    tensors : mapping of str to Tensor
+    metadata : mapping
+        Anything JSON can hold.
+    settings : SpectrogramSettings, optional
+        What the weights were made under.
+    """
+    document: dict[str, Any] = {"format": FORMAT, "kind": kind, **metadata}
+    if settings is not None:
+        document["spectrogram"] = asdict(settings)
+    data = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    atomic_write_bytes(path, save(data, {"l2i": json.dumps(document)}))
+
+
+def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is absent, damaged, of another kind or of a newer format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no {kind} checkpoint {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        document = json.loads(header["l2i"])
+        version, found = document["format"], document["kind"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of l2i, or is damaged ({error}); make it again."
+        ) from None
+    if version > FORMAT:
+        raise CheckpointError(f"{path} was written by a newer l2i (format {version}); update l2i.")
+    if found != kind:
+        raise CheckpointError(f"{path} holds a {found}, where a {kind} is wanted.")
+    return tensors, document
+
+
+def read_settings(
+    path: Path, metadata: Mapping[str, Any], wanted: SpectrogramSettings | None = None
+) -> SpectrogramSettings:
+    """The settings a checkpoint was made under.
+
+    Raises
+    ------
+    CheckpointError
+        If they differ from `wanted`.
+    """
+    try:
+        found = SpectrogramSettings(**metadata["spectrogram"])
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
+    if wanted is not None and (different := found.differences(wanted)):
+        raise CheckpointError(
+            f"{path} was made under other settings: {', '.join(different)} asked for now."
+        )
+    return found
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put `tensors` into `module`; every one of them must fit and none may be missing."""
+    own = module.state_dict()
+    missing = sorted(set(own) - set(tensors))
+    extra = sorted(set(tensors) - set(own))
+    wrong = [
+        f"{k} {tuple(tensors[k].shape)} for {tuple(own[k].shape)}"
+        for k in own
+        if k in tensors and tensors[k].shape != own[k].shape
+    ]
+    problems = [
+        f"{word}: {', '.join(names[:3])}"
+        for word, names in (("missing", missing), ("unknown", extra), ("of another shape", wrong))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} does not fit the network ({'; '.join(problems)}).")
+    with torch.no_grad():
+        module.load_state_dict(dict(tensors))

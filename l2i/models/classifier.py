@@ -1,0 +1,160 @@
+"""A frozen classifier: waveform in, logits and hidden maps out.
+
+Frozen means frozen: evaluation mode, no gradients, batch norms folded, weights a copy of their
+own. Hidden maps are read by hooks that exist only while a context is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from l2i.dsp.spectrogram import SpectrogramSettings, log_mel, peak_normalise, stft
+from l2i.errors import CheckpointError
+from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
+from l2i.types import Features, Task
+
+__all__ = ["FrozenClassifier", "hidden_maps"]
+
+# Clips the network hears at a time: on a CPU the first layers are bound by memory, and a small
+# batch stays in the cache; a GPU wants more.
+_AT_ONCE = {"cpu": 16, "cuda": 128, "mps": 64}
+
+
+@contextmanager
+def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor]]:
+    """Collect the outputs of named layers while the context is open.
+
+    Parameters
+    ----------
+    network : nn.Module
+    layers : sequence of str
+        Dotted names within `network`.
+
+    Yields
+    ------
+    list of Tensor
+        Filled, in the order of `layers`, by the next forward pass.
+    """
+    found: list[Tensor] = [torch.empty(0)] * len(layers)
+
+    def keep(index: int):  # type: ignore[no-untyped-def]
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            found[index] = output
+
+        return hook
+
+    handles = [
+        network.get_submodule(name).register_forward_hook(keep(index))
+        for index, name in enumerate(layers)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class FrozenClassifier:
+    """The classifier to be explained, with its own front-end.
+
+    Parameters
+    ----------
+    network : VGG
+        Copied; the original is left as it is.
+    settings : SpectrogramSettings
+        What the network was trained with.
+    classes : sequence of str
+    task : Task
+    thresholds : sequence of float, optional
+        Multi-label: from which probability on a class counts as present; 0.5 without.
+    device : torch.device
+    dtype : torch.dtype
+        Of the network's arithmetic; the front-end is float32 always.
+    """
+
+    def __init__(
+        self,
+        network: VGG,
+        settings: SpectrogramSettings,
+        classes: Sequence[str],
+        task: Task,
+        thresholds: Sequence[float] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = fold_batch_norm(network).to(self.device)
+        self.settings = settings
+        self.classes = tuple(classes)
+        self.task = Task(task)
+        self.dtype = dtype
+        given = thresholds if thresholds is not None and len(thresholds) else [0.5] * len(classes)
+        self.thresholds = torch.tensor(list(given), dtype=torch.float32, device=self.device)
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
+        return stft(peak_normalise(waveform.to(self.device)), self.settings)
+
+    @torch.inference_mode()
+    def features(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:
+        """Logits and hidden maps of spectrograms.
+
+        Parameters
+        ----------
+        spectrum : Tensor [B, F, T]
+            Complex (or its magnitude), of peak-normalised waveforms.
+        maps : sequence of {'512', '256', '128'}
+
+        Returns
+        -------
+        Features
+            ``maps[l]`` of shape [B, D_l, F_l, T_l], float32, memory channels_last.
+
+        Raises
+        ------
+        CheckpointError
+            If the clips are too short for the network.
+        """
+        if spectrum.shape[2] < MIN_FRAMES:
+            raise CheckpointError(
+                f"A clip of {spectrum.shape[2]} frames is too short for this network, which needs "
+                f"{MIN_FRAMES}: set dataset.duration_s higher or spectrogram.hop_length lower."
+            )
+        logits, parts = [], []
+        layers = [f"netx.{HIDDEN_MAPS[name]}" for name in maps]
+        for some in spectrum.split(_AT_ONCE.get(self.device.type, 16)):
+            mel = log_mel(some, self.settings).contiguous(memory_format=torch.channels_last)
+            with (
+                hidden_maps(self.network, layers) as found,
+                torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32),
+            ):
+                logits.append(self.network(mel).float())
+            # From frames first [B, D, T, F] to rows of frequency, columns of time.
+            parts.append([y.float().transpose(2, 3) for y in found])
+        return Features(
+            torch.cat(logits), tuple(_join(list(pieces)) for pieces in zip(*parts, strict=True))
+        )
+
+    def logits(self, waveform: Tensor) -> Tensor:
+        """Logits [B, C] of waveforms [B, S], through the classifier's own front-end."""
+        return self.features(self.spectrum(waveform)).logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax or sigmoid [B, C], as the task has it."""
+        return logits.softmax(1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
+
+    def decisions(self, logits: Tensor) -> Tensor:
+        """Bool [B, C]: the best class, or every class from its threshold on."""
+        if self.task is Task.SINGLE_LABEL:
+            return torch.zeros_like(logits, dtype=torch.bool).scatter_(
+                1, logits.argmax(1, keepdim=True), True
+            )
+        return logits.sigmoid() >= self.thresholds
+
+
+def _join(pieces: list[Tensor]) -> Tensor:
+    return torch.cat([p.contiguous(memory_format=torch.channels_last) for p in pieces])

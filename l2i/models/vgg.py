@@ -1,0 +1,143 @@
+"""The VGG-like classifier of Kumar, Khadkevich, Fügen 2018 (arXiv 1711.01369), with L2I's head.
+
+The way of a clip, frames first, for T = 431 frames and M = 128 mel bands::
+
+    log-mel           [B,    1, 431, 128]
+    layer1,2   + pool [B,   16, 431, 128] -> [B,  16, 215, 64]
+    layer4,5   + pool [B,   32, 215,  64] -> [B,  32, 107, 32]
+    layer7,8   + pool [B,   64, 107,  32] -> [B,  64,  53, 16]
+    layer10,11 + pool [B,  128,  53,  16] -> [B, 128,  26,  8]    hidden map "128"
+    layer13,14 + pool [B,  256,  26,   8] -> [B, 256,  13,  4]    hidden map "256"
+    layer16    + pool [B,  512,  13,   4] -> [B, 512,   6,  2]    hidden map "512"
+    layer18, 2x2      [B, 1024,   5,   1]
+    head: 1x1 to 256, ReLU, global max pool, dropout, linear -> logits [B, C]
+
+The hidden maps are taken before the pooling that follows them. Names of the layers are those
+of the published weights, so that a state dict fits without a translation (layers 3, 6, 9, 12,
+15 and 17 are the poolings).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+__all__ = ["HIDDEN_MAPS", "MIN_FRAMES", "VGG", "fold_batch_norm"]
+
+HIDDEN_MAPS = {"512": "layer16", "256": "layer14", "128": "layer11"}
+"""Name of a hidden map -> the layer whose output it is."""
+
+MIN_FRAMES = 128
+"""Six halvings and a 2x2 convolution need so many frames."""
+
+_WIDTHS = {1: 16, 2: 16, 4: 32, 5: 32, 7: 64, 8: 64, 10: 128, 11: 128, 13: 256, 14: 256, 16: 512}
+_POOLS = (3, 6, 9, 12, 15, 17)
+
+
+class _Trunk(nn.Sequential):
+    def __init__(self) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = 1
+        for number in range(1, 18):
+            if number in _POOLS:
+                layers[f"layer{number}"] = nn.MaxPool2d(2)
+                continue
+            width = _WIDTHS[number]
+            layers[f"layer{number}"] = nn.Sequential(
+                nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
+            )
+            channels = width
+        layers["layer18"] = nn.Sequential(
+            nn.Conv2d(channels, 1024, 2), nn.BatchNorm2d(1024), nn.ReLU()
+        )
+        super().__init__(layers)
+
+
+class VGG(nn.Module):
+    """Trunk and head.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    head : int
+        Channels of the 1x1 convolution.
+    dropout : float
+        Between pooling and the linear layer.
+    """
+
+    def __init__(self, n_classes: int, *, head: int = 256, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.netx = _Trunk()
+        self.layer = nn.Sequential(nn.Conv2d(1024, head, 1))
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(head, n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Log-mel [B, 1, T, M] in dB to logits [B, C]; T at least `MIN_FRAMES`."""
+        y = self.netx(log_mel)
+        y = F.relu(self.layer(y)).amax(dim=(2, 3))
+        return self.fc(self.dropout(y))
+
+    def load_audioset(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Put published AudioSet weights into the trunk.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            Keys ``layer1.0.weight`` ..., with or without ``module.``. ``layer19``, the
+            AudioSet classes, is left out: the head takes its place.
+
+        Returns
+        -------
+        list of str
+            The keys that were not used.
+
+        Raises
+        ------
+        ValueError
+            If a weight of the trunk is absent or has another shape.
+        """
+        state = {k.removeprefix("module."): v for k, v in state.items()}
+        own = self.netx.state_dict()
+        # Weights saved before torch 0.4.1 have no counter of batches, and none is needed.
+        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+        wrong = [
+            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+            for k in own
+            if k in state and state[k].shape != own[k].shape
+        ]
+        if missing or wrong:
+            what = [f"absent: {', '.join(missing[:3])}"] if missing else []
+            what += [f"of another shape: {', '.join(wrong[:3])}"] if wrong else []
+            raise ValueError("; ".join(what))
+        self.netx.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+        return sorted(k for k in state if k not in own)
+
+
+def fold_batch_norm(model: VGG) -> VGG:
+    """A copy for inference, batch norms folded into the convolutions before them.
+
+    In evaluation a batch norm is one multiplication and one addition per channel, which a
+    convolution can do along with its own: ``W' = W g / sqrt(v + e)``,
+    ``b' = (b - m) g / sqrt(v + e) + beta``. Same outputs to rounding, and the first layers,
+    which are bound by memory and not by arithmetic, take about half the time.
+    """
+    import copy
+
+    folded = copy.deepcopy(model).eval()
+    for name, block in folded.netx.named_children():
+        if isinstance(block, nn.Sequential):
+            conv, norm, _ = block
+            fused = fuse_conv_bn_eval(conv, norm)
+            setattr(folded.netx, name, nn.Sequential(fused, nn.ReLU(inplace=True)))
+    return folded.to(memory_format=torch.channels_last).requires_grad_(False)
