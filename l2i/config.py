@@ -371,9 +371,11 @@ def _sentence(error: Any) -> str:
         known = _keys(Config)
         sections = sorted({k.rpartition(".")[0] for k in known})
         leaf = key.rpartition(".")[2]
+        # A word without a dot is more likely a section than a whole key.
+        first, second = (known, sections) if "." in key else (sections, known)
         like = (
-            nearest(key, known)
-            or nearest(key, sections)
+            nearest(key, first)
+            or nearest(key, second)
             or next((k for k in known if k.rpartition(".")[2] == leaf), None)
         )
         hint = f"; did you mean {like!r}?" if like else "; 'l2i config show' lists them."

@@ -140,7 +140,7 @@ def pip(*words, **options):
 
 def must_pip(what, *words):
     """Run pip, or stop with a sentence that says what could not be installed."""
-    if pip("install", "-q", *words) != 0:
+    if pip("install", "-qq", *words) != 0:
         raise SetupError(
             "%s could not be installed; pip's own words are above. The same command goes on "
             "once the cause is mended." % what

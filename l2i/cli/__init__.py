@@ -1,1 +1,147 @@
-"""."""
+"""The command line: words -> config -> one call; the only place that prints and catches.
+
+How to add a command: write ``l2i/cli/<name>.py`` with a click command of the class
+`l2i.cli.base.Command` (or group of `l2i.cli.base.Group`), and name it in `COMMANDS`. Its module
+is imported when the command is used, and should import torch, MLflow and the like inside the
+function, so that ``l2i <name> --help`` stays quick.
+
+==========  ====================================================
+exit code   what happened
+==========  ====================================================
+0           all went well
+1           something that the words point to is wrong: data, weights, the store, a device
+2           the words are wrong: an option, a name, the config
+130, 143    stopped by Ctrl-C, by SIGTERM; the same command goes on
+==========  ====================================================
+
+``L2I_DEBUG=1`` shows the traceback behind a message.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from l2i import __version__
+from l2i.errors import L2IError
+from l2i.registry import nearest
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+# name -> (module:attribute, what `l2i --help` says of it)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("l2i.cli.train:train", "Train, measure and explain: the whole method."),
+    "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
+    "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
+    "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
+    "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
+    "config": ("l2i.cli.config:config", "Show or check a config."),
+    "ui": ("l2i.cli.ui:ui", "Look at runs in MLflow's pages."),
+    "doctor": ("l2i.cli.doctor:doctor", "Say whether this machine can do it."),
+    "completion": ("l2i.cli.completion:completion", "Print a shell's completion script."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports the module of a command when it is used, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            like = nearest(args[0], list(COMMANDS))
+            hint = f" Did you mean '{like}'?" if like else ""
+            ctx.fail(f"There is no command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table, since click would import every command for its one line of help.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            formatter.write_dl(
+                [
+                    ("l2i train --dataset demo", "on built-in sounds; nothing to fetch"),
+                    ("l2i explain latest my.wav", "with the newest finished run"),
+                    ("l2i ui", "look at it all"),
+                ]
+            )
+        formatter.write_paragraph()
+        formatter.write_text(
+            "Every option can also be given as an environment variable, L2I_<OPTION>."
+        )
+
+
+@click.command(
+    "l2i",
+    cls=_Lazy,
+    context_settings={
+        "max_content_width": 80,
+        "help_option_names": ["-h", "--help"],
+    },
+)
+@click.version_option(__version__, prog_name="l2i")
+def cli() -> None:
+    """Listen to Interpret: explanations of audio classifiers one can listen to."""
+
+
+def _fail(error: L2IError) -> int:
+    if os.environ.get("L2I_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    click.echo(f"Error: {error}", err=True)
+    return error.exit_code
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        # Not standalone: click would turn Ctrl-C into exit code 1.
+        result: Any = cli.main(args, prog_name="l2i", standalone_mode=False)
+        sys.stdout.flush()  # Here, where a pipe that is broken can still be caught.
+    except L2IError as error:
+        return _fail(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        # click makes an Abort of a Ctrl-C.
+        click.echo("Stopped.", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`l2i runs | head`): no fault, and nothing to say.
+        # Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The console script ``l2i``.
+
+    Parameters
+    ----------
+    args : sequence of str, optional
+        By default those of the process.
+    """
+    sys.exit(_run(args))

@@ -247,7 +247,8 @@ class Tracker:
         for wait_s in () if local else _UPLOAD_WAITS_S:
             try:
                 with store_errors(self._store, "written"):
-                    return send()
+                    send()
+                return
             except StoreError:
                 time.sleep(wait_s)
         with store_errors(self._store, "written"):

@@ -1,0 +1,111 @@
+"""``l2i ui``: MLflow's pages, light, on this machine only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+
+import click
+
+from l2i.cli.base import Command
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def server_command(uri: str, artifacts: str, host: str, port: int) -> list[str]:
+    """The command line of MLflow's server: one worker, no job runner (0.5 GB, not 1.9 GB)."""
+    return [
+        *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri),
+        *("--default-artifact-root", artifacts, "--host", host, "--port", str(port)),
+        *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
+    ]
+
+
+def server_environment() -> dict[str, str]:
+    """Its environment: without telemetry and jobs."""
+    return {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
+    }
+
+
+def _serve(command: list[str]) -> int:
+    """Run the server until it ends or we are told to; it leaves no process behind."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # Its worker is a process of its own, so that the whole group must be ended.
+    server = subprocess.Popen(command, env=server_environment(), start_new_session=True)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return server.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=5)
+
+
+@click.command(cls=Command, example=["l2i ui", "l2i ui --port 5001"])
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=5000,
+    show_default=True,
+    help="Where to listen.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The pages have no password: keep them on this machine.",
+)
+def ui(port: int, host: str) -> None:
+    """Serve MLflow's pages of the runs until Ctrl-C; prints their address.
+
+    Where MLFLOW_TRACKING_URI is a server, it has the pages already, and only its address is
+    printed.
+    """
+    from l2i.errors import StoreError, UsageError
+    from l2i.run.runs import list_runs
+    from l2i.run.store import locate
+
+    store = locate()
+    if not store.exists:
+        raise StoreError(
+            f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
+        )
+    newest = list_runs(limit=1)
+    page = "/#/experiments"
+    if newest:
+        page += f"/{newest[0].experiment_id}/runs"
+    # Without this word MLflow opens its pages for language models.
+    page += "?workflowType=machine_learning"
+    if store.is_server:
+        click.echo(store.uri.rstrip("/") + page)
+        return
+    if not _is_free(host, port):
+        raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"http://{shown}:{port}{page}")
+    click.echo("Ctrl-C ends it.", err=True)
+    code = _serve(server_command(store.uri, store.artifacts or "", host, port))
+    if code:
+        raise StoreError(f"MLflow's server ended with exit code {code}; its words are above.")
