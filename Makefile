@@ -15,7 +15,7 @@ help:  ## show this list
 
 setup:  ## make .venv with everything (L2I_TORCH=cpu|cuda chooses the build of torch)
 	@test -n "$(PYTHON)" || { echo "l2i needs Python 3.11 or newer; there is none on PATH." >&2; exit 1; }
-	@$(PYTHON) tools/bootstrap.py
+	@$(PYTHON) .tools/bootstrap.py
 
 demo: setup  ## train on the built-in sounds, measure, and write explanations to listen to
 	@$(BIN)/l2i train --dataset demo
@@ -36,7 +36,7 @@ ui: setup  ## look at the runs in MLflow's pages
 
 clean:  ## remove .venv and what tools left behind (not mlruns/)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find l2i tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find l2i tests .tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock:  ## resolve the lock files again (UPGRADE=1: take the newest versions)
-	@$(PYTHON) tools/lock.py
+	@$(PYTHON) .tools/lock.py

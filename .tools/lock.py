@@ -2,7 +2,7 @@
 
 ``requirements-cuda.lock`` is the whole closure with hashes. ``requirements-cpu.lock`` is the same
 without torch, torchaudio and the CUDA libraries that only torch's CUDA build wants: the CPU
-build of torch comes from several places with several hashes, so that ``tools/bootstrap.py``
+build of torch comes from several places with several hashes, so that ``.tools/bootstrap.py``
 installs it first, at the version that pyproject.toml pins.
 
 Versions that still fit are kept; ``make lock UPGRADE=1`` takes the newest.
@@ -21,7 +21,7 @@ _GPU_ONLY = re.compile(r"(torch|torchaudio|triton|cuda-[\w-]+|nvidia-(?!ml-py)[\
 _HEAD = "# Made by `make lock` from pyproject.toml (and its group dev); do not edit.\n"
 _HEAD_CPU = _HEAD + (
     "# Without torch and torchaudio: install their CPU builds first, at the versions in\n"
-    "# pyproject.toml and with --no-deps, as tools/bootstrap.py does.\n"
+    "# pyproject.toml and with --no-deps, as .tools/bootstrap.py does.\n"
 )
 
 

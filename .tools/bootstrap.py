@@ -1,4 +1,4 @@
-"""Set l2i up in ``.venv``, with nothing but Python: ``python3 tools/bootstrap.py``.
+"""Set l2i up in ``.venv``, with nothing but Python: ``python3 .tools/bootstrap.py``.
 
 What it does, and says while it does it:
 
