@@ -416,9 +416,9 @@ def resolve(
     --------
     >>> resolve(overrides=["interpreter.epochs=7"]).interpreter.epochs
     7
-    >>> resolve(overrides=["interpreter.epoch=7"])
+    >>> resolve(overrides=["run.sed=7"])
     Traceback (most recent call last):
-    l2i.errors.ConfigError: There is no setting 'interpreter.epoch'; did you mean 'interpreter.epochs'?
+    l2i.errors.ConfigError: There is no setting 'run.sed'; did you mean 'run.seed'?
     """
     problems: list[str] = []
     over: dict[str, Any] = _read_toml(Path(file)) if file is not None else {}

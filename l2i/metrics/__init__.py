@@ -1,1 +1,60 @@
-"""."""
+"""Figures of a classifier, an interpreter and its explanations.
+
+Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
+is better and where it comes from. To add one: write the function in a file of its family
+(``classification``, ``fidelity``, ``faithfulness``), and its line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["METRICS", "Metric"]
+
+_L2I = "Parekh et al. 2022, arXiv 2202.11479"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a figure means.
+
+    Attributes
+    ----------
+    title : str
+    unit : str
+        ``share`` is from 0 to 1.
+    better : {'higher', 'lower', ''}
+    source : str
+    """
+
+    title: str
+    unit: str
+    better: Literal["higher", "lower", ""]
+    source: str = ""
+
+
+METRICS = {
+    "accuracy": Metric("Classifier accuracy", "share", "higher"),
+    "auprc_macro": Metric("Classifier AUPRC, macro", "share", "higher"),
+    "auprc_micro": Metric("Classifier AUPRC, micro", "share", "higher"),
+    "fidelity_top1": Metric("Top-1 fidelity", "share", "higher", _L2I),
+    "fidelity_top3": Metric("Top-3 fidelity", "share", "higher", _L2I),
+    "fidelity_top5": Metric("Top-5 fidelity", "share", "higher", _L2I),
+    "fidelity_auprc_macro": Metric("Fidelity AUPRC, macro", "share", "higher", _L2I),
+    "fidelity_auprc_micro": Metric("Fidelity AUPRC, micro", "share", "higher", _L2I),
+    "fidelity_max_f1": Metric("Fidelity, greatest F1 (micro)", "share", "higher", _L2I),
+    "faithfulness_probability": Metric(
+        "Removal: fall of probability, median", "probability", "higher", _L2I
+    ),
+    "faithfulness_probability_mean": Metric(
+        "Removal: fall of probability, mean", "probability", "higher", _L2I
+    ),
+    "faithfulness_logit": Metric("Removal: fall of logit, median", "logit", "higher"),
+    "random_probability": Metric("Random removal: the same, median", "probability", "", _L2I),
+    "random_probability_std": Metric("Random removal: its spread over draws", "probability", ""),
+    "random_probability_mean": Metric("Random removal: the same, mean", "probability", "", _L2I),
+    "random_logit": Metric("Random removal: fall of logit, median", "logit", ""),
+    "components": Metric("Components removed, mean", "components", "lower"),
+    "reconstruction": Metric("Mean squared error of W H", "log power", "lower"),
+}

@@ -64,9 +64,7 @@ def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     return (a[:, 0] / a.sum(dim=1).clamp_min(1e-300)).float()
 
 
-def mask_bands(
-    db: Tensor, axis: int, count: int, width: int, generator: torch.Generator
-) -> Tensor:
+def mask_bands(db: Tensor, axis: int, count: int, width: int, generator: torch.Generator) -> Tensor:
     """SpecAugment: set `count` random stretches of up to `width` to each clip's mean.
 
     Parameters

@@ -89,9 +89,7 @@ def _sweep(gram: Tensor, projected: Tensor, h: Tensor, sparsity: float) -> None:
         h[:, start : start + width] = part
 
 
-def encode(
-    frames: Tensor, w: Tensor, sparsity: float = 0.0, *, sweeps: int = 50
-) -> Tensor:
+def encode(frames: Tensor, w: Tensor, sparsity: float = 0.0, *, sweeps: int = 50) -> Tensor:
     """Activations [K, N] of `frames` [F, N] under a fixed dictionary [F, K] of unit columns."""
     gram, projected = w.T @ w, w.T @ frames
     h = _first_activations(gram, projected, sparsity)
@@ -168,9 +166,7 @@ def learn_dictionary(
 
     store: np.ndarray | None = None
     if scratch is not None:
-        store = np.lib.format.open_memmap(
-            scratch, mode="w+", dtype=np.float32, shape=(total, k)
-        )
+        store = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=(total, k))
     kept: list[Tensor] = []
     learned = Learned(w)
     previous = float("inf")

@@ -62,12 +62,13 @@ def _conv_after_upsampling(x: Tensor, conv: nn.Conv2d, frames: int) -> Tensor:
     """``conv(up(x))`` for x [B, C, R, T] and an "up" to `frames`, in the cheaper order."""
     out, inner, height, taps = conv.weight.shape
     weight = conv.weight.permute(3, 0, 1, 2).reshape(taps * out, inner, height, 1)
-    y = F.conv2d(x, weight, padding=(conv.padding[0], 0))  # [B, taps * out, R', T]
+    y = F.conv2d(x, weight, padding=(height // 2, 0))  # [B, taps * out, R', T]
     batch, _, rows, short = y.shape
     # In channels_last the memory is already [B, R', T, taps, out]: no copy is made here.
     y = y.permute(0, 2, 3, 1).reshape(batch * rows, short * taps, out)
     matrix = interpolation_matrix(short, frames, taps, x.device, y.dtype)
     y = torch.matmul(matrix, y)  # [B * R', frames, out]
+    assert conv.bias is not None
     return (y + conv.bias).view(batch, rows, frames, out).permute(0, 3, 1, 2)
 
 
@@ -144,7 +145,9 @@ class Interpreter(nn.Module):
         if "128" in maps:
             self.conv8 = nn.Conv2d(128, 128, (4, 1), stride=(4, 1))
         self.pool = (
-            AttentionPooling(components, attention_width) if pooling == "attention" else MaxPooling()
+            AttentionPooling(components, attention_width)
+            if pooling == "attention"
+            else MaxPooling()
         )
         self.fc1 = nn.Linear(components, n_classes, bias=False)
 

@@ -80,7 +80,7 @@ class VGG(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel [B, 1, T, M] in dB to logits [B, C]; T at least `MIN_FRAMES`."""
@@ -138,6 +138,7 @@ def fold_batch_norm(model: VGG) -> VGG:
     for name, block in folded.netx.named_children():
         if isinstance(block, nn.Sequential):
             conv, norm, _ = block
-            fused = fuse_conv_bn_eval(conv, norm)
+            fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
             setattr(folded.netx, name, nn.Sequential(fused, nn.ReLU(inplace=True)))
-    return folded.to(memory_format=torch.channels_last).requires_grad_(False)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded.requires_grad_(False)

@@ -1,1 +1,17 @@
-"""."""
+"""The experiments: flat functions that read from top to bottom, and know a config.
+
+====================  =================================================================
+``train``             the whole method: classifier, dictionary, interpreter, measures
+``evaluate``          the figures of a run, measured again
+``explain``           a user's own audio
+====================  =================================================================
+
+No recipe imports another. What they share:
+
+====================  =================================================================
+``material``          the clips of a run: opened, split, decoded
+``stage``             a part of a run that survives a crash
+``bundle``            a finished run's networks, from its artifacts
+``measure``           figures on clips; explanations as files
+====================  =================================================================
+"""

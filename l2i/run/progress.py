@@ -164,24 +164,25 @@ class Progress:
 
     def _lines(self, name: str, total: float | None, unit: str, done: float) -> Iterator[Task]:
         last = time.monotonic()
-        shown = ""
         latest = ""
 
         def show(task: Task, note: str) -> None:
-            nonlocal last, shown, latest
+            nonlocal last, latest
             latest = note
             now = time.monotonic()
             over = task.total is not None and task.done >= task.total
             if over or now - last >= self._every_s:
-                last, shown = now, task.line(note)
-                print(shown, file=self._out, flush=True)
+                last = now
+                print(task.line(note), file=self._out, flush=True)
 
         task = Task(name, total, unit, done, show)
         yield task
         # A task whose end is not known, or that stopped early, still says where it ended.
-        if task.done > done and task.total is None:
+        if task.done > done and (task.total is None or task.done < task.total):
+            count = f"{task.done:g} {unit}"
             print(
-                f"{task.line(latest)}, done in {duration(task.elapsed_s)}",
+                f"{name}: {count}, done in {duration(task.elapsed_s)}"
+                + (f", {latest}" if latest else ""),
                 file=self._out,
                 flush=True,
             )

@@ -1,0 +1,100 @@
+"""``l2i train``: the whole method on one fold of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_json
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i train --dataset demo",
+        "l2i train --dataset esc10 --data-dir ESC-10 --fold 1 --name first",
+        "l2i train --dataset sust --config mine.toml -o interpreter.epochs=10",
+    ],
+)
+@click.option("--dataset", metavar="NAME", help="'l2i data list' has them.  [default: demo]")
+@options.data_dir
+@click.option("--fold", type=click.IntRange(min=1), help="The test fold.  [default: 1]")
+@click.option("--seed", type=click.IntRange(min=0), help="Of all that is random.  [default: 0]")
+@options.device
+@options.precision
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Of the interpreter (the classifier's: -o classifier.epochs=N).",
+)
+@options.config_file
+@options.overrides
+@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
+@click.option("--again", is_flag=True, help="A new run, even if this very one is finished.")
+@options.quiet
+@options.as_json
+def train(
+    dataset: str | None,
+    data_dir: Path | None,
+    fold: int | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    epochs: int | None,
+    file: Path | None,
+    overrides: tuple[str, ...],
+    experiment: str | None,
+    name: str | None,
+    again: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train, measure and explain: one MLflow run.
+
+    A classifier is trained (or loaded), a dictionary learnt, an interpreter trained; the test
+    fold is measured, and a dozen of its clips explained with sounds and pictures. Stopped at
+    any moment, the same command goes on; finished, it shows the figures again.
+    """
+    from l2i.config import resolve
+    from l2i.run.progress import Progress
+
+    config = resolve(
+        file,
+        dataset=dataset,
+        overrides=overrides,
+        options={
+            "dataset.data_dir": str(data_dir.expanduser().resolve()) if data_dir else None,
+            "dataset.fold": fold,
+            "run.seed": seed,
+            "run.device": device,
+            "run.precision": precision,
+            "run.experiment": experiment,
+            "run.name": name,
+            "interpreter.epochs": epochs,
+        },
+    )
+    progress = Progress(quiet)
+    # Not before the words are known to be right: torch takes seconds to import.
+    from l2i.recipes.train import train as run_train
+
+    done = run_train(config, progress, again=again)
+    if as_json:
+        emit_json(
+            {
+                "run_id": done.run_id,
+                "name": done.name,
+                "experiment": done.experiment,
+                "resumed": done.resumed,
+                "found": done.found,
+                "scores": done.scores,
+            }
+        )
+        return
+    if done.found:
+        progress.say("This very run is finished already; --again makes a new one.")
+    click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
+    options.show_scores(done.scores)
+    progress.say("'l2i ui' shows curves, pictures and sounds; 'l2i explain latest FILE' explains.")

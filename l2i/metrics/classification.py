@@ -1,0 +1,94 @@
+"""How well scores agree with labels. Curves are exact (every score is a threshold): with a few
+fixed thresholds, average precision comes out at half of what it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "accuracy",
+    "auprc",
+    "best_thresholds",
+    "confusion",
+    "max_f1",
+]
+
+Scores = NDArray[np.floating]
+Labels = NDArray[np.bool_]
+
+
+def accuracy(scores: Scores, labels: Labels) -> float:
+    """Share of clips whose best class is a label.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[False, True], [False, True]]))
+    0.5
+    """
+    return float(labels[np.arange(len(scores)), scores.argmax(axis=1)].mean())
+
+
+def auprc(scores: Scores, labels: Labels) -> tuple[float, float, dict[int, float]]:
+    """Average precision: macro, micro, and per class.
+
+    Parameters
+    ----------
+    scores : [N, C]
+    labels : [N, C], bool
+
+    Returns
+    -------
+    macro, micro : float
+        Over the classes that have a positive; NaN where none has.
+    per_class : dict of int to float
+        Classes without a positive are left out: their precision is not defined.
+    """
+    from sklearn.metrics import average_precision_score
+
+    judged = [c for c in range(labels.shape[1]) if labels[:, c].any()]
+    per_class = {c: float(average_precision_score(labels[:, c], scores[:, c])) for c in judged}
+    if not judged:
+        return float("nan"), float("nan"), {}
+    micro = float(average_precision_score(labels[:, judged].ravel(), scores[:, judged].ravel()))
+    return float(np.mean(list(per_class.values()))), micro, per_class
+
+
+def _f1(scores: Scores, labels: Labels) -> tuple[float, float]:
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
+    best = int(f1.argmax())
+    return float(f1[best]), float(thresholds[best])
+
+
+def max_f1(scores: Scores, labels: Labels) -> float:
+    """Greatest F1 over all thresholds, classes taken together; NaN without a positive."""
+    return _f1(scores.ravel(), labels.ravel())[0] if labels.any() else float("nan")
+
+
+def best_thresholds(scores: Scores, labels: Labels) -> list[float]:
+    """Per class, the threshold of the greatest F1; 0.5 for a class without a positive.
+
+    Parameters
+    ----------
+    scores : [N, C]
+        Probabilities.
+    labels : [N, C], bool
+    """
+    return [
+        _f1(scores[:, c], labels[:, c])[1] if labels[:, c].any() else 0.5
+        for c in range(labels.shape[1])
+    ]
+
+
+def confusion(predicted: NDArray[np.int64], actual: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Counts [n, n]: rows are what the clip is, columns what the classifier says.
+
+    >>> confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    table = np.zeros((n, n), dtype=np.int64)
+    np.add.at(table, (actual, predicted), 1)
+    return table

@@ -1,0 +1,144 @@
+"""What the frozen classifier says of the training clips: computed once, kept in memory or on disk.
+
+Per clip and view (a view is the clip, rotated in time by a fixed amount): logits, hidden maps,
+W'S and |S|^2, which are all that the interpreter's training reads (see `losses`). An epoch never
+runs the classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from l2i.dsp.spectrogram import log_magnitude
+from l2i.models.classifier import FrozenClassifier
+from l2i.types import Features
+
+__all__ = ["FeatureStore", "allocate", "compute_features", "memory_budget"]
+
+
+def memory_budget() -> int:
+    """Bytes that kept arrays may take: a quarter of the memory that is free."""
+    return psutil.virtual_memory().available // 4
+
+
+def allocate(shape: tuple[int, ...], path: Path, in_memory: bool) -> Tensor:
+    """A float32 tensor, in memory or mapped from a new file at `path`."""
+    if in_memory:
+        return torch.empty(shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return torch.from_numpy(np.lib.format.open_memmap(path, "w+", np.float32, shape))
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Kept outputs of N clips.
+
+    Attributes
+    ----------
+    logits : Tensor [N, C]
+    maps : tuple of Tensor [N, F_l, T_l, D_l]
+        Channels last, so that a batch of rows needs no copy into that order.
+    projected : Tensor [N, K, T]
+        W'S.
+    energy : Tensor [N]
+        |S|^2.
+    """
+
+    logits: Tensor
+    maps: tuple[Tensor, ...]
+    projected: Tensor
+    energy: Tensor
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return self.projected.shape[2]
+
+    def batch(self, rows: Tensor, device: torch.device) -> tuple[Features, Tensor, Tensor]:
+        """Features, W'S [B, K, T] and |S|^2 [B] of some rows, on `device`."""
+        maps = tuple(m[rows].to(device).permute(0, 3, 1, 2) for m in self.maps)
+        return (
+            Features(self.logits[rows].to(device), maps),
+            self.projected[rows].to(device),
+            self.energy[rows].to(device),
+        )
+
+
+def compute_features(
+    classifier: FrozenClassifier,
+    w: Tensor,
+    waveforms: np.ndarray,
+    rows: np.ndarray,
+    maps: tuple[str, ...],
+    folder: Path,
+    *,
+    views: int = 1,
+    batch_size: int = 16,
+    on_clip: Callable[[int], None] | None = None,
+) -> FeatureStore:
+    """Run the frozen classifier over some clips, once.
+
+    Parameters
+    ----------
+    classifier : FrozenClassifier
+    w : Tensor [F, K]
+    waveforms : float32 [N, S]
+    rows : int64 [n]
+        The clips wanted.
+    maps : tuple of {'512', '256', '128'}
+    folder : Path
+        For what does not fit into memory.
+    views : int
+        Clip n of view v is row ``v * n_rows + n``; view v is rotated by v / views of its length.
+    on_clip : callable, optional
+        Called with the number of clips done since the last call.
+    """
+    n, total = len(rows), len(rows) * views
+    store: FeatureStore | None = None
+    at = 0
+    for view in range(views):
+        for start in range(0, n, batch_size):
+            some = rows[start : start + batch_size]
+            x = torch.from_numpy(np.asarray(waveforms[some]))
+            if view:
+                x = torch.roll(x, view * x.shape[1] // views, dims=1)
+            spectrum = classifier.spectrum(x)
+            features = classifier.features(spectrum, maps)
+            size = log_magnitude(spectrum)
+            projected = torch.matmul(w.T, size)
+            if store is None:
+                shapes = [(total, *m.permute(0, 2, 3, 1).shape[1:]) for m in features.maps]
+                shapes += [(total, *projected.shape[1:])]
+                need = sum(4 * int(np.prod(s)) for s in shapes)
+                memory = need <= memory_budget()
+                arrays = [
+                    allocate(s, folder / f"features-{i}.npy", memory) for i, s in enumerate(shapes)
+                ]
+                store = FeatureStore(
+                    torch.empty(total, features.logits.shape[1]),
+                    tuple(arrays[:-1]),
+                    arrays[-1],
+                    torch.empty(total),
+                )
+            end = at + len(some)
+            store.logits[at:end] = features.logits.cpu()
+            for kept, m in zip(store.maps, features.maps, strict=True):
+                kept[at:end] = m.permute(0, 2, 3, 1).cpu()
+            store.projected[at:end] = projected.cpu()
+            store.energy[at:end] = size.square().sum(dim=(1, 2)).cpu()
+            at = end
+            if on_clip is not None:
+                on_clip(len(some))
+    if store is None:
+        raise ValueError("no clips")
+    return store

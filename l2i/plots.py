@@ -1,0 +1,238 @@
+"""Pictures of a run: training curves, dictionary, confusion matrix, explanations.
+
+Each function draws one file. Figures are made without pyplot, whose global state would outlive
+them, and without a display.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.dsp.spectrogram import SpectrogramSettings
+
+__all__ = ["confusion_matrix", "decision_counts", "dictionary", "explanation", "training_curves"]
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and on paper.
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
+_DPI = 110
+_RANGE_DB = 80.0
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=_DPI, metadata={"Software": "l2i"})
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """The figures of every epoch of every stage.
+
+    Parameters
+    ----------
+    histories : mapping of str to sequence of mappings
+        Stage to its epochs' figures; a stage without epochs (weights that were given) is left
+        out.
+    path : Path
+        A ``.png``.
+    """
+    panels: list[tuple[str, str, list[str]]] = []
+    for stage, epochs in histories.items():
+        names = list(dict.fromkeys(k for figures in epochs for k in figures))
+        losses = [n for n in names if "loss" in n or n == "objective"]
+        shares = [n for n in names if n in ("validation_accuracy", "validation_fidelity")]
+        terms = [n for n in names if n in ("reconstruction", "fidelity", "sparsity")]
+        terms += ["validation_reconstruction"] if "validation_reconstruction" in names else []
+        for word, group in (("loss", losses), ("terms of the loss", terms), ("share", shares)):
+            if group:
+                panels.append((stage, word, group))
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    figure = _figure(4.2 * columns, 3.0 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (stage, word, group) in zip(grid.flat, panels, strict=False):
+        epochs = histories[stage]
+        x = np.arange(1, len(epochs) + 1)
+        for name, colour in zip(group, (_BLUE, _ORANGE, _GREEN, _GREY), strict=False):
+            y = [figures.get(name, np.nan) for figures in epochs]
+            # A single epoch is a point, which a line would not show.
+            axes.plot(x, y, color=colour, label=name.replace("_", " "), marker="." * (len(x) < 3))
+        if "validation_loss" in group:
+            best = int(np.argmin([figures["validation_loss"] for figures in epochs]))
+            axes.axvline(best + 1, color=_GREY, linewidth=0.8, linestyle=":")
+        if word == "share":
+            axes.set_ylim(0, 1.02)
+        elif min(y for name in group for y in (e.get(name, 1.0) for e in epochs)) > 0:
+            axes.set_yscale("log")
+        axes.set_title(f"{stage}: {word}", fontsize=10)
+        axes.set_xlabel("sweep" if group == ["objective"] else "epoch")
+        axes.legend(frameon=False, fontsize=8)
+        _tidy(axes)
+    _save(figure, path)
+
+
+def dictionary(w: NDArray[np.floating], settings: SpectrogramSettings, path: Path) -> None:
+    """The columns of W, ordered by the frequency where they are centred.
+
+    Parameters
+    ----------
+    w : [F, K]
+    settings : SpectrogramSettings
+    path : Path
+    """
+    frequency = np.arange(w.shape[0]) * settings.sample_rate / settings.n_fft / 1000
+    weight = w / np.maximum(w.sum(axis=0, keepdims=True), 1e-12)
+    order = np.argsort(weight.T @ frequency)
+    figure = _figure(9, 4.5)
+    axes = figure.subplots()
+    image = axes.imshow(
+        w[:, order],
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="magma",
+        vmax=np.quantile(w, 0.995) or None,
+        extent=(0.5, w.shape[1] + 0.5, 0, settings.sample_rate / 2000),
+    )
+    axes.set_xlabel(f"component, from the lowest to the highest (K = {w.shape[1]})")
+    axes.set_ylabel("frequency (kHz)")
+    axes.set_title("Dictionary W: the spectrum of each component", fontsize=10)
+    figure.colorbar(image, ax=axes, label="weight", fraction=0.04, extend="max")
+    _save(figure, path)
+
+
+def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
+    """Counts [C, C]: rows are what the clip is, columns what the classifier says."""
+    n = len(classes)
+    side = max(4.5, 0.42 * n + 1.5)
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    size = 8 if n <= 20 else 5
+    for row, column in zip(*np.nonzero(table), strict=True):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(
+            column, row, table[row, column], ha="center", va="center", color=colour, fontsize=size
+        )
+    axes.set_xticks(range(n), classes, rotation=90, fontsize=size + 1)
+    axes.set_yticks(range(n), classes, fontsize=size + 1)
+    axes.set_xlabel("the classifier says")
+    axes.set_ylabel("the clip is")
+    axes.set_title(f"{np.trace(table)} of {table.sum()} right", fontsize=10)
+    _save(figure, path)
+
+
+def decision_counts(
+    decisions: NDArray[np.bool_], labels: NDArray[np.bool_], classes: Sequence[str], path: Path
+) -> None:
+    """Multi-label: per class how many clips are found, missed, falsely named, rightly not named.
+
+    Parameters
+    ----------
+    decisions, labels : bool [N, C]
+    """
+    counts = np.stack(
+        [
+            (decisions & labels).sum(axis=0),
+            (~decisions & labels).sum(axis=0),
+            (decisions & ~labels).sum(axis=0),
+            (~decisions & ~labels).sum(axis=0),
+        ],
+        axis=1,
+    )
+    n = len(classes)
+    figure = _figure(7, max(3.0, 0.4 * n + 1.6))
+    axes = figure.subplots()
+    share = counts / max(1, len(labels))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row in range(n):
+        for column in range(4):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9
+            )
+    axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly not named"])
+    axes.set_yticks(range(n), classes)
+    axes.set_title(f"Decisions on {len(labels)} clips", fontsize=10)
+    _save(figure, path)
+
+
+def explanation(
+    magnitudes: Sequence[NDArray[np.floating]],
+    titles: Sequence[str],
+    relevances: Sequence[tuple[int, float]],
+    settings: SpectrogramSettings,
+    title: str,
+    path: Path,
+) -> None:
+    """Spectrograms side by side on one scale, and how relevant each chosen component was.
+
+    Parameters
+    ----------
+    magnitudes : sequence of [F, T]
+        |X| of original, explanation, removal.
+    titles : sequence of str
+        Of each.
+    relevances : sequence of (component, relevance)
+        Of the components chosen, the most relevant first.
+    settings : SpectrogramSettings
+    title : str
+        Of the whole.
+    path : Path
+    """
+    top = max(float(m.max()) for m in magnitudes)
+    reference = top if top > 0 else 1.0
+    figure = _figure(3.3 * len(magnitudes) + 2.6, 3.6)
+    widths = [*[3.3] * len(magnitudes), 1.9]
+    grid = figure.subplots(1, len(magnitudes) + 1, width_ratios=widths)
+    image = None
+    for axes, m, word in zip(grid[:-1], magnitudes, titles, strict=True):
+        db = 20 * np.log10(np.maximum(m, 1e-12) / reference)
+        seconds = m.shape[1] * settings.hop_length / settings.sample_rate
+        image = axes.imshow(
+            db,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-_RANGE_DB,
+            vmax=0,
+            interpolation="nearest",
+            extent=(0, seconds, 0, settings.sample_rate / 2000),
+        )
+        axes.set_title(word, fontsize=9)
+        axes.set_xlabel("time (s)")
+    grid[0].set_ylabel("frequency (kHz)")
+    for axes in grid[1:-1]:
+        axes.set_yticklabels([])
+    figure.colorbar(image, ax=grid[:-1], label="dB", fraction=0.03, pad=0.01)
+    axes = grid[-1]
+    if relevances:
+        names = [str(k) for k, _ in relevances]
+        axes.barh(range(len(names)), [r for _, r in relevances], color=_BLUE)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_ylim(max(4.5, len(names) - 0.5), -0.5)
+        axes.set_xlim(0, 1)
+    else:
+        axes.text(0.5, 0.5, "no component\nis relevant", ha="center", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    axes.set_title("relevance of components", fontsize=9)
+    _tidy(axes)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)

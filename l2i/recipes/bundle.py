@@ -1,0 +1,108 @@
+"""A run's networks from its three checkpoints: ``classifier``, ``dictionary``, ``interpreter``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2i.config import Config, resolve
+from l2i.errors import CheckpointError, ConfigError, UsageError
+from l2i.explanation import Explainer
+from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.interpreter import Interpreter
+from l2i.models.vgg import VGG
+from l2i.run.runs import RunInfo, download
+from l2i.types import Task
+
+__all__ = ["build_classifier", "build_explainer", "build_interpreter", "open_bundle"]
+
+
+def build_classifier(
+    tensors: Mapping[str, Tensor],
+    document: Mapping[str, Any],
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> FrozenClassifier:
+    """The frozen classifier of a checkpoint's content."""
+    classes = document["classes"]
+    network = VGG(len(classes), head=document["head"], dropout=document["dropout"])
+    load_weights(network, tensors, path)
+    return FrozenClassifier(
+        network,
+        read_settings(path, document),
+        classes,
+        Task(document["task"]),
+        document.get("thresholds") or None,
+        device,
+        dtype,
+    )
+
+
+def build_interpreter(document: Mapping[str, Any]) -> Interpreter:
+    """An interpreter of the shape that a checkpoint's metadata describe."""
+    return Interpreter(
+        document["components"],
+        document["n_classes"],
+        maps=tuple(document["maps"]),
+        rows=document["rows"],
+        pooling=document["pooling"],
+        attention_width=document["attention_width"],
+    )
+
+
+def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple[Config, Explainer]:
+    """The config and the networks of a finished run, from its artifacts.
+
+    Raises
+    ------
+    UsageError
+        The run is not finished.
+    StoreError, CheckpointError
+        Artifacts are absent or damaged.
+    """
+    if run.status != "FINISHED":
+        raise UsageError(
+            f"Run {run.name} ({run.id[:8]}) is {run.status.lower()}, and only a finished run has "
+            "its networks: give its 'l2i train' command again to go on."
+        )
+    path = download(run, "config.toml")
+    try:
+        config = resolve(path)
+    except ConfigError as error:
+        raise CheckpointError(f"Run {run.name} has a config of another l2i: {error}") from None
+    return config, build_explainer(download(run, "model"), device, dtype)
+
+
+def build_explainer(folder: Path, device: torch.device, dtype: torch.dtype) -> Explainer:
+    """Classifier, dictionary and interpreter from the checkpoints in a folder.
+
+    Raises
+    ------
+    CheckpointError
+        One is absent or damaged, or they were not made for one another.
+    """
+    path = folder / "classifier.safetensors"
+    tensors, document = load_checkpoint(path, "classifier")
+    classifier = build_classifier(tensors, document, path, device, dtype)
+    path = folder / "dictionary.safetensors"
+    tensors, document = load_checkpoint(path, "dictionary")
+    read_settings(path, document, classifier.settings)
+    w = tensors["W"].to(device)
+    path = folder / "interpreter.safetensors"
+    tensors, document = load_checkpoint(path, "interpreter")
+    read_settings(path, document, classifier.settings)
+    if document["components"] != w.shape[1] or document["n_classes"] != len(classifier.classes):
+        raise CheckpointError(
+            f"{path} is for {document['components']} components and {document['n_classes']} "
+            f"classes, the dictionary has {w.shape[1]} and the classifier "
+            f"{len(classifier.classes)}."
+        )
+    interpreter = build_interpreter(document)
+    load_weights(interpreter, tensors, path)
+    return Explainer(classifier, w, interpreter.to(device).eval().requires_grad_(False))

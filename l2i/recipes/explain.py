@@ -1,0 +1,198 @@
+"""Explain a user's own audio with a finished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from l2i.data import card
+from l2i.data.base import clip_settings
+from l2i.dsp.audio import read_audio
+from l2i.errors import DataError, StoreError, UsageError
+from l2i.models.vgg import MIN_FRAMES
+from l2i.recipes.bundle import open_bundle
+from l2i.recipes.measure import write_explanation
+from l2i.registry import nearest
+from l2i.run.device import pick_device, set_threads
+from l2i.run.progress import Progress
+from l2i.run.runs import resolve_run
+from l2i.storage import atomic_write_text, store_errors
+
+__all__ = ["MAX_SECONDS", "explain"]
+
+MAX_SECONDS = 60.0
+"""Longer sounds are refused: one explanation of minutes says little, and takes much memory."""
+
+_MARK = "explanation.json"
+
+
+def explain(
+    word: str,
+    audio: Sequence[Path],
+    progress: Progress,
+    *,
+    class_name: str | None = None,
+    threshold: float | None = None,
+    max_components: int | None = None,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    out: Path,
+    device: str = "auto",
+    precision: str = "float32",
+) -> list[dict[str, Any]]:
+    """Write explanation and removal audio, and a picture, of each file.
+
+    All files are read before anything is written.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    audio : sequence of Path
+        Anything soundfile reads; shorter than the model's clips: padded with silence at the end;
+        longer: explained as a whole, up to `MAX_SECONDS`.
+    progress : Progress
+    class_name : str, optional
+        The class to explain; by default the one that the classifier finds most probable.
+    threshold : float, optional
+        tau, instead of the run's own.
+    max_components : int, optional
+        Instead of the run's own; 0: no limit.
+    start_s, duration_s : float
+        The part of each file that is explained.
+    out : Path
+        Gets one folder per file, named after it. One that an earlier call made is replaced;
+        anything else of that name is left alone, and an error.
+    device, precision : str
+
+    Returns
+    -------
+    list of dict
+        What each ``explanation.json`` holds.
+
+    Raises
+    ------
+    UsageError
+        There is no such run or class.
+    DataError
+        A file is absent, cannot be decoded, is empty or too long.
+    """
+    run = resolve_run(word)
+    set_threads(0)
+    place, dtype, sentences = pick_device(device, precision)
+    for sentence in sentences:
+        progress.say(sentence)
+    config, explainer = open_bundle(run, place, dtype)
+    classes = explainer.classifier.classes
+    explained = None
+    if class_name is not None:
+        if class_name not in classes:
+            like = nearest(class_name, classes)
+            hint = f"; did you mean {like!r}?" if like else "."
+            raise UsageError(
+                f"Run {run.name} knows no class {class_name!r}{hint} It knows: "
+                f"{', '.join(classes)}."
+            )
+        explained = classes.index(class_name)
+    settings = config.explanation
+    changes: dict[str, Any] = {}
+    if threshold is not None:
+        changes["threshold"] = threshold
+    if max_components is not None:
+        changes["max_components"] = max_components
+    settings = settings.model_copy(update=changes)
+
+    sample_rate = explainer.settings.sample_rate
+    _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
+    shortest = max(clip_samples, MIN_FRAMES * explainer.settings.hop_length)
+    sounds = [_part(path, sample_rate, start_s, duration_s) for path in audio]
+    places = _places(audio, out)
+
+    found = []
+    with progress.task("explanations", total=len(audio), unit="file") as bar:
+        for path, sound, folder in zip(audio, sounds, places, strict=True):
+            padded = np.pad(sound, (0, max(0, shortest - len(sound))))
+            with store_errors(out):
+                found.append(
+                    _write(
+                        folder,
+                        lambda target, path=path, sound=sound, padded=padded: write_explanation(
+                            explainer,
+                            torch.from_numpy(padded),
+                            target,
+                            settings,
+                            title=path.name,
+                            explained=explained,
+                            n_samples=len(sound),
+                        ),
+                        {
+                            "audio": str(path),
+                            "run": run.id,
+                            "threshold": settings.threshold,
+                            "start_s": start_s,
+                            "duration_s": len(sound) / sample_rate,
+                        },
+                    )
+                )
+            bar.advance(1)
+    return found
+
+
+def _part(
+    path: Path, sample_rate: int, start_s: float, duration_s: float | None
+) -> NDArray[np.float32]:
+    x = read_audio(path, sample_rate)
+    first = round(start_s * sample_rate)
+    if first >= len(x):
+        raise DataError(
+            f"{path} is {len(x) / sample_rate:.2f} s long; nothing begins at {start_s:g} s."
+        )
+    x = x[first:]
+    if duration_s is not None:
+        x = x[: max(1, round(duration_s * sample_rate))]
+    if len(x) > MAX_SECONDS * sample_rate:
+        raise DataError(
+            f"{path} is {len(x) / sample_rate:.0f} s long, and at most {MAX_SECONDS:.0f} s are "
+            "explained at once: choose a part by --start and --duration."
+        )
+    return x
+
+
+def _places(audio: Sequence[Path], out: Path) -> list[Path]:
+    """One folder per file; files of one name get numbers."""
+    taken: dict[str, int] = {}
+    places = []
+    for path in audio:
+        taken[path.stem] = taken.get(path.stem, 0) + 1
+        number = taken[path.stem]
+        places.append(out / (path.stem if number == 1 else f"{path.stem}-{number}"))
+    for folder in places:
+        if folder.exists() and not (folder / _MARK).is_file():
+            raise StoreError(
+                f"{folder} is there already and no explanation of ours; give another --out."
+            )
+    return places
+
+
+def _write(folder: Path, make: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """Make the files in a folder beside, and put it in place when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        new.chmod(0o755)
+        found = {**more, **make(new), "folder": str(folder)}
+        atomic_write_text(new / _MARK, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return found

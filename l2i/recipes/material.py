@@ -1,0 +1,105 @@
+"""The clips of a run: opened, split, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from l2i.config import Config
+from l2i.data import open_dataset
+from l2i.data.base import Card, DataSet
+from l2i.data.cache import WaveformCache, Waveforms
+from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.errors import DataError
+from l2i.models.vgg import MIN_FRAMES
+from l2i.run.progress import Progress
+from l2i.types import Clip, Split
+
+__all__ = ["Material", "prepare"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The clips of a run, decoded, and what they are."""
+
+    dataset: DataSet
+    split: Split
+    waves: Waveforms
+    settings: SpectrogramSettings
+
+    @property
+    def card(self) -> Card:
+        """The data set's."""
+        return self.dataset.card
+
+    def rows(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
+        """Rows of the decoded array."""
+        return self.waves.rows(clips)
+
+    def targets(self, clips: Sequence[Clip]) -> Tensor:
+        """Labels as 0 and 1 [N, C], float32."""
+        y = torch.zeros(len(clips), len(self.card.classes))
+        for row, clip in enumerate(clips):
+            y[row, list(clip.labels)] = 1.0
+        return y
+
+    @property
+    def digest(self) -> str:
+        """Of the decoded clips, and so of their content."""
+        return self.waves.path.name.rpartition("-")[2]
+
+
+def prepare(config: Config, progress: Progress) -> Material:
+    """Open the data set, split it, and decode what is not in the cache yet.
+
+    Raises
+    ------
+    DataError
+        The data set is absent, a clip is corrupt, a part of the split is empty, or clips are too
+        short for the network.
+    """
+    dataset = open_dataset(config.dataset)
+    d = config.dataset
+    split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
+    for name, clips in (("training", split.train), ("validation", split.validate)):
+        if not clips:
+            raise DataError(
+                f"{dataset.card.title} leaves no {name} clips for fold {d.fold}; it needs more "
+                "clips per class, or another dataset.validation_share."
+            )
+    if not split.test:
+        raise DataError(f"{dataset.card.title} has no test clips in fold {d.fold}.")
+    settings = SpectrogramSettings(
+        dataset.sample_rate,
+        config.spectrogram.n_fft,
+        config.spectrogram.hop_length,
+        config.spectrogram.n_mels,
+    )
+    frames = settings.n_frames(dataset.n_samples)
+    if frames < MIN_FRAMES:
+        seconds = MIN_FRAMES * settings.hop_length / settings.sample_rate
+        raise DataError(
+            f"Clips of {dataset.n_samples / settings.sample_rate:g} s have {frames} frames, and "
+            f"the classifier needs {MIN_FRAMES}: set dataset.duration_s to {seconds:.2g} or more, "
+            "or spectrogram.hop_length lower."
+        )
+    # All clips of the data set where they are few, so that one entry serves every fold.
+    wanted: Sequence[Clip] = dataset.clips()
+    if d.limit is not None:
+        wanted = [*split.train, *split.validate, *split.test]
+
+    cache = WaveformCache()
+
+    def wait() -> None:
+        progress.say("Another process decodes the same clips; waiting for it.")
+
+    with progress.task("clips", total=len(wanted), unit="clip") as task:
+        waves = cache.open(
+            dataset, wanted, lambda done, _total: task.advance(done - task.done), wait
+        )
+    return Material(dataset, split, waves, settings)

@@ -1,0 +1,148 @@
+"""A part of a run that survives a crash: a folder, a lock, one state file.
+
+A stage's folder is named after the signature of what it depends on, so that every run that needs
+the same stage finds it, finished or begun::
+
+    mlruns/work/stages/classifier-3f1c.../
+        state.safetensors    after each epoch: weights, optimiser, best weights, history
+        <result>.safetensors when it is finished
+        lock                 held by the process that works on it
+
+The state is one file, written atomically: weights and history can never disagree. An epoch's
+randomness depends on seed, stage and epoch alone, so that a repeated epoch is the same epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from l2i.models.checkpoint import load_checkpoint, save_checkpoint
+from l2i.run.progress import Progress
+from l2i.run.tracker import Tracker
+from l2i.storage import file_lock
+
+__all__ = ["Stage", "open_stage"]
+
+
+class Stage:
+    """One stage, held by this process.
+
+    Attributes
+    ----------
+    name : str
+    folder : Path
+    history : list of dict
+        Figures of each finished epoch.
+    """
+
+    def __init__(self, name: str, folder: Path, tracker: Tracker) -> None:
+        self.name = name
+        self.folder = folder
+        self.history: list[dict[str, float]] = []
+        self._tracker = tracker
+
+    @property
+    def result(self) -> Path:
+        """The stage's checkpoint; it exists when the stage is finished."""
+        return self.folder / f"{self.name}.safetensors"
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    def publish(self) -> None:
+        """Bring the store up to date with the history; steps it has are not written again.
+
+        The state is saved before the figures are sent: a process killed in between sends them
+        when it comes back.
+        """
+        for step, figures in enumerate(self.history, start=1):
+            self._tracker.metrics(self.name, step, figures)
+
+    def restore(self, network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor] | None:
+        """Go back to the last finished epoch, if there is one.
+
+        Returns
+        -------
+        dict of str to Tensor or None
+            The best weights so far.
+        """
+        if not self._state.exists():
+            return None
+        tensors, document = load_checkpoint(self._state, "state")
+        self.history = document["history"]
+        network.load_state_dict(_part(tensors, "weights."))
+        _load_optimizer(optimizer, _part(tensors, "optimizer."))
+        self.publish()
+        return _part(tensors, "best.")
+
+    def save(self, network: nn.Module, optimizer: Optimizer, best: Mapping[str, Tensor]) -> None:
+        """An epoch is finished: keep it, then show it."""
+        tensors = {f"weights.{k}": v for k, v in network.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in _dump_optimizer(optimizer).items()}
+        tensors |= {f"best.{k}": v for k, v in best.items()}
+        save_checkpoint(self._state, "state", tensors, {"history": self.history})
+        step = len(self.history)
+        self._tracker.metrics(self.name, step, self.history[-1])
+
+    def finish(
+        self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], settings: Any
+    ) -> None:
+        """Write the result, history included, and drop the state."""
+        save_checkpoint(
+            self.result, self.name, tensors, {**metadata, "history": self.history}, settings
+        )
+        self._state.unlink(missing_ok=True)
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The finished stage's tensors and metadata; its history goes into this run too."""
+        tensors, document = load_checkpoint(self.result, self.name)
+        self.history = document["history"]
+        self.publish()
+        return tensors, document
+
+
+@contextmanager
+def open_stage(
+    name: str, signature: str, work: Path, tracker: Tracker, progress: Progress
+) -> Iterator[Stage]:
+    """Hold a stage; where another process holds it, wait until it has finished or died."""
+    folder = work / "stages" / f"{name}-{signature}"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def waiting() -> None:
+        progress.say(f"Another run works on the same {name}; waiting for it.")
+
+    with file_lock(folder / "lock", waiting):
+        yield Stage(name, folder, tracker)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _dump_optimizer(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Adam's moments and steps by the index of their parameter."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    whole = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
