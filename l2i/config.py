@@ -49,7 +49,10 @@ Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=False)
+    # Neither infinity nor NaN is a setting, nor can JSON, and so `to_toml`, write them.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=False, allow_inf_nan=False
+    )
 
 
 class Dataset(_Section):
@@ -120,16 +123,16 @@ class Classifier(_Section):
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Rate = 1e-3
     schedule: Literal["one-cycle", "steps", "constant"] = "one-cycle"
-    steps: list[tuple[int, float]] = Field(
+    steps: list[tuple[Positive, Rate]] = Field(
         default_factory=list,
         description="For schedule 'steps': pairs of epochs and learning rate, in order.",
     )
     weight_decay: NonNegative = 1e-3
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    pos_weight: list[float] = Field(
+    pos_weight: list[NonNegative] = Field(
         default_factory=list, description="Multi-label: weight of the positives, per class."
     )
-    thresholds: list[float] = Field(
+    thresholds: list[Share] = Field(
         default_factory=list,
         description="Multi-label: decision thresholds per class; empty: found on training clips.",
     )
@@ -278,8 +281,10 @@ class Config(_Section):
             lines.append(f"[{name}]")
             for key, value in tree.items():
                 if value is not None and not isinstance(value, dict):
-                    # JSON's strings, numbers, booleans and arrays are TOML's too.
-                    lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+                    # JSON's strings, numbers, booleans and arrays are TOML's too, but for one
+                    # control character that JSON leaves bare.
+                    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+                    lines.append(f"{key} = {text}")
             lines.append("")
             for key, value in tree.items():
                 if isinstance(value, dict):

@@ -128,6 +128,11 @@ def _run(args: Sequence[str] | None) -> int:
         # click makes an Abort of a Ctrl-C.
         click.echo("Stopped.", err=True)
         return 130
+    except SystemExit as end:
+        # click makes a 1 of a pipe that breaks while a command writes to it.
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
+        raise
     except BrokenPipeError:
         # The reader of our output went away (`l2i runs | head`): no fault, and nothing to say.
         # Python would complain again when it closes stdout.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l2i.cli.base import Group
+
 if TYPE_CHECKING:
     from l2i.data.base import Card
 
@@ -19,38 +21,22 @@ __all__ = ["data"]
 _data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    envvar="L2I_DATA_DIR",
-    show_envvar=True,
     help="The data set's folder, or the shelf it stands on.  [default: the user's cache]",
 )
-_json = click.option(
-    "--json", "as_json", is_flag=True, envvar="L2I_JSON", show_envvar=True, help="For programs."
-)
-_quiet = click.option(
-    "--quiet", "-q", is_flag=True, envvar="L2I_QUIET", show_envvar=True, help="No progress."
-)
+_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+_quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
 
 
-@click.group()
+@click.group(cls=Group, example="l2i data list")
 def data() -> None:
-    """Data sets: list, describe, fetch, check, clean up.
-
-    \b
-    Example:
-      l2i data list
-    """
+    """Data sets: list, describe, fetch, check, clean up."""
 
 
-@data.command("list")
+@data.command("list", example="l2i data list --data-dir /data")
 @_data_dir
 @_json
 def list_(data_dir: Path | None, as_json: bool) -> None:
-    """All data sets, and whether they are at hand.
-
-    \b
-    Example:
-      l2i data list --data-dir /data
-    """
+    """All data sets, and whether they are at hand."""
     from l2i.data import DATASETS, card
     from l2i.storage import format_bytes
 
@@ -84,17 +70,12 @@ def _at_hand(c: Card, place: str | None) -> str:
     return "yes" if place else "no"
 
 
-@data.command()
+@data.command(example="l2i data info esc10")
 @click.argument("name")
 @_data_dir
 @_json
 def info(name: str, data_dir: Path | None, as_json: bool) -> None:
-    """The card of a data set: classes, licence, splits, label rules, where it lies.
-
-    \b
-    Example:
-      l2i data info esc10
-    """
+    """The card of a data set: classes, licence, splits, labels, place."""
     from l2i.data import card
     from l2i.data.cache import WaveformCache
     from l2i.storage import format_bytes
@@ -152,7 +133,7 @@ def _cache_line(entries: list[Any]) -> str:
     return f"{format_bytes(n_bytes)} in {len(entries)} {plural}, {entries[0].path.parent}"
 
 
-@data.command()
+@data.command(example="l2i data fetch esc50 --data-dir /data")
 @click.argument("name")
 @_data_dir
 @_quiet
@@ -161,10 +142,6 @@ def fetch(name: str, data_dir: Path | None, quiet: bool) -> None:
 
     What broke off is gone on with, what came is verified, and a folder that is not empty is
     never written into.
-
-    \b
-    Example:
-      l2i data fetch esc50 --data-dir /data
     """
     from l2i.data.fetch import fetch as fetch_data
     from l2i.run.progress import Progress
@@ -204,14 +181,12 @@ class _Bytes:
             self._context = None
 
 
-@data.command()
+@data.command(example="l2i data check esc10 --data-dir /data/ESC-10")
 @click.argument("name")
 @_data_dir
 @click.option(
     "--decode/--no-decode",
     default=True,
-    envvar="L2I_DECODE",
-    show_envvar=True,
     show_default=True,
     help="Listen to every clip, or only look whether it is there.",
 )
@@ -221,10 +196,6 @@ def check(name: str, data_dir: Path | None, decode: bool, quiet: bool, as_json: 
     """Say which clips of a data set are missing and which are invalid.
 
     Ends with exit code 1 if there are any.
-
-    \b
-    Example:
-      l2i data check esc10 --data-dir /data/ESC-10
     """
     from l2i import config
     from l2i.data import card, open_dataset
@@ -268,19 +239,13 @@ def _problems(kind: str, lines: list[str], most: int = 20) -> None:
         click.echo(f"  and {len(lines) - most} more; --json lists them all")
 
 
-@data.command()
+@data.command(example="l2i data clean esc10 --yes")
 @click.argument("name", required=False)
-@click.option(
-    "--yes", "-y", is_flag=True, envvar="L2I_YES", show_envvar=True, help="Do not ask first."
-)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 def clean(name: str | None, yes: bool) -> None:
     """Remove decoded clips from the cache: of one data set, or of all.
 
     The data sets themselves are not touched; the next run decodes its clips anew.
-
-    \b
-    Example:
-      l2i data clean esc10 --yes
     """
     from l2i.data import card
     from l2i.data.cache import WaveformCache

@@ -70,8 +70,8 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str,
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         document = json.loads(header["l2i"])
-        version, found = document["format"], document["kind"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        version, found = int(document["format"]), document["kind"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of l2i, or is damaged ({error}); make it again."
         ) from None

@@ -47,10 +47,9 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
 
         return hook
 
-    handles = [
-        network.get_submodule(name).register_forward_hook(keep(index))
-        for index, name in enumerate(layers)
-    ]
+    # All names are looked up before the first hook is set: one that is wrong leaves none behind.
+    modules = [network.get_submodule(name) for name in layers]
+    handles = [module.register_forward_hook(keep(i)) for i, module in enumerate(modules)]
     try:
         yield found
     finally:

@@ -141,4 +141,5 @@ def fold_batch_norm(model: VGG) -> VGG:
             fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
             setattr(folded.netx, name, nn.Sequential(fused, nn.ReLU(inplace=True)))
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return folded.requires_grad_(False)
+    # The new blocks are born in training mode.
+    return folded.eval().requires_grad_(False)

@@ -88,7 +88,8 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
     seed_everything(config.run.seed)
     material = prepare(config, progress)
     experiment = config.run.experiment or config.dataset.name
-    signature = _sign(config.signature(), material)
+    weights = _weights_digest(config)
+    signature = _sign(config.signature(), material, weights)
     if not again and (done := find_finished(experiment, signature)) is not None:
         return _found(done)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
@@ -119,7 +120,7 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
         bundle = run.folder / "model"
         bundle.mkdir(parents=True, exist_ok=True)
 
-        stages = {k: _sign(config.signature(k), material) for k in _STAGES}
+        stages = {k: _sign(config.signature(k), material, weights) for k in _STAGES}
         with open_stage("classifier", stages["classifier"], work, run, progress) as stage:
             if not stage.result.exists():
                 _train_classifier(config, material, stage, device, dtype, progress)
@@ -158,9 +159,23 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
 _STAGES = ("classifier", "dictionary", "interpreter")
 
 
-def _sign(signature: str, material: Material) -> str:
-    """A config's signature together with the clips' content."""
-    return hashlib.sha256(f"{signature} {material.digest}".encode()).hexdigest()[:12]
+def _sign(signature: str, material: Material, weights: str) -> str:
+    """A config's signature together with the content of the clips and of weights it names."""
+    words = f"{signature} {material.digest} {weights}"
+    return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+
+def _weights_digest(config: Config) -> str:
+    """Of the files of weights: another file under the same name is another experiment."""
+    found = []
+    for word in (config.classifier.weights, config.classifier.audioset_weights):
+        if word:
+            path = Path(word)
+            if not path.is_file():
+                raise CheckpointError(f"There are no classifier weights at {path}.")
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return " ".join(found)
 
 
 def _found(done: RunInfo) -> Outcome:
@@ -299,8 +314,6 @@ def _train_classifier(
 
 
 def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"There are no AudioSet weights at {path}.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         unused = network.load_audioset(state)
@@ -409,10 +422,9 @@ class _Blocks(Sequence[Tensor]):
     def __init__(self, material: Material, rows: NDArray[np.int64], device: torch.device) -> None:
         self._material, self._device = material, device
         self._rows = [rows[i : i + 8] for i in range(0, len(rows), 8)]
-        frames = material.settings.n_frames(material.dataset.n_samples)
-        self.bytes = 4 * len(rows) * frames * material.settings.n_bins
+        self.frames = len(rows) * material.settings.n_frames(material.dataset.n_samples)
         self._kept: list[Tensor | None] = [None] * len(self._rows)
-        self._keep = self.bytes <= memory_budget()
+        self._keep = 4 * self.frames * material.settings.n_bins <= memory_budget()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -443,13 +455,15 @@ def _learn_dictionary(
             rows = np.sort(rows[order.numpy()[: d.max_clips]])
         return rows
 
-    def learn(some: Sequence[Clip], k: int, words: str, fixed: Tensor | None = None) -> Tensor:
+    def learn(
+        some: Sequence[Clip], k: int, words: str, fixed: Tensor | None = None
+    ) -> tuple[Tensor, list[float]]:
         blocks = _Blocks(material, thinned(some, words), device)
-        frames = sum(int(b.shape[1]) for b in (blocks[i] for i in range(len(blocks))))
         scratch = None
-        if 4 * frames * k > memory_budget():
+        if 4 * blocks.frames * k > memory_budget():
             scratch = stage.folder / "activations.npy"
-        with progress.task(f"dictionary{words}", total=d.iterations, unit="sweep") as bar:
+        name = f"dictionary: {words}" if words else "dictionary"
+        with progress.task(name, total=d.iterations, unit="sweep") as bar:
             learned = learn_dictionary(
                 blocks,
                 k,
@@ -463,12 +477,11 @@ def _learn_dictionary(
             )
         if scratch is not None:
             scratch.unlink(missing_ok=True)
-        stage.history += [{"objective": value} for value in learned.objective]
-        return learned.w
+        return learned.w, learned.objective
 
     owners: list[int] = []
     if d.method == "joint":
-        w = learn(clips, d.components, "")
+        w, objective = learn(clips, d.components, "")
     else:
         n_classes = len(card.classes)
         if d.components % n_classes:
@@ -477,23 +490,29 @@ def _learn_dictionary(
                 "classes when it is learnt class-wise."
             )
         each = d.components // n_classes
-        silent = [clip for clip in clips if not clip.labels]
-        columns = []
+        # Clips without any class are noise proper; where there are none, those without the class.
+        unlabelled = [clip for clip in clips if not clip.labels]
+        noise: Tensor | None = None
+        if d.noise_components and unlabelled:
+            noise, _ = learn(unlabelled, d.noise_components, "no class")
+        columns, curves = [], []
         for index, name in enumerate(card.classes):
             mine = [clip for clip in clips if index in clip.labels]
             if not mine:
                 raise DataError(f"No training clip of {card.title} has the class {name!r}.")
-            noise = None
-            if d.noise_components:
-                # Clips without any class are noise proper; else those without this class.
-                others = silent or [clip for clip in clips if index not in clip.labels]
-                label = "" if silent else f" {name}"
-                noise = (
-                    learn(others, d.noise_components, f" of the rest{label}") if others else None
-                )
-            columns.append(learn(mine, each, f" {name}", noise))
+            others = [clip for clip in clips if index not in clip.labels]
+            if d.noise_components and others and not unlabelled:
+                noise, _ = learn(others, d.noise_components, f"all but {name}")
+            column, curve = learn(mine, each, name, noise)
+            columns.append(column)
+            curves.append(curve)
             owners += [index] * each
         w = torch.cat(columns, dim=1)
+        # One curve, the mean over classes; a class that is done stays where it is.
+        longest = max(len(curve) for curve in curves)
+        padded = [curve + curve[-1:] * (longest - len(curve)) for curve in curves]
+        objective = [sum(values) / len(values) for values in zip(*padded, strict=True)]
+    stage.history += [{"objective": value} for value in objective]
     stage.finish(
         {"W": w},
         {"method": d.method, "sparsity": d.sparsity, "classes": owners},
@@ -672,4 +691,5 @@ def _publish(
     )
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
     run.artifacts(out)
-    shutil.rmtree(out, ignore_errors=True)
+    # They are in the store now, and the stages keep what another run could use.
+    shutil.rmtree(run.folder, ignore_errors=True)

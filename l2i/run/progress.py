@@ -33,9 +33,9 @@ def duration(seconds: float) -> str:
     >>> duration(0.042), duration(7.26), duration(75), duration(3700)
     ('0.04 s', '7.3 s', '1 min 15 s', '1 h 01 min')
     """
-    if seconds < 1:
+    if seconds < 0.995:  # What would be rounded up to the next unit is shown in that unit.
         return f"{seconds:.2f} s"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:

@@ -341,7 +341,8 @@ def _verdict(error: BaseException) -> tuple[str, str]:
                 return "KILLED", f"Stopped by {signal.Signals(error.code - 128).name}."
         return "FAILED", f"Ended with exit code {error.code}."
     first = str(error).splitlines()[0] if str(error).strip() else ""
-    return "FAILED", f"{type(error).__name__}: {first}"
+    kind = type(error).__name__
+    return "FAILED", f"{kind}: {first}" if first else f"{kind}."
 
 
 def _take_over(

@@ -1,0 +1,36 @@
+"""What every test has: a home of its own, no network, a run store in its own folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's: neither caches, nor runs, nor variables; the same width for all."""
+    import os
+
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("L2I_", "MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("COLUMNS", "80")
+    work = home / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+
+@pytest.fixture(scope="session")
+def esc10_dir() -> Path:
+    """The 400 real clips of ESC-10, where they lie beside the project."""
+    path = REPOSITORY.parent / "shared" / "datasets" / "ESC-10"
+    if not path.is_dir():
+        pytest.skip(f"ESC-10 is not there ({path}): tests on real clips are left out")
+    return path

@@ -1,0 +1,111 @@
+"""A whole run on 48 clips of one second, made once and copied to each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from l2i.config import Config, resolve
+from l2i.recipes.train import Outcome, train
+from l2i.run.progress import Progress
+
+SMALL = """
+[dataset]
+name = "{name}"
+clips_per_class = 6
+sample_rate = 8000
+duration_s = 1.1
+
+[spectrogram]
+n_fft = 256
+hop_length = 64
+
+[classifier]
+epochs = 3
+batch_size = 16
+head = 32
+
+[dictionary]
+components = 16
+noise_components = 2
+iterations = 5
+
+[interpreter]
+epochs = 3
+batch_size = 16
+
+[output]
+clips = 2
+
+[run]
+threads = 1
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, in the folder where it was made."""
+
+    folder: Path
+    outcome: Outcome
+
+    @property
+    def artifacts(self) -> Path:
+        """What it left."""
+        root = self.folder / "mlruns" / "artifacts" / self.outcome.experiment
+        return root / self.outcome.run_id / "artifacts"
+
+
+def small_config(name: str = "demo", *overrides: str) -> Config:
+    """The small experiment."""
+    Path("small.toml").write_text(SMALL.format(name=name), encoding="utf-8")
+    return resolve("small.toml", overrides=overrides)
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
+    made: dict[str, Finished] = {}
+
+    def make(name: str) -> Finished:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(f"run-{name}")
+            before = Path.cwd()
+            os.chdir(folder)
+            try:
+                outcome = train(small_config(name), Progress(quiet=True))
+            finally:
+                os.chdir(before)
+            made[name] = Finished(folder, outcome)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture
+def single(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> Finished:
+    """A run on `demo`; the current folder is where it was made. It must be left as it is."""
+    found = _made("demo")
+    monkeypatch.chdir(found.folder)
+    return found
+
+
+@pytest.fixture
+def multi(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> Finished:
+    """A run on `demo-multilabel`; likewise."""
+    found = _made("demo-multilabel")
+    monkeypatch.chdir(found.folder)
+    return found
+
+
+@pytest.fixture
+def bench(_made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The finished stages of the run on `demo` in a folder of one's own, without the run."""
+    found = _made("demo")
+    shutil.copytree(found.folder / "mlruns" / "work" / "stages", tmp_path / "mlruns/work/stages")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path

@@ -1,0 +1,226 @@
+"""The whole method, end to end, on a few clips."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from l2i.config import resolve
+from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.metrics import METRICS
+from l2i.models.checkpoint import load_checkpoint, save_checkpoint
+from l2i.recipes.train import train
+from l2i.run.progress import Progress
+from l2i.run.runs import resolve_run
+from tests.conftest import REPOSITORY
+from tests.recipes.conftest import Finished, small_config
+
+QUIET = Progress(quiet=True)
+GOLDEN = json.loads((REPOSITORY / "tests" / "golden" / "train.json").read_text())
+
+
+def _client():
+    from l2i.run.store import connect, locate
+
+    return connect(locate())
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_golden_numbers(kind: str, request: pytest.FixtureRequest) -> None:
+    """The losses of the first epochs are those on record; ``tests/golden/make.py`` made them.
+
+    Not the last digit: processors round differently, and training amplifies it.
+    """
+    made: Finished = request.getfixturevalue(kind)
+    for stage, wanted in GOLDEN[kind].items():
+        _, document = load_checkpoint(made.artifacts / "model" / f"{stage}.safetensors", stage)
+        key = "objective" if stage == "dictionary" else "loss"
+        key = "reconstruction" if stage == "interpreter" else key
+        found = [figures[key] for figures in document["history"]]
+        assert found == pytest.approx(wanted, rel=0.02), stage
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_artifacts_are_whole(kind: str, request: pytest.FixtureRequest) -> None:
+    """A run leaves its config, networks, figures, tables, pictures, and sounds."""
+    made: Finished = request.getfixturevalue(kind)
+    out = made.artifacts
+    assert resolve(out / "config.toml") == small_config(made.outcome.experiment)
+    scores = json.loads((out / "scores.json").read_text())
+    assert set(scores["scores"]) <= set(METRICS)
+    assert set(scores["meaning"]) == set(scores["scores"])
+    for name in ("training_curves", "dictionary", "confusion_matrix"):
+        with Image.open(out / f"{name}.png") as picture:
+            pixels = np.asarray(picture.convert("L"))
+        assert pixels.std() > 5, f"{name} is blank"
+    listed = json.loads((out / "explanations" / "explanations.json").read_text())
+    assert len(listed) == 2
+    for item in listed:
+        folder = out / "explanations" / item["folder"]
+        sounds = {}
+        for word in ("original", "explanation", "removal"):
+            sounds[word], rate = soundfile.read(folder / f"{word}.wav")
+            assert rate == 8000
+            assert len(sounds[word]) == 8800
+        assert np.abs(sounds["original"]).max() == pytest.approx(1, abs=1e-3)
+        assert (folder / "spectrograms.png").stat().st_size > 10_000
+
+
+def test_clips_table(single: Finished) -> None:
+    """clips.csv has one line per test clip, and its means are the scores."""
+    table = pd.read_csv(single.artifacts / "clips.csv")
+    scores = json.loads((single.artifacts / "scores.json").read_text())["scores"]
+    assert len(table) == 16
+    assert table["clip"].is_unique
+    assert (table["class"] == table["labels"]).mean() == pytest.approx(scores["accuracy"])
+    assert (table["rank"] <= 1).mean() == pytest.approx(scores["fidelity_top1"])
+    assert (table["rank"] <= 3).mean() == pytest.approx(scores["fidelity_top3"])
+    assert table["fall_logit"].median() == pytest.approx(scores["faithfulness_logit"], rel=1e-4)
+    assert table["components"].mean() == pytest.approx(scores["components"])
+
+
+def test_multi_label_table(multi: Finished) -> None:
+    """With several labels, a clip has one line per detected class, and one where there is none."""
+    table = pd.read_csv(multi.artifacts / "clips.csv")
+    assert table["clip"].nunique() == 16
+    none = table["class"].isna()
+    assert not table.loc[none, "clip"].duplicated().any()
+    assert not table.duplicated(["clip", "class"]).any()
+
+
+def test_mlflow_has_it_all(single: Finished) -> None:
+    """Parameters, a step per epoch of each stage, final figures and tags are in the store."""
+    run = _client().get_run(single.outcome.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["interpreter.epochs"] == "3"
+    assert run.data.tags["l2i.dataset"] == "demo"
+    for key, steps in (
+        ("classifier/loss", 3),
+        ("dictionary/objective", 5),
+        ("interpreter/validation_fidelity", 3),
+    ):
+        history = _client().get_metric_history(single.outcome.run_id, key)
+        assert [m.step for m in history] == list(range(1, steps + 1)), key
+    for name, value in single.outcome.scores.items():
+        if math.isfinite(value):
+            assert run.data.metrics[f"test/{name}"] == pytest.approx(value)
+
+
+def test_best_epoch_is_the_one_of_lowest_validation_loss(single: Finished) -> None:
+    """The weights kept are of the epoch with the lowest loss on the validation clips."""
+    for stage in ("classifier", "interpreter"):
+        _, document = load_checkpoint(single.artifacts / "model" / f"{stage}.safetensors", stage)
+        losses = [figures["validation_loss"] for figures in document["history"]]
+        assert document["epoch"] == 1 + int(np.argmin(losses))
+
+
+def test_finished_is_found(single: Finished) -> None:
+    """The same command again finds the finished run, and gives its figures."""
+    again = train(small_config(), QUIET)
+    assert again.found
+    assert again.run_id == single.outcome.run_id
+    for name, value in again.scores.items():
+        assert value == single.outcome.scores[name]
+
+
+def test_stages_are_reused(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A change of the interpreter alone trains the interpreter alone; figures of the others'
+    epochs are in the new run all the same."""
+    done = train(small_config("demo", "interpreter.epochs=1"), Progress())
+    said = capsys.readouterr().err
+    assert "interpreter: 1/1" in said
+    assert "classifier:" not in said
+    assert "dictionary:" not in said
+    history = _client().get_metric_history(done.run_id, "classifier/loss")
+    assert [m.step for m in history] == [1, 2, 3]
+    assert not list(bench.glob("mlruns/work/run-*")), "nothing unfinished is left behind"
+
+
+def test_weights_can_be_given(single: Finished, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """classifier.weights takes a trained classifier; the curves are empty, the figures equal."""
+    weights = single.artifacts / "model" / "classifier.safetensors"
+    monkeypatch.chdir(tmp_path)
+    done = train(small_config("demo", f"classifier.weights={weights}"), QUIET)
+    assert done.scores["accuracy"] == single.outcome.scores["accuracy"]
+
+
+def test_weights_of_other_settings_are_refused(
+    single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights made at another sample rate, or for other classes, stop the run with a sentence."""
+    weights = single.artifacts / "model" / "classifier.safetensors"
+    monkeypatch.chdir(tmp_path)
+    over = [f"classifier.weights={weights}", "dataset.sample_rate=10000"]
+    with pytest.raises(CheckpointError, match="sample_rate 8000 against 10000"):
+        train(small_config("demo", *over), QUIET)
+    tensors, document = load_checkpoint(weights, "classifier")
+    document["classes"][0] = "klaxon"
+    save_checkpoint(tmp_path / "other.safetensors", "classifier", tensors, document)
+    with pytest.raises(CheckpointError, match="are not the 8 of"):
+        train(small_config("demo", "classifier.weights=other.safetensors"), QUIET)
+    with pytest.raises(CheckpointError, match=r"no classifier weights at nothere\.safetensors"):
+        train(small_config("demo", "classifier.weights=nothere.safetensors"), QUIET)
+
+
+def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AudioSet weights go into the trunk; with train_trunk = false only the head learns."""
+    from l2i.models.vgg import VGG
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    trunk = {f"module.{k}": v for k, v in VGG(5).netx.state_dict().items()}
+    trunk["module.layer19.0.weight"] = torch.zeros(527, 1024, 1, 1)
+    torch.save(trunk, "audioset.pkl")
+    over = ["classifier.audioset_weights=audioset.pkl", "classifier.train_trunk=false"]
+    over += ["classifier.epochs=1", "interpreter.epochs=1", "output.clips=0"]
+    done = train(small_config("demo", *over), QUIET)
+    info = resolve_run(done.run_id)
+    path = Path(info.artifact_uri.removeprefix("file://")) / "model" / "classifier.safetensors"
+    tensors, _ = load_checkpoint(path, "classifier")
+    for name, value in trunk.items():
+        key = "netx." + name.removeprefix("module.")
+        if key in tensors and "running" not in key:
+            assert torch.equal(tensors[key], value), key
+    assert any(key.startswith("netx.") for key in tensors)
+    Path("audioset.pkl").write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match="does not hold the trunk's AudioSet weights"):
+        train(small_config("demo", *over), QUIET)
+
+
+def test_too_many_components(bench: Path) -> None:
+    """K beyond the number of frames is refused, with both numbers."""
+    with pytest.raises(DataError, match=r"wants 100000 components but .* only \d+ frames"):
+        train(small_config("demo", "dictionary.components=100000"), QUIET)
+
+
+def test_classwise_needs_a_multiple(bench: Path) -> None:
+    """Class-wise learning shares the components evenly, or not at all."""
+    over = ["dictionary.method=class-wise", "dictionary.components=17"]
+    with pytest.raises(UsageError, match="multiple of the 8 classes"):
+        train(small_config("demo", *over), QUIET)
+
+
+def test_short_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips with fewer frames than the network's poolings need are refused before any work."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="have 63 frames, and the classifier needs 128"):
+        train(small_config("demo", "dataset.duration_s=0.5"), QUIET)
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_labels_play_no_part_in_the_interpreter(bench: Path) -> None:
+    """The interpreter learns from the classifier alone: its features hold no label."""
+    from dataclasses import fields
+
+    from l2i.models.features import FeatureStore
+
+    names = {field.name for field in fields(FeatureStore)}
+    assert names == {"logits", "maps", "projected", "energy"}

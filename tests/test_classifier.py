@@ -1,0 +1,276 @@
+"""`l2i.models.classifier` and `l2i.models.vgg`: frozen means frozen; published weights fit."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from l2i.dsp.spectrogram import SpectrogramSettings, log_mel
+from l2i.errors import CheckpointError
+from l2i.models.classifier import FrozenClassifier, hidden_maps
+from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
+from l2i.types import Task
+
+SETTINGS = SpectrogramSettings(sample_rate=8000, n_fft=256, hop_length=64, n_mels=128)
+SAMPLES = 64 * (MIN_FRAMES + 8)
+NAMES = ("a", "b", "c")
+
+
+def _trained(seed: int = 0, **how: int) -> VGG:
+    """A network whose batch norms have statistics and weights of a training, seeded."""
+    torch.manual_seed(seed)
+    network = VGG(len(NAMES), **{"head": 8, **how})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> VGG:
+    """In training mode, as it comes out of training; no test changes it."""
+    return _trained()
+
+
+@pytest.fixture(scope="module")
+def frozen(network: VGG) -> FrozenClassifier:
+    """The same, frozen."""
+    return FrozenClassifier(network, SETTINGS, NAMES, Task.SINGLE_LABEL)
+
+
+def _clips(n: int = 2, seed: int = 1) -> torch.Tensor:
+    return torch.randn(n, SAMPLES, generator=torch.Generator().manual_seed(seed))
+
+
+def _hooks(module: nn.Module) -> int:
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+        for m in module.modules()
+    )
+
+
+# --- folding ----------------------------------------------------------------------------------
+
+
+def test_folded_batch_norms_change_no_logit(network: VGG) -> None:
+    """The copy without batch norms says what the original says in evaluation mode."""
+    mel = 20 * torch.randn(2, 1, 136, 128, generator=torch.Generator().manual_seed(2)) - 40
+    folded = fold_batch_norm(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    with torch.no_grad():
+        want, got = copy.deepcopy(network).eval()(mel), folded(mel)
+    assert want.std() > 0
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
+
+
+def test_folding_leaves_the_original_as_it_is() -> None:
+    """Weights, statistics, mode and gradients of the original are untouched, also by its use."""
+    network = _trained()
+    before = copy.deepcopy(network.state_dict())
+    frozen = FrozenClassifier(network, SETTINGS, NAMES, Task.SINGLE_LABEL)
+    frozen.features(frozen.spectrum(_clips()), ("512",))
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
+    with torch.no_grad():
+        network.fc.weight.zero_()
+    assert frozen.network.fc.weight.abs().max() > 0, "its weights are a copy of their own"
+
+
+# --- frozen -----------------------------------------------------------------------------------
+
+
+def test_frozen_means_frozen(frozen: FrozenClassifier) -> None:
+    """Use changes no weight; nothing wants a gradient; nothing is in training mode; dropout is
+    off, so that the same clip has the same logits each time."""
+    before = copy.deepcopy(frozen.network.state_dict())
+    x = _clips()
+    first, second = (frozen.features(frozen.spectrum(x), ("512", "128")) for _ in range(2))
+    after = frozen.network.state_dict()
+    assert all(before[name].equal(after[name]) for name in before)
+    assert not any(p.requires_grad for p in frozen.network.parameters())
+    assert not any(m.training for m in frozen.network.modules())
+    assert first.logits.equal(second.logits)
+    assert not first.logits.requires_grad and not first.maps[0].requires_grad
+
+
+def test_no_hook_is_left_behind(frozen: FrozenClassifier) -> None:
+    """After use there is no hook, also where the forward pass broke, and also where one of the
+    names is wrong."""
+    frozen.features(frozen.spectrum(_clips()), tuple(HIDDEN_MAPS))
+    assert _hooks(frozen.network) == 0
+
+    class Broke(Exception):
+        pass
+
+    with pytest.raises(Broke), hidden_maps(frozen.network, ["netx.layer16", "netx.layer11"]):
+        assert _hooks(frozen.network) == 2
+        raise Broke
+    assert _hooks(frozen.network) == 0
+
+    with (
+        pytest.raises(AttributeError, match="nothing"),
+        hidden_maps(frozen.network, ["netx.layer16", "netx.nothing"]),
+    ):
+        pytest.fail("there is no such layer")
+    assert _hooks(frozen.network) == 0
+
+
+def test_hidden_maps_come_in_the_order_asked_for(frozen: FrozenClassifier) -> None:
+    """Whatever the order of the network's layers; and they are those layers' outputs."""
+    spectrum = frozen.spectrum(_clips())
+    for names in (("512", "256", "128"), ("128", "512"), ()):
+        maps = frozen.features(spectrum, names).maps
+        assert [m.shape[1] for m in maps] == [int(name) for name in names]
+    y = log_mel(spectrum, SETTINGS)
+    with torch.no_grad():
+        for name, layer in frozen.network.netx.named_children():
+            y = layer(y)
+            if name == HIDDEN_MAPS["256"]:
+                break
+    got = frozen.features(spectrum, ("256",)).maps[0]
+    torch.testing.assert_close(got, y.transpose(2, 3), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [128, 157, 431])
+def test_shapes_of_the_hidden_maps(frozen: FrozenClassifier, frames: int) -> None:
+    """Rows are mel bands and columns are frames, halved three, four and five times: for 431
+    frames 16 x 53, 8 x 26 and 4 x 13."""
+    size = torch.rand(1, SETTINGS.n_bins, frames, generator=torch.Generator().manual_seed(3))
+    found = frozen.features(size, ("512", "256", "128"))
+    assert found.logits.shape == (1, 3)
+    assert [tuple(m.shape[1:]) for m in found.maps] == [
+        (512, 4, frames // 32),
+        (256, 8, frames // 16),
+        (128, 16, frames // 8),
+    ]
+    assert all(m.min() >= 0 for m in found.maps)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in found.maps)
+
+
+def test_large_batches_are_cut_and_joined(
+    frozen: FrozenClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clips the network hears at a time, each has the same logits and maps."""
+    spectrum = frozen.spectrum(_clips(5))
+    want = frozen.features(spectrum, ("512",))
+    monkeypatch.setattr("l2i.models.classifier._AT_ONCE", {"cpu": 2})
+    got = frozen.features(spectrum, ("512",))
+    torch.testing.assert_close(got.logits, want.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got.maps[0], want.maps[0], rtol=1e-4, atol=1e-3)
+
+
+def test_too_short_a_clip_is_refused(frozen: FrozenClassifier) -> None:
+    """The message says how many frames there are, how many are needed, and what to set."""
+    x = torch.zeros(1, 64 * (MIN_FRAMES - 2))
+    with pytest.raises(CheckpointError, match=r"127 frames .* needs 128: set dataset.duration_s"):
+        frozen.logits(x)
+    frozen.logits(torch.zeros(1, 64 * (MIN_FRAMES - 1)))
+
+
+def test_gain_and_polarity_change_no_logit(frozen: FrozenClassifier) -> None:
+    """The classifier hears peak-normalised clips, by the absolute peak."""
+    x = _clips(1)
+    want = frozen.logits(x)
+    for other in (1e-3 * x, -x, 50 * x):
+        torch.testing.assert_close(frozen.logits(other), want, rtol=1e-3, atol=1e-3)
+
+
+def test_silence_has_finite_logits(frozen: FrozenClassifier) -> None:
+    """A clip of zeros is no NaN, and does not disturb the clip beside it."""
+    x = torch.cat([torch.zeros(1, SAMPLES), _clips(1)])
+    got = frozen.logits(x)
+    assert got.isfinite().all()
+    torch.testing.assert_close(got[1:], frozen.logits(x[1:]), rtol=1e-4, atol=1e-4)
+
+
+# --- what it decides --------------------------------------------------------------------------
+
+
+def test_single_label_probabilities_and_decisions(frozen: FrozenClassifier) -> None:
+    """Softmax, once; exactly one class is decided."""
+    logits = torch.tensor([[0.0, 2.0, 1.0], [5.0, -5.0, 0.0]])
+    p = frozen.probabilities(logits)
+    torch.testing.assert_close(p.sum(dim=1), torch.ones(2))
+    torch.testing.assert_close(p, logits.exp() / logits.exp().sum(dim=1, keepdim=True))
+    assert frozen.decisions(logits).tolist() == [[False, True, False], [True, False, False]]
+
+
+def test_multi_label_decisions_use_each_classs_threshold(network: VGG) -> None:
+    """Sigmoid, and every class from its own threshold on; 0.5 where none are given."""
+    logits = torch.tensor([[0.0, 0.3, -9.0]])  # probabilities 0.5, 0.574, 0.0001
+    for thresholds, want in (
+        (None, [True, True, False]),
+        ([], [True, True, False]),
+        ([0.6, 0.5, 0.0], [False, True, True]),
+    ):
+        frozen = FrozenClassifier(network, SETTINGS, NAMES, Task.MULTI_LABEL, thresholds)
+        assert frozen.decisions(logits).tolist() == [want]
+        torch.testing.assert_close(frozen.probabilities(logits), logits.sigmoid())
+
+
+# --- published weights ------------------------------------------------------------------------
+
+
+def _published(prefix: str = "") -> dict[str, torch.Tensor]:
+    """A state dict in the form of the published AudioSet weights: the trunk, without counters of
+    batches as torch before 0.4.1 wrote it, and the AudioSet classes in ``layer19``."""
+    trunk = _trained(5).netx.state_dict()
+    state = {k: v for k, v in trunk.items() if not k.endswith("num_batches_tracked")}
+    state["layer19.0.weight"] = torch.ones(527, 1024, 1, 1)
+    state["layer19.0.bias"] = torch.ones(527)
+    return {prefix + k: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_audioset_weights_fit_with_both_forms_of_keys(prefix: str) -> None:
+    """With or without ``module.``, every weight of the trunk is taken; only the AudioSet classes
+    are left over, and the head keeps its own weights."""
+    network = _trained(0)
+    head = network.fc.weight.detach().clone()
+    left = network.load_audioset(_published(prefix))
+    assert left == ["layer19.0.bias", "layer19.0.weight"]
+    want = _published()
+    got = network.netx.state_dict()
+    assert "layer1.0.weight" in want and "layer18.1.running_var" in want
+    for name, value in want.items():
+        if not name.startswith("layer19"):
+            assert got[name].equal(value), name
+    assert network.fc.weight.equal(head)
+
+
+def test_audioset_weights_that_do_not_fit_are_refused() -> None:
+    """A weight that is absent or of another shape is named, and the network stays as it was."""
+    network = _trained(0)
+    before = copy.deepcopy(network.state_dict())
+    state = _published()
+    del state["layer14.1.running_mean"]
+    state["layer2.0.weight"] = torch.zeros(16, 16, 5, 5)
+    with pytest.raises(ValueError) as caught:
+        network.load_audioset(state)
+    assert "absent: layer14.1.running_mean" in str(caught.value)
+    assert "layer2.0.weight (16, 16, 5, 5) for (16, 16, 3, 3)" in str(caught.value)
+    after = network.state_dict()
+    assert all(before[name].equal(after[name]) for name in before)
+
+
+def test_the_network_is_the_published_one() -> None:
+    """3x3 convolutions 16-16-32-32-64-64-128-128-256-256-512, then 2x2 to 1024, a 1x1 head."""
+    network = VGG(50)
+    convolutions = [m for m in network.netx.modules() if isinstance(m, nn.Conv2d)]
+    widths = [m.out_channels for m in convolutions]
+    assert widths == [16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024]
+    assert [m.kernel_size for m in convolutions] == [(3, 3)] * 11 + [(2, 2)]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in network.netx) == 6
+    assert network.layer[0].weight.shape == (256, 1024, 1, 1)
+    assert network.fc.weight.shape == (50, 256)
+    assert network.dropout.p == 0.2

@@ -1,0 +1,585 @@
+"""`l2i.cli`: words in, one call, exit codes out; help that is true, and no traceback but ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import l2i
+from l2i.cli import COMMANDS, cli, main
+from l2i.cli.base import emit_json, emit_table
+from l2i.config import Config, preset_names, resolve
+from l2i.errors import ConfigError, DataError
+from l2i.run.store import Store
+from l2i.run.tracker import open_run
+
+pytest_plugins = ["tests.stores"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command line ended, and what it said."""
+
+    code: Any
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run a command line in this process, as the console script would."""
+
+    def run(*words: str) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(list(words))
+        out, err = capsys.readouterr()
+        return Said(end.value.code, out, err)
+
+    return run
+
+
+def _walk(
+    command: click.Command = cli, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group below `l2i`, with the words that lead to it."""
+    if path:
+        yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _walk(below, (*path, name))
+
+
+ALL = list(_walk())
+each_command = pytest.mark.parametrize(
+    ("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL]
+)
+
+
+# --- help -------------------------------------------------------------------------------------
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    """The words of `l2i --help` lead to commands of that name."""
+    assert {path[0] for path, _ in ALL} == set(COMMANDS)
+    assert {"train", "evaluate", "explain", "runs", "doctor"} <= set(COMMANDS)
+    for path, command in ALL:
+        assert command.name == path[-1]
+
+
+def test_help_names_every_command(say: Callable[..., Said]) -> None:
+    """With its line, within 80 columns; -h is --help; examples and variables are told."""
+    found = say("--help")
+    assert found.code == 0 and found.err == ""
+    assert found.out == say("-h").out
+    for name, (_, short) in COMMANDS.items():
+        assert f"{name} " in found.out and short in found.out
+    assert max(map(len, found.out.splitlines())) <= 80
+    assert "Examples:" in found.out and "L2I_<OPTION>" in found.out
+
+
+def test_version(say: Callable[..., Said]) -> None:
+    """The package's."""
+    assert say("--version") == Said(0, f"l2i, version {l2i.__version__}\n", "")
+
+
+def test_no_words_are_answered_with_help(say: Callable[..., Said]) -> None:
+    """On stderr, since nothing was done; likewise for a group."""
+    for words in ((), ("data",), ("config",)):
+        found = say(*words)
+        assert found.code == 2 and found.out == ""
+        assert found.err.startswith("Usage: l2i")
+
+
+@each_command
+def test_help_of_a_command(
+    path: tuple[str, ...], command: click.Command, say: Callable[..., Said]
+) -> None:
+    """It fits 80 columns, says what the command does without cutting a sentence, has examples of
+    this very command at its end, and every option has a help and a variable."""
+    found = say(*path, "--help")
+    assert found.code == 0 and found.err == ""
+    lines = found.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "..." not in found.out.replace("]...", "").replace("ARGS...", "").replace(
+        "FILE...", ""
+    ).replace("AUDIO...", "")
+    assert lines.count("Examples:") == 1
+    examples = lines[lines.index("Examples:") + 1 :]
+    assert examples, "a heading and nothing below it"
+    assert any(f"l2i {' '.join(path)}" in line for line in examples)
+    variables = set()
+    for option in command.params:
+        if isinstance(option, click.Option) and "--help" not in option.opts:
+            assert option.help, option.name
+            longest = max(option.opts, key=len)
+            variable = f"L2I_{longest.lstrip('-').replace('-', '_').upper()}"
+            assert option.envvar == variable
+            shown = " ".join(found.out.split())
+            assert longest in shown and f"[env var: {variable}" in shown
+            variables.add(variable)
+    assert len(variables) == sum(isinstance(p, click.Option) for p in command.params)
+
+
+def _parse(words: list[str]) -> click.Command:
+    """Let click read a command line without doing what it says."""
+    context, command = cli.make_context("l2i", words), cli
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, below, rest = command.resolve_command(context, rest)
+        assert below is not None
+        context, command = below.make_context(name, rest, parent=context), below
+    return command
+
+
+@each_command
+def test_examples_can_be_typed(path: tuple[str, ...], command: click.Command) -> None:
+    """Every command line among the examples of a help is one that the command understands."""
+    examples = getattr(command, "examples", ())
+    assert examples
+    for example in examples:
+        if example.startswith("l2i "):
+            _parse(shlex.split(example.partition(">")[0])[1:])
+
+
+def test_an_example_that_is_wrong_would_be_seen() -> None:
+    """The test above fails on an option that is not there."""
+    with pytest.raises(click.UsageError):
+        _parse(["runs", "--limits", "3"])
+    with pytest.raises(click.UsageError):
+        _parse(["config", "chek", "a.toml"])
+
+
+# --- wrong words ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "There is no command 'trian'. Did you mean 'train'?"),
+        (["xyzzy"], "There is no command 'xyzzy'.\n"),
+        (["--frobnicate"], "--frobnicate"),
+        (["config", "chek"], "chek"),
+        (["runs", "--limt", "3"], "--limit"),
+        (["runs", "--limit", "0"], "--limit"),
+        (["runs", "extra"], "extra"),
+        (["completion", "tcsh"], "tcsh"),
+        (["config", "check"], "FILE"),
+        (["train", "--fold", "0"], "--fold"),
+        (["explain", "latest"], "AUDIO"),
+        (["evaluate"], "RUN"),
+    ],
+)
+def test_wrong_words_end_with_2(words: list[str], message: str, say: Callable[..., Said]) -> None:
+    """What is wrong is named on stderr, with the nearest right word where there is one."""
+    found = say(*words)
+    assert found.code == 2 and found.out == ""
+    assert message in found.err and "Traceback" not in found.err
+
+
+def test_a_wrong_setting_ends_with_2_before_anything_is_done(say: Callable[..., Said]) -> None:
+    """`train` with two mistakes names both, and leaves no folder."""
+    found = say("train", "-o", "interpreter.epoch=3", "-o", "run.seed=-1")
+    assert found.code == 2 and found.out == ""
+    assert "2 mistakes in the config" in found.err
+    assert "did you mean 'interpreter.epochs'?" in found.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_wrong_name_of_a_data_set_ends_with_2(say: Callable[..., Said]) -> None:
+    """With the nearest one, in every command that takes one."""
+    for words in (["data", "info", "esc-10"], ["data", "fetch", "esc-10"]):
+        found = say(*words)
+        assert found.code == 2, words
+        assert "did you mean 'esc10'?" in found.err
+
+
+# --- exit codes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "err"),
+    [
+        (DataError("clip 7 is silent."), 1, "Error: clip 7 is silent.\n"),
+        (ConfigError(["run.seed = -1: no."]), 2, "Error: run.seed = -1: no.\n"),
+        (KeyboardInterrupt(), 130, "\nStopped.\n"),  # Below the ^C of the terminal.
+        (click.Abort(), 130, "Stopped.\n"),
+        (SystemExit(143), 143, ""),
+    ],
+)
+def test_what_happened_is_the_exit_code(
+    error: BaseException,
+    code: int,
+    err: str,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line on stderr, nothing on stdout, no traceback."""
+
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("l2i.run.runs.list_runs", broken)
+    assert say("runs") == Said(code, "", err)
+
+
+def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything else is not caught: a person could do nothing about a tidy sentence."""
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("l2i.run.runs.list_runs", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["runs"])
+
+
+def test_debug_shows_the_traceback_behind_a_message(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``L2I_DEBUG=1``, and the sentence after it."""
+    monkeypatch.setenv("L2I_DEBUG", "1")
+    found = say("config", "check", "absent.toml")
+    assert found.code == 2
+    assert found.err.startswith("Traceback") and "\nError: " in found.err
+
+
+@pytest.mark.parametrize("words", [["evaluate", "latest"], ["explain", "latest", "my.wav"], ["ui"]])
+def test_without_runs_what_needs_one_says_so(words: list[str], say: Callable[..., Said]) -> None:
+    """Exit code 1 and what makes one; nothing is left behind."""
+    found = say(*words)
+    assert found.code == 1 and found.out == ""
+    assert "There are no runs" in found.err and "l2i train --dataset demo" in found.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    """``l2i config show | head -1``: exit code 0, not a word on stderr."""
+    env = {**os.environ, "PYTHONPATH": str(Path(l2i.__file__).resolve().parent.parent)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    for words in (["config", "show"], ["data", "list"], ["--help"], ["runs", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "l2i", *words],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            env=env,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    os.close(writer)
+
+
+# --- environment variables --------------------------------------------------------------------
+
+
+def test_options_are_read_from_the_environment(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``L2I_SECTION`` is --section; what is typed wins over it."""
+    monkeypatch.setenv("L2I_SECTION", "run")
+    assert say("config", "show").out.startswith("[run]")
+    assert say("config", "show", "--section", "output").out.startswith("[output]")
+    monkeypatch.setenv("L2I_LIMIT", "none")
+    found = say("runs")
+    assert found.code == 2 and "L2I_LIMIT" in found.err
+
+
+# --- config -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_config_show_reads_back(name: str, say: Callable[..., Said]) -> None:
+    """What it prints is TOML that --config takes, of the same signature, told on its first line;
+    shown again it is the same to the letter."""
+    first = say("config", "show", "--dataset", name, "-o", "run.seed=7")
+    assert first.code == 0 and first.err == ""
+    Path("mine.toml").write_text(first.out, encoding="utf-8")
+    want = resolve(dataset=name, overrides=["run.seed=7"])
+    assert resolve("mine.toml") == want
+    assert first.out.splitlines()[0] == f"# signature {want.signature()}"
+    assert say("config", "show", "--config", "mine.toml").out == first.out
+
+
+def test_config_show_of_one_section(say: Callable[..., Said]) -> None:
+    """Only it, with what is below it; one that is not there is answered with the nearest."""
+    found = say("config", "show", "--section", "classifier")
+    tree = tomllib.loads(found.out)
+    assert set(tree) == {"classifier"} and "mixup" in tree["classifier"]["augmentation"]
+    assert set(tomllib.loads(say("config", "show", "--section", "run").out)) == {"run"}
+    found = say("config", "show", "--section", "dictionry")
+    assert found.code == 2 and "did you mean 'dictionary'?" in found.err
+
+
+def test_config_check_names_every_mistake(say: Callable[..., Said]) -> None:
+    """All three, each with its file; the file that is fine is said to be fine."""
+    Path("good.toml").write_text('extends = "esc10"\n[interpreter]\nepochs = 10\n')
+    Path("bad.toml").write_text(
+        '[interpreter]\nepoch = 3\npooling = "mean"\n[dictionary]\nsparsity = -1\n'
+    )
+    found = say("config", "check", "good.toml", "bad.toml")
+    assert found.code == 2
+    assert found.out == f"good.toml: fine; data set esc10, {resolve('good.toml').signature()}\n"
+    assert "3 mistakes" in found.err
+    for words in (
+        "bad.toml: There is no setting 'interpreter.epoch'; did you mean 'interpreter.epochs'?",
+        "bad.toml: interpreter.pooling = 'mean': ",
+        "bad.toml: dictionary.sparsity = -1: ",
+    ):
+        assert words in found.err
+    assert say("config", "check", "good.toml").code == 0
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def test_runs_without_a_store(say: Callable[..., Said]) -> None:
+    """No table, a hint on stderr, and no fault; as JSON an empty list; no store is made."""
+    found = say("runs")
+    assert (found.code, found.out) == (0, "")
+    assert "l2i train --dataset demo" in found.err
+    assert json.loads(say("runs", "--json").out) == []
+    assert not Path("mlruns").exists()
+
+
+def test_runs_as_a_table_and_as_json(store: Store, say: Callable[..., Said]) -> None:
+    """Newest first, at most 80 columns also where names are long; figures where there are any;
+    JSON has everything, NaN as null."""
+    with open_run(
+        experiment="demo", name="first-" + "x" * 90, signature="a", params={"run.seed": 0}
+    ) as run:
+        run.final({"test/accuracy": 0.75, "test/fidelity_top1": float("nan")})
+    with open_run(experiment="other", name="second", signature="b"):
+        pass
+    lines = say("runs").out.splitlines()
+    assert len(lines) == 3 and max(map(len, lines)) <= 80
+    assert " ".join(lines[0].split()) == "id name experiment status started accuracy fidelity"
+    assert " second " in lines[1] and "finished" in lines[1]
+    assert lines[2].startswith(run.run_id[:8]) and "…" in lines[2] and "0.750" in lines[2]
+    found = json.loads(say("runs", "--json").out)
+    assert [item["name"] for item in found] == ["second", run.name]
+    assert found[1]["metrics"] == {"test/accuracy": 0.75, "test/fidelity_top1": None}
+    assert found[1]["params"] == {"run.seed": "0"} and found[1]["status"] == "FINISHED"
+    assert len(say("runs", "--limit", "1").out.splitlines()) == 2
+    assert " second " not in say("runs", "--experiment", "demo").out
+    missing = say("runs", "--experiment", "dem")
+    assert missing.code == 2 and "did you mean 'demo'?" in missing.err
+
+
+# --- ui ---------------------------------------------------------------------------------------
+
+
+def test_ui_prints_the_page_and_starts_a_light_server(
+    store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of the newest run's experiment, in MLflow's view for experiments; one worker, no
+    job runner, on this machine only; a server that fails is said to have failed."""
+    import l2i.cli.ui
+
+    with open_run(experiment="demo", name="a", signature="a") as run:
+        pass
+    started: list[list[str]] = []
+    codes = iter([0, 3])
+
+    def serve(command: list[str]) -> int:
+        started.append(command)
+        return next(codes)
+
+    ui = l2i.cli.ui
+    monkeypatch.setattr(ui, "_serve", serve)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    found = say("ui", "--port", port)
+    page = f"/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"
+    assert (found.code, found.out) == (0, f"http://127.0.0.1:{port}{page}\n")
+    line = " ".join(started[0])
+    assert f"--backend-store-uri {store.uri}" in line
+    assert f"--host 127.0.0.1 --port {port} --workers 1" in line
+    assert ui.server_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert "exit code 3" in say("ui", "--port", port).err
+
+
+def test_ui_says_that_a_port_is_taken(store: Store, say: Callable[..., Said]) -> None:
+    """With exit code 2, and how to choose another."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        found = say("ui", "--port", str(other.getsockname()[1]))
+    assert found.code == 2 and "is taken or forbidden; choose another by --port" in found.err
+
+
+# --- doctor -----------------------------------------------------------------------------------
+
+
+def test_doctor_answers_yes_no_or_unknown(say: Callable[..., Said]) -> None:
+    """One sentence per line for people, the same for programs; a healthy machine is a 0; and it
+    leaves nothing behind."""
+    found = json.loads(say("doctor", "--json").out)
+    abouts = {item["about"] for item in found}
+    assert {"python", "torch", "cuda", "audio", "store", "cpu", "memory", "disk", "data"} <= abouts
+    assert {item["answer"] for item in found} <= {"yes", "no", "unknown"}
+    assert any("demo is here" in item["sentence"] for item in found)
+    said = say("doctor")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert len(lines) == len(found)
+    for line, item in zip(lines, found, strict=True):
+        assert line.split()[0] == item["answer"] and line.endswith((".", item["sentence"][-1]))
+    assert not Path("mlruns").exists()
+
+
+def test_doctor_ends_with_1_where_nothing_works(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 'no' that blocks is a 1; one that does not is a 0; a check that breaks is an 'unknown',
+    and the others are still made."""
+    import l2i.cli.doctor
+
+    doctor = l2i.cli.doctor
+
+    def breaks() -> Any:
+        raise RuntimeError("no such thing\nmore")
+
+    def checks(*answers: tuple[str, bool]) -> Any:
+        return [
+            ("broken", breaks),
+            *[
+                ("x", lambda a=a, b=b: iter([doctor.Finding("x", a, "So it is.", b)]))
+                for a, b in answers
+            ],
+        ]
+
+    monkeypatch.setattr(doctor, "_CHECKS", checks(("yes", True), ("no", False)))
+    found = say("doctor")
+    assert found.code == 0
+    assert found.out.splitlines() == [
+        "unknown This check broke: RuntimeError: no such thing",
+        "yes     So it is.",
+        "no      So it is.",
+    ]
+    monkeypatch.setattr(doctor, "_CHECKS", checks(("no", True)))
+    assert say("doctor").code == 1
+    assert say("doctor", "--json").code == 1
+
+
+def test_doctor_says_that_a_store_cannot_be_read(say: Callable[..., Said]) -> None:
+    """A file that is no database blocks everything."""
+    Path("mlruns").mkdir()
+    Path("mlruns/mlflow.db").write_bytes(b"this is not sqlite" * 100)
+    found = say("doctor", "--json")
+    assert found.code == 1
+    (item,) = [item for item in json.loads(found.out) if item["about"] == "store"]
+    assert item["answer"] == "no" and item["blocks"] and "cannot be opened" in item["sentence"]
+
+
+# --- completion -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, say: Callable[..., Said]) -> None:
+    """A script for l2i that the shell, where it is there, can read."""
+    found = say("completion", shell)
+    assert found.code == 0
+    assert f"_L2I_COMPLETE={shell}_complete" in found.out and "l2i" in found.out
+    if path := shutil.which(shell):
+        subprocess.run([path, "-n"], input=found.out, text=True, check=True, timeout=60)
+
+
+def test_words_are_completed(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the script asks for: commands, their sub-commands, their options."""
+    monkeypatch.setenv("_L2I_COMPLETE", "bash_complete")
+    for words, want in (
+        ("l2i tr", {"train"}),
+        ("l2i config c", {"check"}),
+        ("l2i runs --e", {"--experiment"}),
+        ("l2i completion ", {"bash", "zsh", "fish"}),
+    ):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        found = say()
+        assert {line.partition(",")[2] for line in found.out.splitlines()} == want, words
+
+
+# --- tables and JSON --------------------------------------------------------------------------
+
+
+def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    """The widest columns are cut until 80 columns do; numbers stand to the right; None is
+    nothing."""
+    emit_table(["name", "note", "n"], [["a" * 70, "b" * 30, 7], ["short", None, 1234]], right=[2])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" in lines[1] and lines[1].endswith("   7") and lines[2].endswith("1234")
+    assert "None" not in lines[2]
+    emit_table(["a", "b"], [])
+    assert capsys.readouterr().out == "a  b\n"
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    """NaN and infinities are null at any depth; paths are texts; other scripts are readable."""
+    emit_json({"a": [float("nan"), (1.5, -float("inf"))], "é": Path("x"), 3: True, "n": None})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"a": [None, [1.5, None]], "é": "x", "3": True, "n": None}
+    assert "é" in out
+
+
+def test_python_m_l2i_is_l2i(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module runs the console script."""
+    import runpy
+
+    monkeypatch.setattr(sys, "argv", ["l2i", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("l2i", run_name="__main__")
+    assert end.value.code == 0
+
+
+def test_ctrl_c_of_a_real_process_is_130(child: Callable[[str], subprocess.Popen[str]]) -> None:
+    """A process that is interrupted amid a command says so in one word."""
+    process = child(
+        """
+        import sys, time
+        import l2i.run.runs
+        from l2i.cli import main
+
+        def wait(*_):
+            print("there", flush=True)
+            time.sleep(60)
+
+        l2i.run.runs.list_runs = wait
+        main(["runs"])
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out.strip() == "Stopped."
+
+
+def test_defaults_in_help_are_the_defaults(say: Callable[..., Said]) -> None:
+    """What help says of unset options is what a config has."""
+    c = Config()
+    text = " ".join(say("train", "--help").out.split())
+    assert f"[default: {c.dataset.name}]" in text
+    assert f"[default: {c.dataset.fold}]" in text
+    assert f"[default: {c.run.device}]" in text and f"[default: {c.run.precision}]" in text

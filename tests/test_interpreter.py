@@ -1,0 +1,204 @@
+"""`l2i.models.interpreter`: the fast order of operations is the published one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from l2i.models.interpreter import (
+    AttentionPooling,
+    Interpreter,
+    MaxPooling,
+    interpolation_matrix,
+)
+from tests import reference
+
+CHANNELS = {"512": 512, "256": 256, "128": 128}
+HALVINGS = {"512": 32, "256": 16, "128": 8}
+K, C = 7, 5
+
+
+def _maps(frames: int, names: tuple[str, ...], rows: int = 4, clips: int = 2) -> tuple:
+    """Hidden maps as the classifier gives them: rectified, each halving rounded down."""
+    g = torch.Generator().manual_seed(frames)
+    return tuple(
+        torch.rand(
+            clips,
+            CHANNELS[name],
+            rows * 32 // HALVINGS[name],
+            frames // HALVINGS[name],
+            generator=g,
+        )
+        for name in names
+    )
+
+
+def _interpreter(**how: object) -> Interpreter:
+    torch.manual_seed(0)
+    return Interpreter(K, C, **how).eval().requires_grad_(False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def usual() -> Interpreter:
+    """The published shape, with few components."""
+    return _interpreter()
+
+
+def _assert_published(network: Interpreter, maps: tuple, frames: int) -> None:
+    got = network(maps, frames)
+    want = reference.published_activations(
+        network.state_dict(), dict(zip(network.maps, maps, strict=True)), frames
+    )
+    assert want.abs().max() > 0.01, "a network that says nothing would agree with anything"
+    assert got.activations.shape == (len(maps[0]), K, frames)
+    torch.testing.assert_close(got.activations, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [128, 157, 431, 500, 862])
+def test_activations_are_those_of_the_published_order(usual: Interpreter, frames: int) -> None:
+    """H agrees to 1e-5 with upsampling first and convolving after, for clips of any length:
+    the shortest one, the demo's, ESC-50's, one with every halving rounded down, SONYC-UST's."""
+    _assert_published(usual, _maps(frames, usual.maps), frames)
+
+
+@pytest.mark.parametrize(
+    "names", [("512",), ("256",), ("128",), ("512", "256"), ("256", "128"), ("128", "512")]
+)
+def test_with_fewer_maps_the_other_branches_are_left_out(names: tuple[str, ...]) -> None:
+    """With some of the maps, in any order, H is that of the published network without the other
+    branches, and there are no weights for them."""
+    network = _interpreter(maps=names)
+    has = {name.partition(".")[0] for name in network.state_dict()}
+    branch = {"256": "conv1", "512": "conv7", "128": "conv8"}
+    assert {branch[name] for name in names} == has & set(branch.values())
+    _assert_published(network, _maps(215, names), 215)
+
+
+def test_with_more_mel_bands_conv6_is_as_tall_as_what_is_left() -> None:
+    """256 mel bands: eight rows of the 512-channel map, and the rest as published."""
+    network = _interpreter(rows=8)
+    _assert_published(network, _maps(160, network.maps, rows=8), 160)
+
+
+def test_memory_order_of_the_maps_does_not_matter(usual: Interpreter) -> None:
+    """channels_last or not, the same activations."""
+    maps = _maps(160, usual.maps)
+    last = tuple(m.contiguous(memory_format=torch.channels_last) for m in maps)
+    torch.testing.assert_close(usual(last, 160).activations, usual(maps, 160).activations)
+
+
+def test_gradients_are_those_of_the_published_order() -> None:
+    """Not only H but its gradients agree, so that training is the published training too."""
+    network = _interpreter().requires_grad_(True)
+    maps = _maps(157, network.maps)
+    weight = torch.rand(2, K, 157, generator=torch.Generator().manual_seed(1))
+    (network.activations(maps, 157) * weight).sum().backward()
+    got = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    state = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
+    named = dict(zip(network.maps, maps, strict=True))
+    (reference.published_activations(state, named, 157) * weight).sum().backward()
+    assert {"conv1.weight", "conv2.bias", "conv6.weight", "conv7.weight", "conv8.bias"} <= set(got)
+    for name, gradient in got.items():
+        want = state[name].grad
+        assert want is not None
+        torch.testing.assert_close(gradient, want, atol=1e-5 * want.abs().max().item(), rtol=1e-3)
+
+
+def test_names_are_those_of_the_published_weights(usual: Interpreter) -> None:
+    """The names and shapes of the published checkpoints, attention under `pool`, so that their
+    weights fit without a translation of the network."""
+    shapes = {name: tuple(p.shape) for name, p in usual.state_dict().items()}
+    assert shapes["conv1.weight"] == (256, 256, 3, 3)
+    assert shapes["conv2.weight"] == (256, 512, 3, 3)
+    assert shapes["conv7.weight"] == (128, 512, 3, 3)
+    assert shapes["conv8.weight"] == (128, 128, 4, 1)
+    assert shapes["conv6.weight"] == (256, 256, 4, 1)
+    assert shapes["conv4.weight"] == (K, 256, 5)
+    assert shapes["conv5.weight"] == (K, K, 5)
+    assert shapes["fc1.weight"] == (C, K)
+    assert "fc1.bias" not in shapes
+    assert shapes["pool.attention_V.0.weight"] == (256, K)
+    assert shapes["pool.attention_U.0.weight"] == (256, K)
+    assert shapes["pool.attention_weights.weight"] == (1, 256)
+
+
+def test_activations_are_never_negative(usual: Interpreter) -> None:
+    """H >= 0, whatever the maps hold, and not all of it is zero."""
+    maps = tuple(m - 0.5 for m in _maps(160, usual.maps))
+    h = usual(maps, 160).activations
+    assert h.min() >= 0
+    assert h.max() > 0
+
+
+def test_logits_are_theta_z(usual: Interpreter) -> None:
+    """g(x) = Theta z, without a bias, and z is the pooled H."""
+    said = usual(_maps(160, usual.maps), 160)
+    assert usual.theta.shape == (C, K)
+    torch.testing.assert_close(said.pooled, usual.pool(said.activations))
+    torch.testing.assert_close(said.logits, said.pooled @ usual.theta.T)
+
+
+# --- pooling ----------------------------------------------------------------------------------
+
+
+def test_attention_is_the_papers() -> None:
+    """z agrees with the softmax over frames written out, frame after frame."""
+    torch.manual_seed(1)
+    pool = AttentionPooling(K, 16).requires_grad_(False)
+    h = 3 * torch.rand(3, K, 11)
+    got = pool(h)
+    for i in range(3):
+        want = reference.attention(pool.state_dict(), h[i])
+        torch.testing.assert_close(got[i], want, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_a_convex_combination_of_frames() -> None:
+    """Pooling the identity gives the weights themselves: they are positive and sum to 1; and of
+    anything, z lies between the least and the greatest activation of each component."""
+    torch.manual_seed(2)
+    frames = 6
+    pool = AttentionPooling(frames, 16).requires_grad_(False)
+    weights = pool(torch.eye(frames).unsqueeze(0))
+    assert (weights > 0).all()
+    assert weights.sum().item() == pytest.approx(1.0, abs=1e-6)
+    h = 10 * torch.rand(4, frames, 9)
+    z = pool(h)
+    assert (z >= h.amin(dim=2) - 1e-5).all() and (z <= h.amax(dim=2) + 1e-5).all()
+
+
+def test_attention_does_not_depend_on_the_order_of_frames() -> None:
+    """The same frames in another order, the same z."""
+    torch.manual_seed(3)
+    pool = AttentionPooling(K, 16).requires_grad_(False)
+    h = torch.rand(2, K, 9)
+    torch.testing.assert_close(pool(h[:, :, torch.randperm(9)]), pool(h))
+
+
+def test_max_pooling_is_the_greatest_activation() -> None:
+    """Of each component over time; and the interpreter that is told so uses it."""
+    h = torch.tensor([[[0.0, 2.0, 1.0], [0.5, 0.0, 0.25]]])
+    assert MaxPooling()(h).tolist() == [[2.0, 0.5]]
+    network = _interpreter(pooling="max")
+    said = network(_maps(160, network.maps), 160)
+    assert said.pooled.equal(said.activations.amax(dim=2))
+    assert not any(name.startswith("pool.") for name in network.state_dict())
+
+
+# --- the matrix -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize(("short", "long"), [(1, 2), (4, 8), (13, 26), (5, 5)])
+def test_interpolation_matrix_is_interpolation_and_then_a_convolution(
+    short: int, long: int, taps: int
+) -> None:
+    """The matrix on the taps' outputs equals ``conv1d(interpolate(x))`` with zero padding."""
+    g = torch.Generator().manual_seed(short)
+    x = torch.randn(2, 3, short, generator=g, dtype=torch.float64)
+    weight = torch.randn(4, 3, taps, generator=g, dtype=torch.float64)
+    up = F.interpolate(x, size=long, mode="linear", align_corners=True)
+    want = F.conv1d(up, weight, padding=taps // 2)
+    each = torch.einsum("ocd,bcs->bsdo", weight, x).reshape(2, short * taps, 4)
+    matrix = interpolation_matrix(short, long, taps, x.device, x.dtype)
+    torch.testing.assert_close((matrix @ each).transpose(1, 2), want)

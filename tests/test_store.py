@@ -1,0 +1,258 @@
+"""`l2i.run.store`: where runs are kept, and that no trap of keeping them closes silently."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from l2i.errors import DataError, StoreError
+from l2i.run.store import (
+    Store,
+    connect,
+    experiment_id,
+    local_path,
+    locate,
+    mask,
+    store_errors,
+)
+
+pytest_plugins = ["tests.stores"]
+
+
+# --- where ------------------------------------------------------------------------------------
+
+
+def test_by_default_runs_are_kept_under_the_current_folder() -> None:
+    """In ``mlruns/``, and to say so touches nothing."""
+    found = locate()
+    root = Path.cwd() / "mlruns"
+    assert found.database == root / "mlflow.db"
+    assert found.uri == f"sqlite:///{root}/mlflow.db"
+    assert (found.root, found.artifacts) == (root, str(root / "artifacts"))
+    assert not found.artifacts_chosen and not found.is_server and not found.exists
+    assert found.folder("7") == root / "work" / "run-7"
+    assert found.lock("7") == root / "work" / "run-7.lock"
+    assert not root.exists()
+
+
+def test_another_sqlite_file_brings_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute (four slashes) or relative to the current folder."""
+    here = Path.cwd()
+    for uri, database in (
+        ("sqlite:///kept/all.db", here / "kept" / "all.db"),
+        ("sqlite:////data/all.db", Path("/data/all.db")),
+        ("  sqlite+pysqlite:///all.db ", here / "all.db"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        found = locate()
+        assert found.database == database
+        assert found.root == database.parent
+        assert found.artifacts == str(database.parent / "artifacts")
+        assert found.shown == str(database)
+
+
+def test_a_server_keeps_artifacts_where_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a place of ours; locks and unfinished work stay on this machine; its password is
+    not shown."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@runs.example.org:5000/x")
+    found = locate()
+    assert found.is_server and found.exists and found.artifacts is None
+    assert found.database is None and found.root == Path.cwd() / "mlruns"
+    assert found.shown == "https://me:***@runs.example.org:5000/x"
+
+
+def test_a_database_that_is_no_file_keeps_artifacts_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL, say."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
+    found = locate()
+    assert not found.is_server and found.exists and found.database is None
+    assert found.artifacts == str(Path.cwd() / "mlruns" / "artifacts")
+    assert "secret" not in found.shown
+
+
+def test_the_artifact_root_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, relative or not, or a bucket; also where a server would decide."""
+    for word, want in (("kept", str(Path.cwd() / "kept")), ("s3://b/p", "s3://b/p")):
+        monkeypatch.setenv("L2I_ARTIFACT_ROOT", word)
+        for uri in ("", "http://localhost:5000"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            found = locate()
+            assert found.artifacts == want and found.artifacts_chosen
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "/data/mlruns", "file:///mlruns", "sqlite:"])
+def test_kinds_of_store_that_do_not_last_are_refused(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow no longer writes folders of files; a database in memory is gone with the process."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match="is not a store that lasts"):
+        locate()
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
+        ("http://host:5000/x", "http://host:5000/x"),
+        ("l2i train --name first", "l2i train --name first"),
+        ("--password hunter2 --epochs 3", "--password *** --epochs 3"),
+        ("--API-KEY=abc", "--API-KEY=***"),
+        ("AWS_SECRET_ACCESS_KEY=abc l2i", "AWS_SECRET_ACCESS_KEY=*** l2i"),
+        ("--token --epochs 3", "--token --epochs 3"),
+    ],
+)
+def test_passwords_are_masked(text: str, want: str) -> None:
+    """In addresses and after options that are called so; all else is left as it is."""
+    assert mask(text) == want
+
+
+def test_local_paths_are_told_from_others() -> None:
+    """A path and a file address are local; buckets and what a server hands on are not."""
+    assert local_path("/a/b") == Path("/a/b")
+    assert local_path("file:///a/b%20c") == Path("/a/b c")
+    assert local_path("s3://bucket/a") is None
+    assert local_path("mlflow-artifacts:/1/abc") is None
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_sentence_and_says_what_to_do(store: Store) -> None:
+    """And keeps what caused it for whoever wants the traceback."""
+    cause = OSError(28, "No space left on device")
+    with pytest.raises(StoreError) as caught, store_errors(store, "written"):
+        raise cause
+    assert str(caught.value).startswith(f"The run store {store.database} cannot be written: ")
+    assert str(caught.value).endswith("Free some disk space and give the same command again.")
+    assert caught.value.__cause__ is cause
+
+
+def test_our_own_errors_and_bugs_pass(store: Store) -> None:
+    """An error that already is a sentence is left alone, and a bug is not taken for the store's."""
+    with pytest.raises(DataError, match="a clip"), store_errors(store, "read"):
+        raise DataError("a clip")
+    with pytest.raises(ZeroDivisionError), store_errors(store, "read"):
+        raise ZeroDivisionError
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none() -> None:
+    """One sentence with the file's name."""
+    Path("mlruns").mkdir()
+    Path("mlruns/mlflow.db").write_bytes(b"this is not sqlite" * 100)
+    with pytest.raises(StoreError, match=r"mlflow\.db cannot be opened: .*not a database"):
+        connect(locate())
+
+
+def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of after minutes of asking again: the first knock decides."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # Bound and not listening: nobody answers, nobody else may.
+        port = probe.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        with pytest.raises(StoreError, match=rf"No tracking server answers at .*:{port}"):
+            connect(locate())
+
+
+# --- making -----------------------------------------------------------------------------------
+
+
+def test_two_processes_may_make_the_store_at_once(child: Callable[[str], Popen[str]]) -> None:
+    """Both find a whole store, also beside what a process left that was killed while making one;
+    the experiment that both make is one, and nothing half-made stays behind."""
+    Path("mlruns").mkdir()
+    Path("mlruns/.mlflow.db.new").write_bytes(b"half a migration")
+    code = """
+        import sys
+        from l2i.run.store import connect, experiment_id, locate
+        import mlflow
+        sys.stdin.readline()
+        print(experiment_id(locate(), connect(locate()), "demo"))
+    """
+    processes = [child(code) for _ in range(2)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert said[0].strip() == said[1].strip() != ""
+    assert {p.name for p in Path("mlruns").iterdir()} - {"artifacts"} == {
+        "mlflow.db",
+        ".mlflow.db.lock",
+    }
+    assert experiment_id(locate(), connect(locate()), "demo") == said[0].strip()
+
+
+def test_an_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> None:
+    """In a folder named after it, also where its name holds what a folder's may not."""
+    client = connect(store)
+    for name, folder in (("demo", "demo"), ("mine/second try", "mine-second-try"), ("..", None)):
+        number = experiment_id(store, client, name)
+        assert experiment_id(store, client, name) == number
+        place = local_path(client.get_experiment(number).artifact_location)
+        assert place == store.root / "artifacts" / (folder or "experiment")
+
+
+# --- moving -----------------------------------------------------------------------------------
+
+
+def test_a_store_that_was_moved_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MLflow would go on writing artifacts to the old place without a word. The message names
+    both places; with the old place chosen on purpose it goes on."""
+    experiment_id(store, connect(store), "demo")
+    shutil.copytree("mlruns", tmp_path / "mlruns")
+    monkeypatch.chdir(tmp_path)
+    moved = locate()
+    assert moved.database != store.database
+    with pytest.raises(StoreError) as caught:
+        experiment_id(moved, connect(moved), "demo")
+    message = str(caught.value)
+    assert str(store.root / "artifacts" / "demo") in message
+    assert str(moved.root / "artifacts" / "demo") in message
+    assert "moved, copied or mounted elsewhere" in message
+    assert experiment_id(moved, connect(moved), "another")
+    monkeypatch.setenv("L2I_ARTIFACT_ROOT", str(store.root / "artifacts"))
+    assert experiment_id(locate(), connect(moved), "demo")
+
+
+def test_a_store_behind_a_link_is_not_moved(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same folder by another name."""
+    number = experiment_id(store, connect(store), "demo")
+    (tmp_path / "link").symlink_to(Path.cwd())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/link/mlruns/mlflow.db")
+    assert experiment_id(locate(), connect(locate()), "demo") == number
+
+
+def test_another_place_asked_for_later_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An experiment's place is decided once: asked for a bucket now, it says where it is."""
+    experiment_id(store, connect(store), "demo")
+    monkeypatch.setenv("L2I_ARTIFACT_ROOT", "s3://bucket/prefix")
+    with pytest.raises(StoreError, match=r"not in s3://bucket/prefix/demo"):
+        experiment_id(locate(), connect(store), "demo")
+
+
+def test_experiments_of_a_server_and_in_the_bin_are_refused(store: Store) -> None:
+    """What only a server can reach is said to be so; what was deleted is not written to."""
+    client = connect(store)
+    client.create_experiment("served", artifact_location="mlflow-artifacts:/7")
+    with pytest.raises(StoreError, match="made through a tracking server"):
+        experiment_id(store, client, "served")
+    number = experiment_id(store, client, "binned")
+    client.delete_experiment(number)
+    with pytest.raises(StoreError, match=rf"is in the bin: .* -x {number}"):
+        experiment_id(store, client, "binned")

@@ -1,0 +1,253 @@
+"""`l2i.run.tracker`: one run from its start to its end, and through whatever ends it early."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l2i.run.runs import RunInfo, list_runs
+from l2i.run.store import Store, connect, local_path
+from l2i.run.tracker import Tracker, open_run
+
+pytest_plugins = ["tests.stores"]
+
+
+@contextmanager
+def _run(signature: str = "aaaa", **how: Any) -> Iterator[Tracker]:
+    given = {"experiment": "demo", "name": "first", "signature": signature, **how}
+    with open_run(**given) as run:
+        yield run
+
+
+def _steps(store: Store, run_id: str, key: str) -> list[tuple[int, float]]:
+    history = connect(store).get_metric_history(run_id, key)
+    return sorted((m.step, m.value) for m in history)
+
+
+def _only() -> RunInfo:
+    (run,) = list_runs()
+    return run
+
+
+class Stopped(Exception):
+    """What interrupts a run in a test."""
+
+
+# --- what is written --------------------------------------------------------------------------
+
+
+def test_a_run_keeps_what_it_was_told(store: Store) -> None:
+    """Parameters, figures with and without steps, tags and files; and it is FINISHED."""
+    with _run(tags={"l2i.commit": "abc"}, params={"run.seed": 0, "classifier.steps": []}) as run:
+        assert run.status == "RUNNING" and not run.resumed
+        run.metrics("interpreter", 1, {"loss": 0.5, "fidelity": None})
+        run.metrics("interpreter", 2, {"loss": 0.25})
+        run.final({"test/accuracy": 0.75, "test/auprc": None})
+        (run.folder / "picture.txt").write_text("a picture")
+        run.artifact(run.folder / "picture.txt", "pictures")
+        (run.folder / "many").mkdir()
+        (run.folder / "many" / "a.txt").write_text("a")
+        run.artifacts(run.folder / "many", "more")
+    found = _only()
+    assert (found.id, found.name, found.experiment) == (run.run_id, "first", "demo")
+    assert found.status == "FINISHED"
+    assert found.params == {"run.seed": "0", "classifier.steps": "[]"}
+    assert found.metrics == {"interpreter/loss": 0.25, "test/accuracy": 0.75}
+    assert _steps(store, found.id, "interpreter/loss") == [(1, 0.5), (2, 0.25)]
+    assert found.tags["l2i.commit"] == "abc" and found.tags["l2i.signature"] == "aaaa"
+    assert "l2i.resumed" not in found.tags and "l2i.error" not in found.tags
+    assert found.start is not None and found.end is not None and found.start <= found.end
+    base = local_path(found.artifact_uri)
+    assert base == store.root / "artifacts" / "demo" / found.id / "artifacts"
+    assert (base / "pictures" / "picture.txt").read_text() == "a picture"
+    assert (base / "more" / "a.txt").read_text() == "a"
+    assert run.folder == store.folder(run.run_id)
+    assert not store.lock(run.run_id).exists()
+
+
+def test_figures_that_are_no_numbers_are_kept(store: Store) -> None:
+    """NaN and infinity are worth seeing: a loss that went wrong."""
+    with _run() as run:
+        run.metrics("classifier", 1, {"nan": math.nan, "up": math.inf, "down": -math.inf})
+    found = _only().metrics
+    assert math.isnan(found["classifier/nan"])
+    assert found["classifier/up"] > 1e300 and found["classifier/down"] < -1e300
+
+
+def test_many_and_long_values_fit(store: Store) -> None:
+    """More than one request holds, and texts longer than MLflow takes, which are cut."""
+    params = {f"key.{n}": n for n in range(230)} | {"long": "x" * 9000}
+    with _run(params=params) as run:
+        run.metrics("stage", 1, {f"m{n}": n for n in range(1100)})
+    found = _only()
+    assert len(found.params) == 231 and len(found.metrics) == 1100
+    assert found.params["key.229"] == "229" and found.params["long"] == "x" * 5000
+
+
+def test_passwords_do_not_get_into_the_store(store: Store) -> None:
+    """Neither by way of a parameter nor of a tag."""
+    with _run(params={"dataset.data_dir": "https://me:hunter2@host/x"}) as run:
+        run.tags({"l2i.command": "l2i train --api-key=hunter2"})
+    found = _only()
+    assert "hunter2" not in str(found)
+    assert found.params["dataset.data_dir"] == "https://me:***@host/x"
+
+
+def test_a_file_that_is_absent_is_the_callers_bug(store: Store) -> None:
+    """And not a fault of the store."""
+    with pytest.raises(FileNotFoundError), _run() as run:
+        run.artifact(Path("absent.png"))
+    assert _only().status == "FAILED"
+
+
+def test_final_figures_may_be_measured_again(store: Store) -> None:
+    """The same figure is not written twice (NaN being the same as NaN); another one is shown."""
+    with _run() as run:
+        for values in ({"a": 1.0, "b": math.nan}, {"a": 1.0, "b": math.nan}, {"a": 2.0}):
+            run.final(values)
+    found = _only()
+    assert found.metrics["a"] == 2.0 and math.isnan(found.metrics["b"])
+    assert _steps(store, found.id, "a") == [(0, 1.0), (1, 2.0)]
+    assert len(_steps(store, found.id, "b")) == 1
+
+
+def test_figures_of_the_machine_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and processor are watched unless that is switched off, and the watching ends with
+    the run."""
+    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
+    monkeypatch.setattr("l2i.run.tracker._SYSTEM_INTERVAL_S", 0.05)
+    before = threading.active_count()
+    with _run():
+        seen = threading.Event()
+        monkeypatch.setattr(
+            "mlflow.system_metrics.system_metrics_monitor.SystemMetricsMonitor.publish_metrics",
+            lambda *_: seen.set(),
+        )
+        assert seen.wait(60)
+    assert threading.active_count() <= before
+
+
+# --- how it ends ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ValueError("no such\nclass"), "FAILED", "ValueError: no such"),
+        (ValueError(), "FAILED", "ValueError."),
+        (KeyboardInterrupt(), "KILLED", "Stopped by Ctrl-C."),
+        (SystemExit(143), "KILLED", "Stopped by SIGTERM."),
+        (SystemExit(3), "FAILED", "Ended with exit code 3."),
+        (SystemExit(0), "FINISHED", None),
+    ],
+)
+def test_the_status_says_how_it_ended(
+    store: Store, error: BaseException, status: str, reason: str | None
+) -> None:
+    """And a tag says why; the exception goes on to whoever can show it."""
+    with pytest.raises(type(error)), _run():
+        raise error
+    found = _only()
+    assert found.status == status
+    assert found.tags.get("l2i.error") == reason
+
+
+def test_signal_handlers_are_left_as_they_were(store: Store) -> None:
+    """SIGTERM and SIGHUP are ours only while the run goes on."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(n) for n in numbers]
+    with _run():
+        assert [signal.getsignal(n) for n in numbers] != before
+    with suppress(Stopped), _run():
+        raise Stopped
+    assert [signal.getsignal(n) for n in numbers] == before
+
+
+def test_a_run_may_live_in_a_thread(store: Store) -> None:
+    """Where no signal handler can be set, the run works all the same."""
+    done: list[str] = []
+
+    def work() -> None:
+        with _run() as run:
+            done.append(run.run_id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [_only().id] == done and _only().status == "FINISHED"
+
+
+# --- resuming ---------------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_is_resumed(store: Store) -> None:
+    """Same run, same folder; steps that it has are not written again, whatever their values;
+    what stopped it is forgotten when it finishes."""
+    with suppress(Stopped), _run(params={"run.device": "cuda", "run.seed": 0}) as first:
+        (first.folder / "state").write_text("epoch 2")
+        for step in (1, 2):
+            first.metrics("interpreter", step, {"loss": 1 / step})
+        raise Stopped
+    assert _only().status == "FAILED" and "l2i.error" in _only().tags
+    for count in (1, 2):
+        with suppress(Stopped), _run(params={"run.device": "cpu", "run.seed": 0}) as again:
+            assert again.resumed and again.run_id == first.run_id
+            assert (again.folder / "state").read_text() == "epoch 2"
+            for step in range(1, 5):
+                again.metrics("interpreter", step, {"loss": 1 / step})
+            again.metrics("other", 1, {"loss": 7.0})
+            if count == 1:
+                raise Stopped
+    found = _only()
+    assert found.status == "FINISHED"
+    assert _steps(store, found.id, "interpreter/loss") == [(n, 1 / n) for n in range(1, 5)]
+    assert _steps(store, found.id, "other/loss") == [(1, 7.0)]
+    assert found.tags["l2i.resumed"] == "2"
+    assert "l2i.error" not in found.tags
+    # MLflow keeps a parameter's first value for ever: the change is said.
+    assert found.params == {"run.device": "cuda", "run.seed": "0"}
+    assert found.tags["l2i.changed_params"] == "run.device: cuda -> cpu"
+
+
+def test_a_finished_run_is_not_resumed(store: Store) -> None:
+    """The next one of the same signature is a new run."""
+    with _run() as first:
+        pass
+    with _run() as second:
+        assert not second.resumed
+    assert first.run_id != second.run_id
+    assert len(list_runs()) == 2
+
+
+def test_only_the_same_experiment_and_signature_are_resumed(store: Store) -> None:
+    """Neither another signature nor the same one in another experiment; nor where a new run is
+    asked for."""
+    with suppress(Stopped), _run() as first:
+        raise Stopped
+    for how in ({"signature": "bbbb"}, {"experiment": "other"}, {"resume": False}):
+        with _run(**how) as run:
+            assert not run.resumed and run.run_id != first.run_id
+    with _run() as run:
+        assert run.resumed and run.run_id == first.run_id
+
+
+def test_a_run_that_is_alive_is_not_taken_over(store: Store) -> None:
+    """Two of one signature at once are two runs, and neither is called dead."""
+    with _run() as first, _run() as second:
+        assert not second.resumed and second.run_id != first.run_id
+        assert {run.status for run in list_runs()} == {"RUNNING"}
+    assert {run.status for run in list_runs()} == {"FINISHED"}
+
+
+def test_the_folder_can_be_elsewhere(store: Store, tmp_path: Path) -> None:
+    """Where it is asked for, and named after the run."""
+    with _run(work_dir=tmp_path) as run:
+        assert run.folder == tmp_path / f"run-{run.run_id}"
+        assert run.folder.is_dir()
