@@ -128,6 +128,9 @@ class Classifier(_Section):
         description="For schedule 'steps': pairs of epochs and learning rate, in order.",
     )
     weight_decay: NonNegative = 1e-3
+    average: float = Field(
+        0.99, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
+    )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     pos_weight: list[NonNegative] = Field(
         default_factory=list, description="Multi-label: weight of the positives, per class."

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Small matrices: several threads would only wait for one another, and rounding would depend on
+# how many there are. Before torch is imported, and for child processes too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -12,8 +17,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's: neither caches, nor runs, nor variables; the same width for all."""
-    import os
-
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
         if name.startswith(("L2I_", "MLFLOW_", "AWS_")):

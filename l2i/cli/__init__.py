@@ -112,6 +112,7 @@ def _fail(error: L2IError) -> int:
 
 
 def _run(args: Sequence[str] | None) -> int:
+    stdout = sys.stdout
     try:
         # Not standalone: click would turn Ctrl-C into exit code 1.
         result: Any = cli.main(args, prog_name="l2i", standalone_mode=False)
@@ -129,8 +130,9 @@ def _run(args: Sequence[str] | None) -> int:
         click.echo("Stopped.", err=True)
         return 130
     except SystemExit as end:
-        # click makes a 1 of a pipe that breaks while a command writes to it.
-        if isinstance(end.__context__, BrokenPipeError):
+        # Of a pipe that breaks while a command writes to it click makes a 1, and puts a stdout
+        # of its own in place that no longer complains.
+        if end.code == 1 and sys.stdout is not stdout:
             return 0
         raise
     except BrokenPipeError:

@@ -20,8 +20,12 @@ from l2i.cli.base import Command, emit_json
 )
 @click.option("--dataset", metavar="NAME", help="'l2i data list' has them.  [default: demo]")
 @options.data_dir
-@click.option("--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is random.  [default: 0]")
+@click.option(
+    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is random.  [default: 0]"
+)
 @options.device
 @options.precision
 @click.option(

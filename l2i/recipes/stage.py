@@ -66,28 +66,36 @@ class Stage:
         for step, figures in enumerate(self.history, start=1):
             self._tracker.metrics(self.name, step, figures)
 
-    def restore(self, network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor] | None:
+    def restore(self, optimizer: Optimizer, **networks: nn.Module) -> dict[str, Tensor]:
         """Go back to the last finished epoch, if there is one.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+        **networks : nn.Module
+            As they were given to `save`.
 
         Returns
         -------
-        dict of str to Tensor or None
-            The best weights so far.
+        dict of str to Tensor
+            The best weights so far; empty at the beginning.
         """
         if not self._state.exists():
-            return None
+            return {}
         tensors, document = load_checkpoint(self._state, "state")
         self.history = document["history"]
-        network.load_state_dict(_part(tensors, "weights."))
+        for name, network in networks.items():
+            network.load_state_dict(_part(tensors, f"{name}."))
         _load_optimizer(optimizer, _part(tensors, "optimizer."))
         self.publish()
         return _part(tensors, "best.")
 
-    def save(self, network: nn.Module, optimizer: Optimizer, best: Mapping[str, Tensor]) -> None:
+    def save(self, optimizer: Optimizer, best: Mapping[str, Tensor], **networks: nn.Module) -> None:
         """An epoch is finished: keep it, then show it."""
-        tensors = {f"weights.{k}": v for k, v in network.state_dict().items()}
-        tensors |= {f"optimizer.{k}": v for k, v in _dump_optimizer(optimizer).items()}
+        tensors = {f"optimizer.{k}": v for k, v in _dump_optimizer(optimizer).items()}
         tensors |= {f"best.{k}": v for k, v in best.items()}
+        for name, network in networks.items():
+            tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
         save_checkpoint(self._state, "state", tensors, {"history": self.history})
         step = len(self.history)
         self._tracker.metrics(self.name, step, self.history[-1])

@@ -103,7 +103,9 @@ def multi(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def bench(_made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def bench(
+    _made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """The finished stages of the run on `demo` in a folder of one's own, without the run."""
     found = _made("demo")
     shutil.copytree(found.folder / "mlruns" / "work" / "stages", tmp_path / "mlruns/work/stages")

@@ -1,0 +1,144 @@
+"""A user's own audio, explained by a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from l2i.errors import CheckpointError, DataError, StoreError, UsageError
+from l2i.recipes.explain import explain
+from l2i.run.progress import Progress
+from tests.recipes.conftest import Finished
+
+QUIET = Progress(quiet=True)
+
+
+def _tone(path: Path, seconds: float = 1.5, rate: int = 8000, channels: int = 1) -> Path:
+    t = np.arange(round(seconds * rate)) / rate
+    x = 0.3 * np.sin(2 * np.pi * 440 * t) + 0.01 * np.random.default_rng(0).normal(size=len(t))
+    soundfile.write(path, np.stack([x] * channels, axis=1), rate)
+    return path
+
+
+def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
+    """Another rate, stereo, shorter and longer than the clips: each is explained at its own
+    length, and what is said of it lies beside it."""
+    sounds = [
+        _tone(tmp_path / "a.wav"),
+        _tone(tmp_path / "b.flac", 0.3, 22050, 2),
+        _tone(tmp_path / "c.ogg", 4.0, 16000),
+    ]
+    found = explain("latest", sounds, QUIET, out=tmp_path / "out")
+    for item, path, seconds in zip(found, sounds, (1.5, 0.3, 4.0), strict=True):
+        folder = tmp_path / "out" / path.stem
+        kept = json.loads((folder / "explanation.json").read_text())
+        assert kept == item
+        for word in ("original", "explanation", "removal"):
+            info = soundfile.info(folder / f"{word}.wav")
+            assert info.samplerate == 8000
+            assert info.frames == pytest.approx(seconds * 8000, abs=2)
+        assert (folder / "spectrograms.png").is_file()
+    assert not list((tmp_path / "out").glob(".*")), "nothing half-made is left"
+
+
+def test_explanation_and_removal_share_the_input(single: Finished, tmp_path: Path) -> None:
+    """In every frame and bin the two magnitudes multiply (1 + |X|) back together: the masks add
+    up to one in the log domain."""
+    import librosa
+
+    explain("latest", [_tone(tmp_path / "a.wav", 2.0)], QUIET, out=tmp_path)
+    size = {}
+    for word in ("original", "explanation", "removal"):
+        x, _ = soundfile.read(tmp_path / "a" / f"{word}.wav")
+        size[word] = np.abs(librosa.stft(x, n_fft=256, hop_length=64))
+    both = (1 + size["explanation"]) * (1 + size["removal"]) - 1
+    error = np.abs(both - size["original"])[:, 4:-4]
+    assert np.median(error) < 0.05 * np.median(size["original"]) + 0.01
+
+
+def test_silence_is_explained_by_nothing(single: Finished, tmp_path: Path) -> None:
+    """No component, silent sounds, no NaN."""
+    soundfile.write(tmp_path / "silence.wav", np.zeros(9000), 8000)
+    (item,) = explain("latest", [tmp_path / "silence.wav"], QUIET, out=tmp_path / "out")
+    assert item["components"] == []
+    assert item["probability"]["explanation"] is None
+    for word in ("original", "explanation", "removal"):
+        x, _ = soundfile.read(tmp_path / "out" / "silence" / f"{word}.wav")
+        assert not x.any()
+
+
+def test_class_threshold_and_number(single: Finished, tmp_path: Path) -> None:
+    """A named class is explained; tau and the greatest number of components are the caller's."""
+    tone = _tone(tmp_path / "a.wav")
+    (item,) = explain("latest", [tone], QUIET, class_name="rain", out=tmp_path, threshold=0.0)
+    assert item["class"] == "rain"
+    relevances = [c["relevance"] for c in item["components"]]
+    assert relevances == sorted(relevances, reverse=True)
+    assert all(r > 0 for r in relevances)
+    (item,) = explain("latest", [tone], QUIET, max_components=1, out=tmp_path)
+    assert len(item["components"]) <= 1
+    with pytest.raises(UsageError, match="knows no class 'rian'; did you mean 'rain'"):
+        explain("latest", [tone], QUIET, class_name="rian", out=tmp_path)
+
+
+def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
+    """--start and --duration choose; what is too long, or begins past the end, is refused."""
+    long = _tone(tmp_path / "long.wav", 70)
+    with pytest.raises(DataError, match="70 s long, and at most 60 s"):
+        explain("latest", [long], QUIET, out=tmp_path / "out")
+    with pytest.raises(DataError, match="nothing begins at 80 s"):
+        explain("latest", [long], QUIET, start_s=80, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    explain("latest", [long], QUIET, start_s=3, duration_s=2, out=tmp_path / "out")
+    assert soundfile.info(tmp_path / "out" / "long" / "original.wav").frames == 16000
+
+
+def test_bad_files_leave_nothing(single: Finished, tmp_path: Path) -> None:
+    """Of several files one is absent, corrupt, empty or NaN: it is named, and nothing written."""
+    good = _tone(tmp_path / "good.wav")
+    (tmp_path / "corrupt.wav").write_bytes(b"RIFF nothing of the kind")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
+    soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 8000, subtype="FLOAT")
+    for name in ("absent.wav", "corrupt.wav", "empty.wav", "nan.wav"):
+        with pytest.raises(DataError, match=name):
+            explain("latest", [good, tmp_path / name], QUIET, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> None:
+    """A second explanation takes the place of the first; a folder of the user's is left alone;
+    two files of one name get a folder each."""
+    tone = _tone(tmp_path / "a.wav")
+    (tmp_path / "sub").mkdir()
+    other = _tone(tmp_path / "sub" / "a.wav")
+    for _ in range(2):
+        explain("latest", [tone, other], QUIET, out=tmp_path / "out")
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "a-2"]
+    mine = tmp_path / "mine" / "a"
+    mine.mkdir(parents=True)
+    (mine / "diary.txt").write_text("dear")
+    with pytest.raises(StoreError, match="no explanation of ours"):
+        explain("latest", [tone], QUIET, out=tmp_path / "mine")
+    assert (mine / "diary.txt").read_text() == "dear"
+
+
+def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path) -> None:
+    """A dictionary of other settings beside the classifier is refused, with the difference."""
+    import shutil
+
+    import torch
+
+    from l2i.models.checkpoint import load_checkpoint, save_checkpoint
+    from l2i.recipes.bundle import build_explainer
+
+    shutil.copytree(single.artifacts / "model", tmp_path / "model")
+    path = tmp_path / "model" / "dictionary.safetensors"
+    tensors, document = load_checkpoint(path, "dictionary")
+    document["spectrogram"]["hop_length"] = 32
+    save_checkpoint(path, "dictionary", tensors, document)
+    with pytest.raises(CheckpointError, match="hop_length 32 against 64"):
+        build_explainer(tmp_path / "model", torch.device("cpu"), torch.float32)

@@ -1,0 +1,161 @@
+"""Killed at any moment, the same command goes on, and ends with the same figures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+import l2i
+from l2i.errors import StoreError
+from l2i.models.checkpoint import load_checkpoint
+from l2i.recipes import stage as stages
+from l2i.recipes.train import train
+from l2i.run.progress import Progress
+from l2i.run.runs import list_runs
+from l2i.run.store import connect, locate
+from tests.recipes.conftest import Finished, small_config
+
+QUIET = Progress(quiet=True)
+
+
+def _start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    small_config("demo", *overrides)  # Writes small.toml.
+    words = [w for over in overrides for w in ("-o", over)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "l2i", "train", "--config", "small.toml", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(l2i.__file__).resolve().parent.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _wait_for_epoch(folder: Path, stage: str, child: subprocess.Popen[str]) -> None:
+    """Until this process has finished an epoch of a stage, and saved its state."""
+    begin, end = time.time(), time.monotonic() + 120
+    while time.monotonic() < end:
+        for path in folder.glob(f"mlruns/work/stages/{stage}-*/state.safetensors"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime > begin:
+                    return
+        assert child.poll() is None, child.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError(f"no epoch of {stage} in two minutes")
+
+
+def _steps_are_whole(run_id: str, epochs: int = 3) -> None:
+    client = connect(locate())
+    for key in ("classifier/loss", "interpreter/fidelity", "interpreter/validation_loss"):
+        steps = [m.step for m in client.get_metric_history(run_id, key)]
+        assert steps == list(range(1, epochs + 1)), key
+
+
+def _equal(a: Path, b: Path) -> None:
+    """The same weights, to the last digit."""
+    for name in ("classifier", "dictionary", "interpreter"):
+        mine, _ = load_checkpoint(a / "model" / f"{name}.safetensors", name)
+        theirs, _ = load_checkpoint(b / "model" / f"{name}.safetensors", name)
+        assert mine.keys() == theirs.keys()
+        for key, value in mine.items():
+            assert torch.equal(value, theirs[key]), f"{name}: {key}"
+
+
+def test_killed_again_and_again(
+    single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in the classifier, SIGTERM and Ctrl-C in the interpreter: one MLflow run, every
+    step once, and figures and weights of the run that nobody stopped."""
+    monkeypatch.chdir(tmp_path)
+    for number, stage, code in (
+        (signal.SIGKILL, "classifier", -9),
+        (signal.SIGTERM, "interpreter", 143),
+        (signal.SIGINT, "interpreter", 130),
+    ):
+        child = _start(tmp_path)
+        _wait_for_epoch(tmp_path, stage, child)
+        child.send_signal(number)
+        said = child.communicate(timeout=60)[0]
+        assert child.returncode == code, said
+        assert "Traceback" not in said, said
+        (run,) = list_runs()
+        # Whoever looks next sees that a run whose process is gone is not running.
+        assert run.status == "KILLED", said
+    done = train(small_config(), QUIET)
+    assert done.resumed
+    (run,) = list_runs()
+    assert (run.id, run.status) == (done.run_id, "FINISHED")
+    _steps_are_whole(done.run_id)
+    assert done.scores == single.outcome.scores
+    _equal(Finished(tmp_path, done).artifacts, single.artifacts)
+
+
+@pytest.mark.parametrize("stage", ["classifier", "interpreter"])
+def test_full_disk(
+    stage: str, single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full when an epoch is to be saved ends the run with a sentence; with room
+    again, the same command ends with the same figures."""
+    monkeypatch.chdir(tmp_path)
+    write = stages.save_checkpoint
+    saves = 0
+
+    def full(path: Path, kind: str, *rest: object) -> None:
+        nonlocal saves
+        if path.parent.name.startswith(stage):
+            saves += 1
+            if saves == 2:
+                # As the system would, amid the file.
+                monkeypatch.setattr(Path, "replace", _no_room)
+                monkeypatch.setattr(os, "replace", _no_room)
+        write(path, kind, *rest)  # type: ignore[arg-type]
+
+    def _no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "save_checkpoint", full)
+        patch.setattr(os, "replace", os.replace)
+        with pytest.raises(StoreError, match="disk is full"):
+            train(small_config(), QUIET)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (run,) = list_runs()
+    assert run.status == "FAILED"
+    done = train(small_config(), QUIET)
+    assert done.resumed and done.run_id == run.id
+    _steps_are_whole(done.run_id)
+    assert done.scores == single.outcome.scores
+
+
+def test_damaged_state(tmp_path: Path, bench: Path) -> None:
+    """A state that is damaged is named; it is not taken for a beginning."""
+    from l2i.errors import CheckpointError
+
+    config = small_config("demo", "interpreter.epochs=2")
+    train(config, QUIET)
+    (result,) = (
+        p
+        for p in bench.glob("mlruns/work/stages/interpreter-*/interpreter.safetensors")
+        if len(load_checkpoint(p, "interpreter")[1]["history"]) == 2
+    )
+    result.write_bytes(result.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(config, QUIET, again=True)
+
+
+def test_again_makes_a_second_run(single: Finished, bench: Path) -> None:
+    """``--again`` makes a new run with the finished stages, and equal figures."""
+    first = train(small_config(), QUIET)
+    second = train(small_config(), QUIET, again=True)
+    assert first.run_id != second.run_id
+    assert first.scores == second.scores == single.outcome.scores
