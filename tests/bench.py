@@ -1,0 +1,180 @@
+"""Speed and memory, as the README reports them: ``make bench``.
+
+What is compared runs in turns, in one process, so that a noisy machine is noisy to both; the
+figure is the median, beside it the quickest. Inputs are noise and weights are seeded: none of
+this depends on what the sounds are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from l2i.config import resolve
+from l2i.data import open_dataset
+from l2i.data.cache import WaveformCache
+from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.explanation import Explainer
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.dictionary import unit_columns
+from l2i.models.features import FeatureStore
+from l2i.models.interpreter import Interpreter
+from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
+from l2i.models.vgg import VGG
+from l2i.run.device import set_threads
+from l2i.types import Task
+from tests.reference import published_activations
+
+SETTINGS = SpectrogramSettings(44100)
+N_SAMPLES, CLASSES, COMPONENTS = 220500, 10, 100
+
+
+def _line(name: str, seconds: list[float], scale: float, unit: str) -> None:
+    print(
+        f"{name:<52} {statistics.median(seconds) * scale:>8.2f} {unit:<9} "
+        f"(quickest {min(seconds) * scale:.2f})",
+        flush=True,
+    )
+
+
+def _in_turns(rounds: int, *what: Callable[[], object]) -> list[list[float]]:
+    for f in what:
+        f()  # Once for nothing: caches, memory, kernels.
+    taken: list[list[float]] = [[] for _ in what]
+    for _ in range(rounds):
+        for f, times in zip(what, taken, strict=True):
+            begin = time.perf_counter()
+            f()
+            times.append(time.perf_counter() - begin)
+    return taken
+
+
+def _explainer() -> Explainer:
+    torch.manual_seed(0)
+    classifier = FrozenClassifier(
+        VGG(CLASSES), SETTINGS, [str(c) for c in range(CLASSES)], Task.SINGLE_LABEL
+    )
+    w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
+    return Explainer(classifier, w, Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False))
+
+
+def interpreter_epoch(rounds: int) -> None:
+    """One epoch over 320 clips of 5 s, in batches of 32, from what is kept of the classifier."""
+    n, batch = 320, 32
+    torch.manual_seed(0)
+    frames = SETTINGS.n_frames(N_SAMPLES)
+    store = FeatureStore(
+        torch.randn(n, CLASSES),
+        tuple(torch.rand(n, r, t, c) for c, r, t in ((512, 4, 13), (256, 8, 26), (128, 16, 53))),
+        torch.rand(n, COMPONENTS, frames),
+        torch.rand(n) * 1e5,
+    )
+    w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
+    gram = w.T @ w
+    network = Interpreter(COMPONENTS, CLASSES)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
+    cpu = torch.device("cpu")
+
+    def epoch(published: bool) -> None:
+        for rows in torch.randperm(n).split(batch):
+            features, projected, energy = store.batch(rows, cpu)
+            if published:
+                weights = dict(network.named_parameters())
+                maps = dict(zip(network.maps, features.maps, strict=True))
+                h = published_activations(weights, maps, frames)
+                logits = network.fc1(network.pool(h))
+            else:
+                said = network(features.maps, frames)
+                h, logits = said.activations, said.logits
+            loss = 5 * reconstruction_loss(h, gram, projected, energy, SETTINGS.n_bins)
+            loss = loss + 0.5 * fidelity_loss(features.logits, logits, Task.SINGLE_LABEL)
+            loss = loss + 0.4 * sparsity_loss(h)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    def ours() -> None:
+        epoch(False)
+
+    ours()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    mine, theirs = _in_turns(rounds, ours, lambda: epoch(True))
+    _line("interpreter, one epoch of 320 clips, float32", mine, 1, "s")
+    _line("  the same in the published order of operations", theirs, 1, "s")
+    print(f"{'  peak memory of the process':<52} {peak:>8.2f} GiB", flush=True)
+
+
+def explanations(rounds: int) -> None:
+    """Explanation and removal audio, and what the classifier says of the removal, per clip."""
+    explainer, n = _explainer(), 32
+    x = torch.randn(n, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
+    spectrum = explainer.classifier.spectrum(x)
+
+    @torch.inference_mode()
+    def whole() -> None:
+        for some in x.split(16):
+            found, _, _ = explainer.explain(some, threshold=0.2)
+            explainer.classifier.logits(found.removal)
+
+    features = explainer.features(spectrum)
+    times, classifier, network = _in_turns(
+        rounds,
+        whole,
+        lambda: explainer.features(spectrum),
+        lambda: explainer.interpret(features, spectrum.shape[2]),
+    )
+    _line("explanation, removal and faithfulness, per clip", times, 1000 / n, "ms")
+    _line("  of which the classifier's forward, each of two", classifier, 1000 / n, "ms")
+    _line("  of which the interpreter's forward", network, 1000 / n, "ms")
+
+
+def warm_cache(rounds: int) -> None:
+    """Clips of 5 s at 44.1 kHz per second, from the cache on disk into memory."""
+    over = ["dataset.sample_rate=44100", "dataset.duration_s=5.0", "dataset.clips_per_class=25"]
+    dataset = open_dataset(resolve(overrides=over).dataset)
+    clips = dataset.clips()
+    cache = WaveformCache()
+    cache.open(dataset, clips)
+
+    def read() -> None:
+        waves = cache.open(dataset, clips)
+        order = np.random.default_rng(0).permutation(waves.rows(clips))
+        for start in range(0, len(order), 32):
+            np.asarray(waves.array[order[start : start + 32]])
+
+    (times,) = _in_turns(rounds, read)
+    median = statistics.median(times)
+    print(f"{'clips from a warm cache':<52} {len(clips) / median:>8.0f} clips/s", flush=True)
+
+
+BENCHES = {"interpreter": interpreter_epoch, "explain": explanations, "cache": warm_cache}
+
+
+def main() -> None:
+    """Run the benches that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--rounds", type=int, default=5)
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(BENCHES):
+        parser.error(f"there is no bench {', '.join(unknown)}; there are: {', '.join(BENCHES)}")
+    threads = set_threads(0)
+    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["L2I_CACHE_DIR"] = str(Path(folder) / "cache")
+        for name in chosen.names or BENCHES:
+            BENCHES[name](chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()

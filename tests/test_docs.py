@@ -1,0 +1,77 @@
+"""README and presets say what is true: commands that exist, files that read, targets that are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import click
+import pytest
+
+from l2i.cli import cli
+from l2i.config import preset_names, resolve
+from l2i.data import DATASETS
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
+PRESETS = REPOSITORY / "l2i" / "presets"
+
+
+def _parse(words: list[str]) -> None:
+    """Let click read a command line without running it."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="l2i")
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None and name is not None
+        command = found
+        context = click.Context(command, info_name=name, parent=context)
+    command.parse_args(context, list(words))
+
+
+@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("l2i ")])
+def test_readme_commands_are_understood(line: str) -> None:
+    """Every ``l2i`` command of the README is one that click accepts."""
+    _parse(shlex.split(line)[1:])
+
+
+def test_readme_shows_commands() -> None:
+    """The README's two commands are the two that set everything up."""
+    assert COMMANDS[:2] == ["make demo", "make test"]
+    assert len([c for c in COMMANDS if c.startswith("l2i ")]) >= 5
+
+
+def test_readme_verbs_are_in_the_makefile() -> None:
+    """Every ``make verb`` the README names is a target with a line of help."""
+    targets = set(re.findall(r"^([a-z]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`|^\$ )make ([a-z]+)\b", README, re.M))
+    assert named and named <= targets
+
+
+def test_readme_lists_every_data_set() -> None:
+    """The table of data sets is the registry."""
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.M)) >= set(DATASETS)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_data_set_has_a_preset(name: str) -> None:
+    """A preset that resolves, is of its data set, and begins with the command that runs it."""
+    assert name in preset_names()
+    assert resolve(dataset=name).dataset.name == name
+    text = (PRESETS / f"{name}.toml").read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert re.search(rf"^#     l2i train --dataset {name}\b", text, re.M)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "experiments").rglob("*.toml")), ids=str)
+def test_experiments_resolve(path) -> None:  # type: ignore[no-untyped-def]
+    """Every experiment's file is a valid config, and begins with the command that runs it."""
+    resolve(path)
+    assert f"l2i train --config experiments/{path.name}" in path.read_text(encoding="utf-8")
+
+
+def test_nothing_of_this_machine_is_named() -> None:
+    """The project's texts hold no absolute path of somebody's machine."""
+    for path in [REPOSITORY / "README.md", *PRESETS.glob("*.toml")]:
+        assert not re.search(r"/(home|Users|work|root)/", path.read_text(encoding="utf-8")), path
