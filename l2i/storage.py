@@ -14,7 +14,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -39,8 +39,12 @@ __all__ = [
 
 # No room: the disk, the user's quota, or the largest file the process may write.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# Refused: the permissions, or a file system mounted for reading.
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Refused: the permissions, a file system mounted for reading, a file where a folder is to be or
+# the other way round.
+_REFUSED = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 def format_bytes(n: int) -> str:
@@ -61,7 +65,7 @@ def format_bytes(n: int) -> str:
 
 @contextmanager
 def store_errors(place: str | Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into a `StoreError` that names `place`."""
+    """Turn a full disk, or a `place` that cannot be written, into a `StoreError` naming it."""
     try:
         yield
     except OSError as error:
@@ -72,7 +76,7 @@ def store_errors(place: str | Path) -> Iterator[None]:
             ) from error
         if error.errno in _REFUSED:
             raise StoreError(
-                f"{place} cannot be written ({error.strerror}). Choose a folder you own."
+                f"{place} cannot be written ({error.strerror}). Choose another place."
             ) from error
         raise
 
@@ -240,7 +244,7 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
     ------
     DataError
         It is no archive, is damaged, or has a member that would leave the folder, or is a link,
-        a device or a pipe.
+        a device or a pipe. (Of a plain tar that was cut between two members nobody can tell.)
     StoreError
         The disk is full.
     """
@@ -251,7 +255,7 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
                 return _extract_zip(archive, target)
             if tarfile.is_tarfile(archive):
                 return _extract_tar(archive, target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, _zlib_error(), _lzma_error()) as error:
+    except _damage() as error:
         raise DataError(f"The archive {archive} is damaged: {error}.") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not archive.exists():
@@ -263,20 +267,30 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
     raise DataError(f"{archive} is neither a zip nor a tar archive.")
 
 
-def _zlib_error() -> type[Exception]:
+def _damage() -> tuple[type[Exception], ...]:
+    """What Python's readers of archives raise where bytes make no sense to them."""
+    import lzma
+    import struct
     import zlib
 
-    return zlib.error
-
-
-def _lzma_error() -> type[Exception]:
-    import lzma
-
-    return lzma.LZMAError
+    return (
+        *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+        # Of a zip: a method or version that is not known, a name that is no text, odd numbers.
+        *(NotImplementedError, ValueError, OverflowError, struct.error),
+    )
 
 
 def _refuse(archive: Path, name: str, why: str) -> DataError:
     return DataError(f"The archive {archive} was not unpacked: its member {name!r} {why}.")
+
+
+def _refuse_contradiction(archive: Path, files: Iterable[str], folders: Iterable[str]) -> None:
+    paths = {name: PurePosixPath(name) for name in files}
+    inner = {parent for path in paths.values() for parent in path.parents}
+    inner.update(PurePosixPath(name) for name in folders)
+    for name, path in paths.items():
+        if path in inner:
+            raise _refuse(archive, name, "is a file and a folder at once")
 
 
 def _extract_zip(archive: Path, target: Path) -> list[Path]:
@@ -293,6 +307,11 @@ def _extract_zip(archive: Path, target: Path) -> list[Path]:
                 raise _refuse(archive, member.filename, "is a link or a device")
             if member.flag_bits & 1:
                 raise _refuse(archive, member.filename, "is encrypted")
+        _refuse_contradiction(
+            archive,
+            [member.filename for member in members if not member.is_dir()],
+            [member.filename for member in members if member.is_dir()],
+        )
         target.mkdir(parents=True, exist_ok=True)
         for member in members:
             path = target / member.filename
@@ -310,11 +329,19 @@ def _extract_tar(archive: Path, target: Path) -> list[Path]:
     written: list[Path] = []
     with tarfile.open(archive) as file:
         members = file.getmembers()
+        # A tar says where it ends, and the rest is not read: but there is the checksum of it all.
+        while file.fileobj is not None and file.fileobj.read(1 << 20):
+            pass
         for member in members:
             if not is_inside(member.name):
                 raise _refuse(archive, member.name, "would leave the folder")
             if not (member.isfile() or member.isdir()):
                 raise _refuse(archive, member.name, "is a link or a device")
+        _refuse_contradiction(
+            archive,
+            [member.name for member in members if member.isfile()],
+            [member.name for member in members if member.isdir()],
+        )
         target.mkdir(parents=True, exist_ok=True)
         for member in members:
             path = target / member.name
