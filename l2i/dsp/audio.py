@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,9 @@ def _write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where its folder is a file there is nothing to remove, and the system says so.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def peak_normalise(x: NDArray[Any]) -> NDArray[np.float32]:

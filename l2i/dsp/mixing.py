@@ -70,8 +70,8 @@ def mix(
 
     Examples
     --------
-    >>> mix(np.array([1.0, 1.0]), np.array([2.0, -2.0]), ratio_db=20.0).round(3).tolist()
-    [1.1, 0.9]
+    >>> mix(np.array([8.0, 8.0]), np.array([2.0, -2.0]), ratio_db=20.0 * np.log10(4)).tolist()
+    [10.0, 6.0]
     """
     if gain_db is not None and ratio_db is not None:
         raise ValueError("give gain_db or ratio_db, not both")
