@@ -14,8 +14,8 @@ To open one, split it and have its waveforms::
 To add one, write a module in this folder with an `Entry`: its `Card`, and a function from
 `l2i.config.Dataset` to a `DataSet` (`Files` is one for whoever has clips in files; `esc50` is the
 shortest example). Then name it in the table below, give it a preset in ``l2i/presets``, and a
-miniature in ``tests/contracts/test_datasets.py``, which asks of every data set what the rest of
-the package relies on:
+miniature in ``tests/miniatures.py``; ``tests/contracts/test_data_sets.py`` asks of every data
+set what the rest of the package relies on:
 
 - the card can be had without the data;
 - clips have unique ids, labels within the card's classes, and a fixed order;

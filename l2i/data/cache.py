@@ -289,9 +289,10 @@ def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:
     try:
         ids = json.loads((path / _INDEX).read_text(encoding="utf-8"))["ids"]
         array = np.load(path / _ARRAY, mmap_mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if array.shape != (n_clips, n_samples) or array.dtype != np.float32 or len(ids) != n_clips:
+        fits = array.shape == (n_clips, n_samples) and array.dtype == np.float32
+        if not fits or len(ids) != n_clips:
+            return None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
     return Waveforms(array, {name: row for row, name in enumerate(ids)}, path)
 

@@ -37,7 +37,8 @@ __all__ = ["download", "fetch", "target_folder", "verify"]
 # Told (file name, bytes done, bytes in all or None).
 ByteProgress = Callable[[str, int, int | None], None]
 
-_BLOCK = 1 << 18
+# Small, because requests drops the block in which a transfer breaks off.
+_BLOCK = 1 << 15
 _TIMEOUT_S = (15, 60)  # To connect, and between two blocks.
 _RETRIES = 6
 _PAUSE_S = 1.0  # Doubled each time.
