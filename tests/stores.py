@@ -1,6 +1,6 @@
-"""A fresh run store for a test, copied from one that is made once (making one takes seconds).
+"""Fixtures of the run store and the command line, which ``tests/conftest.py`` gives to all.
 
-A test module that wants it says ``pytest_plugins = ["tests.stores"]``.
+A run store is copied from one that is made once: making one takes seconds.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import l2i
+from l2i.cli import main
 from l2i.run.store import Store, connect, locate
 
 
 @pytest.fixture(scope="session")
-def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     database = root / "mlflow.db"
     connect(Store(f"sqlite:///{database}", root, str(root / "artifacts"), False, database))
@@ -28,11 +31,11 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(_template: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(template: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store in ``mlruns/`` under the current folder; no figures of the machine."""
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     Path("mlruns").mkdir()
-    shutil.copy(_template, "mlruns/mlflow.db")
+    shutil.copy(template, "mlruns/mlflow.db")
     return locate()
 
 
@@ -53,3 +56,26 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], subprocess.Popen[s
         )
 
     return start
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command line ended, and what it said."""
+
+    code: Any
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run a command line in this process, as the console script would."""
+
+    def run(*words: str) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(list(words))
+        out, err = capsys.readouterr()
+        return Said(end.value.code, out, err)
+
+    return run

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +25,7 @@ from l2i.config import Config, preset_names, resolve
 from l2i.errors import ConfigError, DataError
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
-
-pytest_plugins = ["tests.stores"]
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command line ended, and what it said."""
-
-    code: Any
-    out: str
-    err: str
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run a command line in this process, as the console script would."""
-
-    def run(*words: str) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(list(words))
-        out, err = capsys.readouterr()
-        return Said(end.value.code, out, err)
-
-    return run
+from tests.stores import Said
 
 
 def _walk(

@@ -28,8 +28,6 @@ from l2i.run.runs import (
 from l2i.run.store import Store, connect, experiment_id
 from l2i.run.tracker import open_run
 
-pytest_plugins = ["tests.stores"]
-
 
 class Stopped(Exception):
     """What interrupts a run in a test."""

@@ -21,9 +21,6 @@ from l2i.run.store import (
     store_errors,
 )
 
-pytest_plugins = ["tests.stores"]
-
-
 # --- where ------------------------------------------------------------------------------------
 
 

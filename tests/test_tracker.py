@@ -16,8 +16,6 @@ from l2i.run.runs import RunInfo, list_runs
 from l2i.run.store import Store, connect, local_path
 from l2i.run.tracker import Tracker, open_run
 
-pytest_plugins = ["tests.stores"]
-
 
 @contextmanager
 def _run(signature: str = "aaaa", **how: Any) -> Iterator[Tracker]:

@@ -266,8 +266,9 @@ def clean(name: str | None, yes: bool) -> None:
         )
     if left:
         click.echo(f"unfinished, of processes that were stopped: {format_bytes(left)}")
-    if not yes:
-        click.confirm(f"Remove them from {cache.folder}?", abort=True)
+    if not yes and not click.confirm(f"Remove them from {cache.folder}?"):
+        click.echo("Nothing was removed.")
+        sys.exit(1)
     before = disk_usage(cache.folder)
     cache.clean(name)
     click.echo(f"Removed {format_bytes(max(0, before - disk_usage(cache.folder)))}.")
