@@ -202,3 +202,15 @@ def test_interpolation_matrix_is_interpolation_and_then_a_convolution(
     each = torch.einsum("ocd,bcs->bsdo", weight, x).reshape(2, short * taps, 4)
     matrix = interpolation_matrix(short, long, taps, x.device, x.dtype)
     torch.testing.assert_close((matrix @ each).transpose(1, 2), want)
+
+
+def test_what_is_kept_between_calls_can_be_trained_with() -> None:
+    """A network that first heard clips to measure is trained afterwards, in the same process:
+    matrices kept from the first call take part in the second one's gradients."""
+    interpolation_matrix.cache_clear()
+    network = _interpreter().train().requires_grad_(True)
+    maps = _maps(64, network.maps)
+    with torch.inference_mode():
+        network(maps, 64)
+    network(maps, 64).logits.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())

@@ -98,7 +98,8 @@ def peak_normalise(waveform: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _window(n_fft: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.hann_window(n_fft, periodic=True, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
+        return torch.hann_window(n_fft, periodic=True, dtype=dtype, device=device)
 
 
 def stft(waveform: Tensor, settings: SpectrogramSettings) -> Tensor:
@@ -184,7 +185,8 @@ def mel_filters(settings: SpectrogramSettings, device: torch.device | None = Non
         # Where a triangle falls between two bins its band is silent. So it was when published.
         warnings.filterwarnings("ignore", "Empty filters detected")
         filters = mel(sr=settings.sample_rate, n_fft=settings.n_fft, n_mels=settings.n_mels)
-    return torch.from_numpy(filters.T).contiguous().to(device)
+    with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
+        return torch.from_numpy(filters.T).contiguous().to(device)
 
 
 def power_to_db(power: Tensor) -> Tensor:

@@ -51,11 +51,12 @@ def interpolation_matrix(
     -------
     Tensor [long, short * taps]
     """
-    eye = torch.eye(short, dtype=torch.float64).unsqueeze(0)  # [1, short, short]
-    up = F.interpolate(eye, size=long, mode="linear", align_corners=True)[0]  # [short, long]
-    padded = F.pad(up, (taps // 2, taps // 2))
-    shifted = torch.stack([padded[:, d : d + long] for d in range(taps)], dim=1)
-    return shifted.reshape(short * taps, long).T.contiguous().to(device, dtype)
+    with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
+        eye = torch.eye(short, dtype=torch.float64).unsqueeze(0)  # [1, short, short]
+        up = F.interpolate(eye, size=long, mode="linear", align_corners=True)[0]  # [short, long]
+        padded = F.pad(up, (taps // 2, taps // 2))
+        shifted = torch.stack([padded[:, d : d + long] for d in range(taps)], dim=1)
+        return shifted.reshape(short * taps, long).T.contiguous().to(device, dtype)
 
 
 def _conv_after_upsampling(x: Tensor, conv: nn.Conv2d, frames: int) -> Tensor:
