@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from l2i.metrics import METRICS
+from l2i.metrics import METRICS, faithfulness, statistics
 from l2i.metrics.classification import accuracy, auprc, best_thresholds, confusion, max_f1
+from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.faithfulness import fall, summary
 from l2i.metrics.fidelity import agreement, rank_of_class, topk_fidelity
+from l2i.metrics.separation import energy_share, level_db, si_sdr
 from tests import reference
 from tests.toys import tone, tone_explainer
 
@@ -242,3 +246,129 @@ def test_removing_what_matters_falls_further_than_removing_what_does_not() -> No
     assert falls[0] > 0.9 * before
     # Alone, the tone is the peak and is heard louder: the fall is negative.
     assert falls[1] < 0
+
+
+# --- what masks do ----------------------------------------------------------------------------
+
+
+def test_ai_ad_ag_on_paper() -> None:
+    """A clip at 0.8: alone the explanation has 0.9, 0.8, 0.2; by hand."""
+    y, o = np.full(3, 0.8), np.array([0.9, 0.8, 0.2])
+    np.testing.assert_allclose(faithfulness.average_increase(y, o), [100, 0, 0])
+    np.testing.assert_allclose(faithfulness.average_drop(y, o), [0, 0, 75])
+    np.testing.assert_allclose(faithfulness.average_gain(y, o), [50, 0, 0])
+
+
+def test_ai_ad_ag_at_the_ends() -> None:
+    """Nothing to lose, nothing to gain: 0, not NaN."""
+    y, o = np.array([0.0, 1.0]), np.array([0.5, 1.0])
+    np.testing.assert_allclose(faithfulness.average_drop(y, o), [0, 0])
+    np.testing.assert_allclose(faithfulness.average_gain(y, o), [50, 0])
+    np.testing.assert_allclose(faithfulness.average_increase(y, o), [100, 0])
+
+
+@pytest.mark.parametrize("level", [1.0, 0.3])
+def test_a_mask_of_ten_per_cent_of_ones(level: float) -> None:
+    """SPS 0.9 and COMP ln(0.1 F T), whatever the level of the ones."""
+    mask = torch.zeros(2, 20, 50)
+    mask.flatten(1)[0, ::10] = level
+    mask[1, :2] = level
+    np.testing.assert_allclose(sparseness(mask).numpy(), 0.9, atol=1e-9)
+    np.testing.assert_allclose(complexity(mask).numpy(), np.log(100), atol=1e-6)
+
+
+def test_masks_at_the_ends() -> None:
+    """All equal: not sparse, as complex as can be. One bin: the other way. None: not defined."""
+    mask = torch.zeros(3, 4, 5)
+    mask[0] = 0.5
+    mask[1, 2, 3] = 0.5
+    np.testing.assert_allclose(sparseness(mask).numpy(), [0, 0.95, np.nan], atol=1e-12)
+    np.testing.assert_allclose(complexity(mask).numpy(), [np.log(20), 0, np.nan], atol=1e-12)
+
+
+def test_sparseness_is_the_gini_index_of_pairs() -> None:
+    """The slow form: mean absolute difference of all pairs over twice the mean."""
+    mask = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(0)) ** 3
+    flat = mask.flatten(1).double()
+    pairs = (flat.unsqueeze(1) - flat.unsqueeze(2)).abs().mean(dim=(1, 2))
+    torch.testing.assert_close(sparseness(mask), pairs / (2 * flat.mean(dim=1)))
+
+
+# --- against the truth ------------------------------------------------------------------------
+
+
+def _orthogonal(n: int = 1000) -> tuple[torch.Tensor, torch.Tensor]:
+    t = torch.arange(n) / n
+    s = torch.sin(2 * torch.pi * 5 * t)
+    return s.unsqueeze(0), torch.sin(2 * torch.pi * 9 * t).unsqueeze(0)
+
+
+@pytest.mark.parametrize("db", [-20.0, 0.0, 12.0])
+@pytest.mark.parametrize("scale", [1.0, -0.2])
+def test_si_sdr_on_paper(db: float, scale: float) -> None:
+    """A part plus an orthogonal one, so many dB softer: that ratio, at any scale."""
+    s, n = _orthogonal()
+    found = si_sdr(scale * (s + 10 ** (-db / 20) * n), s)
+    np.testing.assert_allclose(found.numpy(), db, atol=1e-4)
+
+
+def test_si_sdr_at_the_ends() -> None:
+    """Silence for an answer, the other part for an answer, a silent part to be found."""
+    s, n = _orthogonal()
+    assert si_sdr(torch.zeros_like(s), s).item() == -np.inf
+    assert si_sdr(n, s).item() < -100
+    assert si_sdr(s, s).item() == np.inf
+    assert np.isnan(si_sdr(s, torch.zeros_like(s)).item())
+
+
+def test_shares_and_levels_on_paper() -> None:
+    """Nine parts of energy of the right part to one of the other; a tenth of an amplitude is
+    20 dB; silence has no share, and what is silent no level."""
+    s, n = _orthogonal()
+    np.testing.assert_allclose(energy_share(3 * s, n).numpy(), 0.9, atol=1e-6)
+    assert np.isnan(energy_share(0 * s, 0 * n).item())
+    np.testing.assert_allclose(level_db(0.1 * n, n).numpy(), -20, atol=1e-5)
+    assert level_db(0 * n, n).item() == -np.inf
+    assert np.isnan(level_db(n, 0 * n).item())
+
+
+# --- statistics -------------------------------------------------------------------------------
+
+
+@seeded
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_mcnemar_is_the_binomial_of_those_that_differ(a: list[bool], rng: Any) -> None:
+    """Twice the tail of a fair coin, over the clips on which they differ, counted by hand."""
+    b = [rng.random() < 0.5 for _ in a]
+    won = sum(x and not y for x, y in zip(a, b, strict=True))
+    lost = sum(y and not x for x, y in zip(a, b, strict=True))
+    n = won + lost
+    tail = sum(math.comb(n, k) for k in range(min(won, lost) + 1)) / 2**n
+    assert statistics.mcnemar(np.array(a), np.array(b)) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_wilcoxon_is_the_share_of_signs_as_extreme() -> None:
+    """Of the 2^6 ways to give six ranks signs, counted one by one."""
+    d = np.array([0.3, -0.1, 0.9, 1.4, -0.2, 0.7])
+    ranks = np.argsort(np.argsort(np.abs(d))) + 1
+    sums = [
+        sum(r for r, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in itertools.product([False, True], repeat=6)
+    ]
+    own = int(ranks[d > 0].sum())
+    middle = ranks.sum() / 2
+    extreme = np.mean([abs(s - middle) >= abs(own - middle) for s in sums])
+    assert statistics.wilcoxon(d) == pytest.approx(float(extreme))
+    assert statistics.wilcoxon(np.zeros(3)) == 1.0
+
+
+@seeded
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm(p: list[float]) -> None:
+    """At least p, at most Bonferroni's, in the same order; the least is Bonferroni's."""
+    found = statistics.holm(p)
+    for value, own in zip(found, p, strict=True):
+        assert own <= value <= min(1.0, len(p) * own) + 1e-12
+    assert min(found) == pytest.approx(min(1.0, len(p) * min(p)))
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    assert all(found[i] <= found[j] for i, j in itertools.pairwise(order))

@@ -2,7 +2,8 @@
 
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
-(``classification``, ``fidelity``, ``faithfulness``), and its line here.
+(``classification``, ``fidelity``, ``faithfulness``, ``complexity``, ``separation``), and its line
+here. ``statistics`` has intervals and paired differences, of any figure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Literal
 __all__ = ["METRICS", "Metric"]
 
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
+_LMAC = "Paissan et al. 2024, arXiv 2403.13086"
+_SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,20 @@ METRICS = {
     "random_probability_std": Metric("Random removal: its spread over draws", "probability", ""),
     "random_probability_mean": Metric("Random removal: the same, mean", "probability", "", _L2I),
     "random_logit": Metric("Random removal: fall of logit, median", "logit", ""),
-    "components": Metric("Components removed, mean", "components", "lower"),
-    "reconstruction": Metric("Mean squared error of W H", "log power", "lower"),
+    "components_removed": Metric("Components removed, mean", "components", "lower", _L2I),
+    "average_increase": Metric("AI, more certain by it alone", "% of clips", "higher", _LMAC),
+    "average_drop": Metric("AD, certainty lost", "%", "lower", _LMAC),
+    "average_gain": Metric("AG, certainty won", "%", "higher", _LMAC),
+    "ff_mean": Metric("FF, fall without the explanation", "probability", "higher", _LMAC),
+    "fid_in": Metric("Fid-In, same class by the explanation", "share", "higher", _LMAC),
+    "sparseness": Metric("SPS, Gini index of the mask", "0 to 1", "higher", _LMAC),
+    "complexity": Metric("COMP, entropy of the mask", "nats", "lower", _LMAC),
+    "components": Metric("Components in an explanation, mean", "components", "lower", _L2I),
+    "reconstruction": Metric("Mean squared error of W H", "log power", "lower", _L2I),
+    "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
+    "si_sdr_improvement": Metric("SI-SDR, improvement over the mixture", "dB", "higher", _SDR),
+    "other_left": Metric("Level left of the other part, median", "dB", "lower"),
+    "class_left": Metric("Level left of the class's part, median", "dB", "higher"),
+    "energy_share": Metric("Energy from the class's part, median", "share", "higher"),
+    "present": Metric("Explained class is in the mixture", "share", "higher"),
 }

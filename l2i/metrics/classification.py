@@ -12,10 +12,21 @@ __all__ = [
     "best_thresholds",
     "confusion",
     "max_f1",
+    "right",
 ]
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.bool_]
+
+
+def right(scores: Scores, labels: Labels) -> Labels:
+    """Whether each clip's best class is a label: bool [N].
+
+    >>> right(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[False, True], [False, True]])).tolist()
+    [True, False]
+    """
+    found: Labels = labels[np.arange(len(scores)), scores.argmax(axis=1)]
+    return found
 
 
 def accuracy(scores: Scores, labels: Labels) -> float:
@@ -24,7 +35,7 @@ def accuracy(scores: Scores, labels: Labels) -> float:
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[False, True], [False, True]]))
     0.5
     """
-    return float(labels[np.arange(len(scores)), scores.argmax(axis=1)].mean())
+    return float(right(scores, labels).mean())
 
 
 def auprc(scores: Scores, labels: Labels) -> tuple[float, float, dict[int, float]]:
