@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from l2i.dsp.spectrogram import SpectrogramSettings, log_magnitude, peak_normalise, stft
 from l2i.explanation import (
     Explainer,
-    random_selection,
+    random_ranks,
     relevance,
     select,
     soft_mask,
@@ -117,22 +117,31 @@ def test_at_most_so_many_even_where_relevances_are_equal() -> None:
 # --- the random baseline ----------------------------------------------------------------------
 
 
-def test_random_selection_has_as_many_components_as_asked() -> None:
-    """Each row has its count: none, some, all."""
-    counts = torch.tensor([0, 3, 7, 1])
-    drawn = random_selection(counts, 7, torch.Generator().manual_seed(0))
-    assert drawn.dtype == torch.bool
-    assert drawn.sum(dim=1).tolist() == [0, 3, 7, 1]
+def test_random_ranks_are_orders_of_the_components() -> None:
+    """Each draw ranks each component once: the first n of one are n components."""
+    ranks = random_ranks([3, 5], 0, draws=4, components=7)
+    assert ranks.shape == (2, 4, 7)
+    assert torch.equal(ranks.sort(dim=2).values, torch.arange(7).expand(2, 4, 7))
+    for n in (0, 3, 7):
+        assert ((ranks < n).sum(dim=2) == n).all()
 
 
-def test_random_selection_draws_every_set_equally_often() -> None:
+def test_random_ranks_draw_every_set_equally_often() -> None:
     """Of the six pairs out of four components, each is drawn about one time in six."""
     n = 6000
-    drawn = random_selection(torch.full((n,), 2), 4, torch.Generator().manual_seed(1))
+    drawn = random_ranks(range(n // 2), 1, draws=2, components=4).flatten(0, 1) < 2
     pairs, counts = torch.unique(drawn, dim=0, return_counts=True)
     assert len(pairs) == 6
     # Five standard deviations of a binomial of n draws.
     assert (counts - n / 6).abs().max().item() < 5 * (n * 1 / 6 * 5 / 6) ** 0.5
+
+
+def test_random_ranks_hang_on_key_and_seed_alone() -> None:
+    """A clip's draws are its own, in whatever company; another seed gives others."""
+    together = random_ranks([1, 2, 3], 0, draws=2, components=20)
+    assert torch.equal(random_ranks([3, 1], 0, 2, 20), together[[2, 0]])
+    assert not torch.equal(random_ranks([1, 2, 3], 1, 2, 20), together)
+    assert not torch.equal(together[0], together[1])
 
 
 # --- mask -------------------------------------------------------------------------------------

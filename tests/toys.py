@@ -69,6 +69,10 @@ class ToneClassifier:
         """Softmax."""
         return logits.softmax(1)
 
+    def decisions(self, logits: Tensor) -> Tensor:
+        """The loudest band alone."""
+        return nn.functional.one_hot(logits.argmax(1), BANDS).bool()
+
 
 class BandInterpreter(nn.Module):
     """W'S as activations, their mean over time as z, a given head."""

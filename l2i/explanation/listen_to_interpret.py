@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,9 +32,13 @@ from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
 from l2i.types import Explanation, Features, Interpretation
 
+if TYPE_CHECKING:
+    from l2i.explanation import MethodSettings
+
 __all__ = [
     "Explainer",
-    "random_selection",
+    "ListenToInterpret",
+    "random_ranks",
     "relevance",
     "select",
     "soft_mask",
@@ -97,26 +103,31 @@ def select(relevances: Tensor, threshold: float, max_components: int = 0) -> Ten
     return chosen
 
 
-def random_selection(
-    counts: Tensor, components: int, generator: torch.Generator, device: torch.device | str = "cpu"
-) -> Tensor:
-    """As many components as `counts` says, drawn without replacement, each set equally likely.
+def random_ranks(keys: Sequence[int], seed: int, draws: int, components: int) -> Tensor:
+    """Random orders of the components: the first n of one are n components drawn at random.
+
+    Each order is equally likely. The first n are among the first n + 1, so that a curve over n
+    is not shaken by new draws; and a clip's orders come from its own key, so that they depend
+    neither on other clips nor on their order.
 
     Parameters
     ----------
-    counts : Tensor [B], int
+    keys : sequence of int [B]
+        Not negative.
+    seed : int
+    draws : int
     components : int
         K.
-    generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
-    Tensor [B, K], bool
+    Tensor [B, draws, K], int64
+        Rank of each component, from 0. On the CPU.
     """
-    draw = torch.rand(len(counts), components, generator=generator)
-    rank = draw.argsort(dim=1).argsort(dim=1)
-    return (rank < counts.cpu().view(-1, 1)).to(device)
+    draw = np.stack(
+        [np.random.default_rng([seed, key]).random((draws, components)) for key in keys]
+    )
+    return torch.from_numpy(draw.argsort(axis=2).argsort(axis=2))
 
 
 def soft_mask(w: Tensor, activations: Tensor, selected: Tensor) -> Tensor:
@@ -232,3 +243,25 @@ class Explainer:
         mask = soft_mask(self.w, said.activations, selected)
         audio, removal = split_audio(spectrum, mask, self.settings, waveform.shape[1])
         return Explanation(chosen, r, selected, mask, audio, removal), features, said
+
+
+class ListenToInterpret:
+    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+
+    def __init__(self, explainer: Explainer, settings: MethodSettings) -> None:
+        self.explainer = explainer
+        self.settings = settings
+
+    def select(self, spectrum: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations [B, K, T] and the components selected [B, K], bool."""
+        e = self.explainer
+        said = e.interpret(e.features(spectrum), spectrum.shape[2])
+        r = relevance(said.pooled, e.interpreter.theta, classes)
+        r = r * (spectrum.abs().amax(dim=(1, 2)) > 0).unsqueeze(1)
+        s = self.settings
+        return said.activations, select(r, s.threshold, s.max_components)
+
+    @torch.inference_mode()
+    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T] of the components that matter."""
+        return soft_mask(self.explainer.w, *self.select(spectrum, classes))

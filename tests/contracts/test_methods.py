@@ -1,0 +1,163 @@
+"""Every explanation method: masks one can use, whatever makes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from l2i.dsp.spectrogram import SpectrogramSettings, stft
+from l2i.explanation import METHODS, Explainer, ExplanationMethod, MethodSettings
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.dictionary import unit_columns
+from l2i.models.interpreter import Interpreter
+from l2i.models.vgg import VGG
+from l2i.types import Task
+
+SETTINGS = SpectrogramSettings(8000, n_fft=256, hop_length=64)
+SAMPLES = 9000  # 141 frames.
+COMPONENTS, CLASSES = 7, 3
+
+each_method = pytest.mark.parametrize("name", sorted(METHODS))
+
+
+@pytest.fixture(scope="module")
+def explainer() -> Explainer:
+    """Random weights, on which no method can rely."""
+    torch.manual_seed(3)
+    network = VGG(CLASSES, head=8).eval()
+    classifier = FrozenClassifier(network, SETTINGS, ["a", "b", "c"], Task.SINGLE_LABEL)
+    w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
+    interpreter = Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False)
+    return Explainer(classifier, w, interpreter)
+
+
+@pytest.fixture(scope="module")
+def clips() -> Tensor:
+    """Noise, a chirp, silence, a click: [4, S]."""
+    g = torch.Generator().manual_seed(0)
+    t = torch.arange(SAMPLES) / 8000
+    click = torch.zeros(SAMPLES)
+    click[4000] = 1.0
+    noise = 0.1 * torch.randn(SAMPLES, generator=g)
+    chirp = torch.sin(2 * torch.pi * (200 + 800 * t) * t) + 0.01 * noise
+    return torch.stack([noise, chirp, torch.zeros(SAMPLES), click])
+
+
+def _method(name: str, explainer: Explainer) -> ExplanationMethod:
+    return METHODS[name](explainer, MethodSettings(threshold=0.1, seed=1))
+
+
+@each_method
+def test_masks_are_shares(name: str, explainer: Explainer, clips: Tensor) -> None:
+    """Of the spectrogram's shape, in [0, 1], not NaN; silence is explained by nothing, and
+    something of a sound is kept, unless no component or channel speaks for the class."""
+    x = explainer.classifier.spectrum(clips)
+    mask = _method(name, explainer)(x, torch.tensor([0, 1, 2, 0]), [5, 6, 7, 8])
+    assert mask.shape == x.shape and mask.dtype == torch.float32
+    assert not mask.requires_grad
+    assert bool((mask >= 0).all()) and bool((mask <= 1).all())
+    assert not mask[2].any()
+    if name not in ("l2i", "random", "gradcam"):
+        assert all(mask[i].any() for i in (0, 1, 3))
+
+
+@each_method
+def test_a_mask_does_not_depend_on_its_neighbours(
+    name: str, explainer: Explainer, clips: Tensor
+) -> None:
+    """Alone, in another order, or in a batch: the same mask, random ones too."""
+    method = _method(name, explainer)
+    x, classes, keys = (
+        explainer.classifier.spectrum(clips),
+        torch.tensor([0, 1, 2, 0]),
+        [5, 6, 7, 8],
+    )
+    together = method(x, classes, keys)
+    order = [3, 1, 0, 2]
+    turned = method(x[order], classes[order], [keys[i] for i in order])
+    torch.testing.assert_close(turned, together[order], atol=2e-4, rtol=0)
+    alone = method(x[1:2], classes[1:2], keys[1:2])
+    torch.testing.assert_close(alone, together[1:2], atol=2e-4, rtol=0)
+
+
+@each_method
+def test_gain_and_polarity_change_nothing(name: str, explainer: Explainer, clips: Tensor) -> None:
+    """A clip that is softer, or upside down, has the same mask."""
+    method = _method(name, explainer)
+    classes, keys = torch.tensor([0, 1]), [1, 2]
+    first = method(explainer.classifier.spectrum(clips[:2]), classes, keys)
+    for factor in (0.25, -1.0):
+        other = method(explainer.classifier.spectrum(factor * clips[:2]), classes, keys)
+        torch.testing.assert_close(other, first, atol=1e-3, rtol=0)
+
+
+@each_method
+def test_the_classifier_is_left_as_it_was(name: str, explainer: Explainer, clips: Tensor) -> None:
+    """Same weights, same logits, no gradient, no hook left behind; nor is torch's own generator
+    moved. It works on spectrograms made for inference, too."""
+    network = explainer.classifier.network
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    logits = explainer.classifier.logits(clips)
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        x = stft(clips / clips.abs().amax(dim=1, keepdim=True).clamp_min(1e-9), SETTINGS)
+        _method(name, explainer)(x, torch.tensor([0, 1, 2, 0]), [1, 2, 3, 4])
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+    for module in network.modules():
+        assert not module._forward_hooks and not module._backward_hooks
+        assert not module._forward_pre_hooks
+    assert all(p.grad is None for p in network.parameters())
+    torch.testing.assert_close(explainer.classifier.logits(clips), logits)
+
+
+def test_random_has_as_many_components_as_l2i(
+    explainer: Explainer, clips: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And, from another key, other ones."""
+    counted: list[Tensor] = []
+
+    def soft_mask(w: Tensor, h: Tensor, selected: Tensor) -> Tensor:
+        counted.append(selected)
+        return torch.zeros(len(h), w.shape[0], h.shape[2])
+
+    for module in ("listen_to_interpret", "baselines"):
+        monkeypatch.setattr(f"l2i.explanation.{module}.soft_mask", soft_mask)
+    x, classes = explainer.classifier.spectrum(clips), torch.tensor([0, 1, 2, 0])
+    for name, keys in (("l2i", range(4)), ("random", range(4)), ("random", range(10, 14))):
+        METHODS[name](explainer, MethodSettings(threshold=0.0, seed=1))(x, classes, list(keys))
+    mine, drawn, others = counted
+    assert mine.any()
+    assert torch.equal(mine.sum(1), drawn.sum(1)) and torch.equal(mine.sum(1), others.sum(1))
+    assert not torch.equal(drawn, others)
+
+
+def test_integrated_gradients_add_up(explainer: Explainer) -> None:
+    """Completeness, on a smooth toy: the attributions sum to the logit's distance from
+    silence's, and each bin has its own part of it."""
+    from l2i.explanation.baselines import IntegratedGradients
+
+    method = IntegratedGradients(explainer, MethodSettings())
+    method.forward = lambda size: torch.stack(  # type: ignore[assignment]
+        [size.sum((1, 2)), size.pow(3).sum((1, 2)), size[:, 0, 0]], dim=1
+    )
+    size = torch.rand(1, 5, 6)
+    found = method.attribute(size, 1)
+    torch.testing.assert_close(found.float(), size[0] ** 3, atol=1e-4, rtol=0)
+
+
+def test_occlusion_of_a_toy_finds_its_patch(explainer: Explainer) -> None:
+    """A classifier that hears one bin: the patch around it, and nothing else."""
+    from l2i.explanation.baselines import Occlusion
+
+    method = Occlusion(explainer, MethodSettings())
+    method.forward = lambda size: size[:, 40, 70:71].repeat(1, 3)  # type: ignore[assignment]
+    size = torch.ones(1, SETTINGS.n_bins, 141)
+    found = method.attribute(size, 0)
+    bins, frames = -(-SETTINGS.n_bins // 8), round(0.25 * 8000 / 64)
+    expected = torch.zeros_like(found)
+    row, column = 40 // bins * bins, 70 // frames * frames
+    expected[row : row + bins, column : column + frames] = 1.0
+    torch.testing.assert_close(found, expected)
