@@ -46,6 +46,7 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Threshold = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class _Section(BaseModel):
@@ -145,6 +146,7 @@ class Classifier(_Section):
 class Dictionary(_Section):
     """Sparse NMF of log(1 + |X|)."""
 
+    weights: str = Field("", description="A learnt dictionary's checkpoint, whose K counts.")
     components: Positive = Field(100, description="K; for class-wise learning of all classes.")
     method: Literal["joint", "class-wise"] = "joint"
     noise_components: int = Field(
@@ -183,7 +185,11 @@ class Explanation(_Section):
     threshold: float = Field(0.2, ge=0.0, lt=1.0, description="tau for explanation audio.")
     max_components: int = Field(5, ge=0, description="At most so many; 0: no limit.")
     faithfulness_threshold: float = Field(0.3, ge=0.0, lt=1.0, description="tau for removal.")
-    random_draws: Positive = Field(5, description="Draws of the random baseline.")
+    thresholds: list[Threshold] = Field(
+        default=[0.1, 0.3, 0.5, 0.7],
+        description="tau of the curve of faithfulness; faithfulness_threshold is on it always.",
+    )
+    random_draws: Positive = Field(3, description="Draws of the random baseline.")
 
 
 class Output(_Section):
@@ -272,6 +278,9 @@ class Config(_Section):
             else:
                 for key in keys:
                     del tree[section][key]
+        # Unset, it leaves the signatures of runs that were made before there was this key.
+        if not tree["dictionary"]["weights"]:
+            del tree["dictionary"]["weights"]
         if stage is not None:
             tree = {name: tree[name] for name in STAGES[stage]}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]

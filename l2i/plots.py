@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from l2i.dsp.spectrogram import SpectrogramSettings
 
-__all__ = ["confusion_matrix", "decision_counts", "dictionary", "explanation", "training_curves"]
+__all__ = [
+    "component_map",
+    "component_relevance",
+    "component_spectra",
+    "conditions",
+    "confusion_matrix",
+    "decision_counts",
+    "dictionary",
+    "explanation",
+    "faithfulness",
+    "training_curves",
+]
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and on paper.
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
@@ -235,4 +246,197 @@ def explanation(
     axes.set_title("relevance of components", fontsize=9)
     _tidy(axes)
     figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def faithfulness(curve: Sequence[Mapping[str, float]], path: Path) -> None:
+    """What removal costs the classifier, as a function of tau, beside random removal.
+
+    Parameters
+    ----------
+    curve : sequence of mappings
+        ``threshold``, ``faithfulness_probability``, ``random_probability``,
+        ``random_probability_std``, ``faithfulness_logit``, ``random_logit`` and
+        ``components_removed``.
+    path : Path
+        A ``.png``.
+    """
+    tau = [line["threshold"] for line in curve]
+    figure = _figure(9, 3.2)
+    panels = figure.subplots(1, 3)
+    for axes, name, title in zip(
+        panels,
+        ("probability", "logit"),
+        ("fall of probability, median", "fall of logit, median"),
+        strict=False,
+    ):
+        axes.plot(tau, [x[f"faithfulness_{name}"] for x in curve], "o-", color=_BLUE, ms=4)
+        axes.plot(tau, [x[f"random_{name}"] for x in curve], "s--", color=_GREY, ms=4)
+        axes.annotate(
+            "L2I",
+            (tau[0], curve[0][f"faithfulness_{name}"]),
+            (4, 5),
+            textcoords="offset points",
+            color=_BLUE,
+            fontsize=8,
+        )
+        axes.annotate(
+            "as many at random",
+            (tau[0], curve[0][f"random_{name}"]),
+            (4, 5),
+            textcoords="offset points",
+            color=_GREY,
+            fontsize=8,
+        )
+        axes.set_title(title, fontsize=9)
+    panels[2].plot(tau, [x["components_removed"] for x in curve], "o-", color=_GREEN, ms=4)
+    panels[2].set_title("components removed, mean", fontsize=9)
+    for axes in panels:
+        axes.set_xlabel("relevance threshold τ")
+        axes.margins(y=0.15)
+        _tidy(axes)
+    _save(figure, path)
+
+
+def conditions(found: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:
+    """Figures over signal-to-noise ratio, a line per colour of noise, dotted: without noise.
+
+    Parameters
+    ----------
+    found : sequence of mappings
+        ``colour``, ``snr_db`` (both None without noise) and ``scores``.
+    titles : mapping of str to str
+        The scores to draw, and what they are called.
+    path : Path
+        A ``.png``.
+    """
+    columns = min(3, len(titles))
+    lines = -(-len(titles) // columns)
+    figure = _figure(3.2 * columns, 2.4 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    colours = list(dict.fromkeys(c["colour"] for c in found if c["colour"]))
+    for axes, (name, title) in zip(panels, titles.items(), strict=False):
+        for colour, ink in zip(colours, (_BLUE, _ORANGE, _GREEN), strict=False):
+            points = sorted(
+                (c["snr_db"], c["scores"][name])
+                for c in found
+                if c["colour"] == colour and c["scores"].get(name) is not None
+            )
+            axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=ink, ms=4)
+            if points:
+                axes.annotate(
+                    colour, points[-1], (3, 3), textcoords="offset points", color=ink, fontsize=8
+                )
+        clean = [c["scores"].get(name) for c in found if not c["colour"]]
+        if clean and clean[0] is not None:
+            axes.axhline(clean[0], color=_GREY, ls=":", lw=1.2)
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel("SNR, dB")
+        axes.margins(x=0.15, y=0.15)
+        _tidy(axes)
+    for axes in panels[len(titles) :]:
+        axes.set_visible(False)
+    _save(figure, path)
+
+
+def component_relevance(table: NDArray[np.floating], classes: Sequence[str], path: Path) -> None:
+    """Mean relevance of each component for each class.
+
+    Parameters
+    ----------
+    table : [C, K]
+        In [-1, 1]; NaN for a class that was never explained.
+    classes : sequence of str
+    path : Path
+        A ``.png``.
+    """
+    n, k = table.shape
+    figure = _figure(min(16, 3 + 0.11 * k), min(14, 1.6 + 0.24 * n))
+    axes = figure.subplots()
+    picture = axes.imshow(table, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_yticks(range(n), classes, fontsize=8)
+    axes.set_xlabel("component")
+    axes.set_title("mean relevance, by the class explained", fontsize=10)
+    figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.01)
+    _save(figure, path)
+
+
+def component_spectra(
+    w: NDArray[np.floating],
+    order: Sequence[int],
+    titles: Sequence[str],
+    settings: SpectrogramSettings,
+    path: Path,
+) -> None:
+    """The spectrum of each of some components.
+
+    Parameters
+    ----------
+    w : [F, K]
+    order : sequence of int
+        The components, in the order in which they are shown.
+    titles : sequence of str
+        One for each.
+    settings : SpectrogramSettings
+    path : Path
+        A ``.png``.
+    """
+    columns = 5
+    lines = -(-len(order) // columns)
+    figure = _figure(2.3 * columns, 1.5 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    hz = np.linspace(0, settings.sample_rate / 2, settings.n_bins) / 1000
+    for axes, k, title in zip(panels, order, titles, strict=False):
+        axes.fill_between(hz, w[:, k], color=_BLUE, lw=0, alpha=0.8)
+        axes.set_title(title, fontsize=7)
+        axes.set_yticks([])
+        axes.tick_params(labelsize=7)
+        _tidy(axes)
+    for axes in panels[len(order) :]:
+        axes.set_visible(False)
+    for axes in panels[max(0, len(order) - columns) : len(order)]:
+        axes.set_xlabel("kHz", fontsize=7)
+    _save(figure, path)
+
+
+def component_map(
+    points: NDArray[np.floating],
+    explained: NDArray[np.integer],
+    classes: Sequence[str],
+    path: Path,
+) -> None:
+    """Clips in the plane, near one another where the same components mattered.
+
+    Parameters
+    ----------
+    points : [P, 2]
+    explained : int [P]
+        The class explained.
+    classes : sequence of str
+    path : Path
+        A ``.png``.
+    """
+    from matplotlib import colormaps
+
+    figure = _figure(7.5, 5)
+    axes = figure.subplots()
+    there = [c for c in range(len(classes)) if (explained == c).any()]
+    marks = "osD^vP*X<>"
+    for number, c in enumerate(there):
+        mine = points[explained == c]
+        axes.scatter(
+            mine[:, 0],
+            mine[:, 1],
+            s=22,
+            color=colormaps["tab10"](number % 10),
+            marker=marks[(number // 10 + number) % len(marks)],
+            label=classes[c],
+            alpha=0.85,
+            linewidths=0,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title("relevances of the components, in two dimensions", fontsize=10)
+    if len(there) <= 20:
+        axes.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left")
     _save(figure, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -93,9 +94,8 @@ def test_help_of_a_command(
     assert found.code == 0 and found.err == ""
     lines = found.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "..." not in found.out.replace("]...", "").replace("ARGS...", "").replace(
-        "FILE...", ""
-    ).replace("AUDIO...", "")
+    # Words in capitals may be repeated; a sentence that click cuts ends in small letters.
+    assert not re.search(r"[a-z ,]\.\.\.", found.out)
     assert lines.count("Examples:") == 1
     examples = lines[lines.index("Examples:") + 1 :]
     assert examples, "a heading and nothing below it"

@@ -64,13 +64,6 @@ def test_every_data_set_has_a_preset(name: str) -> None:
     assert re.search(rf"^#     l2i train --dataset {name}\b", text, re.M)
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "experiments").rglob("*.toml")), ids=str)
-def test_experiments_resolve(path) -> None:  # type: ignore[no-untyped-def]
-    """Every experiment's file is a valid config, and begins with the command that runs it."""
-    resolve(path)
-    assert f"l2i train --config experiments/{path.name}" in path.read_text(encoding="utf-8")
-
-
 def test_nothing_of_this_machine_is_named() -> None:
     """The project's texts hold no absolute path of somebody's machine."""
     for path in [REPOSITORY / "README.md", *PRESETS.glob("*.toml")]:

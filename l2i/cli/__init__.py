@@ -37,6 +37,12 @@ __all__ = ["COMMANDS", "cli", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("l2i.cli.train:train", "Train, measure and explain: the whole method."),
     "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
+    "benchmark": ("l2i.cli.benchmark:benchmark", "Judge explanation methods, one table."),
+    "overlap": ("l2i.cli.overlap:overlap", "Explain mixtures of clips, and check."),
+    "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise."),
+    "ground-truth": ("l2i.cli.ground_truth:ground_truth", "Hold explanations against the truth."),
+    "compare": ("l2i.cli.compare:compare", "Set runs side by side, clip by clip."),
+    "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from l2i.cli import options
-from l2i.cli.base import Command, emit_json
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
 
 
 @click.command(
@@ -18,6 +18,8 @@ from l2i.cli.base import Command, emit_json
     ],
 )
 @click.argument("run", metavar="RUN")
+@measuring.preset
+@measuring.method
 @options.data_dir
 @click.option(
     "--threshold",
@@ -37,6 +39,7 @@ from l2i.cli.base import Command, emit_json
 @options.as_json
 def evaluate(
     run: str,
+    method: str,
     data_dir: Path | None,
     threshold: float | None,
     out: Path | None,
@@ -55,7 +58,8 @@ def evaluate(
     found = run_evaluate(
         run,
         Progress(quiet),
-        data_dir=str(data_dir.expanduser().resolve()) if data_dir else None,
+        method=method,
+        data_dir=options.resolved(data_dir),
         device=device or "auto",
         precision=precision or "float32",
         threshold=threshold,
@@ -64,5 +68,15 @@ def evaluate(
     if as_json:
         emit_json(found)
         return
-    click.echo(f"Run {found['run']['name']} ({found['run']['id'][:8]}), {found['clips']} clips")
-    options.show_scores(found["scores"])
+    words = f"{found['clips']} clips" + ("" if method == "l2i" else f", explained by {method}")
+    measuring.where(found, words)
+    measuring.show_figures(found["scores"], found["intervals"], list(found["scores"]))
+    if curve := found.get("faithfulness"):
+        click.echo()
+        names = ["faithfulness_probability", "random_probability", "random_probability_std"]
+        names += ["faithfulness_logit", "random_logit", "components_removed"]
+        head = ["tau", "fall", "random", "+-", "fall, logit", "random, logit", "components"]
+        rows = [
+            [f"{c['threshold']:g}", *(measuring.figure(c[name]) for name in names)] for c in curve
+        ]
+        emit_table(head, rows, right=list(range(7)))

@@ -16,6 +16,7 @@ __all__ = [
     "overrides",
     "precision",
     "quiet",
+    "resolved",
     "show_scores",
 ]
 
@@ -54,6 +55,11 @@ overrides: _Decorator = click.option(
 )
 quiet: _Decorator = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
+
+
+def resolved(path: Path | None) -> str | None:
+    """A folder as one address, whatever the current folder is later; None stays None."""
+    return str(path.expanduser().resolve()) if path else None
 
 
 def show_scores(scores: Mapping[str, float | None]) -> None:

@@ -62,10 +62,16 @@ def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple
     Raises
     ------
     UsageError
-        The run is not finished.
+        The run is not finished, or not of a kind that has networks.
     StoreError, CheckpointError
         Artifacts are absent or damaged.
     """
+    if not run.has_model:
+        about = run.params.get("measured")
+        raise UsageError(
+            f"Run {run.name} ({run.id[:8]}) is of kind {run.kind!r} and has no networks"
+            + (f"; it is about run {about}." if about else ".")
+        )
     if run.status != "FINISHED":
         raise UsageError(
             f"Run {run.name} ({run.id[:8]}) is {run.status.lower()}, and only a finished run has "

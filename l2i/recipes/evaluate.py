@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from l2i.recipes.bundle import open_bundle
-from l2i.recipes.material import prepare
-from l2i.recipes.measure import document, evaluate_clips, write_evaluation
-from l2i.run.device import pick_device, seed_everything, set_threads
+from l2i.explanation import METHODS, MethodSettings
+from l2i.metrics import METRICS
+from l2i.recipes.figures import document, write_evaluation
+from l2i.recipes.measure import MASK_SCORES, evaluate_clips
+from l2i.recipes.opened import open_finished
+from l2i.recipes.truth import TRUTH_SCORES, clip_scenes, judge_scenes, said, table_of, truth_scores
 from l2i.run.progress import Progress
-from l2i.run.runs import resolve_run
+from l2i.storage import atomic_write_text, store_errors
 
 __all__ = ["evaluate"]
 
@@ -21,6 +25,7 @@ def evaluate(
     word: str,
     progress: Progress,
     *,
+    method: str = "l2i",
     data_dir: str | None = None,
     device: str = "auto",
     precision: str = "float32",
@@ -34,48 +39,70 @@ def evaluate(
     word : str
         A run id, a run name, or ``latest``.
     progress : Progress
+    method : str
+        Of `l2i.explanation.METHODS`. Another one than ``l2i`` has the figures that any mask
+        has, and no others.
     data_dir : str, optional
         Where the data lie now; by default where they lay when the run was made.
     device, precision : str
     threshold : float, optional
         tau for removal, instead of the run's own.
     out : Path, optional
-        A folder for ``scores.json``, ``clips.csv`` and ``confusion_matrix.png``.
+        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png`` and
+        ``faithfulness.png``.
 
     Returns
     -------
     dict
         ``run``, and what ``scores.json`` holds.
     """
-    run = resolve_run(word)
-    threads = run.tags.get("l2i.threads", "")
-    set_threads(int(threads) if threads.isdigit() else 0)
-    place, dtype, sentences = pick_device(device, precision)
-    for sentence in sentences:
-        progress.say(sentence)
-    config, explainer = open_bundle(run, place, dtype)
-    if data_dir:
-        config = config.model_copy(
-            update={"dataset": config.dataset.model_copy(update={"data_dir": data_dir})}
-        )
+    METHODS[method]
+    opened = open_finished(
+        word, progress, data_dir=data_dir, device=device, precision=precision, out=out
+    )
+    material, config = opened.material, opened.config
     settings = config.explanation
     if threshold is not None:
         settings = settings.model_copy(update={"faithfulness_threshold": threshold})
-    seed_everything(config.run.seed)
-    material = prepare(config, progress)
     test = material.split.test
-    if material.digest != run.tags.get("l2i.data_digest", material.digest):
-        progress.say("The clips are not those that the run was made with; the figures may differ.")
-    evaluation = evaluate_clips(
-        explainer,
-        material.waves.array,
-        material.rows(test),
-        material.targets(test).numpy().astype(np.bool_),
-        settings,
-        seed=config.run.seed,
-        progress=progress,
+    run = {"id": opened.run.id, "name": opened.run.name}
+    if method == "l2i":
+        evaluation = evaluate_clips(
+            opened.explainer,
+            material.waves.array,
+            material.rows(test),
+            material.targets(test).numpy().astype(np.bool_),
+            settings,
+            seed=config.run.seed,
+            progress=progress,
+        )
+        if out is not None:
+            with store_errors(out):
+                write_evaluation(evaluation, test, opened.explainer.classifier.classes, out)
+        return {"run": run, "method": method, **document(evaluation)}
+
+    told = MethodSettings(
+        settings.threshold if threshold is None else threshold,
+        settings.max_components,
+        config.run.seed,
     )
+    with progress.task(method, total=len(test), unit="clip") as bar:
+        rows = judge_scenes(
+            opened.explainer, method, told, clip_scenes(material, test), said, on_scene=bar.advance
+        )
+    scores, intervals = truth_scores(rows, told.seed)
+    found = {
+        "clips": len(test),
+        "task": str(material.card.task),
+        "scores": {k: scores[k] if np.isfinite(scores[k]) else None for k in MASK_SCORES},
+        "intervals": {k: list(v) for k, v in intervals.items() if k in MASK_SCORES},
+        "meaning": {k: asdict(METRICS[k]) for k in MASK_SCORES},
+    }
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_evaluation(evaluation, test, explainer.classifier.classes, out)
-    return {"run": {"id": run.id, "name": run.name}, **document(evaluation)}
+        with store_errors(out):
+            dropped = (*TRUTH_SCORES, "present")
+            named = {"clip" if k == "scene" else k: v for k, v in rows.items() if k not in dropped}
+            table_of(named, out / "clips.csv")
+            text = json.dumps(found, indent=2, ensure_ascii=False)
+            atomic_write_text(out / "scores.json", text + "\n")
+    return {"run": run, "method": method, **found}

@@ -19,7 +19,7 @@ from l2i.dsp.audio import read_audio
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.models.vgg import MIN_FRAMES
 from l2i.recipes.bundle import open_bundle
-from l2i.recipes.measure import write_explanation
+from l2i.recipes.examples import write_explanation
 from l2i.registry import nearest
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress

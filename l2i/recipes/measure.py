@@ -1,36 +1,40 @@
-"""What recipes share: figures of an explainer on labelled clips, and explanations as files."""
+"""The figures of an explainer on labelled clips."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
-from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
-from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import log_magnitude, peak_normalise, resynthesise, stft
-from l2i.explanation import Explainer, random_selection, relevance, select, soft_mask
-from l2i.metrics import METRICS, classification, faithfulness, fidelity
-from l2i.run.device import epoch_generator
+from l2i.dsp.spectrogram import log_magnitude, resynthesise
+from l2i.explanation import (
+    Explainer,
+    random_ranks,
+    relevance,
+    select,
+    soft_mask,
+    split_audio,
+)
+from l2i.metrics import classification, faithfulness, fidelity
+from l2i.metrics.complexity import complexity, sparseness
+from l2i.metrics.statistics import bootstrap_interval
+from l2i.models.classifier import FrozenClassifier
 from l2i.run.progress import Progress
-from l2i.storage import atomic_write_text
-from l2i.types import Clip, Task
+from l2i.types import Task
 
 __all__ = [
+    "MASK_SCORES",
     "Evaluation",
     "evaluate_clips",
-    "spread",
-    "write_evaluation",
-    "write_examples",
-    "write_explanation",
+    "judge_masks",
+    "mean_scores",
 ]
 
 _BATCH = 16
@@ -44,14 +48,17 @@ class Evaluation:
     ----------
     scores : dict of str to float
         Names of `l2i.metrics.METRICS`; NaN where a figure is not defined.
+    intervals : dict of str to (float, float)
+        95 % bootstrap intervals of scores, over clips.
     per_class : dict of str to dict
         Figures of each class that has them.
+    curve : list of dict
+        Faithfulness for each ``threshold``, beside random removal.
     logits, interpreter_logits : [N, C]
     labels, decisions : bool [N, C]
     pairs : dict of str to array [P]
-        One row per clip and class explained: ``clip``, ``class``, ``components``,
-        ``fall_probability``, ``fall_logit``, ``random_probability``, ``random_logit`` (means
-        over the draws).
+        One row per clip and class explained: ``clip``, ``class``, and the columns of
+        `PAIR_COLUMNS`.
     """
 
     scores: dict[str, float]
@@ -62,6 +69,8 @@ class Evaluation:
     decisions: NDArray[np.bool_]
     task: Task
     pairs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 def evaluate_clips(
@@ -74,18 +83,18 @@ def evaluate_clips(
     seed: int,
     progress: Progress,
 ) -> Evaluation:
-    """Classifier, fidelity and faithfulness, the latter through audio.
+    """Classifier, fidelity, and what removal and explanation audio do to the classifier.
 
-    Faithfulness is measured per clip and class: for the classifier's class, or for every class
-    it detects where it may detect several. Removal audio goes through the inverse STFT and
-    through the classifier's whole front-end, its scaling to the peak included.
+    Measured per clip and class: for the classifier's class, or for every class it detects where
+    it may detect several. Audio goes through the inverse STFT and through the classifier's whole
+    front-end, its scaling to the peak included.
 
     Parameters
     ----------
     explainer : Explainer
     waveforms : float32 [M, S]
     rows : int64 [N]
-        The clips wanted.
+        The clips wanted. A clip's random baseline hangs on its row, not on its neighbours.
     labels : bool [N, C]
     settings : l2i.config.Explanation
     seed : int
@@ -93,11 +102,11 @@ def evaluate_clips(
     progress : Progress
     """
     classifier = explainer.classifier
-    generator = epoch_generator(seed, "random removal")
+    thresholds = sorted({*settings.thresholds, settings.faithfulness_threshold})
     logits, interpreted, decided = [], [], []
     error = 0.0
     table: dict[str, list[NDArray[Any]]] = {}
-    draws: list[NDArray[Any]] = []
+    falls: list[NDArray[Any]] = []
     with progress.task("test", total=len(rows), unit="clip") as bar, torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
@@ -105,36 +114,32 @@ def evaluate_clips(
             spectrum = classifier.spectrum(x)
             features = explainer.features(spectrum)
             said = explainer.interpret(features, spectrum.shape[2])
-            size = log_magnitude(spectrum)
-            residual = size - torch.matmul(explainer.w, said.activations)
+            residual = log_magnitude(spectrum) - torch.matmul(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(features.logits)
             which, classes = decisions.nonzero(as_tuple=True)
             logits.append(features.logits.cpu().numpy())
             interpreted.append(said.logits.float().cpu().numpy())
             decided.append(decisions.cpu().numpy())
-            for part in torch.arange(len(which)).split(_BATCH):
-                clip, c = which[part.to(which.device)], classes[part.to(which.device)]
-                found = _falls(
-                    explainer,
-                    spectrum,
-                    size,
-                    features.logits,
-                    said.activations,
-                    said.pooled,
-                    clip,
+            for clip, c in zip(which.split(_BATCH), classes.split(_BATCH), strict=True):
+                if not len(clip):
+                    continue
+                part = _Part(
+                    spectrum[clip],
+                    features.logits[clip],
                     c,
-                    settings,
-                    generator,
-                    x.shape[1],
+                    said.activations[clip],
+                    said.pooled[clip],
+                    [int(rows[start + i]) for i in clip.tolist()],
                 )
-                draws.append(found.pop("draws"))
+                found, fallen = _judge(explainer, part, thresholds, settings, seed, x.shape[1])
                 found["clip"] = clip.cpu().numpy() + start
                 found["class"] = c.cpu().numpy()
                 for name, values in found.items():
                     table.setdefault(name, []).append(values)
+                falls.append(fallen)
             bar.advance(len(some))
-    evaluation = Evaluation(
+    e = Evaluation(
         {},
         {},
         np.concatenate(logits),
@@ -144,87 +149,214 @@ def evaluate_clips(
         classifier.task,
         {name: np.concatenate(values) for name, values in table.items()},
     )
-    drawn = np.concatenate(draws, axis=1) if draws else np.zeros((2, 0, settings.random_draws))
-    evaluation.scores = _scores(evaluation, drawn)
-    evaluation.scores["reconstruction"] = error / len(rows)
-    evaluation.per_class = _per_class(evaluation, classifier.classes)
-    return evaluation
+    if falls:
+        e.curve = _curve(np.concatenate(falls, axis=3), thresholds, e.pairs)
+    e.scores, e.intervals = _scores(e, settings.faithfulness_threshold, seed)
+    e.scores["reconstruction"] = error / len(rows)
+    e.per_class = _per_class(e, classifier.classes)
+    for name in [n for n in e.pairs if n.startswith("components@")]:
+        del e.pairs[name]
+    return e
 
 
-def _falls(
+@dataclass(frozen=True)
+class _Part:
+    """Pairs of clip and class [P]: the clip's spectrogram, logits, activations, pooled
+    activations, and the number that seeds its random baseline."""
+
+    spectrum: Tensor
+    logits: Tensor
+    classes: Tensor
+    activations: Tensor
+    pooled: Tensor
+    keys: list[int]
+
+
+def _judge(
     explainer: Explainer,
-    spectrum: Tensor,
-    size: Tensor,
-    logits: Tensor,
-    activations: Tensor,
-    pooled: Tensor,
-    clip: Tensor,
-    classes: Tensor,
+    part: _Part,
+    thresholds: Sequence[float],
     settings: ExplanationSettings,
-    generator: torch.Generator,
+    seed: int,
+    n_samples: int,
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Columns [P]; and the falls [thresholds, 1 + draws, 2, P]: under removal of what matters,
+    then of as many random components; of probability and logit."""
+    classifier, h = explainer.classifier, part.activations
+    p, k = h.shape[:2]
+    r = relevance(part.pooled, explainer.interpreter.theta, part.classes)
+    r = r * (part.spectrum.abs().amax(dim=(1, 2)) > 0).unsqueeze(1)  # Silence: nothing matters.
+    chosen = select(r, settings.threshold, settings.max_components)
+    mask = soft_mask(explainer.w, h, chosen)
+    found = judge_masks(classifier, part.spectrum, part.logits, part.classes, mask, n_samples)
+    found["components"] = chosen.sum(dim=1).cpu().numpy()
+
+    rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
+    variants = []
+    for threshold in thresholds:
+        mine = select(r, threshold)
+        count = mine.sum(dim=1).view(-1, 1, 1)
+        found[f"components@{threshold:g}"] = count.flatten().cpu().numpy()
+        variants.append(torch.cat([mine.unsqueeze(1), rank < count], dim=1))
+    wanted = torch.stack(variants, dim=1)  # [P, thresholds, 1 + draws, K]
+    # The same components of the same clip are asked for more than once: heard once.
+    pair = torch.arange(p, device=h.device).view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
+    jobs, where = torch.unique(
+        torch.cat([pair, wanted], dim=3).flatten(0, 2), dim=0, return_inverse=True
+    )
+    after = []
+    for some in jobs.split(_BATCH):
+        i, selected = some[:, 0], some[:, 1:].bool()
+        size = log_magnitude(part.spectrum[i])
+        left = size * (1 - soft_mask(explainer.w, h[i], selected))
+        removal = resynthesise(part.spectrum[i], left, explainer.settings, n_samples)
+        after.append(classifier.logits(removal))
+    heard = torch.cat(after)[where].unflatten(0, wanted.shape[:3])
+    index = part.classes.view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
+
+    def of_class(logits: Tensor) -> Tensor:
+        both = torch.stack([classifier.probabilities(logits.flatten(0, -2)), logits.flatten(0, -2)])
+        return both.unflatten(1, logits.shape[:-1])
+
+    before = of_class(part.logits.view(p, 1, 1, -1).expand_as(heard))
+    falls = (before - of_class(heard)).gather(4, index.unsqueeze(0).expand(2, *index.shape))
+    drop = falls.squeeze(4).permute(2, 3, 0, 1).double().cpu().numpy()
+    main = list(thresholds).index(settings.faithfulness_threshold)
+    found |= {
+        "components_removed": found[f"components@{settings.faithfulness_threshold:g}"],
+        "fall_probability": drop[main, 0, 0],
+        "fall_logit": drop[main, 0, 1],
+        "random_probability": drop[main, 1:, 0].mean(axis=0),
+        "random_logit": drop[main, 1:, 1].mean(axis=0),
+    }
+    return found, drop
+
+
+def judge_masks(
+    classifier: FrozenClassifier,
+    spectrum: Tensor,
+    logits: Tensor,
+    classes: Tensor,
+    mask: Tensor,
     n_samples: int,
 ) -> dict[str, NDArray[Any]]:
-    """Fall of the class's probability and logit on removal: of what matters, of random parts."""
-    classifier = explainer.classifier
-    h, s, x = activations[clip], size[clip], spectrum[clip]
-    r = relevance(pooled[clip], explainer.interpreter.theta, classes)
-    selected = select(r, settings.faithfulness_threshold)
-    before = logits[clip]
-    index = classes.cpu().numpy()
+    """Figures of masks, whatever made them: what the classifier says of the explanation alone
+    and of the clip without it, as audio.
 
-    def fall(chosen: Tensor) -> NDArray[Any]:
-        mask = soft_mask(explainer.w, h, chosen)
-        removal = resynthesise(x, s * (1 - mask), explainer.settings, n_samples)
-        after = classifier.logits(removal)
-        pairs = [(classifier.probabilities(before), classifier.probabilities(after))]
-        pairs.append((before, after))
-        return np.stack(
-            [faithfulness.fall(a.cpu().numpy(), b.cpu().numpy(), index) for a, b in pairs]
-        )
+    Parameters
+    ----------
+    classifier : FrozenClassifier
+    spectrum : Tensor [P, F, T], complex
+    logits : Tensor [P, C]
+        Of the clips.
+    classes : Tensor [P], int64
+        The class explained.
+    mask : Tensor [P, F, T]
+    n_samples : int
 
-    counts = selected.sum(dim=1)
-    own = fall(selected)
-    drawn = np.stack(
-        [
-            fall(random_selection(counts, selected.shape[1], generator, selected.device))
-            for _ in range(settings.random_draws)
-        ],
-        axis=2,
-    )  # [2, pairs, draws]
+    Returns
+    -------
+    dict of str to array [P]
+        The columns of `MASK_COLUMNS`.
+    """
+    audio, removal = split_audio(spectrum, mask, classifier.settings, n_samples)
+    o, q = classifier.logits(audio), classifier.logits(removal)
+    index = classes.unsqueeze(1)
+
+    def of_class(x: Tensor) -> NDArray[np.float64]:
+        return x.gather(1, index)[:, 0].double().cpu().numpy()
+
+    y_c, o_c, q_c = (of_class(classifier.probabilities(x)) for x in (logits, o, q))
+    kept = classifier.decisions(o).gather(1, index)[:, 0]
     return {
-        "components": counts.cpu().numpy(),
-        "fall_probability": own[0],
-        "fall_logit": own[1],
-        "random_probability": drawn[0].mean(axis=1),
-        "random_logit": drawn[1].mean(axis=1),
-        "draws": drawn,
+        "probability": y_c,
+        "explanation_probability": o_c,
+        "removal_probability": q_c,
+        "average_increase": faithfulness.average_increase(y_c, o_c),
+        "average_drop": faithfulness.average_drop(y_c, o_c),
+        "average_gain": faithfulness.average_gain(y_c, o_c),
+        "ff_mean": y_c - q_c,
+        "ff_logit": of_class(logits) - of_class(q),
+        "fid_in": kept.double().cpu().numpy(),
+        "sparseness": sparseness(mask).cpu().numpy(),
+        "complexity": complexity(mask).cpu().numpy(),
     }
 
 
-def _scores(e: Evaluation, drawn: NDArray[Any]) -> dict[str, float]:
-    """All figures; `drawn` [2, P, draws] holds the falls under random removal."""
+MASK_SCORES = (
+    *("average_increase", "average_drop", "average_gain", "ff_mean", "fid_in"),
+    *("sparseness", "complexity"),
+)
+"""Columns of `judge_masks` whose means over pairs are scores of the same name."""
+
+
+def mean_scores(
+    pairs: Mapping[str, NDArray[Any]], names: Sequence[str], seed: int
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Mean and 95 % interval of columns; what is not defined (NaN) is left out of them."""
     scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for name in names:
+        values = np.asarray(pairs.get(name, np.zeros(0)), np.float64)
+        values = values[~np.isnan(values)]
+        scores[name] = float(values.mean()) if len(values) else float("nan")
+        if len(values):
+            intervals[name] = bootstrap_interval(values, np.mean, seed)
+    return scores, intervals
+
+
+def _curve(
+    falls: NDArray[Any], thresholds: Sequence[float], pairs: Mapping[str, NDArray[Any]]
+) -> list[dict[str, float]]:
+    """One line per threshold; `falls` is [thresholds, 1 + draws, 2, P]."""
+    lines = []
+    for i, threshold in enumerate(thresholds):
+        own = faithfulness.summary("faithfulness", *falls[i, 0])
+        # The median over clips of each draw, then the mean over draws: one draw is as noisy as
+        # the figure it stands beside.
+        each = [faithfulness.summary("random", *draw) for draw in falls[i, 1:]]
+        line = {"threshold": threshold, **own}
+        line |= {name: float(np.mean([d[name] for d in each])) for name in each[0]}
+        line["random_probability_std"] = float(np.std([d["random_probability"] for d in each]))
+        line["components_removed"] = float(pairs[f"components@{threshold:g}"].mean())
+        lines.append(line)
+    return lines
+
+
+def _scores(
+    e: Evaluation, threshold: float, seed: int
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """All figures, with the intervals of those that can be drawn again clip by clip."""
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     if e.task is Task.SINGLE_LABEL:
-        scores["accuracy"] = classification.accuracy(e.logits, e.labels)
+        right = classification.right(e.logits, e.labels)
         ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
-        for k in (1, 3, 5):
-            scores[f"fidelity_top{k}"] = fidelity.topk_fidelity(ranks, k)
+        shares = {"accuracy": right} | {f"fidelity_top{k}": ranks <= k for k in (1, 3, 5)}
+        found = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
+        scores |= found[0]
+        intervals |= found[1]
     else:
-        macro, micro, _ = classification.auprc(_sigmoid(e.logits), e.labels)
+        macro, micro, _ = classification.auprc(expit(e.logits), e.labels)
         scores |= {"auprc_macro": macro, "auprc_micro": micro}
-        scores |= fidelity.agreement(_sigmoid(e.interpreter_logits), e.decisions)
-    p = e.pairs
+        scores |= fidelity.agreement(expit(e.interpreter_logits), e.decisions)
     nothing = np.zeros(0)
-    scores |= faithfulness.summary(
-        "faithfulness", p.get("fall_probability", nothing), p.get("fall_logit", nothing)
-    )
-    # The median over clips of each draw, then the mean over draws: one draw is as noisy as the
-    # figure it stands beside.
-    each = [faithfulness.summary("random", *drawn[:, :, i]) for i in range(drawn.shape[2])]
-    scores |= {name: float(np.mean([d[name] for d in each])) for name in each[0]}
-    scores["random_probability_std"] = float(np.std([d["random_probability"] for d in each]))
-    scores["components"] = float(p["components"].mean()) if p else float("nan")
-    return scores
+    main = next((line for line in e.curve if line["threshold"] == threshold), None)
+    names = ("probability", "probability_mean", "logit")
+    none = [f"{word}_{name}" for word in ("faithfulness", "random") for name in names]
+    none += ["random_probability_std", "components_removed"]
+    line = main if main is not None else dict.fromkeys(none, float("nan"))
+    scores |= {name: value for name, value in line.items() if name != "threshold"}
+    for name, column, statistic in (
+        ("faithfulness_probability", "fall_probability", np.median),
+        ("faithfulness_probability_mean", "fall_probability", np.mean),
+        ("faithfulness_logit", "fall_logit", np.median),
+        ("components_removed", "components_removed", np.mean),
+    ):
+        if len(values := e.pairs.get(column, nothing)):
+            intervals[name] = bootstrap_interval(values.astype(float), statistic, seed)
+    found = mean_scores(e.pairs, (*MASK_SCORES, "components"), seed)
+    return scores | found[0], intervals | found[1]
 
 
 def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -232,8 +364,8 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
     precision: dict[int, float] = {}
     agreed: dict[int, float] = {}
     if e.task is Task.MULTI_LABEL:
-        _, _, precision = classification.auprc(_sigmoid(e.logits), e.labels)
-        _, _, agreed = classification.auprc(_sigmoid(e.interpreter_logits), e.decisions)
+        _, _, precision = classification.auprc(expit(e.logits), e.labels)
+        _, _, agreed = classification.auprc(expit(e.interpreter_logits), e.decisions)
     else:
         ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
     for c, name in enumerate(classes):
@@ -256,255 +388,3 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
             figures["components"] = float(e.pairs["components"][mine].mean())
         found[name] = figures
     return found
-
-
-def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    from scipy.special import expit
-
-    y: NDArray[np.floating] = expit(x)
-    return y
-
-
-def _softmax(x: NDArray[np.floating]) -> NDArray[np.floating]:
-    from scipy.special import softmax
-
-    y: NDArray[np.floating] = softmax(x, axis=1)
-    return y
-
-
-def document(e: Evaluation) -> dict[str, Any]:
-    """The figures as JSON has them, each with what it means."""
-
-    def plain(values: dict[str, float]) -> dict[str, float | None]:
-        return {k: v if np.isfinite(v) else None for k, v in values.items()}
-
-    return {
-        "clips": len(e.logits),
-        "task": str(e.task),
-        "scores": plain(e.scores),
-        "per_class": {name: plain(figures) for name, figures in e.per_class.items()},
-        "meaning": {name: asdict(METRICS[name]) for name in e.scores},
-    }
-
-
-def write_evaluation(
-    e: Evaluation, clips: Sequence[Clip], classes: Sequence[str], folder: Path
-) -> None:
-    """Write ``scores.json``, ``clips.csv`` and ``confusion_matrix.png``.
-
-    Parameters
-    ----------
-    e : Evaluation
-    clips : sequence of Clip
-        Those of `e`, in its order.
-    classes : sequence of str
-    folder : Path
-        Is there.
-    """
-    import json
-
-    import pandas as pd
-
-    text = json.dumps(document(e), indent=2, ensure_ascii=False)
-    atomic_write_text(folder / "scores.json", text + "\n")
-    single = e.task is Task.SINGLE_LABEL
-    p = _softmax(e.logits) if single else _sigmoid(e.logits)
-    g = _softmax(e.interpreter_logits) if single else _sigmoid(e.interpreter_logits)
-    at: dict[int, list[int]] = {}
-    for pair, clip in enumerate(e.pairs.get("clip", ())):
-        at.setdefault(int(clip), []).append(pair)
-    lines: list[dict[str, Any]] = []
-    for index, clip in enumerate(clips):
-        line: dict[str, Any] = {
-            "clip": clip.id,
-            "labels": ";".join(classes[c] for c in clip.labels),
-        }
-        if single:
-            c = int(e.logits[index].argmax())
-            own = e.interpreter_logits[index]
-            line["interpreter"] = classes[int(own.argmax())]
-            line["rank"] = int((own >= own[c]).sum())
-        for pair in at.get(index, [-1]):
-            more: dict[str, Any] = {}
-            if pair >= 0:  # Else nothing was detected in this clip; it has its line all the same.
-                c = int(e.pairs["class"][pair])
-                more = {
-                    "class": classes[c],
-                    "probability": p[index, c],
-                    "interpreter_probability": g[index, c],
-                    **{k: v[pair] for k, v in e.pairs.items() if k not in ("clip", "class")},
-                }
-            lines.append(line | more)
-    order = ["clip", "labels", "class", "probability"]
-    frame = pd.DataFrame(lines)
-    # Where no class was detected in any clip, the columns of pairs are absent.
-    frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
-    atomic_write_text(folder / "clips.csv", frame.to_csv(index=False, float_format="%.6g"))
-    picture = folder / "confusion_matrix.png"
-    if single:
-        counts = classification.confusion(
-            e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
-        )
-        plots.confusion_matrix(counts, classes, picture)
-    else:
-        plots.decision_counts(e.decisions, e.labels, classes, picture)
-
-
-def spread(clips: Sequence[Clip], n: int) -> list[int]:
-    """Indices of at most `n` clips that cover as many classes as can be, in order.
-
-    >>> spread([Clip("a", (0,)), Clip("b", (0,)), Clip("c", (1,))], 2)
-    [0, 2]
-    """
-    queues: dict[tuple[int, ...], list[int]] = {}
-    for index, clip in enumerate(clips):
-        queues.setdefault(clip.labels[:1], []).append(index)
-    chosen: list[int] = []
-    while len(chosen) < min(n, len(clips)):
-        for queue in queues.values():
-            if queue and len(chosen) < n:
-                chosen.append(queue.pop(0))
-    return sorted(chosen)
-
-
-def write_explanation(
-    explainer: Explainer,
-    waveform: Tensor,
-    folder: Path,
-    settings: ExplanationSettings,
-    *,
-    title: str,
-    explained: int | None = None,
-    n_samples: int | None = None,
-) -> dict[str, Any]:
-    """Explain one clip: three sounds, a picture, and what is known of them.
-
-    Parameters
-    ----------
-    explainer : Explainer
-    waveform : Tensor [S]
-    folder : Path
-        Made; ``original.wav``, ``explanation.wav``, ``removal.wav``, ``spectrograms.png``. The
-        sounds have one common gain, by which the original's peak is full scale or less.
-    settings : l2i.config.Explanation
-    title : str
-        Of the picture.
-    explained : int, optional
-        The class; without it the one that the classifier finds most probable.
-    n_samples : int, optional
-        Length of the sounds, where the clip was padded.
-
-    Returns
-    -------
-    dict
-        ``class``, ``probability`` (of the clip, of the explanation alone, of the removal),
-        ``components`` and ``classifier``, the most probable classes.
-    """
-    classifier = explainer.classifier
-    x = waveform.unsqueeze(0)
-    e, features, said = explainer.explain(
-        x,
-        None if explained is None else [explained],
-        threshold=settings.threshold,
-        max_components=settings.max_components,
-    )
-    c = int(e.classes[0])
-    p = classifier.probabilities(features.logits)[0]
-    g = classifier.probabilities(said.logits)[0]
-    original = peak_normalise(x.to(e.audio.device))
-    sounds = {"original": original, "explanation": e.audio, "removal": e.removal}
-    again = {
-        name: float(classifier.probabilities(classifier.logits(sound))[0, c])
-        if bool(sound.any())
-        else None
-        for name, sound in sounds.items()
-        if name != "original"
-    }
-    # One gain for all three, so that their levels can be compared by ear.
-    loudest = max(float(sound.abs().max()) for sound in sounds.values())
-    gain = 1.0 / loudest if loudest > 1.0 else 1.0
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, sound in sounds.items():
-        samples = (sound[0] * gain).cpu().numpy()[:n_samples]
-        write_audio(folder / f"{name}.wav", samples, explainer.settings.sample_rate)
-    frames = explainer.settings.n_frames(n_samples or x.shape[1])
-    chosen = e.selected[0].nonzero()[:, 0].tolist()
-    components = sorted(((k, float(e.relevance[0, k])) for k in chosen), key=lambda kr: -kr[1])
-    # Not rescaled to the peak again: the three pictures share one scale, as the sounds do.
-    spectra = [
-        stft(sound, explainer.settings)[0].abs().cpu().numpy()[:, :frames]
-        for sound in sounds.values()
-    ]
-    name = classifier.classes[c]
-
-    def said_of(word: str, value: float | None) -> str:
-        return f"{word}: {'silent' if value is None else f'{value:.0%} {name}'}"
-
-    heading = title if explained is None else f"{title}, explained as {name}"
-    plots.explanation(
-        spectra,
-        [
-            said_of("original", float(p[c])),
-            said_of("explanation", again["explanation"]),
-            said_of("removal", again["removal"]),
-        ],
-        components,
-        explainer.settings,
-        heading,
-        folder / "spectrograms.png",
-    )
-    best = p.topk(min(3, len(p))).indices.tolist()
-    return {
-        "class": name,
-        "probability": {"original": float(p[c]), **again},
-        "interpreter_probability": float(g[c]),
-        "components": [{"component": k, "relevance": r} for k, r in components],
-        "classifier": {classifier.classes[k]: float(p[k]) for k in best},
-    }
-
-
-def write_examples(
-    explainer: Explainer,
-    waveforms: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    clips: Sequence[Clip],
-    settings: ExplanationSettings,
-    n: int,
-    folder: Path,
-    on_clip: Callable[[], None],
-) -> None:
-    """Explanations of at most `n` clips, spread over the classes; ``explanations.json`` lists
-    them.
-
-    Parameters
-    ----------
-    explainer : Explainer
-    waveforms : float32 [M, S]
-    rows : int64 [N]
-    clips : sequence of Clip
-    settings : l2i.config.Explanation
-    n : int
-    folder : Path
-        Made, with one folder per clip.
-    on_clip : callable
-        Called after each clip.
-    """
-    import json
-
-    if not n:
-        return
-    classes = explainer.classifier.classes
-    listed = []
-    for number, index in enumerate(spread(clips, n), start=1):
-        clip = clips[index]
-        x = torch.from_numpy(np.array(waveforms[rows[index]]))
-        word = re.sub(r"[^\w.-]+", "_", Path(clip.id).stem)[-60:]
-        place = f"{number:02d}-{word}"
-        labels = [classes[c] for c in clip.labels]
-        title = f"{clip.id} ({', '.join(labels) or 'no class'})"
-        found = write_explanation(explainer, x, folder / place, settings, title=title)
-        listed.append({"clip": clip.id, "labels": labels, "folder": place, **found})
-        on_clip()
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(listed, indent=2, ensure_ascii=False)
-    atomic_write_text(folder / "explanations.json", text + "\n")

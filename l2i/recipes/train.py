@@ -45,8 +45,10 @@ from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.models.vgg import MIN_FRAMES, VGG
 from l2i.recipes.bundle import build_classifier, build_explainer, build_interpreter
+from l2i.recipes.examples import write_examples
+from l2i.recipes.figures import write_evaluation
 from l2i.recipes.material import Material, prepare
-from l2i.recipes.measure import Evaluation, evaluate_clips, write_evaluation, write_examples
+from l2i.recipes.measure import Evaluation, evaluate_clips
 from l2i.recipes.stage import Stage, open_stage
 from l2i.run import provenance
 from l2i.run.device import epoch_generator, pick_device, seed_everything, set_threads
@@ -95,6 +97,7 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
         return _found(done)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
     tags = provenance.tags(device) | {
+        "l2i.kind": "train",
         "l2i.dataset": config.dataset.name,
         "l2i.fold": str(config.dataset.fold),
         "l2i.data_digest": material.digest,
@@ -121,7 +124,9 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
         bundle = run.folder / "model"
         bundle.mkdir(parents=True, exist_ok=True)
 
-        stages = {k: _sign(config.signature(k), material, weights) for k in _STAGES}
+        stages = {
+            k: _sign(config.signature(k), material, _weights_digest(config, k)) for k in _STAGES
+        }
         with open_stage("classifier", stages["classifier"], work, run, progress) as stage:
             if not stage.result.exists():
                 _train_classifier(config, material, stage, device, dtype, progress)
@@ -166,16 +171,25 @@ def _sign(signature: str, material: Material, weights: str) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:12]
 
 
-def _weights_digest(config: Config) -> str:
-    """Of the files of weights: another file under the same name is another experiment."""
+def _weights_digest(config: Config, stage: str = "interpreter") -> str:
+    """Of the files of weights that a stage depends on, by default the last one and so all.
+
+    Another file under the same name is another experiment.
+    """
+    c = config.classifier
+    named = {
+        "classifier": (c.weights, c.audioset_weights),
+        "dictionary": (config.dictionary.weights,),
+    }
     found = []
-    for word in (config.classifier.weights, config.classifier.audioset_weights):
-        if word:
-            path = Path(word)
-            if not path.is_file():
-                raise CheckpointError(f"There are no classifier weights at {path}.")
-            with path.open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    for part, words in named.items():
+        for word in words:
+            if word and stage in (part, "interpreter"):
+                path = Path(word)
+                if not path.is_file():
+                    raise CheckpointError(f"There are no {part} weights at {path}.")
+                with path.open("rb") as file:
+                    found.append(hashlib.file_digest(file, "sha256").hexdigest())
     return " ".join(found)
 
 
@@ -464,8 +478,15 @@ class _Blocks(Sequence[Tensor]):
 def _learn_dictionary(
     config: Config, material: Material, stage: Stage, device: torch.device, progress: Progress
 ) -> None:
-    """Sparse NMF of the training clips: of all at once, or class by class."""
+    """Sparse NMF of the training clips: of all at once, or class by class; or what the config
+    names."""
     d, card = config.dictionary, material.card
+    if d.weights:
+        path = Path(d.weights)
+        tensors, document = load_checkpoint(path, "dictionary")
+        read_settings(path, document, material.settings)
+        stage.finish(tensors, {**document, "source": path.name}, material.settings)
+        return
     clips = material.split.train
     seed = config.run.seed
 

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,9 @@ __all__ = ["RunInfo", "download", "find_finished", "list_runs", "reap", "resolve
 
 _OURS = "tags.`l2i.signature` LIKE '%'"
 _NEWEST = ["attributes.start_time DESC"]
+# Runs of these kinds have networks; a run of an older version has no kind, and has them too. Runs
+# of all other kinds are about such runs: what was measured of one, or a table of several.
+_MODELS = frozenset({"train", "import", ""})
 # A run is made a moment before it is locked; a younger one without a lock is given that moment.
 _GRACE_S = 60.0
 
@@ -57,6 +60,16 @@ class RunInfo:
     metrics: dict[str, float] = field(default_factory=dict)
     start: datetime | None = None
     end: datetime | None = None
+
+    @property
+    def kind(self) -> str:
+        """``train``, ``import``, or what was measured, ``overlap`` say; empty: not known."""
+        return self.tags.get("l2i.kind", "")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a run of this kind leaves networks when it finishes."""
+        return self.kind in _MODELS
 
 
 def mount_namespace() -> str:
@@ -100,8 +113,16 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
 
 
 def _search(
-    store: Store, client: MlflowClient, query: str, *, experiment: str | None = None, limit: int = 1
+    store: Store,
+    client: MlflowClient,
+    query: str,
+    *,
+    experiment: str | None = None,
+    limit: int = 1,
+    kinds: Container[str] | None = None,
 ) -> list[RunInfo]:
+    # The query language cannot ask for a tag that is absent or one of a few, so kinds are told
+    # apart here.
     with store_errors(store, "read"):
         experiments = _experiments(client)
         wanted = [i for i, name in experiments.items() if experiment in (None, name)]
@@ -113,15 +134,16 @@ def _search(
             page = client.search_runs(
                 wanted,
                 query,
-                max_results=min(limit - len(found), 1000),
+                max_results=min(limit - len(found) if kinds is None else 100, 1000),
                 order_by=_NEWEST,
                 page_token=token,
             )
-            found += [_info(run, experiments) for run in page]
+            some = [_info(run, experiments) for run in page]
+            found += [r for r in some if kinds is None or r.kind in kinds]
             token = page.token
             if not token:
                 break
-        return found
+        return found[:limit]
 
 
 def _is_dead(store: Store, run: RunInfo) -> bool:
@@ -176,17 +198,19 @@ def _open(store: Store | None = None) -> tuple[Store, MlflowClient]:
 
 
 def find_finished(experiment: str, signature: str) -> RunInfo | None:
-    """The newest finished run of a signature, or None."""
+    """The newest finished run with networks of a signature, or None."""
     store = locate()
     if not store.exists:
         return None
     query = f"attributes.status = 'FINISHED' AND tags.`l2i.signature` = '{signature}'"
-    found = _search(store, connect(store), query, experiment=experiment)
+    found = _search(store, connect(store), query, experiment=experiment, kinds=_MODELS)
     return found[0] if found else None
 
 
 def list_runs(experiment: str | None = None, limit: int = 20) -> list[RunInfo]:
     """The newest runs that this package made, newest first; empty where there is no store.
+
+    What was measured of a run later is not among them: it lies under that run.
 
     Raises
     ------
@@ -207,7 +231,9 @@ def list_runs(experiment: str | None = None, limit: int = 20) -> list[RunInfo]:
                 f"There is no experiment {experiment!r} in {store.shown}{hint} "
                 f"There are: {', '.join(sorted(names))}."
             )
-    return _search(store, client, _OURS, experiment=experiment, limit=limit)
+    return _search(
+        store, client, _OURS, experiment=experiment, limit=limit, kinds=_MODELS | {"sweep"}
+    )
 
 
 def _named(runs: Sequence[RunInfo]) -> str:
@@ -220,8 +246,9 @@ def resolve_run(word: str) -> RunInfo:
     Parameters
     ----------
     word : str
-        ``latest`` (the newest finished run), a run id or its first six digits or more, or a run
-        name; of several runs with one name the newest finished one, or else the newest.
+        ``latest`` (the newest finished run with networks), a run id or its first six digits or
+        more, or a run name; of several runs with one name the newest finished one, or else the
+        newest.
 
     Raises
     ------
@@ -233,10 +260,11 @@ def resolve_run(word: str) -> RunInfo:
     store, client = _open()
     word = word.strip()
     if word == "latest":
-        found = _search(store, client, f"attributes.status = 'FINISHED' AND {_OURS}")
+        done = f"attributes.status = 'FINISHED' AND {_OURS}"
+        found = _search(store, client, done, kinds=_MODELS)
         if found:
             return found[0]
-        others = _search(store, client, _OURS, limit=5)
+        others = _search(store, client, _OURS, limit=5, kinds=_MODELS)
         if others:
             raise StoreError(
                 f"No run in {store.shown} is finished yet; there are: {_named(others)}. Give the "

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RunInfo",
     "Tracker",
+    "check_place",
     "download",
     "find_finished",
     "list_runs",
@@ -389,6 +390,18 @@ def _new(
     lock = RunLock(store.lock(run.info.run_id))
     lock.take()
     return run, lock
+
+
+def check_place(experiment: str) -> None:
+    """Raise now what `open_run` would raise of the place: before hours of work, not after.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be opened, or was moved.
+    """
+    store = locate()
+    experiment_id(store, connect(store), experiment)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import soundfile
 from l2i.config import resolve
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.recipes.evaluate import evaluate
-from l2i.recipes.measure import spread
+from l2i.recipes.examples import spread
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.types import Clip
@@ -35,8 +35,8 @@ def test_the_same_figures(kind: str, request: pytest.FixtureRequest, tmp_path: P
 
 def test_a_higher_threshold_removes_less(single: Finished) -> None:
     """tau is the caller's to choose: the higher, the fewer components."""
-    low = evaluate("latest", QUIET, threshold=0.0)["scores"]["components"]
-    high = evaluate("latest", QUIET, threshold=0.9)["scores"]["components"]
+    low = evaluate("latest", QUIET, threshold=0.0)["scores"]["components_removed"]
+    high = evaluate("latest", QUIET, threshold=0.9)["scores"]["components_removed"]
     assert 0 < high < low
 
 

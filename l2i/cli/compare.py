@@ -1,0 +1,71 @@
+"""``l2i compare``: finished runs side by side, with paired differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=["l2i compare attention-run max-run", "l2i compare 84c0c5 figures --out compared"],
+)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@measuring.out
+@options.as_json
+def compare(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Set the figures of runs side by side, with paired differences from the first.
+
+    RUN is a run id, a run name, 'latest', or a folder that 'l2i evaluate --out' wrote.
+    Differences are over the clips that both were measured on, with 95 % bootstrap intervals; p is
+    of McNemar's exact test for shares and of Wilcoxon's signed-rank test for all else, corrected
+    by Holm's method for the number of figures.
+    """
+    from l2i.recipes.compare import compare as run_compare
+
+    found = run_compare(runs, out=out)
+    if as_json:
+        emit_json(found)
+        return
+    letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
+    for letter, name in zip(letters, found["runs"], strict=True):
+        click.echo(f"{letter}  {name}")
+    if found["settings"]:
+        click.echo("\nSettings that differ")
+        rows = [[key, *map(_short, values)] for key, values in found["settings"].items()]
+        emit_table(["setting", *letters], rows)
+    click.echo()
+    meaning = found["meaning"]
+    rows = [
+        [meaning[f]["title"], *map(measuring.figure, values), meaning[f]["better"]]
+        for f, values in found["scores"].items()
+    ]
+    emit_table(["figure", *letters, "better"], rows, right=list(range(1, len(runs) + 1)))
+    for letter, name in zip(letters[1:], found["runs"][1:], strict=True):
+        mine = [line for line in found["differences"] if line["run"] == name]
+        click.echo(f"\n{letter} less A, over {max(line['clips'] for line in mine)} clips")
+        rows = [
+            [
+                meaning[line["figure"]]["title"],
+                measuring.figure(line["difference"], line["interval"]),
+                _p(line["p_holm"]) + ("*" if line["p_holm"] < 0.05 else " "),
+            ]
+            for line in mine
+        ]
+        emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
+    if any(line["p_holm"] < 0.05 for line in found["differences"]):
+        click.echo("\n* unlikely to be chance (p < 0.05, Holm)")
+    if out is not None:
+        click.echo(f"The tables are in {out}.", err=True)
+
+
+def _short(value: str | None) -> str:
+    return "-" if value is None else value
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

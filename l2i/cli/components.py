@@ -1,0 +1,85 @@
+"""``l2i components``: what a model learnt as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=["l2i components latest --out components", "l2i components latest --clips all --json"],
+)
+@click.argument("run", metavar="RUN")
+@measuring.preset
+@click.option(
+    "--clips",
+    "part",
+    type=click.Choice(["test", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="The clips that are heard.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Components named per class, and clips per component.",
+)
+@click.option("--sounds/--no-sounds", default=True, help="A sound of each component.")
+@options.data_dir
+@measuring.out
+@measuring.keep
+@options.device
+@options.precision
+@options.quiet
+@options.as_json
+def components(
+    run: str,
+    part: Any,
+    top: int,
+    sounds: bool,
+    data_dir: Path | None,
+    out: Path | None,
+    keep: bool,
+    device: str | None,
+    precision: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Show which components speak for which class, and how they sound.
+
+    RUN is a run id, a run name, or 'latest'.
+    """
+    from l2i.recipes.components import components as run_components
+    from l2i.run.progress import Progress
+
+    found = run_components(
+        run,
+        Progress(quiet),
+        part=part,
+        top=top,
+        sounds=sounds,
+        data_dir=options.resolved(data_dir),
+        device=device or "auto",
+        precision=precision or "float32",
+        out=out,
+        keep=keep,
+    )
+    if as_json:
+        emit_json(found)
+        return
+    measuring.where(found, f"{found['clips']} clips, {len(found['components'])} components")
+    rows = [
+        [name, ", ".join(f"{b['component']} ({b['relevance']:.2f})" for b in best) or "none"]
+        for name, best in found["classes"].items()
+    ]
+    emit_table(["class", "components that speak for it (mean relevance)"], rows)
+    measuring.kept(found, out)

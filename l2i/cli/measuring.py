@@ -1,0 +1,154 @@
+"""What the commands share that measure a finished run: options, and how figures are shown."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli.base import emit_table
+from l2i.errors import ConfigError
+from l2i.registry import nearest
+
+__all__ = ["figure", "keep", "limit", "method", "out", "preset", "show_figures", "where"]
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+METHOD_NAMES = (
+    *("l2i", "random", "full", "saliency", "smoothgrad", "integrated-gradients", "gradcam"),
+    "occlusion",
+)
+"""Of `l2i.explanation.METHODS`, without importing torch; a test holds them equal."""
+
+out: _Decorator = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also write tables, pictures and sounds there.",
+)
+keep: _Decorator = click.option(
+    "--keep/--no-keep",
+    default=True,
+    show_default=True,
+    help="Keep what is found as an MLflow run under RUN.",
+)
+limit: _Decorator = click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most so many test clips, spread over the classes.",
+)
+method: _Decorator = click.option(
+    "--method",
+    type=click.Choice(METHOD_NAMES),
+    default="l2i",
+    show_default=True,
+    metavar="NAME",
+    help=f"What explains: {', '.join(METHOD_NAMES[:-1])} or {METHOD_NAMES[-1]}.",
+)
+threshold: _Decorator = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="TAU",
+    help="Relevance above which a component counts.  [default: the run's]",
+)
+max_components: _Decorator = click.option(
+    "--max-components",
+    type=click.IntRange(0),
+    metavar="N",
+    help="At most so many; 0: no limit.  [default: the run's]",
+)
+
+
+def _read_preset(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    name = ctx.command.name or ""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"There is no file {path}."]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}."]) from None
+    table = tree.get(name)
+    if not isinstance(table, dict) or len(tree) != 1:
+        raise ConfigError([f"{path} is no preset of 'l2i {name}': it has no table [{name}] alone."])
+    # Keys are the options as one types them: gain-db, not the name of the variable it fills.
+    known = {
+        word.removeprefix("--"): p.name
+        for p in ctx.command.params
+        if isinstance(p, click.Option) and p.name not in ("preset", "help", None)
+        for word in p.opts
+        if word.startswith("--")
+    }
+    wrong = []
+    for key in table:
+        if key not in known:
+            like = nearest(key, list(known))
+            wrong.append(f"{key!r}" + (f" (did you mean {like!r}?)" if like else ""))
+    if wrong:
+        raise ConfigError([f"{path}: [{name}] knows no {', '.join(wrong)}."])
+    ctx.default_map = {
+        **(ctx.default_map or {}),
+        **{known[key]: value for key, value in table.items()},
+    }
+    return path
+
+
+preset: _Decorator = click.option(
+    "--preset",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_read_preset,
+    is_eager=True,
+    expose_value=False,
+    metavar="FILE",
+    help="A TOML file with these options, as in experiments/.",
+)
+
+
+def where(found: Mapping[str, Any], what: str) -> None:
+    """A first line, and where to look."""
+    click.echo(f"Run {found['run']['name']} ({found['run']['id'][:8]}), {what}")
+
+
+def kept(found: Mapping[str, Any], out: Path | None) -> None:
+    """Say on standard error where the rest is."""
+    if out is not None:
+        click.echo(f"Tables, pictures and sounds are in {out}.", err=True)
+    if found.get("kept"):
+        click.echo(f"Kept as run {found['kept'][:8]}; 'l2i ui' shows it.", err=True)
+
+
+def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """A figure with four significant digits at most, and its interval.
+
+    >>> figure(0.81234, (0.7, 0.9)), figure(None), figure(12.3456)
+    ('0.812 [0.700, 0.900]', '-', '12.346')
+    """
+    if value is None or value != value:
+        return "-"
+    if interval is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def show_figures(
+    scores: Mapping[str, float | None],
+    intervals: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+) -> None:
+    """A table of figures: value, 95 % interval, unit, and which way is better."""
+    from l2i.metrics import METRICS
+
+    rows = []
+    for name in names:
+        metric, value = METRICS[name], scores.get(name)
+        ends = intervals.get(name)
+        shown = "not defined" if value is None or value != value else f"{value:.4f}"
+        between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+        arrow = {"higher": "↑", "lower": "↓", "": ""}[metric.better]
+        rows.append([metric.title, shown, between, f"{metric.unit} {arrow}".strip()])
+    emit_table(["figure", "value", "95 % interval", "unit, better"], rows, right=[1])

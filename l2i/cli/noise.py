@@ -1,0 +1,104 @@
+"""``l2i noise``: what noise does to a run's figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=["l2i noise latest", "l2i noise latest --snr-db 0 --colour white --limit 100"],
+)
+@click.argument("run", metavar="RUN")
+@measuring.preset
+@click.option(
+    "--snr-db",
+    "snrs_db",
+    type=float,
+    multiple=True,
+    metavar="DB",
+    help="Clip over noise; may be given several times.  [default: 20, 10, 0, -10]",
+)
+@click.option(
+    "--colour",
+    "colours",
+    type=click.Choice(["white", "pink", "brown"]),
+    multiple=True,
+    help="May be given several times.  [default: white and pink]",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@measuring.limit
+@options.data_dir
+@measuring.out
+@measuring.keep
+@options.device
+@options.precision
+@options.quiet
+@options.as_json
+def noise(
+    run: str,
+    snrs_db: tuple[float, ...],
+    colours: tuple[Any, ...],
+    seed: int,
+    limit: int | None,
+    data_dir: Path | None,
+    out: Path | None,
+    keep: bool,
+    device: str | None,
+    precision: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure RUN on its test clips with noise over a range of levels.
+
+    RUN is a run id, a run name, or 'latest'.
+    """
+    from l2i.recipes.noise import noise as run_noise
+    from l2i.run.progress import Progress
+
+    found = run_noise(
+        run,
+        Progress(quiet),
+        snrs_db=snrs_db or (20.0, 10.0, 0.0, -10.0),
+        colours=colours or ("white", "pink"),
+        seed=seed,
+        limit=limit,
+        data_dir=options.resolved(data_dir),
+        device=device or "auto",
+        precision=precision or "float32",
+        out=out,
+        keep=keep,
+    )
+    if as_json:
+        emit_json(found)
+        return
+    measuring.where(found, f"{found['clips']} clips")
+    short = {
+        "accuracy": "accuracy",
+        "auprc_macro": "AUPRC",
+        "fidelity_top1": "fidelity",
+        "fidelity_auprc_macro": "fidelity",
+        "faithfulness_probability": "fall",
+        "random_probability": "random",
+        "si_sdr": "SI-SDR",
+        "si_sdr_improvement": "improved",
+        "energy_share": "share",
+    }
+    names = [n for n in found["meaning"] if n in short]
+    rows = [
+        [
+            c["colour"] or "none",
+            "" if c["snr_db"] is None else f"{c['snr_db']:g} dB",
+            *(measuring.figure(c["scores"].get(n)) for n in names),
+        ]
+        for c in found["conditions"]
+    ]
+    head = ["noise", "SNR", *(short[n] for n in names)]
+    emit_table(head, rows, right=list(range(1, len(head))))
+    measuring.kept(found, out)

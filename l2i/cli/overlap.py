@@ -1,0 +1,179 @@
+"""``l2i overlap``: explanations of mixtures, held against what was mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i overlap latest --mixtures 100 --gain-db 0 --gain-db -12",
+        "l2i overlap latest --pair 1-17092-A-27.wav 1-30226-A-0.wav --out heard",
+    ],
+)
+@click.argument("run", metavar="RUN")
+@measuring.preset
+@click.option(
+    "--mixtures",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Random pairs of test clips without a class in common.",
+)
+@click.option(
+    "--pair",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="ID ID",
+    help="Two clips by their ids, instead of random pairs; may be given several times.",
+)
+@click.option(
+    "--gain-db",
+    "gains_db",
+    type=float,
+    multiple=True,
+    metavar="DB",
+    help="Of the second clip; may be given several times.  [default: 0]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["peak", "energy"]),
+    default="peak",
+    show_default=True,
+    help="What both clips are scaled to before.",
+)
+@click.option(
+    "--noise-db",
+    type=float,
+    metavar="DB",
+    help="White noise instead of second clips, so much softer than the first.",
+)
+@click.option(
+    "--fold", type=click.IntRange(1), metavar="N", help="Of the first clips.  [default: the run's]"
+)
+@click.option("--second-fold", type=click.IntRange(1), metavar="N", help="Of the second clips.")
+@click.option(
+    "--class",
+    "explain",
+    default="predicted",
+    show_default=True,
+    metavar="NAME",
+    help="What is explained: predicted, first, second, or the name of a class.",
+)
+@measuring.method
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pairs.")
+@click.option(
+    "--sounds",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Mixtures per gain whose sounds are kept.",
+)
+@options.data_dir
+@measuring.threshold
+@measuring.max_components
+@measuring.out
+@measuring.keep
+@options.device
+@options.precision
+@options.quiet
+@options.as_json
+def overlap(
+    run: str,
+    mixtures: int,
+    pairs: tuple[tuple[str, str], ...],
+    gains_db: tuple[float, ...],
+    level: str,
+    noise_db: float | None,
+    fold: int | None,
+    second_fold: int | None,
+    explain: str,
+    method: str,
+    seed: int,
+    sounds: int,
+    data_dir: Path | None,
+    threshold: float | None,
+    max_components: int | None,
+    out: Path | None,
+    keep: bool,
+    device: str | None,
+    precision: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Mix pairs of clips, explain the mixtures, compare with what was mixed.
+
+    RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
+    class can be held against that class's part: SI-SDR, its improvement over the mixture, what
+    is left of the other part, and the share of energy from the right one.
+    """
+    from l2i.recipes.overlap import Overlap
+    from l2i.recipes.overlap import overlap as run_overlap
+    from l2i.run.progress import Progress
+
+    wanted = Overlap(
+        mixtures=mixtures,
+        pairs=tuple((a, b) for a, b in pairs),
+        gains_db=tuple(gains_db) or (0.0,),
+        level="energy" if level == "energy" else "peak",
+        noise_db=noise_db,
+        second_fold=second_fold,
+        explain=explain,
+        method=method,
+        seed=seed,
+    )
+    found = run_overlap(
+        run,
+        wanted,
+        Progress(quiet),
+        data_dir=options.resolved(data_dir),
+        fold=fold,
+        threshold=threshold,
+        max_components=max_components,
+        device=device or "auto",
+        precision=precision or "float32",
+        sounds=sounds,
+        out=out,
+        keep=keep,
+    )
+    if as_json:
+        emit_json(found)
+        return
+    measuring.where(found, f"{found['mixtures']} mixtures")
+    rows = [
+        [
+            f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
+            *(
+                measuring.figure(c["scores"][k])
+                for k in ("present", "si_sdr", "si_sdr_improvement", "energy_share")
+            ),
+            *(measuring.figure(c["scores"][k]) for k in ("class_left", "other_left")),
+        ]
+        for c in found["conditions"]
+    ]
+    head = ["dB", "present", "SI-SDR", "improved", "share", "class left", "other left"]
+    emit_table(head, rows, right=list(range(7)))
+    rows = [
+        [
+            f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
+            *(
+                measuring.figure(c["scores"][k])
+                for k in ("average_increase", "average_drop", "average_gain", "ff_mean")
+            ),
+            *(measuring.figure(c["scores"][k]) for k in ("fid_in", "sparseness", "complexity")),
+        ]
+        for c in found["conditions"]
+    ]
+    head = ["dB", "AI↑", "AD↓", "AG↑", "FF↑", "Fid-In↑", "SPS↑", "COMP↓"]
+    click.echo()
+    emit_table(head, rows, right=list(range(8)))
+    measuring.kept(found, out)

@@ -1,0 +1,199 @@
+"""Finished runs side by side: which figures differ, and by more than chance would have it.
+
+Figures are compared clip by clip, on the clips that both runs were measured on: what makes a clip
+hard makes it hard for both, so that a difference of pairs is surer than one of means. Seeds and
+folds are not drawn again here: a sweep tells their spread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from l2i.errors import DataError, StoreError, UsageError
+from l2i.metrics import METRICS
+from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
+from l2i.run.runs import download, resolve_run
+from l2i.storage import atomic_write_text, store_errors
+
+__all__ = ["compare"]
+
+_BINARY = ("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in")
+_COLUMNS = {
+    "faithfulness_probability_mean": "fall_probability",
+    "average_increase": "average_increase",
+    "average_drop": "average_drop",
+    "average_gain": "average_gain",
+    "ff_mean": "ff_mean",
+    "fid_in": "fid_in",
+    "sparseness": "sparseness",
+    "complexity": "complexity",
+    "components": "components",
+    "components_removed": "components_removed",
+}
+# What a run was made on and where is no setting of the experiment.
+_NO_SETTING = ("dataset.data_dir", "run.device", "run.threads", "run.experiment", "run.name")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    name: str
+    scores: dict[str, float | None]
+    settings: dict[str, str]
+    clips: pd.DataFrame
+    """One row per clip, the index its id; one column per figure that clips have."""
+
+
+def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
+    """Figures of finished runs, and paired differences of each from the first.
+
+    Parameters
+    ----------
+    words : sequence of str
+        At least two: run ids, run names, ``latest``, or folders that ``l2i evaluate --out`` wrote.
+    out : Path, optional
+        A folder for ``compare.json`` and ``compare.csv``.
+
+    Returns
+    -------
+    dict
+        ``runs``: their names; ``settings``: those that differ, key -> a value per run;
+        ``scores``: figure -> a value per run; ``differences``: one dict per further run and
+        figure that clips have, with ``run``, ``figure``, ``clips`` (how many both have),
+        ``difference`` (the further run's mean less the first's, over those clips),
+        ``interval`` (95 %, bootstrap), ``p`` (McNemar's exact test of shares, else Wilcoxon's
+        signed-rank test) and ``p_holm``, corrected for the number of figures; ``meaning``.
+
+    Raises
+    ------
+    UsageError
+        Fewer than two runs, or no such run.
+    DataError, StoreError
+        A run was not measured, or no clip is common.
+    """
+    if len(words) < 2:
+        raise UsageError("Give two runs or more, such as: l2i compare first second.")
+    runs = [_read(word) for word in words]
+    names = _distinct([run.name for run in runs])
+    first = runs[0]
+    differences: list[dict[str, Any]] = []
+    for name, other in zip(names[1:], runs[1:], strict=True):
+        common = first.clips.index.intersection(other.clips.index)
+        if common.empty:
+            raise DataError(
+                f"{names[0]} and {name} were not measured on any clip in common: compare runs of "
+                "the same data set and fold."
+            )
+        lines = [
+            _difference(column, first.clips[column][common], other.clips[column][common])
+            for column in first.clips
+            if column in other.clips
+        ]
+        kept = [line for line in lines if line["clips"]]
+        for line, p in zip(kept, holm([line["p"] for line in kept]), strict=True):
+            differences.append({"run": name, **line, "p_holm": p})
+    figures = [f for f in METRICS if any(f in run.scores for run in runs)]
+    keys = sorted({key for run in runs for key in run.settings})
+    # A folder knows no settings, an older run not all: what is not known does not differ.
+    settings = {
+        key: [run.settings.get(key) for run in runs]
+        for key in keys
+        if len({run.settings[key] for run in runs if key in run.settings}) > 1
+    }
+    document = {
+        "runs": names,
+        "settings": settings,
+        "scores": {f: [run.scores.get(f) for run in runs] for f in figures},
+        "differences": differences,
+        "meaning": {f: asdict(METRICS[f]) for f in figures},
+    }
+    if out is not None:
+        with store_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(document, indent=2, ensure_ascii=False)
+            atomic_write_text(out / "compare.json", text + "\n")
+            table = pd.DataFrame(
+                [
+                    {**line, "low": line["interval"][0], "high": line["interval"][1]}
+                    for line in differences
+                ]
+            ).drop(columns="interval", errors="ignore")
+            atomic_write_text(out / "compare.csv", table.to_csv(index=False, float_format="%.6g"))
+    return document
+
+
+def _difference(figure: str, a: pd.Series, b: pd.Series) -> dict[str, Any]:
+    both = ~(a.isna() | b.isna())
+    x, y = a[both].to_numpy(np.float64), b[both].to_numpy(np.float64)
+    d: NDArray[np.float64] = y - x
+    binary = figure in _BINARY or figure == "average_increase"
+    if binary and set(np.unique(np.concatenate([x, y]))) <= {0.0, 1.0, 100.0}:
+        p = mcnemar(y > 0, x > 0)
+    else:
+        p = wilcoxon(d)
+    return {
+        "figure": figure,
+        "clips": len(d),
+        "difference": float(d.mean()) if len(d) else math.nan,
+        "interval": list(bootstrap_interval(d)),
+        "p": p,
+    }
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Runs of one name are told apart by their place."""
+    return [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
+
+
+def _read(word: str) -> _Measured:
+    folder = Path(word)
+    settings: dict[str, str] = {}
+    if folder.is_dir():
+        name = folder.name or str(folder)
+        scores, clips = folder / "scores.json", folder / "clips.csv"
+        if not (scores.is_file() and clips.is_file()):
+            raise DataError(
+                f"The folder {folder} has no scores.json and clips.csv: "
+                f"'l2i evaluate RUN --out {folder}' writes them."
+            )
+    else:
+        run = resolve_run(word)
+        name = run.name
+        settings = {k: v for k, v in run.params.items() if k not in _NO_SETTING}
+        try:
+            scores, clips = download(run, "scores.json"), download(run, "clips.csv")
+        except StoreError as error:
+            if run.status == "FINISHED" and run.has_model and "has no artifact" in str(error):
+                raise DataError(
+                    f"Run {name} ({run.id[:8]}) was not measured: 'l2i evaluate {run.id[:8]} "
+                    "--out FOLDER' measures it, and FOLDER can be compared."
+                ) from None
+            raise
+    try:
+        found = json.loads(scores.read_text(encoding="utf-8"))["scores"]
+        table = pd.read_csv(clips, dtype={"clip": str, "labels": str, "class": str})
+        return _Measured(name, found, settings, _per_clip(table, set(found)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"The figures of {name} cannot be read: {error}.") from None
+
+
+def _per_clip(table: pd.DataFrame, figures: set[str]) -> pd.DataFrame:
+    """What each clip adds to the figures: of several classes in one clip, the mean."""
+    found = pd.DataFrame({"clip": table["clip"]})
+    if "accuracy" in figures:
+        found["accuracy"] = (table["class"] == table["labels"]).astype(float)
+    if "rank" in table:
+        for k in (1, 3, 5):
+            found[f"fidelity_top{k}"] = (table["rank"] <= k).astype(float)
+    for figure, column in _COLUMNS.items():
+        if column in table and figure in figures:
+            found[figure] = table[column].astype(float)
+    return found.groupby("clip", sort=False).mean()

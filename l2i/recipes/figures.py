@@ -1,0 +1,99 @@
+"""An evaluation as files: figures as JSON, a line per clip, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from l2i import plots
+from l2i.metrics import METRICS, classification
+from l2i.recipes.measure import Evaluation
+from l2i.storage import atomic_write_text
+from l2i.types import Clip, Task
+
+__all__ = ["document", "write_evaluation"]
+
+
+def document(e: Evaluation) -> dict[str, Any]:
+    """The figures as JSON has them, each with what it means."""
+
+    def plain(values: dict[str, float]) -> dict[str, float | None]:
+        return {k: v if np.isfinite(v) else None for k, v in values.items()}
+
+    return {
+        "clips": len(e.logits),
+        "task": str(e.task),
+        "scores": plain(e.scores),
+        "per_class": {name: plain(figures) for name, figures in e.per_class.items()},
+        "intervals": {name: list(ends) for name, ends in e.intervals.items()},
+        "faithfulness": [plain(line) for line in e.curve],
+        "meaning": {name: asdict(METRICS[name]) for name in e.scores},
+    }
+
+
+def write_evaluation(
+    e: Evaluation, clips: Sequence[Clip], classes: Sequence[str], folder: Path
+) -> None:
+    """Write ``scores.json``, ``clips.csv``, ``confusion_matrix.png`` and ``faithfulness.png``.
+
+    Parameters
+    ----------
+    e : Evaluation
+    clips : sequence of Clip
+        Those of `e`, in its order.
+    classes : sequence of str
+    folder : Path
+        Is there.
+    """
+    text = json.dumps(document(e), indent=2, ensure_ascii=False)
+    atomic_write_text(folder / "scores.json", text + "\n")
+    single = e.task is Task.SINGLE_LABEL
+    p = softmax(e.logits, axis=1) if single else expit(e.logits)
+    g = softmax(e.interpreter_logits, axis=1) if single else expit(e.interpreter_logits)
+    at: dict[int, list[int]] = {}
+    for pair, clip in enumerate(e.pairs.get("clip", ())):
+        at.setdefault(int(clip), []).append(pair)
+    lines: list[dict[str, Any]] = []
+    for index, clip in enumerate(clips):
+        line: dict[str, Any] = {
+            "clip": clip.id,
+            "labels": ";".join(classes[c] for c in clip.labels),
+        }
+        if single:
+            c = int(e.logits[index].argmax())
+            own = e.interpreter_logits[index]
+            line["interpreter"] = classes[int(own.argmax())]
+            line["rank"] = int((own >= own[c]).sum())
+        for pair in at.get(index, [-1]):
+            more: dict[str, Any] = {}
+            if pair >= 0:  # Else nothing was detected in this clip; it has its line all the same.
+                c = int(e.pairs["class"][pair])
+                more = {
+                    "class": classes[c],
+                    "probability": p[index, c],
+                    "interpreter_probability": g[index, c],
+                    **{k: v[pair] for k, v in e.pairs.items() if k not in ("clip", "class")},
+                }
+            lines.append(line | more)
+    order = ["clip", "labels", "class", "probability"]
+    frame = pd.DataFrame(lines)
+    # Where no class was detected in any clip, the columns of pairs are absent.
+    frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
+    atomic_write_text(folder / "clips.csv", frame.to_csv(index=False, float_format="%.6g"))
+    if e.curve:
+        plots.faithfulness(e.curve, folder / "faithfulness.png")
+    picture = folder / "confusion_matrix.png"
+    if single:
+        counts = classification.confusion(
+            e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
+        )
+        plots.confusion_matrix(counts, classes, picture)
+    else:
+        plots.decision_counts(e.decisions, e.labels, classes, picture)

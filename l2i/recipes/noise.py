@@ -1,0 +1,184 @@
+"""Noise over a range of levels: what becomes of the classifier, the interpreter, the explanation.
+
+The parts are known: the clip as it was carries its classes, and the noise is all the rest.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2i.dsp.mixing import Colour, add_noise
+from l2i.explanation import MethodSettings
+from l2i.metrics import METRICS
+from l2i.recipes.examples import spread
+from l2i.recipes.measure import evaluate_clips
+from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
+from l2i.run.progress import Progress
+from l2i.types import Clip
+
+__all__ = ["SCORES", "noise"]
+
+SCORES = (
+    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
+    *("faithfulness_probability", "random_probability", "si_sdr", "si_sdr_improvement"),
+    "energy_share",
+)
+"""What is shown of each condition, as far as the task has it."""
+
+
+def noise(
+    word: str,
+    progress: Progress,
+    *,
+    snrs_db: Sequence[float] = (20.0, 10.0, 0.0, -10.0),
+    colours: Sequence[Colour] = ("white", "pink"),
+    clean: bool = True,
+    limit: int | None = None,
+    data_dir: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    out: Path | None = None,
+    keep: bool = True,
+) -> dict[str, Any]:
+    """Measure a finished run on its test clips with noise.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    snrs_db : sequence of float
+        Level of the clip over that of the noise; the published setting is 0 dB of white noise.
+    colours : sequence of {'white', 'pink', 'brown'}
+    clean : bool
+        Also without noise, to compare with.
+    limit : int, optional
+        At most so many test clips, spread over the classes.
+    data_dir : str, optional
+        Where the data lie now.
+    seed : int
+        Of the noise. A clip has the same noise at every level.
+    device, precision : str
+    out : Path, optional
+        A folder for ``noise.json``, ``noise.csv`` and ``noise.png``.
+    keep : bool
+        Whether a run is made of it, under the one that is measured.
+
+    Returns
+    -------
+    dict
+        ``conditions``: one per colour and level, with ``colour``, ``snr_db`` (None: no noise),
+        ``scores`` and ``intervals``; ``meaning``; ``clips``; ``run``; ``kept``.
+    """
+    opened = open_finished(
+        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
+    )
+    material, config = opened.material, opened.config
+    clips: Sequence[Clip] = material.split.test
+    if limit is not None:
+        clips = [clips[i] for i in spread(clips, limit)]
+    labels = material.targets(clips).numpy().astype(np.bool_)
+    settings = config.explanation.model_copy(update={"thresholds": []})
+    method = MethodSettings(settings.threshold, settings.max_components, config.run.seed)
+    conditions: list[dict[str, Any]] = []
+    each: list[tuple[Colour | None, float | None]] = [(None, None)] if clean else []
+    each += [(colour, snr) for colour in colours for snr in snrs_db]
+    for colour, snr in each:
+        name = "no noise" if colour is None else f"{colour} {snr:g} dB"
+        scenes = list(_scenes(opened, clips, colour, snr, seed))
+        heard = np.stack([scene.sound() for scene in scenes])
+        progress.say(f"{name}:")
+        evaluation = evaluate_clips(
+            opened.explainer,
+            heard,
+            np.arange(len(clips)),
+            labels,
+            settings,
+            seed=config.run.seed,
+            progress=progress,
+        )
+        scores, intervals = dict(evaluation.scores), dict(evaluation.intervals)
+        if colour is not None:
+            with progress.task("explanations", total=len(clips), unit="clip") as bar:
+                found = judge_scenes(
+                    opened.explainer, "l2i", method, scenes, said, on_scene=bar.advance
+                )
+            truth = truth_scores(found, seed)
+            scores, intervals = truth[0] | scores, truth[1] | intervals
+        conditions.append(
+            {
+                "colour": colour,
+                "snr_db": snr,
+                "scores": {k: v if np.isfinite(v) else None for k, v in scores.items()},
+                "intervals": {k: list(v) for k, v in intervals.items()},
+            }
+        )
+    shown = [k for k in SCORES if any(k in c["scores"] for c in conditions)]
+    document = {
+        "run": {"id": opened.run.id, "name": opened.run.name},
+        "clips": len(clips),
+        "seed": seed,
+        "conditions": conditions,
+        "meaning": {name: asdict(METRICS[name]) for name in shown},
+    }
+
+    def write(folder: Path) -> None:
+        import pandas as pd
+
+        from l2i import plots
+        from l2i.storage import atomic_write_text
+
+        frame = pd.DataFrame(
+            [
+                {"colour": c["colour"] or "none", "snr_db": c["snr_db"], **c["scores"]}
+                for c in conditions
+            ]
+        )
+        atomic_write_text(folder / "noise.csv", frame.to_csv(index=False, float_format="%.6g"))
+        plots.conditions(conditions, {k: METRICS[k].title for k in shown}, folder / "noise.png")
+
+    kept = write_found(
+        opened,
+        "noise",
+        {"snrs_db": list(snrs_db), "colours": list(colours), "clips": len(clips), "seed": seed},
+        {
+            f"{k}/{_word(c)}": v
+            for c in conditions
+            for k, v in c["scores"].items()
+            if k in shown and v is not None
+        },
+        document,
+        write,
+        out=out,
+        keep=keep,
+    )
+    return document | {"kept": kept}
+
+
+def _word(condition: dict[str, Any]) -> str:
+    if condition["colour"] is None:
+        return "clean"
+    return f"{condition['colour']}_{condition['snr_db']:g}_dB"
+
+
+def _scenes(
+    opened: Opened, clips: Sequence[Clip], colour: Colour | None, snr: float | None, seed: int
+) -> Iterator[Scene]:
+    rows = opened.material.rows(clips)
+    for clip, row in zip(clips, rows, strict=True):
+        x = np.asarray(opened.material.waves.array[row])
+        own = Part(x, frozenset(clip.labels))
+        scene = Scene(clip.id, int(row), (own,))
+        if colour is not None and snr is not None:
+            rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])
+            rest = add_noise(x, snr, colour, rng) - x
+            scene = replace(scene, parts=(own, Part(rest, frozenset())))
+        yield scene

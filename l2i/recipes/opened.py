@@ -1,0 +1,171 @@
+"""A finished run, opened to be measured: its networks, its clips, and a place for what is found.
+
+What is measured is a run of its own in MLflow, folded under the one it is about: its settings are
+its parameters, its figures its metrics, and the run that was measured is left as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2i.config import Config
+from l2i.explanation import Explainer
+from l2i.recipes.bundle import open_bundle
+from l2i.recipes.material import Material, prepare
+from l2i.run import provenance
+from l2i.run.device import pick_device, seed_everything, set_threads
+from l2i.run.progress import Progress
+from l2i.run.runs import RunInfo, resolve_run
+from l2i.run.tracker import check_place, open_run
+from l2i.storage import atomic_write_text, store_errors
+
+__all__ = ["Opened", "open_finished", "write_found"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished run, and what it takes to measure it."""
+
+    run: RunInfo
+    config: Config
+    explainer: Explainer
+    material: Material
+    device: torch.device
+
+
+def open_finished(
+    word: str,
+    progress: Progress,
+    *,
+    data_dir: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    fold: int | None = None,
+    keep: bool = False,
+    out: Path | None = None,
+) -> Opened:
+    """Networks and clips of a finished run.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    data_dir : str, optional
+        Where the data lie now; by default where they lay when the run was made.
+    device, precision : str
+    fold : int, optional
+        Another test fold than the run's. Clips of it may have trained the run: that is said.
+    keep, out : bool, Path
+        As for `write_found`: whether it will be able to write is found out first.
+    """
+    run = resolve_run(word)
+    if keep:
+        check_place(run.experiment)
+    if out is not None:
+        with store_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+    threads = run.tags.get("l2i.threads", "")
+    set_threads(int(threads) if threads.isdigit() else 0)
+    place, dtype, sentences = pick_device(device, precision)
+    for sentence in sentences:
+        progress.say(sentence)
+    config, explainer = open_bundle(run, place, dtype)
+    changes: dict[str, Any] = {}
+    if data_dir:
+        changes["data_dir"] = data_dir
+    if fold is not None and fold != config.dataset.fold:
+        progress.say(f"Fold {fold} is not the run's test fold: its clips trained the run.")
+        changes["fold"] = fold
+    if changes:
+        dataset = config.dataset.model_copy(update=changes)
+        config = config.model_copy(update={"dataset": dataset})
+    seed_everything(config.run.seed)
+    material = prepare(config, progress)
+    if material.digest != run.tags.get("l2i.data_digest", material.digest):
+        progress.say("The clips are not those that the run was made with; the figures may differ.")
+    return Opened(run, config, explainer, material, place)
+
+
+def write_found(
+    opened: Opened,
+    kind: str,
+    params: Mapping[str, Any],
+    scores: Mapping[str, float],
+    document: Mapping[str, Any],
+    write: Callable[[Path], None],
+    *,
+    out: Path | None,
+    keep: bool,
+) -> str | None:
+    """Leave what was found: in a folder, and as a run under the one that was measured.
+
+    Parameters
+    ----------
+    opened : Opened
+    kind : str
+        ``overlap``, say: the tag ``l2i.kind``, and a part of the run's name.
+    params : mapping
+        What was asked.
+    scores : mapping of str to float
+        Metrics; what is not finite is left out of them.
+    document : mapping
+        The content of ``<kind>.json``.
+    write : callable
+        Writes all other files into a folder.
+    out : Path, optional
+        A folder of the user's; made.
+    keep : bool
+        Whether a run is made.
+
+    Returns
+    -------
+    str or None
+        The id of the run that was made.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    def fill(folder: Path) -> None:
+        with store_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder)
+            atomic_write_text(folder / f"{kind}.json", text)
+
+    if out is not None:
+        fill(out)
+    if not keep:
+        return None
+    run = opened.run
+    words = json.dumps([run.id, kind, params], sort_keys=True, default=str)
+    signature = hashlib.sha256(words.encode()).hexdigest()[:12]
+    tags = provenance.tags(opened.device) | {
+        "l2i.kind": kind,
+        "mlflow.parentRunId": run.id,
+        "l2i.dataset": opened.config.dataset.name,
+        "l2i.fold": str(opened.config.dataset.fold),
+        "l2i.data_digest": opened.material.digest,
+    }
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_run(
+            experiment=run.experiment,
+            name=f"{run.name}-{kind}",
+            signature=signature,
+            tags=tags,
+            params={"measured": run.name, **params},
+            resume=False,
+        ) as tracker,
+    ):
+        fill(Path(folder))
+        tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
+        tracker.artifacts(folder)
+        return tracker.run_id

@@ -1,0 +1,279 @@
+"""Explanations against the truth: scenes whose parts are known, and what a mask keeps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from l2i.dsp.audio import write_audio
+from l2i.dsp.spectrogram import log_magnitude, peak_normalise, resynthesise, stft
+from l2i.explanation import METHODS, Explainer, MethodSettings
+from l2i.metrics.separation import energy_share, level_db, si_sdr
+from l2i.metrics.statistics import bootstrap_interval
+from l2i.models.classifier import FrozenClassifier
+from l2i.recipes.material import Material
+from l2i.recipes.measure import MASK_SCORES, judge_masks, mean_scores
+from l2i.types import Clip
+
+__all__ = [
+    "TRUTH_SCORES",
+    "Part",
+    "Scene",
+    "clip_scenes",
+    "judge_scenes",
+    "said",
+    "sound_writer",
+    "table_of",
+    "truth_scores",
+]
+
+_BATCH = 8
+
+TRUTH_SCORES = ("si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left")
+"""Columns of `judge_scenes` whose medians over pairs are scores of the same name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sound of a scene, and the classes that it carries (none: background)."""
+
+    sound: NDArray[np.float32]
+    classes: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is heard is the sum of its parts [S].
+
+    Attributes
+    ----------
+    id : str
+    key : int
+        Not negative; seeds what is random of this scene.
+    parts : tuple of Part
+    """
+
+    id: str
+    key: int
+    parts: tuple[Part, ...]
+
+    def sound(self) -> NDArray[np.float32]:
+        """The sum of the parts, [S]."""
+        total: NDArray[np.float32] = np.sum([p.sound for p in self.parts], axis=0, dtype=np.float32)
+        return total
+
+    def split(self, c: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """What carries class `c`, and the rest: [S], [S]; None where nothing carries it."""
+        right = [p.sound for p in self.parts if c in p.classes]
+        if not right:
+            return None
+        other = [p.sound for p in self.parts if c not in p.classes]
+        zero = np.zeros_like(right[0])
+        return np.sum(right, axis=0, dtype=np.float32), np.sum([zero, *other], axis=0)
+
+
+def judge_scenes(
+    explainer: Explainer,
+    method: str,
+    settings: MethodSettings,
+    scenes: Iterable[Scene],
+    wanted: Callable[[Scene, NDArray[np.bool_]], Sequence[int]],
+    *,
+    on_scene: Callable[[int], None] = lambda n: None,
+    keep_sounds: Callable[[Scene, int, Mapping[str, Tensor]], None] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Explain classes of scenes, and hold the explanations against the parts.
+
+    A mask multiplies each bin of the spectrogram by a real gain, expm1(M S) / expm1(S); the same
+    gain on the parts' spectrograms gives what the explanation keeps of each, exactly.
+
+    Parameters
+    ----------
+    explainer : Explainer
+    method : str
+        Of `l2i.explanation.METHODS`.
+    settings : MethodSettings
+    scenes : iterable of Scene
+    wanted : callable
+        Scene and the classifier's decisions [C] -> the classes to explain.
+    on_scene : callable
+        Called with the number of scenes done since the last call.
+    keep_sounds : callable, optional
+        Given scene, class and sounds [S] by name: ``mixture``, ``explanation``, ``class_part``,
+        ``other_part``.
+
+    Returns
+    -------
+    dict of str to array [P]
+        One row per scene and class explained: ``scene`` (its id), ``class``, ``present``
+        (whether a part carries the class), the columns of `judge_masks` and of `TRUTH_SCORES`;
+        the latter NaN where no part carries the class.
+    """
+    classifier = explainer.classifier
+    explain = METHODS[method](explainer, settings)
+    rows: dict[str, list[Any]] = {}
+    stream = iter(scenes)
+    while batch := list(islice(stream, _BATCH)):
+        sounds = torch.from_numpy(np.stack([scene.sound() for scene in batch]))
+        with torch.inference_mode():
+            spectrum = classifier.spectrum(sounds)
+            logits = classifier.features(spectrum).logits
+            decisions = classifier.decisions(logits).cpu().numpy()
+        pairs = [(i, c) for i, scene in enumerate(batch) for c in wanted(scene, decisions[i])]
+        for start in range(0, len(pairs), _BATCH):
+            some = pairs[start : start + _BATCH]
+            at = [i for i, _ in some]
+            classes = torch.tensor([c for _, c in some], device=spectrum.device)
+            mask = explain(spectrum[at], classes, [batch[i].key for i in at])
+            with torch.inference_mode():
+                found: dict[str, Any] = judge_masks(
+                    classifier, spectrum[at], logits[at], classes, mask, sounds.shape[1]
+                )
+                split = [batch[i].split(c) for i, c in some]
+                truth, kept = _against(classifier, sounds[at], spectrum[at], mask, split)
+            found |= truth
+            found["scene"] = [batch[i].id for i in at]
+            found["class"] = [classifier.classes[c] for _, c in some]
+            found["present"] = [s is not None for s in split]
+            for name, values in found.items():
+                rows.setdefault(name, []).extend(list(values))
+            if keep_sounds is not None:
+                for n, (i, c) in enumerate(some):
+                    if split[n] is not None:
+                        keep_sounds(batch[i], c, {name: x[n] for name, x in kept.items()})
+        on_scene(len(batch))
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def _against(
+    classifier: FrozenClassifier,
+    sounds: Tensor,
+    spectrum: Tensor,
+    mask: Tensor,
+    split: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None],
+) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
+    """The columns of `TRUTH_SCORES`, and the sounds they come from."""
+    n_samples = sounds.shape[1]
+    zero = np.zeros(n_samples, np.float32)
+    right, other = (
+        torch.from_numpy(np.stack([zero if s is None else s[part] for s in split])).to(mask.device)
+        for part in (0, 1)
+    )
+    sounds = sounds.to(mask.device)
+    peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
+    right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
+    size = log_magnitude(spectrum)
+    whole = spectrum.abs()
+    gain = torch.where(whole > 0, (mask * size).expm1() / whole.clamp_min(1e-30), 0.0)
+
+    def heard(part: Tensor) -> Tensor:
+        x = stft(part, classifier.settings)
+        return resynthesise(x, (gain * x.abs()).log1p(), classifier.settings, n_samples)
+
+    of_right, of_other = heard(right), heard(other)
+    explanation = of_right + of_other
+    columns = {
+        "si_sdr": si_sdr(explanation, right),
+        "si_sdr_improvement": si_sdr(explanation, right) - si_sdr(mixture, right),
+        "energy_share": energy_share(of_right, of_other),
+        "class_left": level_db(of_right, right),
+        "other_left": level_db(of_other, other),
+    }
+    known = np.array([s is not None for s in split])
+    truth = {
+        name: np.where(known, values.double().cpu().numpy(), np.nan)
+        for name, values in columns.items()
+    }
+    kept = {
+        "mixture": mixture,
+        "explanation": explanation,
+        "class_part": right,
+        "other_part": other,
+    }
+    return truth, kept
+
+
+def truth_scores(
+    rows: Mapping[str, NDArray[Any]], seed: int
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Medians of `TRUTH_SCORES` and means of `MASK_SCORES`, with 95 % intervals.
+
+    What is not defined (NaN) is left out; minus infinity, the SI-SDR of an explanation that has
+    nothing of the right part, is not. ``present`` is the share of pairs with a right part.
+    """
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for name in TRUTH_SCORES:
+        values = np.asarray(rows.get(name, np.zeros(0)), np.float64)
+        values = values[~np.isnan(values)]
+        scores[name] = float(np.median(values)) if len(values) else float("nan")
+        if len(values):
+            intervals[name] = bootstrap_interval(values, np.median, seed)
+    found = mean_scores(rows, MASK_SCORES, seed)
+    present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
+    scores["present"] = float(present.mean()) if len(present) else float("nan")
+    return scores | found[0], intervals | found[1]
+
+
+def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the rows as csv, names first."""
+    import pandas as pd
+
+    from l2i.storage import atomic_write_text
+
+    first = ["scene", "clip", "class", "present"]
+    frame = pd.DataFrame(dict(rows))
+    frame = frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
+    atomic_write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+
+
+def sound_writer(
+    folder: Path, classes: Sequence[str], sample_rate: int, most: int
+) -> Callable[[Scene, int, Mapping[str, Tensor]], None]:
+    """A function that writes the sounds of the first `most` pairs, one folder for each.
+
+    All sounds of a pair have one gain, so that their levels can be compared by ear.
+    """
+    import re
+
+    places: Iterator[int] = iter(range(1, most + 1))
+
+    def write(scene: Scene, c: int, sounds: Mapping[str, Tensor]) -> None:
+        number = next(places, None)
+        if number is None:
+            return
+        word = re.sub(r"[^\w.-]+", "_", f"{scene.id}-{classes[c]}")[-80:]
+        loudest = max(float(x.abs().max()) for x in sounds.values())
+        gain = 1 / loudest if loudest > 1 else 1.0
+        place = folder / f"{number:02d}-{word}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, x in sounds.items():
+            write_audio(place / f"{name}.wav", (gain * x).cpu().numpy(), sample_rate)
+
+    return write
+
+
+def clip_scenes(material: Material, clips: Sequence[Clip]) -> Iterator[Scene]:
+    """Each clip as a scene: of its parts where the data set knows them, else of one part."""
+    names = material.card.classes
+    for clip, row in zip(clips, material.rows(clips), strict=True):
+        known = material.dataset.parts(clip)
+        parts = tuple(
+            Part(sound, frozenset({names.index(name)} if name in names else ()))
+            for name, sound in known.items()
+        )
+        whole = Part(np.asarray(material.waves.array[row]), frozenset(clip.labels))
+        yield Scene(clip.id, int(row), parts or (whole,))
+
+
+def said(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
+    """What the classifier says, for `judge_scenes`."""
+    return [int(c) for c in decisions.nonzero()[0]]

@@ -1,0 +1,136 @@
+"""Runs side by side: differences that are known on paper, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from l2i.errors import DataError, UsageError
+from l2i.recipes.compare import compare
+from l2i.recipes.evaluate import evaluate
+from l2i.run.progress import Progress
+from tests.recipes.conftest import Finished
+from tests.stores import Said
+
+QUIET = Progress(quiet=True)
+
+
+def _folder(
+    name: str, ranks: list[int], drops: list[float], clips: str = "abcdefghij", **scores: float
+) -> str:
+    """What `evaluate --out` leaves, by hand."""
+    path = Path(name)
+    path.mkdir()
+    table = pd.DataFrame(
+        {"clip": list(clips[: len(ranks)]), "labels": "dog", "class": "dog", "rank": ranks}
+    )
+    table["average_drop"] = drops
+    table.to_csv(path / "clips.csv", index=False)
+    own = {"accuracy": 1.0, "fidelity_top1": float(np.mean(np.array(ranks) <= 1))}
+    text = json.dumps({"scores": own | {"average_drop": float(np.mean(drops))} | scores})
+    (path / "scores.json").write_text(text)
+    return str(path)
+
+
+def test_differences_on_paper() -> None:
+    """Six clips on which only the second agrees: McNemar's p is 2 / 2^6. A drop that is lower by
+    1 on every clip of ten: Wilcoxon's is 2 / 2^10. Three figures, so Holm's factor is 3, 2, 1."""
+    first = _folder("first", [2] * 6 + [1] * 4, [5.0 + i for i in range(10)])
+    drops = [4.0 + i - 0.01 * i for i in range(10)]
+    second = _folder("second", [1] * 10, drops)
+    found = compare([first, second])
+    lines = {line["figure"]: line for line in found["differences"]}
+    assert set(lines) == {
+        *("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "average_drop")
+    }
+    top1, drop = lines["fidelity_top1"], lines["average_drop"]
+    assert top1["difference"] == pytest.approx(0.6) and top1["clips"] == 10
+    assert top1["p"] == pytest.approx(2 / 2**6)
+    assert drop["difference"] == pytest.approx(-1.045)
+    assert drop["p"] == pytest.approx(2 / 2**10)
+    # Five figures, of which three do not differ at all.
+    assert drop["p_holm"] == pytest.approx(5 * 2 / 2**10)
+    assert top1["p_holm"] == pytest.approx(4 * 2 / 2**6)
+    assert lines["accuracy"]["p_holm"] == 1.0
+    low, high = drop["interval"]
+    assert low <= -1.045 <= high and high - low < 0.1
+    assert found["scores"]["fidelity_top1"] == [0.4, 1.0]
+
+
+def test_clips_are_paired_by_name() -> None:
+    """In another order, and with clips that the other has not: pairs are by id, over the common
+    ones."""
+    first = _folder("first", [1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0], "abcd")
+    second = _folder("second", [2, 2, 1, 1], [4.5, 3.5, 2.5, 9.0], "dcbx")
+    found = compare([first, second])
+    line = next(line for line in found["differences"] if line["figure"] == "average_drop")
+    assert line["clips"] == 3 and line["difference"] == pytest.approx(0.5)
+
+
+def test_several_classes_of_a_clip_are_one_value() -> None:
+    """A clip with two classes counts once; one in which nothing was detected is left out of what
+    is not defined there."""
+    for name, values in (("first", [1.0, 3.0, None]), ("second", [5.0, 5.0, 7.0])):
+        Path(name).mkdir()
+        table = pd.DataFrame({"clip": ["a", "a", "b"], "labels": "x;y", "class": ["x", "y", None]})
+        table["average_drop"] = values
+        table.to_csv(f"{name}/clips.csv", index=False)
+        Path(name, "scores.json").write_text('{"scores": {"average_drop": 3.0}}')
+    (line,) = compare(["first", "second"])["differences"]
+    assert line["clips"] == 1 and line["difference"] == pytest.approx(3.0)
+
+
+def test_a_run_with_itself(single: Finished, tmp_path: Path) -> None:
+    """No difference, and no significance; a run and what `evaluate` wrote of it are the same."""
+    evaluate("latest", QUIET, out=tmp_path / "figures")
+    found = compare(["latest", str(tmp_path / "figures")], out=tmp_path / "compared")
+    assert found["runs"] == [single.outcome.name, "figures"]
+    assert found["differences"] and found["settings"] == {}
+    for line in found["differences"]:
+        assert line["difference"] == 0.0 and line["p"] == line["p_holm"] == 1.0
+    table = pd.read_csv(tmp_path / "compared" / "compare.csv")
+    assert table["figure"].tolist() == [line["figure"] for line in found["differences"]]
+
+
+def test_methods_can_be_compared(single: Finished, tmp_path: Path) -> None:
+    """Another method's figures have no fidelity; those of any mask are compared."""
+    evaluate("latest", QUIET, method="full", out=tmp_path / "full")
+    found = compare(["latest", str(tmp_path / "full")])
+    figures = {line["figure"] for line in found["differences"]}
+    assert {"average_drop", "sparseness", "fid_in"} <= figures
+    assert "fidelity_top1" not in figures
+    assert found["scores"]["fidelity_top1"][1] is None
+
+
+def test_table_fits(single: Finished, tmp_path: Path, say: Callable[..., Said]) -> None:
+    """80 columns; runs of one name are told apart."""
+    said = say("compare", "latest", "latest", "latest")
+    assert said.code == 0
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert f"{single.outcome.name} (1)" in said.out and f"{single.outcome.name} (3)" in said.out
+    assert "B less A" in said.out and "C less A" in said.out
+
+
+def test_what_cannot_be_compared(single: Finished, say: Callable[..., Said]) -> None:
+    """One sentence each."""
+    with pytest.raises(UsageError, match="two runs or more"):
+        compare(["latest"])
+    empty = Path(single.folder, "nothing")
+    empty.mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=r"has no scores.json and clips.csv"):
+        compare(["latest", str(empty)])
+    said = say("compare", "latest", "lates")
+    assert said.code == 2 and "There is no run 'lates'" in said.err
+
+
+def test_other_clips() -> None:
+    """Two folds have no clip in common."""
+    first = _folder("first", [1], [1.0], "a")
+    second = _folder("second", [1], [1.0], "b")
+    with pytest.raises(DataError, match="not measured on any clip in common"):
+        compare([first, second])

@@ -1,0 +1,389 @@
+"""The commands that measure a finished run: ground truth, overlap, noise, benchmark, components."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from l2i.explanation import METHODS
+from l2i.metrics import METRICS
+from l2i.recipes.evaluate import evaluate
+from l2i.recipes.measure import MASK_SCORES
+from l2i.recipes.train import _validate
+from l2i.recipes.truth import TRUTH_SCORES
+from l2i.run.progress import Progress
+from l2i.run.runs import list_runs, resolve_run
+from l2i.run.store import connect, locate
+from l2i.types import Features, Interpretation, Task
+from tests.recipes.conftest import Finished
+from tests.stores import Said
+
+QUIET = Progress(quiet=True)
+Say = Callable[..., Said]
+
+
+@pytest.fixture(params=["single", "multi"])
+def run(request: pytest.FixtureRequest) -> Finished:
+    """A run on `demo` and one on `demo-multilabel`."""
+    found: Finished = request.getfixturevalue(request.param)
+    return found
+
+
+def _json(said: Said) -> Any:
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+# --- ground truth -----------------------------------------------------------------------------
+
+
+def test_ground_truth(run: Finished, say: Say, tmp_path: Path) -> None:
+    """Figures of all and per class come from the table of pairs; the sounds kept are a mixture
+    and its two parts, which add up."""
+    out = tmp_path / "out"
+    found = _json(say("ground-truth", "latest", "--out", str(out), "--no-keep", "--json"))
+    assert found["kept"] is None
+    pairs = pd.read_csv(out / "pairs.csv")
+    assert len(pairs) == found["explained"] >= 1
+    for name in TRUTH_SCORES:
+        wanted = np.median(pairs[name].dropna())
+        assert found["scores"][name] == pytest.approx(wanted, rel=1e-4), name
+    for name, figures in found["per_class"].items():
+        assert figures["explained"] == (pairs["class"] == name).sum()
+    assert sum(f["explained"] for f in found["per_class"].values()) == found["explained"]
+    assert all(0 <= share <= 1 for share in pairs["energy_share"].dropna())
+    places = sorted((out / "sounds").iterdir())
+    assert 1 <= len(places) <= 4
+    for place in places:
+        x = {name: soundfile.read(place / f"{name}.wav")[0] for name in ("mixture", "class_part")}
+        other, _ = soundfile.read(place / "other_part.wav")
+        np.testing.assert_allclose(x["class_part"] + other, x["mixture"], atol=3e-4)
+
+
+def test_ground_truth_of_what_is_there(multi: Finished, say: Say) -> None:
+    """Asked for the labels, every clip is explained for every class it has, detected or not."""
+    found = _json(
+        say("ground-truth", "latest", "--explain", "labels", "--no-keep", "--json", "--sounds", "0")
+    )
+    assert found["scores"]["present"] == 1.0
+    table = pd.read_csv(multi.artifacts / "clips.csv").drop_duplicates("clip")
+    assert found["explained"] == sum(len(text.split(";")) for text in table["labels"])
+
+
+def test_ground_truth_full_mask_keeps_all(single: Finished, say: Say) -> None:
+    """The reference that any explanation is held against: all is left of both parts."""
+    found = _json(
+        say("ground-truth", "latest", "--method", "full", "--no-keep", "--json", "--sounds", "0")
+    )
+    assert found["scores"]["class_left"] == pytest.approx(0, abs=1e-3)
+    assert found["scores"]["other_left"] == pytest.approx(0, abs=1e-3)
+    assert found["scores"]["si_sdr_improvement"] == pytest.approx(0, abs=1e-2)
+
+
+# --- overlap ----------------------------------------------------------------------------------
+
+
+def test_overlap(run: Finished, say: Say, tmp_path: Path) -> None:
+    """The louder the second clip, the worse the first one's explanation fares; figures come from
+    the table; the same seed draws the same pairs."""
+    words = ("overlap", "latest", "--mixtures", "6", "--gain-db", "-30", "--gain-db", "20")
+    words += ("--class", "first", "--no-keep", "--json")
+    found = _json(say(*words, "--out", str(tmp_path / "out")))
+    soft, loud = found["conditions"]
+    assert (soft["gain_db"], loud["gain_db"]) == (-30, 20)
+    assert soft["scores"]["present"] == 1.0
+    assert soft["scores"]["si_sdr"] > loud["scores"]["si_sdr"]
+    assert soft["scores"]["energy_share"] > 0.9 > loud["scores"]["energy_share"]
+    pairs = pd.read_csv(tmp_path / "out" / "pairs.csv")
+    for condition in (soft, loud):
+        mine = pairs[pairs["gain_db"] == condition["gain_db"]]
+        assert len(mine) == condition["explained"] >= 6
+        wanted = np.median(mine["si_sdr"])
+        assert condition["scores"]["si_sdr"] == pytest.approx(wanted, rel=1e-4)
+    assert {p.name for p in (tmp_path / "out" / "sounds").iterdir()} == {
+        "gain-30.0dB",
+        "gain+20.0dB",
+    }
+    again = _json(say(*words))
+    assert again["conditions"] == found["conditions"]
+    others = _json(say(*words, "--seed", "1"))
+    assert others["conditions"] != found["conditions"]
+
+
+def test_overlap_of_named_clips(single: Finished, say: Say, tmp_path: Path) -> None:
+    """Two clips by their ids, in their order; the level between them is the gain asked for."""
+    table = pd.read_csv(single.artifacts / "clips.csv")
+    first = table["clip"][0]
+    second = table["clip"][table["labels"] != table["labels"][0]].iloc[0]
+    words = ("overlap", "latest", "--pair", first, second, "--gain-db", "-12", "--no-keep")
+    found = _json(
+        say(*words, "--level", "energy", "--class", "first", "--out", str(tmp_path), "--json")
+    )
+    assert found["mixtures"] == 1
+    (place,) = (tmp_path / "sounds" / "gain-12.0dB").iterdir()
+    level = [
+        20 * math.log10(np.std(soundfile.read(place / f"{name}_part.wav")[0]))
+        for name in ("class", "other")
+    ]
+    assert level[0] - level[1] == pytest.approx(12, abs=0.2)
+    said = say(*words[:3], first, "no-such-clip", "--no-keep")
+    assert said.code == 2 and "has no clip 'no-such-clip'" in said.err
+
+
+def test_overlap_with_noise(single: Finished, say: Say) -> None:
+    """White noise instead of second clips: as far below the clip as asked."""
+    found = _json(
+        say(
+            *("overlap", "latest", "--mixtures", "4", "--noise-db", "6", "--class", "first"),
+            *("--method", "full", "--no-keep", "--json"),
+        )
+    )
+    (condition,) = found["conditions"]
+    # Of the whole mixture, the clip's share of energy is 1 / (1 + 10^-0.6).
+    assert condition["scores"]["energy_share"] == pytest.approx(1 / (1 + 10**-0.6), abs=0.02)
+    assert condition["scores"]["si_sdr"] == pytest.approx(6.0, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--class", "sirren"), "knows no class 'sirren'; did you mean 'siren'?"),
+        (("--second-fold", "9"), "no clips in fold 9"),
+        (("--method", "magic"), "'magic' is not one of"),
+        (("--mixtures", "0"), "0 is not in the range"),
+    ],
+)
+def test_overlap_of_what_is_not_there(
+    single: Finished, say: Say, words: tuple[str, ...], sentence: str
+) -> None:
+    """One sentence, and exit code 2."""
+    said = say("overlap", "latest", *words, "--no-keep")
+    assert said.code == 2
+    assert sentence in " ".join(said.err.split())
+    assert "Traceback" not in said.err
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def test_noise(run: Finished, say: Say, tmp_path: Path) -> None:
+    """Without noise, the run's own figures; with more of it, explanations are further from the
+    clip. All in a table and a picture."""
+    found = _json(
+        say(
+            *("noise", "latest", "--snr-db", "30", "--snr-db", "-10", "--colour", "pink"),
+            *("--out", str(tmp_path), "--no-keep", "--json"),
+        )
+    )
+    none, little, much = found["conditions"]
+    assert none["colour"] is None and none["snr_db"] is None
+    kept = json.loads((run.artifacts / "scores.json").read_text())["scores"]
+    for name, value in none["scores"].items():
+        if not name.startswith("random"):  # Random removal hangs on the clip's number.
+            assert value == pytest.approx(kept[name], rel=1e-3), name
+    mixture = [c["scores"]["si_sdr"] - c["scores"]["si_sdr_improvement"] for c in (little, much)]
+    # Medians of a difference are not differences of medians, but near.
+    assert mixture[0] > mixture[1] + 20
+    assert little["scores"]["si_sdr"] > much["scores"]["si_sdr"]
+    table = pd.read_csv(tmp_path / "noise.csv")
+    assert table["snr_db"].tolist()[1:] == [30, -10]
+    assert Image.open(tmp_path / "noise.png").size[0] > 300
+
+
+# --- all methods ------------------------------------------------------------------------------
+
+
+def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
+    """All methods, one table; each metric says which way is better. A full mask changes nothing,
+    and is the least sparse."""
+    methods = list(METHODS)
+    if run.outcome.experiment != "demo":  # Those that differ where there are several classes.
+        methods = ["l2i", "full", "saliency", "gradcam"]
+    words = [word for name in methods for word in ("--method", name)]
+    found = _json(say("benchmark", "latest", *words, "--out", str(tmp_path), "--no-keep", "--json"))
+    assert list(found["methods"]) == methods
+    assert found["metrics"] == [*MASK_SCORES, *TRUTH_SCORES]
+    for name, means in found["meaning"].items():
+        assert means["better"] == METRICS[name].better != ""
+    full = found["methods"]["full"]["scores"]
+    assert full["fid_in"] == 1.0 and full["sparseness"] == pytest.approx(0, abs=1e-6)
+    assert full["average_drop"] == pytest.approx(0, abs=0.01)
+    for name, method in found["methods"].items():
+        if name != "full":
+            assert method["scores"]["sparseness"] > 0.05, name
+    table = pd.read_csv(tmp_path / "benchmark.csv").set_index("method")
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    for name in methods:
+        mine = pairs[pairs["method"] == name]
+        assert table["ff_mean"][name] == pytest.approx(mine["ff_mean"].mean(), rel=1e-4, abs=1e-5)
+
+
+def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> None:
+    """`evaluate --method` and `benchmark` agree, and L2I has the figures of the run itself."""
+    scores = evaluate("latest", QUIET, method="l2i")["scores"]
+    from l2i.recipes.benchmark import benchmark
+
+    found = benchmark("latest", QUIET, methods=["l2i", "saliency"], keep=False)["methods"]
+    for name in MASK_SCORES:
+        assert found["l2i"]["scores"][name] == pytest.approx(scores[name], rel=1e-4, abs=1e-4)
+    other = evaluate("latest", QUIET, method="saliency", out=tmp_path)
+    assert other["scores"] == {
+        name: pytest.approx(found["saliency"]["scores"][name], rel=1e-4) for name in MASK_SCORES
+    }
+    table = pd.read_csv(tmp_path / "clips.csv")
+    assert table["fid_in"].mean() == pytest.approx(other["scores"]["fid_in"])
+
+
+def test_benchmark_table_fits(single: Finished, say: Say) -> None:
+    """80 columns, one line per method, the direction in each head."""
+    said = say("benchmark", "latest", "--method", "full", "--method", "random", "--no-keep", "-q")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("AD↓" in line and "AI↑" in line for line in lines)
+    assert [line.split()[0] for line in lines if line.startswith(("full", "random"))]
+
+
+# --- components -------------------------------------------------------------------------------
+
+
+def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
+    """A table of classes by components, a sound of each, pictures; the component that speaks
+    most for a class is the table's greatest."""
+    found = _json(say("components", "latest", "--out", str(tmp_path), "--no-keep", "--json"))
+    table = pd.read_csv(tmp_path / "relevance.csv", index_col="class")
+    assert table.shape[1] == 16
+    assert float(table.abs().max().max()) <= 1.0
+    for name, best in found["classes"].items():
+        row = table.loc[name].to_numpy()
+        if best:
+            assert best[0]["component"] == int(row.argmax())
+            assert best[0]["relevance"] == pytest.approx(row.max(), abs=1e-3)
+    for k in range(16):
+        x, rate = soundfile.read(tmp_path / "sounds" / f"component-{k:03d}.wav")
+        assert rate == 8000 and np.isfinite(x).all()
+    for name in ("relevance", "spectra", "map"):
+        assert Image.open(tmp_path / f"{name}.png").size[0] > 300
+    for item in found["components"]:
+        assert 0 <= item["peak_hz"] <= 4000
+        levels = [c["activation"] for c in item["clips"]]
+        assert levels == sorted(levels, reverse=True)
+
+
+# --- what is kept -----------------------------------------------------------------------------
+
+
+def test_what_is_found_is_kept_under_the_run(single: Finished, say: Say) -> None:
+    """A run of its own in MLflow, a child of the one it is about, with its figures and files;
+    `latest` is still the training, and a child cannot be explained."""
+    before = [info.id for info in list_runs()]
+    found = _json(say("overlap", "latest", "--mixtures", "3", "--json"))
+    client = connect(locate())
+    made = client.get_run(found["kept"])
+    assert made.info.status == "FINISHED"
+    assert made.data.tags["mlflow.parentRunId"] == single.outcome.run_id
+    assert made.data.tags["l2i.kind"] == "overlap"
+    assert made.data.params["measured"] == single.outcome.name
+    wanted = found["conditions"][0]["scores"]["si_sdr"]
+    assert made.data.metrics["overlap/si_sdr"] == pytest.approx(wanted)
+    assert {a.path for a in client.list_artifacts(found["kept"])} >= {"overlap.json", "pairs.csv"}
+    assert resolve_run("latest").id == single.outcome.run_id
+    assert [info.id for info in list_runs()] == before
+    said = say("evaluate", found["kept"])
+    assert said.code == 2
+    assert "of kind 'overlap' and has no networks; it is about run" in " ".join(said.err.split())
+
+
+def test_a_place_that_cannot_be_written_is_told_first(
+    single: Finished, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any clip is explained, not after all were."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("l2i.recipes.overlap.judge_scenes", None)
+    said = say("overlap", "latest", "--out", str(tmp_path / "file" / "below"))
+    assert said.code == 1 and "Traceback" not in said.err and "file" in said.err
+
+
+# --- presets ----------------------------------------------------------------------------------
+
+
+def test_presets(single: Finished, say: Say, tmp_path: Path) -> None:
+    """A file's options are the command's; the command line wins over the file."""
+    path = tmp_path / "four.toml"
+    path.write_text('[overlap]\nmixtures = 3\ngain-db = [0.0, -6.0]\nlevel = "energy"\n')
+    words = ("overlap", "latest", "--preset", str(path), "--no-keep", "--json")
+    found = _json(say(*words))
+    assert found["mixtures"] == 3
+    assert [c["gain_db"] for c in found["conditions"]] == [0, -6]
+    assert found["settings"]["level"] == "energy"
+    assert _json(say(*words, "--mixtures", "2"))["mixtures"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[noise]\nseed = 1\n", "no table [overlap] alone"),
+        ("[overlap]\nmixture = 3\n", "'mixture' (did you mean 'mixtures'?)"),
+        ("[overlap]\ngains_db = 3\n", "did you mean 'gain-db'?"),
+        ('[overlap]\nmixtures = "many"\n', "'many' is not a valid integer"),
+        ("[overlap\n", "cannot be read"),
+        (None, "There is no file"),
+    ],
+)
+def test_presets_that_are_wrong(say: Say, tmp_path: Path, text: str | None, sentence: str) -> None:
+    """What, where, what to do; exit code 2."""
+    path = tmp_path / "preset.toml"
+    if text is not None:
+        path.write_text(text)
+    said = say("overlap", "latest", "--preset", str(path))
+    assert said.code == 2
+    assert sentence in " ".join(said.err.split())
+
+
+# --- a mean is over all clips -----------------------------------------------------------------
+
+
+def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
+    """Seven clips in batches of three are seven clips: each counts once."""
+
+    class Held:
+        frames = 5
+
+        def __len__(self) -> int:
+            return 7
+
+        def batch(self, rows: torch.Tensor, device: object) -> tuple[Features, torch.Tensor, Any]:
+            g = torch.Generator().manual_seed(0)
+            logits, h = torch.randn(7, 3, generator=g), torch.rand(7, 4, 5, generator=g)
+            return Features(logits[rows], (h[rows],)), h[rows], torch.ones(7)[rows]
+
+    class Network(torch.nn.Module):
+        def forward(self, maps: tuple[torch.Tensor, ...], frames: int) -> Interpretation:
+            z = maps[0].mean(2)
+            return Interpretation(maps[0], z, z[:, :3])
+
+    found = [
+        _validate(
+            Network(),  # type: ignore[arg-type]
+            Held(),
+            torch.eye(4),
+            4,
+            Task.SINGLE_LABEL,
+            torch.device("cpu"),
+            torch.float32,
+            size,
+        )
+        for size in (3, 7, 1)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[2] == pytest.approx(found[1], rel=1e-5)
