@@ -36,6 +36,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 # name -> (module:attribute, what `l2i --help` says of it)
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("l2i.cli.train:train", "Train, measure and explain: the whole method."),
+    "import": ("l2i.cli.import_:import_", "Take over networks that the authors publish."),
     "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
     "benchmark": ("l2i.cli.benchmark:benchmark", "Judge explanation methods, one table."),
     "overlap": ("l2i.cli.overlap:overlap", "Explain mixtures of clips, and check."),

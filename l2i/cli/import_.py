@@ -1,0 +1,121 @@
+"""``l2i import``: a run of the networks that the method's authors publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_json
+
+
+@click.command(
+    "import",
+    cls=Command,
+    example=[
+        "l2i import try10_AttExpv2.pt --dataset esc50 --fold 1",
+        "l2i import classifier_fold1.pt --dataset esc50 --out weights",
+        "l2i import initW_LMS_K100_sp0.8_Fold3_n1.npy --out weights",
+    ],
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
+@click.option("--dataset", metavar="NAME", help="What the networks were trained on.")
+@options.data_dir
+@click.option(
+    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+)
+@options.overrides
+@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="No run: checkpoints of what the files hold, into DIR.",
+)
+@options.quiet
+@options.as_json
+def import_(
+    files: tuple[Path, ...],
+    dataset: str | None,
+    data_dir: Path | None,
+    fold: int | None,
+    overrides: tuple[str, ...],
+    experiment: str | None,
+    name: str | None,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make a run of FILES that the method's authors publish.
+
+    A whole model (.pt) becomes a finished run, for 'l2i evaluate' and 'l2i explain'. A classifier
+    (.pt) or a dictionary (.npy) alone becomes, with --out, a checkpoint for 'l2i train':
+    classifier.weights, dictionary.weights. AudioSet weights (.pkl) are checked;
+    classifier.audioset_weights takes them as they are. Nothing in the files is run.
+    """
+    from l2i.config import resolve
+    from l2i.run.progress import Progress
+
+    config = resolve(
+        dataset=dataset,
+        overrides=overrides,
+        options={
+            "dataset.data_dir": options.resolved(data_dir),
+            "dataset.fold": fold,
+            "run.experiment": experiment,
+            "run.name": name,
+        },
+    )
+    named = dataset is not None or any(
+        word.partition("=")[0].strip() == "dataset.name" for word in overrides
+    )
+    progress = Progress(quiet)
+    # Not before the words are known to be right: torch takes seconds to import.
+    from l2i.recipes.import_run import describe, import_files
+
+    done = import_files(files, config if named else None, progress, out=out)
+    described = [describe(file) for file in done.files]
+    if as_json:
+        emit_json(
+            {
+                "run_id": done.run_id or None,
+                "name": done.name or None,
+                "experiment": done.experiment or None,
+                "found": done.found,
+                "files": described,
+                **done.sizes,
+                "checkpoints": {kind: str(path) for kind, path in done.checkpoints.items()},
+            }
+        )
+        return
+    for item in described:
+        click.echo(f"{item['file']}: {item['kind']}")
+        click.echo(f"  git blob {item['git_blob']}, {_known(item['known'])}")
+    words = {
+        "components": "K = {} components",
+        "classes": "{} classes",
+        "head": "classifier's head {} wide",
+        "attention_width": "attention {} wide",
+    }
+    if sizes := [text.format(done.sizes[key]) for key, text in words.items() if key in done.sizes]:
+        click.echo(", ".join(sizes))
+    for kind, path in done.checkpoints.items():
+        click.echo(f"Wrote {path}")
+        if kind != "interpreter":
+            click.echo(f"-o {kind}.weights={path} takes it.")
+    for file in done.files:
+        if "trunk" in file.parts:
+            click.echo(f"-o classifier.audioset_weights={file.path} takes it as it is.")
+    if done.run_id:
+        if done.found:
+            progress.say("These very files are a finished run already.")
+        click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
+        progress.say("'l2i evaluate latest' measures it; 'l2i explain latest FILE' explains.")
+
+
+def _known(known: str | None) -> str:
+    return f"known:\n  {known}" if known else "not among the published files"

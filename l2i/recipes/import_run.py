@@ -1,0 +1,354 @@
+"""Make a run of networks that somebody else trained: the files that the method's authors publish.
+
+Such a run is like one that `train` made, without figures: settings, checkpoints, a picture of the
+dictionary. The data set need not be at hand, since its card says what the classes are; measuring
+the run needs it. Files that do not hold all that a run needs can be converted into checkpoints,
+which `train` takes (``classifier.weights``, ``dictionary.weights``).
+
+Everything is read and checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2i.config import Config
+from l2i.data import DATASETS, card, open_dataset
+from l2i.data.base import Card
+from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.errors import DataError, UsageError
+from l2i.models.checkpoint import save_checkpoint
+from l2i.models.published import (
+    MAPS,
+    SETTINGS,
+    THRESHOLDS,
+    Found,
+    Published,
+    fit,
+    read_published,
+)
+from l2i.recipes.bundle import build_explainer
+from l2i.run import provenance
+from l2i.run.progress import Progress
+from l2i.run.tracker import find_finished, open_run
+from l2i.storage import store_errors
+from l2i.types import Task
+
+__all__ = ["Imported", "describe", "import_files"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What `import_files` gives back.
+
+    Attributes
+    ----------
+    files : tuple of Found
+        What each file is.
+    sizes : mapping of str to int
+        ``components`` (K), ``classes`` (C), ``head``, ``attention_width``, where they are known.
+    run_id, name, experiment : str
+        The run; empty where none was asked for.
+    found : bool
+        Whether the run was there already.
+    checkpoints : mapping of str to Path
+        Kind to file, where checkpoints were asked for.
+    """
+
+    files: tuple[Found, ...]
+    sizes: Mapping[str, int]
+    run_id: str = ""
+    name: str = ""
+    experiment: str = ""
+    found: bool = False
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+
+
+def describe(file: Found) -> dict[str, Any]:
+    """What a file is, for JSON: kind, size, git blob id, and whether it is a published one."""
+    known = file.known
+    return {
+        "file": file.path.name,
+        "kind": file.kind,
+        "parts": list(file.parts),
+        "bytes": file.size,
+        "git_blob": file.git_blob,
+        "sha256": file.sha256,
+        "known": f"{known.title} ({known.file} of {known.where})" if known else None,
+    }
+
+
+def import_files(
+    paths: Sequence[Path], config: Config | None, progress: Progress, *, out: Path | None = None
+) -> Imported:
+    """Turn published files into a finished run, or into checkpoints.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Together they hold a classifier, a dictionary and an interpreter with its head; for
+        checkpoints, any of these.
+    config : Config, optional
+        Of the data set the networks were trained on. What the files themselves say (K, the widths
+        of head and attention) replaces what it says. A dictionary and AudioSet weights can do
+        without.
+    progress : Progress
+    out : Path, optional
+        A folder for checkpoints: no run is made. One that is there already and differs is left
+        alone, and an error.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    UsageError
+        The data set is not named, or the config contradicts the files.
+    DataError
+        A file is absent, damaged, unsafe or does not fit, or a part is missing.
+    """
+    files = tuple(read_published(path) for path in paths)
+    networks = fit(files)
+    if set(networks.origin) == {"trunk"}:
+        # `classifier.audioset_weights` takes the file as it is.
+        return Imported(files, networks.sizes)
+    about: Card | None = None
+    if networks.classifier or networks.interpreter:
+        about, config = _settle(config, networks)
+        for sentence in _doubts(config, about, files):
+            progress.say(sentence)
+    if out is not None:
+        documents = _documents(networks, config, about)
+        return Imported(files, networks.sizes, checkpoints=_convert(networks, documents, out))
+    if networks.missing:
+        raise DataError(
+            "A run needs a classifier, a dictionary and an interpreter, and there is no "
+            f"{' and no '.join(networks.missing)} in {', '.join(str(path) for path in paths)}: "
+            "give the whole model's file, or --out DIR for checkpoints of what there is."
+        )
+    assert config is not None and about is not None
+    return _make_run(networks, files, config, about, progress)
+
+
+def _settle(config: Config | None, networks: Published) -> tuple[Card, Config]:
+    """The data set's card, and the config with what the tensors say."""
+    sizes = networks.sizes
+    n_classes = sizes["classes"]
+    same = [name for name in DATASETS if len(card(name).classes) == n_classes]
+    hint = f" ({', '.join(same)} has as many)" if same else ""
+    if config is None:
+        raise UsageError(
+            f"These networks know {n_classes} classes{hint}, but not what they are called: name "
+            "the data set they were trained on with --dataset."
+        )
+    about = card(config.dataset.name)
+    if not about.classes:
+        about = open_dataset(config.dataset).card
+    if len(about.classes) != n_classes:
+        raise DataError(
+            f"These networks know {n_classes} classes{hint}, and {about.title} has "
+            f"{len(about.classes)}: name the data set they were trained on with --dataset."
+        )
+    if about.folds and config.dataset.fold not in about.folds:
+        raise UsageError(
+            f"{about.title} has no fold {config.dataset.fold}; its folds are "
+            f"{', '.join(map(str, about.folds))}."
+        )
+    spectrogram = config.spectrogram
+    asked = SpectrogramSettings(
+        config.dataset.sample_rate or about.sample_rate,
+        spectrogram.n_fft,
+        spectrogram.hop_length,
+        spectrogram.n_mels,
+    )
+    if different := SETTINGS.differences(asked):
+        words = [word.split()[0] for word in different]
+        keys = [f"{'dataset' if w == 'sample_rate' else 'spectrogram'}.{w}" for w in words]
+        options = [f"-o {k}={getattr(SETTINGS, w)}" for k, w in zip(keys, words, strict=True)]
+        raise UsageError(
+            f"The published networks were made under other settings ({', '.join(different)}): "
+            f"give {' '.join(options)}."
+        )
+    thresholds = list(config.classifier.thresholds)
+    if about.task is Task.MULTI_LABEL:
+        thresholds = thresholds or list(THRESHOLDS.get(about.name, [0.5] * n_classes))
+        if len(thresholds) != n_classes:
+            raise UsageError(
+                f"classifier.thresholds has {len(thresholds)} values for {n_classes} classes."
+            )
+    updates: dict[str, Any] = {}
+    if networks.classifier:
+        updates["classifier"] = {"head": sizes["head"], "thresholds": thresholds}
+    if "components" in sizes:
+        updates["dictionary"] = {"components": sizes["components"]}
+    if networks.interpreter:
+        updates["interpreter"] = {
+            "maps": list(MAPS),
+            "pooling": "attention",
+            "attention_width": sizes["attention_width"],
+        }
+    sections = {
+        name: getattr(config, name).model_copy(update=values) for name, values in updates.items()
+    }
+    return about, config.model_copy(update=sections)
+
+
+def _doubts(config: Config, about: Card, files: Sequence[Found]) -> list[str]:
+    """Where the words of the command are at odds with what is known of a file."""
+    found = []
+    for file in files:
+        known, name = file.known, file.path.name
+        if known is None or not known.dataset:
+            continue
+        if known.dataset != about.name:
+            found.append(
+                f"{name} was trained on {known.dataset}; the classes of {about.name} may be in "
+                "another order."
+            )
+        elif known.fold is not None and known.fold != config.dataset.fold:
+            found.append(
+                f"{name} was trained for fold {known.fold}: clips of fold {config.dataset.fold} "
+                "trained it, and figures on them say little."
+            )
+    return found
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+def _documents(
+    networks: Published, config: Config | None, about: Card | None
+) -> dict[str, dict[str, Any]]:
+    """Metadata of each checkpoint, as the stages of `train` write them."""
+    sizes = networks.sizes
+
+    def source(part: str) -> dict[str, Any]:
+        file = networks.origin[part]
+        return {"source": file.path.name, "git_blob": file.git_blob, "history": []}
+
+    found: dict[str, dict[str, Any]] = {}
+    if networks.classifier:
+        assert config is not None and about is not None
+        found["classifier"] = {
+            "classes": list(about.classes),
+            "task": str(about.task),
+            "head": sizes["head"],
+            "dropout": config.classifier.dropout,
+            "thresholds": list(config.classifier.thresholds),
+            **source("classifier"),
+        }
+    if networks.dictionary is not None:
+        found["dictionary"] = {"method": "published", "classes": [], **source("dictionary")}
+    if networks.interpreter:
+        found["interpreter"] = {
+            "components": sizes["components"],
+            "n_classes": sizes["classes"],
+            "maps": list(MAPS),
+            "rows": SETTINGS.n_mels // 32,
+            "pooling": "attention",
+            "attention_width": sizes["attention_width"],
+            **source("interpreter"),
+        }
+    return found
+
+
+def _write(networks: Published, documents: Mapping[str, dict[str, Any]], folder: Path) -> None:
+    tensors = {
+        "classifier": networks.classifier,
+        "dictionary": {} if networks.dictionary is None else {"W": networks.dictionary},
+        "interpreter": networks.interpreter,
+    }
+    for kind, document in documents.items():
+        path = folder / f"{kind}.safetensors"
+        save_checkpoint(path, kind, tensors[kind], document, SETTINGS)
+
+
+def _convert(
+    networks: Published, documents: Mapping[str, dict[str, Any]], out: Path
+) -> dict[str, Path]:
+    """Write checkpoints to the user's folder: all of them or, where one cannot be, none."""
+    if not documents:
+        raise DataError(
+            f"There is nothing to convert: there is no {' and no '.join(networks.missing)}."
+        )
+    paths = {kind: out / f"{kind}.safetensors" for kind in documents}
+    with store_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=out) as work:
+            _write(networks, documents, Path(work))
+            fresh = {kind: Path(work) / path.name for kind, path in paths.items()}
+            for kind, path in paths.items():
+                if os.path.lexists(path) and (
+                    not path.is_file() or path.read_bytes() != fresh[kind].read_bytes()
+                ):
+                    raise DataError(
+                        f"{path} is there already and is something else: choose another --out."
+                    )
+            for kind, path in paths.items():
+                os.replace(fresh[kind], path)
+    return paths
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+def _make_run(
+    networks: Published,
+    files: tuple[Found, ...],
+    config: Config,
+    about: Card,
+    progress: Progress,
+) -> Imported:
+    """The finished run of these files and this config: the one that is there, or a new one."""
+    from l2i import plots
+
+    digests = sorted(file.sha256 for file in files)
+    words = json.dumps(["import", config.signature(), digests])
+    signature = hashlib.sha256(words.encode()).hexdigest()[:12]
+    experiment = config.run.experiment or about.name
+    if (done := find_finished(experiment, signature)) is not None:
+        return Imported(files, networks.sizes, done.id, done.name, done.experiment, found=True)
+    name = config.run.name or f"{about.name}-fold{config.dataset.fold}-import-{signature[:6]}"
+    tags = provenance.tags(torch.device("cpu")) | {
+        "l2i.kind": "import",
+        "l2i.dataset": about.name,
+        "l2i.fold": str(config.dataset.fold),
+        "l2i.files": ", ".join(f"{file.path.name} {file.git_blob}" for file in files),
+    }
+    with (
+        open_run(
+            experiment=experiment,
+            name=name,
+            signature=signature,
+            tags=tags,
+            params=config.flat(),
+        ) as run,
+        store_errors(run.folder),
+    ):
+        progress.say(f"Run {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
+        out = run.folder / "artifacts"
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "model").mkdir(parents=True)
+        _write(networks, _documents(networks, config, about), out / "model")
+        # As `evaluate` and `explain` will: what they cannot open is not to be found finished.
+        explainer = build_explainer(out / "model", torch.device("cpu"), torch.float32)
+        (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+        plots.dictionary(explainer.w.numpy(), explainer.settings, out / "dictionary.png")
+        document = {"config": config.signature(), "files": [describe(file) for file in files]}
+        (out / "provenance.json").write_text(
+            json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        run.artifacts(out)
+        shutil.rmtree(run.folder, ignore_errors=True)
+        return Imported(files, networks.sizes, run.run_id, run.name, experiment)
