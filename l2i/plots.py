@@ -322,20 +322,20 @@ def conditions(found: Sequence[Mapping[str, Any]], titles: Mapping[str, str], pa
                 for c in found
                 if c["colour"] == colour and c["scores"].get(name) is not None
             )
-            axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=ink, ms=4)
-            if points:
-                axes.annotate(
-                    colour, points[-1], (3, 3), textcoords="offset points", color=ink, fontsize=8
-                )
+            x, y = [x for x, _ in points], [y for _, y in points]
+            axes.plot(x, y, "o-", color=ink, ms=4, label=f"{colour} noise")
         clean = [c["scores"].get(name) for c in found if not c["colour"]]
         if clean and clean[0] is not None:
-            axes.axhline(clean[0], color=_GREY, ls=":", lw=1.2)
+            axes.axhline(clean[0], color=_GREY, ls=":", lw=1.2, label="no noise")
         axes.set_title(title, fontsize=8)
         axes.set_xlabel("SNR, dB")
         axes.margins(x=0.15, y=0.15)
         _tidy(axes)
     for axes in panels[len(titles) :]:
         axes.set_visible(False)
+    # Lines cross and meet, so that names at their ends would lie upon one another.
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     _save(figure, path)
 
 
