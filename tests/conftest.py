@@ -11,6 +11,7 @@ import pytest
 # how many there are. Before torch is imported, and for child processes too.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from tests.servers import s3  # noqa: F401  (fixture)
 from tests.stores import child, say, store, template  # noqa: F401  (fixtures)
 
 REPOSITORY = Path(__file__).resolve().parent.parent

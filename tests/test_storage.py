@@ -531,7 +531,7 @@ def test_a_disk_that_fills_while_unpacking_is_a_store_error(
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("l2i.storage.shutil.copyfileobj", full)
+    monkeypatch.setattr("l2i.storage.files.shutil.copyfileobj", full)
     with pytest.raises(StoreError, match=r"The disk is full: .*target"):
         safe_extract(archive, tmp_path / "target")
     assert [p for p in (tmp_path / "target").rglob("*") if p.is_file()] == []

@@ -1,0 +1,32 @@
+"""Files that are whole or absent, on a disk and in S3-compatible stores.
+
+=========  =======================================================================
+``files``  writes that are whole or absent, locks that die with their holder,
+           archives that stay inside
+``s3``     ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
+=========  =======================================================================
+"""
+
+from l2i.storage.files import (
+    atomic_path,
+    atomic_write_bytes,
+    atomic_write_text,
+    disk_usage,
+    file_lock,
+    format_bytes,
+    is_inside,
+    safe_extract,
+    store_errors,
+)
+
+__all__ = [
+    "atomic_path",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "disk_usage",
+    "file_lock",
+    "format_bytes",
+    "is_inside",
+    "safe_extract",
+    "store_errors",
+]

@@ -1,0 +1,539 @@
+"""``s3://bucket/prefix``: list, fetch, send. The only code that speaks S3.
+
+Any S3-compatible store: ``AWS_ENDPOINT_URL_S3`` (or MLflow's ``MLFLOW_S3_ENDPOINT_URL``) names it,
+the usual AWS variables, files and roles hold the keys. Many objects go at once; what is fetched
+is resumed where it broke off and checked against what the store says of it; what fails is tried
+again with growing pauses, since a store that is away for a minute is no reason to lose hours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from l2i.errors import StoreError, UsageError
+from l2i.storage.files import is_inside, store_errors
+
+__all__ = ["Location", "RemoteFile", "exists", "fetch", "is_s3", "listing", "read", "send", "write"]
+
+_JOBS = 8
+_CHUNK = 1 << 20
+_PIECE = 8 << 20
+PATIENCE_S = 300.0
+"""How long a store may be away before it is given up, in seconds."""
+
+T = TypeVar("T")
+
+
+def is_s3(place: str | Path) -> bool:
+    """Whether a place is an ``s3://`` address.
+
+    >>> is_s3("s3://bucket/a"), is_s3("/data"), is_s3(Path("s3:/bucket"))
+    (True, False, False)
+    """
+    return isinstance(place, str) and place.lower().startswith("s3://")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A bucket and a prefix in it, without slashes at its ends.
+
+    >>> str(Location.parse("s3://bucket/a/b/"))
+    's3://bucket/a/b'
+    >>> Location.parse("s3://bucket") / "c"
+    Location(bucket='bucket', prefix='c')
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Location:
+        """Read an address.
+
+        Raises
+        ------
+        UsageError
+            It names no bucket.
+        """
+        parts = urlsplit(text)
+        if parts.scheme.lower() != "s3" or not parts.netloc or "@" in parts.netloc:
+            raise UsageError(f"{text!r} is no S3 address: it must be s3://bucket/prefix.")
+        # Not parts.path, which would lose what follows a '?' or a '#', both fine in a key.
+        rest = text.split("://", 1)[1].partition("/")[2]
+        return cls(parts.netloc, rest.strip("/"))
+
+    def __truediv__(self, name: str) -> Location:
+        return Location(self.bucket, f"{self.prefix}/{name}" if self.prefix else name)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """An object below a location: its name relative to it, bytes, and ETag."""
+
+    name: str
+    size: int
+    etag: str
+
+
+_lock = threading.Lock()
+_clients: dict[tuple[str, ...], Any] = {}
+
+
+def _client() -> Any:
+    """A client for what the environment says now; clients may be shared by threads."""
+    import boto3
+    from botocore.config import Config
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+    key = (endpoint or "", *(os.environ.get(name, "") for name in names))
+    with _lock:
+        if key not in _clients:
+            _clients[key] = boto3.session.Session().client(
+                "s3",
+                endpoint_url=endpoint or None,
+                region_name=os.environ.get("AWS_DEFAULT_REGION")
+                or os.environ.get("AWS_REGION")
+                or ("us-east-1" if endpoint else None),
+                config=Config(
+                    connect_timeout=10,
+                    read_timeout=60,
+                    # Ours wait longer, and know what is worth another try.
+                    retries={"mode": "standard", "total_max_attempts": 2},
+                    max_pool_connections=2 * _JOBS,
+                    # Stores that are not Amazon's stumble over checksums that newer clients add.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        return _clients[key]
+
+
+def _code(error: BaseException) -> str:
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _hopeless(error: BaseException) -> bool:
+    """Whether another try would end the same."""
+    from botocore import exceptions as e
+
+    if isinstance(error, e.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return 400 <= status < 500 and status not in (408, 409, 429)
+    return isinstance(
+        error, e.NoCredentialsError | e.PartialCredentialsError | e.ProfileNotFound | OSError
+    )
+
+
+@contextmanager
+def _sentences(place: Location, doing: str) -> Iterator[None]:
+    """Turn what boto3 raises into one sentence, without keys or signatures."""
+    from botocore import exceptions as e
+
+    try:
+        yield
+    except e.ClientError as error:
+        code = _code(error)
+        if code in ("NoSuchBucket",) or (code == "404" and not place.prefix):
+            text = f"There is no bucket {place.bucket!r}: make it, or mend the address."
+        elif code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId"):
+            text = (
+                f"The store refuses the keys for {place}: mend AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            )
+        elif code in ("AccessDenied", "403", "AllAccessDisabled"):
+            text = f"These keys may not {doing} {place}: ask who owns the bucket for the right to."
+        elif code in ("ExpiredToken", "RequestExpired"):
+            text = f"The keys for {place} have expired: renew them."
+        elif code in ("PreconditionFailed", "412"):
+            text = f"{place} changed while it was read: give the same command again."
+        elif code in ("NoSuchKey", "404"):
+            text = f"There is nothing at {place}."
+        else:
+            text = f"{place} could not be reached to {doing} it ({code or 'no reason given'})."
+        raise StoreError(text) from error
+    except (e.NoCredentialsError, e.PartialCredentialsError) as error:
+        raise StoreError(
+            f"There are no keys for {place}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE."
+        ) from error
+    except e.ProfileNotFound as error:
+        raise StoreError(f"{error}: mend AWS_PROFILE.") from error
+    except (e.BotoCoreError, e.HTTPClientError) as error:
+        first = str(error).splitlines()[0].rstrip(".")
+        raise StoreError(f"{place} could not be reached to {doing} it ({first}).") from error
+
+
+def _patiently(
+    work: Callable[[], T],
+    patience_s: float,
+    on_wait: Callable[[float], None] | None = None,
+) -> T:
+    """Do it, and again with growing pauses while it fails for reasons that may pass."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    end = time.monotonic() + patience_s
+    pause = 0.5
+    while True:
+        try:
+            return work()
+        except (BotoCoreError, ClientError, ConnectionError) as error:
+            left = end - time.monotonic()
+            if _hopeless(error) or left <= 0:
+                raise
+            # Many clients that a store lost at once should not all come back at once.
+            wait = min(pause * random.uniform(0.5, 1.0), left)
+            if on_wait is not None:
+                on_wait(wait)
+            time.sleep(wait)
+            pause = min(2 * pause, 30.0)
+
+
+def listing(place: Location, *, patience_s: float = PATIENCE_S) -> list[RemoteFile]:
+    """All objects below a location, in the order of their names.
+
+    Raises
+    ------
+    StoreError
+        It cannot be listed: no such bucket, wrong keys, the store is away.
+    """
+    prefix = f"{place.prefix}/" if place.prefix else ""
+
+    def pages() -> list[RemoteFile]:
+        found = []
+        for page in (
+            _client().get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=prefix)
+        ):
+            for item in page.get("Contents", ()):
+                name = item["Key"].removeprefix(prefix)
+                if name and not name.endswith("/"):
+                    found.append(RemoteFile(name, item["Size"], item.get("ETag", "").strip('"')))
+        return found
+
+    with _sentences(place, "list"):
+        return sorted(_patiently(pages, patience_s), key=lambda f: f.name)
+
+
+def read(place: Location, *, patience_s: float = PATIENCE_S) -> bytes:
+    """The bytes of one small object.
+
+    Raises
+    ------
+    StoreError
+        There is none, or it cannot be fetched.
+    """
+
+    def get() -> bytes:
+        body: bytes = _client().get_object(Bucket=place.bucket, Key=place.prefix)["Body"].read()
+        return body
+
+    with _sentences(place, "read"):
+        return _patiently(get, patience_s)
+
+
+def exists(place: Location, *, patience_s: float = PATIENCE_S) -> bool:
+    """Whether there is an object of this very name."""
+    from botocore.exceptions import ClientError
+
+    def head() -> bool:
+        try:
+            _client().head_object(Bucket=place.bucket, Key=place.prefix)
+        except ClientError as error:
+            if _code(error) in ("404", "NoSuchKey"):
+                return False
+            raise
+        return True
+
+    with _sentences(place, "read"):
+        return _patiently(head, patience_s)
+
+
+def write(place: Location, data: bytes, *, patience_s: float = PATIENCE_S) -> None:
+    """Put one small object; it is there whole or not at all."""
+    with _sentences(place, "write"):
+        _patiently(
+            lambda: _client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data),
+            patience_s,
+        )
+
+
+def _side_by_side(work: Sequence[Callable[[], None]], jobs: int) -> None:
+    """Do all of it, some at a time; the first error ends what has not begun, and is raised."""
+    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1))) as pool:
+        futures = [pool.submit(item) for item in work]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def send(
+    source: Path,
+    place: Location,
+    *,
+    jobs: int = _JOBS,
+    patience_s: float = PATIENCE_S,
+    on_bytes: Callable[[int], None] | None = None,
+) -> int:
+    """Send a file, or all that a folder holds, below a location.
+
+    Objects of which the store has the same bytes already are left alone, so that sending again
+    after a failure goes on where it stopped.
+
+    Parameters
+    ----------
+    source : Path
+    place : Location
+        Of a file: its own name in the store; of a folder: the prefix.
+    jobs : int
+        Files sent at once.
+    patience_s : float
+        How long the store may be away.
+    on_bytes : callable, optional
+        Called with the bytes done since the last call.
+
+    Returns
+    -------
+    int
+        Objects sent.
+
+    Raises
+    ------
+    StoreError
+        It could not be sent.
+    """
+    if source.is_dir():
+        files = sorted(p for p in source.rglob("*") if p.is_file())
+        there = {f.name: f for f in listing(place, patience_s=patience_s)}
+        pairs = [(p, place / p.relative_to(source).as_posix()) for p in files]
+        known = [there.get(p.relative_to(source).as_posix()) for p in files]
+    else:
+        pairs, known = [(source, place)], [None]
+    sent = 0
+    from boto3.exceptions import S3UploadFailedError
+    from boto3.s3.transfer import TransferConfig
+
+    pieces = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIECE)
+
+    def upload(path: Path, target: Location) -> None:
+        try:
+            _client().upload_file(str(path), target.bucket, target.prefix, Config=pieces)
+        except S3UploadFailedError as error:
+            # It hides what happened, which says whether another try is worth while.
+            raise (error.__context__ or error) from None
+
+    def task(path: Path, target: Location, old: RemoteFile | None) -> Callable[[], None]:
+        def work() -> None:
+            nonlocal sent
+            size = path.stat().st_size
+            if old is None or old.size != size or not _same(path, old.etag):
+                with _sentences(target, "write"):
+                    _patiently(lambda: upload(path, target), patience_s)
+                with _lock:
+                    sent += 1
+            if on_bytes is not None:
+                on_bytes(size)
+
+        return work
+
+    _side_by_side([task(p, t, o) for (p, t), o in zip(pairs, known, strict=True)], jobs)
+    return sent
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _same(path: Path, etag: str) -> bool:
+    """Whether a store would call these bytes by this ETag, had `send` sent them.
+
+    Of a large file, sent in pieces, that is the MD5 of the pieces' MD5s, and their number; some
+    stores give the MD5 of the whole even so.
+    """
+    if _md5(path) == etag:
+        return True
+    if path.stat().st_size < _PIECE:
+        return False
+    sums = []
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            sums.append(hashlib.md5(piece, usedforsecurity=False).digest())
+    return f"{hashlib.md5(b''.join(sums), usedforsecurity=False).hexdigest()}-{len(sums)}" == etag
+
+
+def fetch(
+    place: Location,
+    folder: Path,
+    files: Sequence[RemoteFile] | None = None,
+    *,
+    jobs: int = _JOBS,
+    patience_s: float = PATIENCE_S,
+    on_bytes: Callable[[int], None] | None = None,
+) -> int:
+    """Bring objects into a folder: those that are not there yet, some at a time.
+
+    A file that broke off goes on where it stopped, if the object is still the same. Size and,
+    where the ETag is one, MD5 are checked before a file gets its name.
+
+    Parameters
+    ----------
+    place : Location
+    folder : Path
+        Made.
+    files : sequence of RemoteFile, optional
+        Of `listing`; by default all.
+    jobs : int
+        Files fetched at once.
+    patience_s : float
+        How long the store may be away.
+    on_bytes : callable, optional
+        Called with the bytes done since the last call, those that were there included.
+
+    Returns
+    -------
+    int
+        Files fetched.
+
+    Raises
+    ------
+    StoreError
+        Something cannot be fetched or written, or a name would leave the folder.
+    """
+    wanted = listing(place, patience_s=patience_s) if files is None else list(files)
+    for file in wanted:
+        if not is_inside(file.name):
+            raise StoreError(
+                f"{place} has an object {file.name!r}, whose name leaves the folder: nothing was "
+                "fetched."
+            )
+    fetched = 0
+    with store_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        record = _Record(folder)
+
+    def task(file: RemoteFile) -> Callable[[], None]:
+        def work() -> None:
+            nonlocal fetched
+            if record.has(file):
+                if on_bytes is not None:
+                    on_bytes(file.size)
+                return
+            _fetch_one(place / file.name, file, folder / file.name, patience_s, on_bytes)
+            record.add(file)
+            with _lock:
+                fetched += 1
+
+        return work
+
+    with store_errors(folder):
+        _side_by_side([task(file) for file in wanted], jobs)
+    return fetched
+
+
+class _Record:
+    """Which objects a folder has, by ETag: of a large object the bytes alone do not tell."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / ".l2i-fetched"
+        self._known: dict[str, str] = {}
+        if self._path.is_file():
+            # A line that a crash cut is no line.
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                etag, tab, name = line.partition("\t")
+                if tab:
+                    self._known[name] = etag
+
+    def has(self, file: RemoteFile) -> bool:
+        path = self._folder / file.name
+        if not path.is_file() or path.stat().st_size != file.size:
+            return False
+        if file.name in self._known:
+            return self._known[file.name] == file.etag
+        # Fetched just before a crash, or put there by hand.
+        return _same(path, file.etag)
+
+    def add(self, file: RemoteFile) -> None:
+        with _lock:
+            with self._path.open("a", encoding="utf-8") as out:
+                out.write(f"{file.etag}\t{file.name}\n")
+            self._known[file.name] = file.etag
+
+
+def _fetch_one(
+    place: Location,
+    file: RemoteFile,
+    path: Path,
+    patience_s: float,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    # The part's name holds the ETag: what is left of another version is not gone on with.
+    mark = hashlib.sha256(file.etag.encode()).hexdigest()[:8]
+    part = path.with_name(f".{path.name}.{mark}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = 0
+    sums = False
+
+    def get() -> None:
+        nonlocal told, sums
+        have = part.stat().st_size if part.exists() else 0
+        if have > file.size:
+            part.unlink()
+            have = 0
+        if on_bytes is not None and have > told:
+            on_bytes(have - told)
+            told = have
+        ask: dict[str, str] = {"IfMatch": f'"{file.etag}"'} if file.etag else {}
+        if 0 < have == file.size:
+            sums = _etag_is_md5(
+                _client().head_object(Bucket=place.bucket, Key=place.prefix, **ask), file
+            )
+            return
+        if have:
+            ask["Range"] = f"bytes={have}-"
+        answer = _client().get_object(Bucket=place.bucket, Key=place.prefix, **ask)
+        sums = _etag_is_md5(answer, file)
+        with part.open("ab" if have else "wb") as out:
+            for chunk in answer["Body"].iter_chunks(_CHUNK):
+                out.write(chunk)
+                told += len(chunk)
+                if on_bytes is not None:
+                    on_bytes(len(chunk))
+
+    with _sentences(place, "read"):
+        _patiently(get, patience_s)
+    size = part.stat().st_size
+    if size != file.size or (sums and _md5(part) != file.etag):
+        part.unlink(missing_ok=True)
+        what = f"{size} of {file.size} bytes" if size != file.size else "another checksum"
+        raise StoreError(f"{place} came damaged ({what}); the same command fetches it again.")
+    os.replace(part, path)
+
+
+def _etag_is_md5(answer: dict[str, Any], file: RemoteFile) -> bool:
+    """Not of an object sent in pieces, nor of one that a key of the user's encrypts."""
+    return (
+        len(file.etag) == 32
+        and set(file.etag) <= set("0123456789abcdef")
+        and answer.get("ServerSideEncryption") in (None, "AES256")
+        and not answer.get("SSECustomerAlgorithm")
+    )

@@ -1,0 +1,235 @@
+"""`l2i.storage.s3` against a real server, and against moto's: whole, resumed, verified."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from l2i.errors import StoreError, UsageError
+from l2i.storage import s3 as store
+from l2i.storage.s3 import Location, fetch, listing, send
+from tests.servers import S3, Moto, point_at
+
+PLACE = Location("bucket", "shelf")
+
+
+@pytest.fixture(params=["rclone", "moto"])
+def any_s3(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Each kind of store, with an empty bucket ``bucket``."""
+    server = S3(tmp_path / "s3") if request.param == "rclone" else Moto()
+    server.start()
+    point_at(server, monkeypatch)
+    if request.param == "moto":
+        boto3.client("s3", endpoint_url=server.url).create_bucket(Bucket="bucket")
+    yield request.param
+    server.kill()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and not p.name.startswith(".")
+    }
+
+
+def _fill(folder: Path) -> Path:
+    """Files of all sorts: empty, nested, of odd names, and one that is sent in pieces."""
+    for name, data in {
+        "a.txt": b"one",
+        "empty": b"",
+        "deep/er/b.bin": bytes(range(256)) * 40,
+        "sp ace & ümlaut 🐕 +%.wav": b"wav",
+        "large.bin": b"0123456789abcdef" * (9 << 16),
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def test_there_and_back(any_s3: str, tmp_path: Path) -> None:
+    """What is sent comes back byte for byte, by the same names, and is counted."""
+    source = _fill(tmp_path / "source")
+    sizes = sum(map(len, _files(source).values()))
+    done: list[int] = []
+    assert send(source, PLACE, on_bytes=done.append) == 5
+    assert sum(done) == sizes
+    found = listing(PLACE)
+    assert [f.name for f in found] == sorted(_files(source))
+    assert sum(f.size for f in found) == sizes
+    done.clear()
+    assert fetch(PLACE, tmp_path / "back", on_bytes=done.append) == 5
+    assert sum(done) == sizes
+    assert _files(tmp_path / "back") == _files(source)
+    assert not list((tmp_path / "back").rglob("*.part"))
+
+
+def test_again_nothing_is_moved(any_s3: str, tmp_path: Path) -> None:
+    """Files that are there are not sent or fetched again; one that changed is."""
+    source = _fill(tmp_path / "source")
+    send(source, PLACE)
+    assert send(source, PLACE) == 0
+    assert fetch(PLACE, tmp_path / "back") == 5
+    assert fetch(PLACE, tmp_path / "back") == 0
+    (source / "a.txt").write_bytes(b"two")
+    assert send(source, PLACE) == 1
+    assert fetch(PLACE, tmp_path / "back") == 1
+    assert _files(tmp_path / "back") == _files(source)
+
+
+def test_files_that_are_there_without_a_record(s3: S3, tmp_path: Path) -> None:
+    """A crash between a file and its record costs no transfer; a file of the same size and other
+    bytes is fetched again."""
+    source = _fill(tmp_path / "source")
+    send(source, PLACE)
+    fetch(PLACE, tmp_path / "back")
+    (tmp_path / "back" / ".l2i-fetched").unlink()
+    assert fetch(PLACE, tmp_path / "back") == 0
+    (tmp_path / "back" / "a.txt").write_bytes(b"eno")
+    assert fetch(PLACE, tmp_path / "back") == 1
+
+
+def test_one_file(s3: S3, tmp_path: Path) -> None:
+    """A file has the name it is given; small ones go as bytes, too."""
+    (tmp_path / "x").write_bytes(b"x")
+    send(tmp_path / "x", PLACE / "y")
+    assert (s3.folder / "bucket/shelf/y").read_bytes() == b"x"
+    store.write(PLACE / "z", b"zz")
+    assert store.read(PLACE / "z") == b"zz"
+    assert store.exists(PLACE / "z") and not store.exists(PLACE / "w")
+
+
+def test_what_broke_off_goes_on(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is killed in the middle of a large file, and started again: the rest is asked
+    for, not the whole."""
+    size = 40 << 20
+    (s3.folder / "bucket/big").write_bytes(bytes(size))
+    told: list[int] = []
+    asked: list[str] = []
+    real = store._client()
+    get = real.get_object
+
+    def spy(**how: object) -> object:
+        asked.append(str(how.get("Range", "")))
+        return get(**how)
+
+    monkeypatch.setattr(real, "get_object", spy)
+
+    def on_bytes(n: int) -> None:
+        told.append(n)
+        if sum(told) >= 10 << 20 and not killed:
+            killed.append(sum(told))
+            s3.kill()
+            threading.Timer(1.0, s3.start).start()
+
+    killed: list[int] = []
+    fetch(Location("bucket"), tmp_path / "back", on_bytes=on_bytes, patience_s=60)
+    assert killed
+    assert (tmp_path / "back/big").stat().st_size == size
+    assert sum(told) == size
+    assert asked[0] == "" and asked[-1].startswith("bytes=")
+    assert int(asked[-1][6:-1]) >= 10 << 20
+
+
+def test_a_store_that_is_away_for_a_while(s3: S3, tmp_path: Path) -> None:
+    """Killed and started again while sending, or paused: all arrives, and nobody need know."""
+    source = _fill(tmp_path / "source")
+    s3.kill()
+    threading.Timer(2.0, s3.start).start()
+    assert send(source, PLACE, patience_s=60) == 5
+    s3.pause()
+    threading.Timer(2.0, s3.go_on).start()
+    assert fetch(PLACE, tmp_path / "back", patience_s=60) == 5
+    assert _files(tmp_path / "back") == _files(source)
+
+
+def test_a_store_that_stays_away(s3: S3, tmp_path: Path) -> None:
+    """It is given up when patience ends, in one sentence that names the place."""
+    s3.kill()
+    begin = time.monotonic()
+    with pytest.raises(StoreError, match=r"s3://bucket/shelf could not be reached to list it"):
+        fetch(PLACE, tmp_path / "back", patience_s=1.0)
+    assert time.monotonic() - begin < 30
+    (tmp_path / "x").write_bytes(b"x")
+    with pytest.raises(StoreError, match=r"s3://bucket/shelf/x could not be reached to write it"):
+        send(tmp_path / "x", PLACE / "x", patience_s=0.5)
+
+
+def test_wrong_keys(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said at once, and the key is in no message."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    begin = time.monotonic()
+    with pytest.raises(StoreError, match="keys") as error:
+        listing(PLACE)
+    assert time.monotonic() - begin < 5
+    assert "planted" not in str(error.value)
+
+
+def test_no_keys(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said, with the variables that hold them."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(StoreError, match="There are no keys for s3://bucket/shelf: set AWS_ACCESS"):
+        listing(PLACE)
+
+
+def test_no_bucket(any_s3: str, tmp_path: Path) -> None:
+    """Said by its name, when listing, sending and fetching."""
+    nowhere = Location("nowhere", "x")
+    (tmp_path / "x").write_bytes(b"x")
+    with pytest.raises(StoreError, match="There is no bucket 'nowhere'"):
+        listing(nowhere)
+    with pytest.raises(StoreError, match="There is no bucket 'nowhere'"):
+        send(tmp_path / "x", nowhere, patience_s=2)
+
+
+def test_damaged_on_the_way(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other bytes of the same number are found out, and nothing of them is left."""
+    send(_fill(tmp_path / "source") / "a.txt", PLACE / "a.txt")
+    (found,) = listing(PLACE)
+    lied = store.RemoteFile("a.txt", found.size, "0" * 32)
+    monkeypatch.setattr(store, "listing", lambda *a, **k: [lied])
+    real = store._client()
+    get = real.get_object
+    monkeypatch.setattr(real, "get_object", lambda IfMatch="", **how: get(**how))
+    with pytest.raises(StoreError, match=r"s3://bucket/shelf/a.txt came damaged \(another checksum\)"):
+        fetch(PLACE, tmp_path / "back")
+    assert _files(tmp_path / "back") == {}
+    assert not list((tmp_path / "back").rglob("*.part"))
+
+
+def test_names_that_leave_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is fetched."""
+    wrong = store.RemoteFile("../evil", 1, "")
+    with pytest.raises(StoreError, match="leaves the folder"):
+        fetch(PLACE, tmp_path / "back", [wrong])
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "bucket", "prefix"),
+    [
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        ("S3://b/a/c/", "b", "a/c"),
+        ("s3://b/a?x#y", "b", "a?x#y"),
+    ],
+)
+def test_addresses(text: str, bucket: str, prefix: str) -> None:
+    """A bucket, and a prefix without slashes at its ends."""
+    assert Location.parse(text) == Location(bucket, prefix)
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///a", "http://b/a", "s3://key:secret@b/a"])
+def test_addresses_that_are_none(text: str) -> None:
+    """Refused."""
+    with pytest.raises(UsageError, match="must be s3://bucket/prefix"):
+        Location.parse(text)
