@@ -200,7 +200,9 @@ def test_damaged_on_the_way(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = store._client()
     get = real.get_object
     monkeypatch.setattr(real, "get_object", lambda IfMatch="", **how: get(**how))
-    with pytest.raises(StoreError, match=r"s3://bucket/shelf/a.txt came damaged \(another checksum\)"):
+    with pytest.raises(
+        StoreError, match=r"s3://bucket/shelf/a.txt came damaged \(another checksum\)"
+    ):
         fetch(PLACE, tmp_path / "back")
     assert _files(tmp_path / "back") == {}
     assert not list((tmp_path / "back").rglob("*.part"))

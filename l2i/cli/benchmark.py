@@ -42,7 +42,7 @@ def benchmark(
     run: str,
     methods: tuple[str, ...],
     limit: int | None,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     threshold: float | None,
     max_components: int | None,
     out: Path | None,

@@ -46,7 +46,7 @@ def components(
     part: Any,
     top: int,
     sounds: bool,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     out: Path | None,
     keep: bool,
     device: str | None,

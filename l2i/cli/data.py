@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l2i.cli import options
 from l2i.cli.base import Group
+from l2i.errors import UsageError
 
 if TYPE_CHECKING:
     from l2i.data.base import Card
@@ -20,8 +22,10 @@ __all__ = ["data"]
 
 _data_dir = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
-    help="The data set's folder, or the shelf it stands on.  [default: the user's cache]",
+    type=options.PLACE,
+    metavar="DIR",
+    help="The data set's folder, or the shelf it stands on; not of 'fetch': or s3://...  "
+    "[default: the user's cache]",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 _quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -35,7 +39,7 @@ def data() -> None:
 @data.command("list", example="l2i data list --data-dir /data")
 @_data_dir
 @_json
-def list_(data_dir: Path | None, as_json: bool) -> None:
+def list_(data_dir: Path | str | None, as_json: bool) -> None:
     """All data sets, and whether they are at hand."""
     from l2i.data import DATASETS, card
     from l2i.storage import format_bytes
@@ -74,7 +78,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 @click.argument("name")
 @_data_dir
 @_json
-def info(name: str, data_dir: Path | None, as_json: bool) -> None:
+def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     """The card of a data set: classes, licence, splits, labels, place."""
     from l2i.data import card
     from l2i.data.cache import WaveformCache
@@ -137,7 +141,7 @@ def _cache_line(entries: list[Any]) -> str:
 @click.argument("name")
 @_data_dir
 @_quiet
-def fetch(name: str, data_dir: Path | None, quiet: bool) -> None:
+def fetch(name: str, data_dir: Path | str | None, quiet: bool) -> None:
     """Fetch a data set from its official source.
 
     What broke off is gone on with, what came is verified, and a folder that is not empty is
@@ -146,6 +150,11 @@ def fetch(name: str, data_dir: Path | None, quiet: bool) -> None:
     from l2i.data.fetch import fetch as fetch_data
     from l2i.run.progress import Progress
 
+    if isinstance(data_dir, str):
+        raise UsageError(
+            f"'l2i data fetch' writes into a folder of this machine, not to {data_dir}: fetch it "
+            "to one, and copy that."
+        )
     progress = Progress(quiet=quiet)
     show = _Bytes(progress)
     try:
@@ -192,7 +201,7 @@ class _Bytes:
 )
 @_quiet
 @_json
-def check(name: str, data_dir: Path | None, decode: bool, quiet: bool, as_json: bool) -> None:
+def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_json: bool) -> None:
     """Say which clips of a data set are missing and which are invalid.
 
     Ends with exit code 1 if there are any.
@@ -277,12 +286,20 @@ def clean(name: str | None, yes: bool) -> None:
 # --- showing ----------------------------------------------------------------------------------
 
 
-def _place(c: Card, data_dir: Path | None) -> str | None:
+def _place(c: Card, data_dir: Path | str | None) -> str | None:
     """Where a data set lies, if its list of clips is there."""
     from l2i.data.places import candidates
 
     if not c.folders:
         return None
+    if isinstance(data_dir, str):
+        from l2i.data.remote import find
+        from l2i.errors import DataError
+
+        try:
+            return str(find(c, data_dir))
+        except DataError:
+            return None
     return next((str(p) for p in candidates(c, data_dir or "") if (p / c.marker).is_file()), None)
 
 

@@ -40,7 +40,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 def evaluate(
     run: str,
     method: str,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     threshold: float | None,
     out: Path | None,
     device: str | None,

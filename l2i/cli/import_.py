@@ -41,7 +41,7 @@ from l2i.cli.base import Command, emit_json
 def import_(
     files: tuple[Path, ...],
     dataset: str | None,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     fold: int | None,
     overrides: tuple[str, ...],
     experiment: str | None,

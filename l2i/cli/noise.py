@@ -47,7 +47,7 @@ def noise(
     colours: tuple[Any, ...],
     seed: int,
     limit: int | None,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     out: Path | None,
     keep: bool,
     device: str | None,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 __all__ = [
+    "PLACE",
     "as_json",
     "config_file",
     "data_dir",
@@ -22,11 +23,30 @@ __all__ = [
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+class _Place(click.ParamType):
+    """A local path as a `Path`, or an ``s3://`` address as it stands."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | str:
+        text = str(value)
+        if "://" not in text:
+            return Path(text)
+        if not text.lower().startswith("s3://"):
+            self.fail(f"{text!r} is neither a folder nor an s3:// address.", param, ctx)
+        return text
+
+
+PLACE = _Place()
 data_dir: _Decorator = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="DIR",
-    help="The data set's folder, or the shelf it stands on.  [default: the user's cache]",
+    help="The data set's folder, or the shelf it stands on; s3://... is brought here.  "
+    "[default: the user's cache]",
 )
 device: _Decorator = click.option(
     "--device",
@@ -57,9 +77,11 @@ quiet: _Decorator = click.option("-q", "--quiet", is_flag=True, help="No progres
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
 
 
-def resolved(path: Path | None) -> str | None:
+def resolved(path: Path | str | None) -> str | None:
     """A folder as one address, whatever the current folder is later; None stays None."""
-    return str(path.expanduser().resolve()) if path else None
+    if isinstance(path, Path):
+        return str(path.expanduser().resolve())
+    return path or None
 
 
 def show_scores(scores: Mapping[str, float | None]) -> None:

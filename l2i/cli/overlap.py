@@ -100,7 +100,7 @@ def overlap(
     method: str,
     seed: int,
     sounds: int,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     threshold: float | None,
     max_components: int | None,
     out: Path | None,

@@ -43,7 +43,7 @@ from l2i.cli.base import Command, emit_json
 @options.as_json
 def train(
     dataset: str | None,
-    data_dir: Path | None,
+    data_dir: Path | str | None,
     fold: int | None,
     seed: int | None,
     device: str | None,
@@ -71,7 +71,7 @@ def train(
         dataset=dataset,
         overrides=overrides,
         options={
-            "dataset.data_dir": str(data_dir.expanduser().resolve()) if data_dir else None,
+            "dataset.data_dir": options.resolved(data_dir),
             "dataset.fold": fold,
             "run.seed": seed,
             "run.device": device,

@@ -31,6 +31,7 @@ set what the rest of the package relies on:
 ``demo``              synthesised, with its parts known
 ``cache``             every clip decoded once
 ``fetch``             official sources, resumed and verified
+``remote``            a data set at ``s3://``, brought here as far as it is wanted
 ====================  ==========================================================
 """
 
@@ -39,10 +40,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from l2i.registry import Registry
+from l2i.storage.s3 import is_s3
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from l2i import config
     from l2i.data.base import Card, DataSet
+    from l2i.data.remote import OnBytes
+    from l2i.types import Clip
 
 __all__ = ["DATASETS", "card", "open_dataset"]
 
@@ -69,8 +75,18 @@ def card(name: str) -> Card:
     return found
 
 
-def open_dataset(wanted: config.Dataset) -> DataSet:
+def open_dataset(wanted: config.Dataset, seed: int = 0, on_bytes: OnBytes | None = None) -> DataSet:
     """Open a data set, as the section ``[dataset]`` of a config describes it.
+
+    One that lies at ``s3://`` is brought into the cache first, as far as it is wanted.
+
+    Parameters
+    ----------
+    wanted : l2i.config.Dataset
+    seed : int
+        Of the split: where only some clips are wanted, these.
+    on_bytes : callable, optional
+        Called with the bytes fetched since the last call, and the bytes of all.
 
     Raises
     ------
@@ -80,5 +96,16 @@ def open_dataset(wanted: config.Dataset) -> DataSet:
         It is not at hand (says where it was looked for, and what fetches it), or its list of
         clips is wrong.
     """
-    data: DataSet = DATASETS[wanted.name].open(wanted)
-    return data
+    entry = DATASETS[wanted.name]
+    if not is_s3(wanted.data_dir):
+        data: DataSet = entry.open(wanted)
+        return data
+    from l2i.data.remote import open_remote
+
+    def needed(found: DataSet) -> Sequence[Clip]:
+        if wanted.limit is None:
+            return found.clips()
+        split = found.split(wanted.fold, wanted.validation_share, seed, wanted.limit)
+        return [*split.train, *split.validate, *split.test]
+
+    return open_remote(entry, wanted, needed, on_bytes)

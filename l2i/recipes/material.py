@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from l2i.data.cache import WaveformCache, Waveforms
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import DataError
 from l2i.models.vgg import MIN_FRAMES
-from l2i.run.progress import Progress
+from l2i.run.progress import Progress, Task
 from l2i.types import Clip, Split
 
 __all__ = ["Material", "prepare"]
@@ -63,8 +64,17 @@ def prepare(config: Config, progress: Progress) -> Material:
         The data set is absent, a clip is corrupt, a part of the split is empty, or clips are too
         short for the network.
     """
-    dataset = open_dataset(config.dataset)
     d = config.dataset
+    with ExitStack() as stack:
+        bar: Task | None = None
+
+        def fetched(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(progress.task("data", total=total / 1e6, unit="MB"))
+            bar.advance(done / 1e6)
+
+        dataset = open_dataset(d, config.run.seed, fetched)
     split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
     for name, clips in (("training", split.train), ("validation", split.validate)):
         if not clips:

@@ -285,6 +285,18 @@ def _side_by_side(work: Sequence[Callable[[], None]], jobs: int) -> None:
             raise
 
 
+def _one_at_a_time(on_bytes: Callable[[int], None] | None) -> Callable[[int], None] | None:
+    if on_bytes is None:
+        return None
+    lock = threading.Lock()
+
+    def tell(n: int) -> None:
+        with lock:
+            on_bytes(n)
+
+    return tell
+
+
 def send(
     source: Path,
     place: Location,
@@ -331,6 +343,7 @@ def send(
     from boto3.exceptions import S3UploadFailedError
     from boto3.s3.transfer import TransferConfig
 
+    on_bytes = _one_at_a_time(on_bytes)
     pieces = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIECE)
 
     def upload(path: Path, target: Location) -> None:
@@ -426,6 +439,7 @@ def fetch(
                 "fetched."
             )
     fetched = 0
+    on_bytes = _one_at_a_time(on_bytes)
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         record = _Record(folder)
