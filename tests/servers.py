@@ -84,7 +84,8 @@ class S3(Server):
         super().__init__(
             [
                 *(rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}"),
-                *("--auth-key", f"{AKID},{SECRET}", "--vfs-cache-mode", "off", str(folder)),
+                *("--auth-key", f"{AKID},{SECRET}", "--vfs-cache-mode", "off"),
+                str(folder),
             ],
             port,
             {"RCLONE_CONFIG": "/dev/null"},
@@ -100,6 +101,25 @@ class Moto(Server):
         super().__init__([moto, "-H", "127.0.0.1", "-p", str(port)], port)
 
 
+class Mlflow(Server):
+    """MLflow's tracking server, which keeps the artifacts, too."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+                *("--port", str(port), "--workers", "1"),
+                *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+                *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+            ],
+            port,
+            {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        )
+
+
 def point_at(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the environment name a store, with the right keys."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
@@ -113,7 +133,9 @@ def point_at(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """A store with an empty bucket ``bucket``, which the environment names."""
     server = S3(tmp_path / "s3")
-    server.start()
-    point_at(server, monkeypatch)
-    yield server
-    server.kill()
+    try:
+        server.start()
+        point_at(server, monkeypatch)
+        yield server
+    finally:
+        server.kill()

@@ -24,12 +24,14 @@ def any_s3(
 ) -> Iterator[str]:
     """Each kind of store, with an empty bucket ``bucket``."""
     server = S3(tmp_path / "s3") if request.param == "rclone" else Moto()
-    server.start()
-    point_at(server, monkeypatch)
-    if request.param == "moto":
-        boto3.client("s3", endpoint_url=server.url).create_bucket(Bucket="bucket")
-    yield request.param
-    server.kill()
+    try:
+        server.start()
+        point_at(server, monkeypatch)
+        if request.param == "moto":
+            boto3.client("s3", endpoint_url=server.url).create_bucket(Bucket="bucket")
+        yield request.param
+    finally:
+        server.kill()
 
 
 def _files(folder: Path) -> dict[str, bytes]:

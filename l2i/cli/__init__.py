@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
+    "sync": ("l2i.cli.sync:sync", "Send what a store that was away has not got."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
     "config": ("l2i.cli.config:config", "Show or check a config."),
     "ui": ("l2i.cli.ui:ui", "Look at runs in MLflow's pages."),
@@ -147,7 +148,19 @@ def _run(args: Sequence[str] | None) -> int:
         # Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    code = result if isinstance(result, int) and not isinstance(result, bool) else 0
+    return _unsent() or code
+
+
+def _unsent() -> int:
+    """What is done and could not be sent has an exit code of its own."""
+    outbox = sys.modules.get("l2i.run.outbox")
+    sentences = list(outbox.UNSENT) if outbox is not None else []
+    for sentence in sentences:
+        click.echo(sentence, err=True)
+    if outbox is not None:
+        outbox.UNSENT.clear()
+    return 3 if sentences else 0
 
 
 def main(args: Sequence[str] | None = None) -> None:

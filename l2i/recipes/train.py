@@ -110,6 +110,7 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
         tags=tags,
         params=config.flat(),
         resume=not again,
+        on_away=progress.say,
     ) as run:
         for sentence in sentences:
             progress.say(sentence)

@@ -7,10 +7,11 @@
     progress     bars on a terminal, timed lines elsewhere
     lock         which runs are alive
     store        where runs are kept, and the traps of keeping them
+    outbox       what a run says, kept here until a store that may be away has it
     runs         reading: listing, finding by a word, fetching artifacts
     tracker      writing: one run, from its start to its end, through crashes
 
-`store`, `runs` and `tracker` are the only code that knows MLflow, and import it when they
+`store`, `outbox`, `runs` and `tracker` are the only code that knows MLflow, and import it when they
 first touch a store. Nothing is imported here, so that a command that only needs `progress`
 pays for nothing else.
 """

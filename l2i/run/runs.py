@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from l2i.errors import StoreError, UsageError
 from l2i.registry import nearest
 from l2i.run.lock import RunLock
+from l2i.run.outbox import sync
 from l2i.run.store import Store, connect, local_path, locate, store_errors
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def find_finished(experiment: str, signature: str) -> RunInfo | None:
     store = locate()
     if not store.exists:
         return None
+    # A run may be done, and its store not have heard of it.
+    sync(store, 5.0)
     query = f"attributes.status = 'FINISHED' AND tags.`l2i.signature` = '{signature}'"
     found = _search(store, connect(store), query, experiment=experiment, kinds=_MODELS)
     return found[0] if found else None

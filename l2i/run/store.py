@@ -177,6 +177,9 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
 def _quiet() -> None:
     """Keep MLflow and its migrations from talking on the terminal; before its import."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # What a run writes is sent again by its outbox, and a person at a terminal is told sooner.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # Not even errors, which it logs with their tracebacks: they come to us as exceptions too.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")

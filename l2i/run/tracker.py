@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
 from l2i.run.lock import RunLock
+from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event, sync
 from l2i.run.runs import (
     RunInfo,
     download,
@@ -52,7 +53,7 @@ from l2i.run.runs import (
     reap,
     resolve_run,
 )
-from l2i.run.store import Store, connect, experiment_id, local_path, locate, mask, store_errors
+from l2i.run.store import Store, connect, experiment_id, locate, mask, store_errors
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -75,7 +76,9 @@ _BATCH_METRICS = 1000
 _VALUE_LENGTH = 5000
 # Often enough for a run of three minutes, seldom enough to cost nothing.
 _SYSTEM_INTERVAL_S = 5.0
-_UPLOAD_WAITS_S = (1.0, 5.0, 20.0, 60.0)
+# How long a run that was stopped or failed waits for its store, before it leaves the rest to
+# `l2i sync`: who stops a container kills it after ten.
+_STOPPED_WAIT_S = 5.0
 
 
 def _text(value: Any) -> str:
@@ -119,6 +122,10 @@ class Tracker:
         self._store = store
         self._client = client
         self._lock = lock
+        self._artifact_uri: str = run.info.artifact_uri
+        self._outbox = (
+            Outbox(store, run.info.run_id) if is_remote(store, run.info.artifact_uri) else None
+        )
         self._monitor: Any = None
         self._params: dict[str, str] = dict(run.data.params)
         self._tags: dict[str, str] = dict(run.data.tags)
@@ -136,6 +143,9 @@ class Tracker:
                         history = client.get_metric_history(self.run_id, key)
                         last = max(history, key=lambda m: m.step)
                         self._last[key] = (last.step, last.value)
+        for event in self._outbox.unsent() if self._outbox is not None else ():
+            if event["kind"] == "metrics":
+                self._last.update({key: (step, value) for key, value, _, step in event["data"]})
 
     @property
     def status(self) -> str:
@@ -148,9 +158,19 @@ class Tracker:
         """The store, for a sentence to a person."""
         return self._store.shown
 
-    def _log(self, **what: Any) -> None:
-        with store_errors(self._store, "written"):
-            self._client.log_batch(self.run_id, synchronous=True, **what)
+    def _put(self, kind: str, data: Any, files: Path | None = None) -> None:
+        if self._outbox is not None:
+            self._outbox.add(kind, data, files)
+            return
+        send_event(
+            self._store,
+            self._client,
+            self.run_id,
+            self._artifact_uri,
+            {"kind": kind, "data": data},
+            files or Path(),
+            unsure=False,
+        )
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Write parameters once.
@@ -159,8 +179,6 @@ class Tracker:
         one (of a setting that does not change the science, such as the device), the first stays
         and the change is noted in the tag ``l2i.changed_params``.
         """
-        from mlflow.entities import Param
-
         texts = {key: mask(_text(value)) for key, value in values.items()}
         new = {key: text for key, text in texts.items() if key not in self._params}
         changed = [
@@ -169,7 +187,7 @@ class Tracker:
             if self._params.get(key, text) != text
         ]
         for chunk in _chunks(new, _BATCH_PARAMS):
-            self._log(params=[Param(key, text) for key, text in chunk.items()])
+            self._put("params", chunk)
         self._params.update(new)
         if changed:
             self.tags({"l2i.changed_params": "; ".join(changed)})
@@ -210,52 +228,37 @@ class Tracker:
                 self._write({key: number}, step + 1)
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric
-
         now = time.time_ns() // 1_000_000
         for chunk in _chunks(values, _BATCH_METRICS):
-            self._log(metrics=[Metric(key, value, now, step) for key, value in chunk.items()])
+            self._put("metrics", [[key, value, now, step] for key, value in chunk.items()])
         self._last.update({key: (step, value) for key, value in values.items()})
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Write tags; a later value replaces an earlier one."""
-        from mlflow.entities import RunTag
-
         texts = {key: mask(_text(value)) for key, value in values.items()}
         for chunk in _chunks(texts, _BATCH_PARAMS):
-            self._log(tags=[RunTag(key, text) for key, text in chunk.items()])
+            self._put("tags", chunk)
         self._tags.update(texts)
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
         """Keep a copy of one file under the run's artifacts, in `folder` there."""
-        path = Path(path)
-        self._upload(
-            path, lambda: self._client.log_artifact(self.run_id, str(path), folder or None)
-        )
+        self._upload(Path(path), folder)
 
     def artifacts(self, path: Path | str, folder: str = "") -> None:
         """Keep a copy of all a local folder holds under the run's artifacts, in `folder`."""
-        path = Path(path)
-        self._upload(
-            path, lambda: self._client.log_artifacts(self.run_id, str(path), folder or None)
-        )
+        self._upload(Path(path), folder)
 
-    def _upload(self, path: Path, send: Callable[[], None]) -> None:
+    def _upload(self, path: Path, folder: str) -> None:
         if not path.exists():
             raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
-        # A network has bad moments; a local disk that is full stays full.
-        local = not self._store.is_server and local_path(self._store.artifacts or "") is not None
-        for wait_s in () if local else _UPLOAD_WAITS_S:
-            try:
-                with store_errors(self._store, "written"):
-                    send()
-                return
-            except StoreError:
-                time.sleep(wait_s)
-        with store_errors(self._store, "written"):
-            send()
+        self._put("files", folder, path)
 
-    def _begin(self, tags: Mapping[str, Any]) -> None:
+    def _begin(self, tags: Mapping[str, Any], on_away: Callable[[str], None] | None) -> None:
+        if self._outbox is not None:
+            self._outbox.describe(
+                {"run_id": self.run_id, "name": self.name, "artifact_uri": self._artifact_uri}
+            )
+            self._outbox.start(on_away)
         count = int(self._tags.get("l2i.resumed", "0")) + 1 if self.resumed else 0
         self.tags(
             {
@@ -289,10 +292,17 @@ class Tracker:
             if reason:
                 self.tags({"l2i.error": reason})
             elif status == "FINISHED" and "l2i.error" in self._tags:
-                with store_errors(self._store, "written"):
-                    self._client.delete_tag(self.run_id, "l2i.error")
-            with store_errors(self._store, "written"):
-                self._client.set_terminated(self.run_id, status)
+                self._put("untag", "l2i.error")
+            self._put("end", {"status": status, "time": time.time_ns() // 1_000_000})
+            if self._outbox is not None:
+                done = status == "FINISHED"
+                why = self._outbox.close(patience_s() if done else _STOPPED_WAIT_S)
+                if why and done:
+                    UNSENT.append(
+                        f"Run {self.name} ({self.run_id[:8]}) is done, and not all of it could be "
+                        f"sent: {why.rstrip('.')}. It is kept in {self._outbox.folder}; "
+                        "'l2i sync' sends it."
+                    )
         finally:
             if status == "FINISHED":
                 with suppress(OSError):
@@ -414,6 +424,7 @@ def open_run(
     params: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     resume: bool = True,
+    on_away: Callable[[str], None] | None = None,
 ) -> Iterator[Tracker]:
     """A run to write to: the unfinished one of this signature, or else a new one.
 
@@ -429,6 +440,8 @@ def open_run(
         Where `Tracker.folder` is made; by default beside the store.
     resume : bool
         False: always a new run.
+    on_away : callable, optional
+        Given a sentence where the store goes away while the run is written; see `l2i.run.outbox`.
 
     Raises
     ------
@@ -437,6 +450,7 @@ def open_run(
     """
     store = locate()
     client = connect(store)
+    sync(store, _STOPPED_WAIT_S)
     reap(store)
     where = experiment_id(store, client, experiment)
     with _signals() as ignore_signals:
@@ -450,7 +464,7 @@ def open_run(
             tracker = Tracker(
                 store, client, run, folder=folder, lock=lock, resumed=taken is not None
             )
-            tracker._begin(tags or {})
+            tracker._begin(tags or {}, on_away)
             tracker.params(params or {})
             yield tracker
         except BaseException as error:

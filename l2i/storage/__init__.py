@@ -18,6 +18,7 @@ from l2i.storage.files import (
     safe_extract,
     store_errors,
 )
+from l2i.storage.s3 import is_s3
 
 __all__ = [
     "atomic_path",
@@ -27,6 +28,7 @@ __all__ = [
     "file_lock",
     "format_bytes",
     "is_inside",
+    "is_s3",
     "safe_extract",
     "store_errors",
 ]

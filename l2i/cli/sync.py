@@ -1,0 +1,44 @@
+"""``l2i sync``: send what could not be sent when it was written."""
+
+from __future__ import annotations
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(cls=Command, example=["l2i sync", "l2i sync --patience 600"])
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the store may be away.",
+)
+@options.as_json
+def sync(patience: float, as_json: bool) -> int:
+    """Send what runs wrote while their store was away.
+
+    A tracking server or an object store that does not answer stops no run: what the run writes is
+    kept in mlruns/work/outbox, and sent by this command, in order and once. Exit code 3: not all
+    could be sent yet.
+    """
+    from l2i.run.outbox import sync as send_pending
+    from l2i.run.store import locate
+
+    found = send_pending(locate(), patience)
+    if as_json:
+        emit_json(
+            [
+                {"run": box.run_id, "name": box.name, "left": box.pending, "why": why}
+                for box, why in found
+            ]
+        )
+    elif not found:
+        click.echo("Everything is sent.")
+    else:
+        rows = [[box.run_id[:8], box.name, why or "sent"] for box, why in found]
+        emit_table(["run", "name", "state"], rows)
+    return 3 if any(why for _, why in found) else 0

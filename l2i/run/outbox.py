@@ -1,0 +1,427 @@
+"""What a run says, on this machine's disk first, and from there to a store that may be away.
+
+Of a store on this machine nothing is kept twice. Of any other (a tracking server, a database, an
+S3-compatible store for artifacts) everything a run writes becomes an **event** in a file here::
+
+    mlruns/work/outbox/<run id>/about.json      which store, which run
+    mlruns/work/outbox/<run id>/events.jsonl    one event per line, in order
+    mlruns/work/outbox/<run id>/sent            how many of them the store has
+    mlruns/work/outbox/<run id>/files/<n>/      the files of event n
+
+and a thread sends them in this order, with growing pauses while the store is away, so that
+training neither waits nor fails. What is unsent when the run ends, or its process is killed, is
+sent by ``l2i sync``, or by the next command that needs the store. An event may be sent twice (the
+store took it, and went away before it said so), and counts once: of metrics the steps that the
+store has are left out, all others replace what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2i.errors import StoreError
+from l2i.run.lock import RunLock
+from l2i.run.store import Store, connect, local_path, mask, store_errors
+from l2i.storage import atomic_write_text, is_s3, s3
+from l2i.storage import store_errors as disk_errors
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = [
+    "PATIENCE_S",
+    "UNSENT",
+    "Outbox",
+    "is_remote",
+    "outboxes",
+    "patience_s",
+    "send_event",
+    "sync",
+]
+
+PATIENCE_S = 300.0
+"""How long the end of a run waits for a store that is away, in seconds; ``L2I_PATIENCE``."""
+
+UNSENT: list[str] = []
+"""Sentences about what this process could not send; the command line ends with exit code 3."""
+
+_PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+# MLflow's codes for what another try would not mend.
+_HOPELESS = {
+    *("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"),
+    *("UNAUTHENTICATED", "INVALID_STATE", "BAD_REQUEST", "ENDPOINT_NOT_FOUND"),
+}
+
+
+def patience_s() -> float:
+    """How long to wait for a store that is away, as the environment says."""
+    try:
+        return max(0.0, float(os.environ.get("L2I_PATIENCE", "")))
+    except ValueError:
+        return PATIENCE_S
+
+
+def is_remote(store: Store, artifact_uri: str) -> bool:
+    """Whether anything a run writes leaves this machine."""
+    return store.database is None or local_path(artifact_uri) is None
+
+
+def _hopeless(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "error_code", None) in _HOPELESS:
+            return True
+        if getattr(seen, "errno", None) is not None and not isinstance(seen, ConnectionError):
+            return True
+        code = (
+            str((getattr(seen, "response", None) or {}).get("Error", {}).get("Code", ""))
+            if (isinstance(getattr(seen, "response", None), dict))
+            else ""
+        )
+        if code:
+            return code not in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
+        seen = seen.__cause__
+    return False
+
+
+class Outbox:
+    """The events of one run.
+
+    Parameters
+    ----------
+    store : Store
+    run_id : str
+
+    Attributes
+    ----------
+    folder : Path
+    name : str
+        The run's, as far as the folder says.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store = store
+        self.run_id = run_id
+        self.folder = store.root / "work" / "outbox" / run_id
+        self._events = self.folder / "events.jsonl"
+        self._wake = threading.Condition()
+        self._count = 0
+        self._sent = 0
+        self._unsure = True  # Whether the store may have an event that is not counted as sent.
+        self._hopeless = ""
+        self._thread: threading.Thread | None = None
+        self._stop = False
+        self._on_away: Any = None
+        self.name = str(self.about.get("name", run_id))
+        self._load()
+
+    # --- keeping ----------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        if not self._events.exists():
+            return
+        raw = self._events.read_bytes()
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            # A line that a crash cut was never promised to anybody.
+            with open(self._events, "rb+") as file:
+                file.truncate(whole)
+        self._count = raw[:whole].count(b"\n")
+        with suppress(OSError, ValueError):
+            self._sent = min(self._count, int((self.folder / "sent").read_text()))
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write down which run this is, for who finds the folder."""
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"store": mask(self._store.uri), **about}, indent=2)
+            atomic_write_text(self.folder / "about.json", text + "\n")
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `describe` wrote; empty where that cannot be read."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "about.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    @property
+    def pending(self) -> int:
+        """Events that the store does not have yet."""
+        return self._count - self._sent
+
+    def unsent(self) -> list[dict[str, Any]]:
+        """The events that the store does not have yet."""
+        return [event for _, event in self._read(self._sent)] if self.pending else []
+
+    def add(self, kind: str, data: Any, source: Path | None = None) -> None:
+        """Keep one event; on disk when this returns.
+
+        Parameters
+        ----------
+        kind : {'params', 'metrics', 'tags', 'untag', 'files', 'end'}
+        data : JSON
+        source : Path, optional
+            Of ``files``: a file, or a folder with all it holds; copied (or linked) here.
+        """
+        with disk_errors(self.folder):
+            with self._wake:
+                number = self._count + 1
+            if source is not None:
+                self._copy(source, self.folder / "files" / str(number))
+            line = json.dumps({"kind": kind, "data": data}) + "\n"
+            with self._wake:
+                with open(self._events, "ab") as file:
+                    file.write(line.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._count = number
+                self._wake.notify_all()
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        def link(a: str, b: str) -> None:
+            try:
+                os.link(a, b)
+            except OSError:
+                shutil.copy2(a, b)
+
+        shutil.rmtree(target, ignore_errors=True)
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=link)
+        else:
+            target.mkdir(parents=True)
+            link(str(source), str(target / source.name))
+
+    def _read(self, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        with open(self._events, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number > first and line.endswith(b"\n"):
+                    yield number, json.loads(line)
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send what is pending, in order, as far as it goes.
+
+        Raises
+        ------
+        StoreError
+            The store is away, or refuses.
+        """
+        client = connect(self._store)
+        uri = str(self.about.get("artifact_uri", ""))
+        for number, event in self._read(self._sent):
+            files = self.folder / "files" / str(number)
+            try:
+                send_event(self._store, client, self.run_id, uri, event, files, self._unsure)
+            except BaseException:
+                self._unsure = True
+                raise
+            self._unsure = False
+            with self._wake:
+                self._sent = number
+                self._wake.notify_all()
+            atomic_write_text(self.folder / "sent", f"{number}\n")
+            shutil.rmtree(files, ignore_errors=True)
+
+    def start(self, on_away: Any = None) -> None:
+        """Send in the background from now on; `on_away` is called once, where the store is."""
+        self._on_away = on_away
+        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        failures = 0
+        while True:
+            with self._wake:
+                while not self._stop and (self._hopeless or not self.pending):
+                    self._wake.wait()
+                if self._stop:
+                    return
+            try:
+                self.send()
+                failures = 0
+            except StoreError as error:
+                if _hopeless(error):
+                    self._hopeless = str(error)
+                failures += 1
+                if failures == 2 or self._hopeless:
+                    self._say(str(error))
+                pause = _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
+                with self._wake:
+                    self._wake.notify_all()
+                    if not self._stop:
+                        self._wake.wait_for(lambda: self._stop, timeout=pause)
+            except BaseException as error:  # A bug must not end as a silent thread.
+                self._hopeless = f"{type(error).__name__}: {error}"
+                with self._wake:
+                    self._wake.notify_all()
+
+    def _say(self, sentence: str) -> None:
+        if self._on_away is not None:
+            said, self._on_away = self._on_away, None
+            said(f"{sentence} What the run writes is kept here and sent later.")
+
+    def close(self, wait_s: float) -> str:
+        """Wait until all is sent, but not longer; then the thread is gone.
+
+        Returns
+        -------
+        str
+            Empty: all is sent, and the folder is gone. Else why not.
+        """
+        end = time.monotonic() + wait_s
+        with self._wake:
+            self._hopeless = ""
+            self._wake.notify_all()
+            while self.pending and not self._hopeless and time.monotonic() < end:
+                self._wake.wait(timeout=max(0.0, min(1.0, end - time.monotonic())))
+            why = self._hopeless or "the store is away"
+            self._stop = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=15)
+            self._thread = None
+        if self.pending:
+            return why
+        self.remove()
+        return ""
+
+    def remove(self) -> None:
+        """Remove the folder, once all is sent."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def send_event(
+    store: Store,
+    client: MlflowClient,
+    run_id: str,
+    artifact_uri: str,
+    event: Mapping[str, Any],
+    files: Path,
+    unsure: bool,
+) -> None:
+    """Write one event to a store.
+
+    Parameters
+    ----------
+    store : Store
+    client : MlflowClient
+    run_id, artifact_uri : str
+    event : mapping
+        ``kind`` and ``data``; see `Outbox.add`.
+    files : Path
+        Of the event ``files``.
+    unsure : bool
+        Whether the store may have it already.
+
+    Raises
+    ------
+    StoreError
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    kind, data = event["kind"], event["data"]
+    with store_errors(store, "written"):
+        if kind == "params":
+            client.log_batch(run_id, params=[Param(k, v) for k, v in data.items()])
+        elif kind == "metrics":
+            metrics = [Metric(k, float(v), t, step) for k, v, t, step in data]
+            if unsure:
+                metrics = _new(client, run_id, metrics)
+            if metrics:
+                client.log_batch(run_id, metrics=metrics)
+        elif kind == "tags":
+            client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data.items()])
+        elif kind == "untag":
+            if data in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, data)
+        elif kind == "files":
+            _send_files(client, run_id, artifact_uri, files, data)
+        elif kind == "end":
+            client.set_terminated(run_id, data["status"], data["time"])
+        else:
+            raise StoreError(f"There is no event of kind {kind!r}; a newer l2i wrote it.")
+
+
+def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]:
+    """Those that the store does not have."""
+    there = {
+        key: {m.step for m in client.get_metric_history(run_id, key)}
+        for key in {m.key for m in metrics}
+    }
+    return [m for m in metrics if m.step not in there[m.key]]
+
+
+def _send_files(
+    client: MlflowClient, run_id: str, artifact_uri: str, files: Path, folder: str
+) -> None:
+    if is_s3(artifact_uri):
+        place = s3.Location.parse(artifact_uri)
+        place = place / folder if folder else place
+        s3.send(files, place if files.is_dir() else place / files.name, patience_s=0.0)
+    elif files.is_dir():
+        client.log_artifacts(run_id, str(files), folder or None)
+    else:
+        client.log_artifact(run_id, str(files), folder or None)
+
+
+@contextmanager
+def _free(lock: RunLock) -> Iterator[bool]:
+    taken = lock.take()
+    try:
+        yield taken
+    finally:
+        lock.release()
+
+
+def outboxes(store: Store) -> list[Outbox]:
+    """Those of this store, in a folder of this machine, the oldest first."""
+    base = store.root / "work" / "outbox"
+    if not base.is_dir():
+        return []
+    folders = sorted((p for p in base.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    found = [Outbox(store, folder.name) for folder in folders]
+    return [box for box in found if box.about.get("store") == mask(store.uri)]
+
+
+def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]]:
+    """Send what earlier processes left; runs that are alive send for themselves.
+
+    Parameters
+    ----------
+    store : Store
+    wait_s : float
+        How long the store may be away.
+    only : str
+        A run id; empty: all.
+
+    Returns
+    -------
+    list of (Outbox, str)
+        Each one that was looked at, and why not all of it could be sent (empty: it was).
+    """
+    found = []
+    for box in outboxes(store):
+        if only and box.run_id != only:
+            continue
+        lock = RunLock(store.lock(box.run_id))
+        with _free(lock) as free:
+            if not free:
+                continue
+            box.start()
+            found.append((box, box.close(wait_s)))
+        if not box.pending:
+            with suppress(OSError):
+                lock.path.unlink()
+    return found
