@@ -39,6 +39,7 @@ __all__ = [
     "Run",
     "Spectrogram",
     "preset_names",
+    "read_toml",
     "resolve",
 ]
 
@@ -148,7 +149,10 @@ class Dictionary(_Section):
 
     weights: str = Field("", description="A learnt dictionary's checkpoint, whose K counts.")
     components: Positive = Field(100, description="K; for class-wise learning of all classes.")
-    method: Literal["joint", "class-wise"] = "joint"
+    method: Literal["joint", "class-wise", "random", "none"] = Field(
+        "joint",
+        description="How it is learnt; 'random': not at all; 'none': frequency bands in its place.",
+    )
     noise_components: int = Field(
         10, ge=0, description="Class-wise: extra components fitted to clips without the class."
     )
@@ -334,7 +338,14 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A config file's tree, laid over what it `extends`; nothing is validated.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file, or it is not TOML, or it extends itself.
+    """
     path = path.resolve()
     if path in seen:
         raise ConfigError([f"{path} extends itself, by way of {' -> '.join(map(str, seen))}."])
@@ -354,7 +365,7 @@ def _read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if extends in preset_names():
         # A file may build on a built-in preset by its bare name.
         return _merge(_preset(extends), tree)
-    return _merge(_read_toml(path.parent / extends, (*seen, path)), tree)
+    return _merge(read_toml(path.parent / extends, (*seen, path)), tree)
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -417,6 +428,7 @@ def resolve(
     ----------
     file : path, optional
         A TOML file; its ``extends`` names another file, relative to it, or a built-in preset.
+        A table ``[sweep]`` is for ``l2i sweep``, and left out here.
     dataset : str, optional
         Name of the data set; wins over the file's.
     overrides : iterable of str
@@ -438,7 +450,8 @@ def resolve(
     l2i.errors.ConfigError: There is no setting 'run.sed'; did you mean 'run.seed'?
     """
     problems: list[str] = []
-    over: dict[str, Any] = _read_toml(Path(file)) if file is not None else {}
+    over: dict[str, Any] = read_toml(Path(file)) if file is not None else {}
+    over.pop("sweep", None)
     for word in overrides:
         tree, problem = _override(word)
         if problem is not None or tree is None:

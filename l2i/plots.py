@@ -25,6 +25,7 @@ __all__ = [
     "dictionary",
     "explanation",
     "faithfulness",
+    "sweep",
     "training_curves",
 ]
 
@@ -439,4 +440,49 @@ def component_map(
     axes.set_title("relevances of the components, in two dimensions", fontsize=10)
     if len(there) <= 20:
         axes.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    _save(figure, path)
+
+
+def sweep(
+    children: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str],
+    settings: Sequence[str],
+    path: Path,
+) -> None:
+    """Figures of a sweep: a point per training, and mean and standard deviation per setting.
+
+    Parameters
+    ----------
+    children : sequence of mappings
+        ``setting`` and ``scores``.
+    titles : mapping of str to str
+        The scores to draw, and what they are called.
+    settings : sequence of str
+        From top to bottom.
+    path : Path
+        A ``.png``.
+    """
+    columns = min(3, len(titles))
+    lines = -(-len(titles) // columns)
+    figure = _figure(1.2 + 2.9 * columns, lines * (0.9 + 0.26 * len(settings)))
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for number, (name, title) in enumerate(titles.items()):
+        axes = panels[number // columns][number % columns]
+        for row, setting in enumerate(settings):
+            own = [c["scores"].get(name) for c in children if c["setting"] == setting]
+            x = np.array([v for v in own if v is not None], np.float64)
+            if not len(x):
+                continue
+            axes.plot(x, np.full(len(x), row), "o", color=_GREY, ms=4, alpha=0.6, mew=0)
+            std = x.std(ddof=1) if len(x) > 1 else None
+            axes.errorbar(x.mean(), row, xerr=std, fmt="D", color=_BLUE, ms=5, capsize=3)
+        axes.set_title(title, fontsize=8)
+        axes.set_yticks(range(len(settings)), settings, fontsize=8)
+        axes.set_ylim(len(settings) - 0.5, -0.5)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.grid(axis="x", lw=0.5, alpha=0.4)
+        axes.margins(x=0.12)
+        _tidy(axes)
+    for number in range(len(titles), lines * columns):
+        panels[number // columns][number % columns].set_visible(False)
     _save(figure, path)

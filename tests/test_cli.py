@@ -102,7 +102,7 @@ def test_help_of_a_command(
     assert any(f"l2i {' '.join(path)}" in line for line in examples)
     variables = set()
     for option in command.params:
-        if isinstance(option, click.Option) and "--help" not in option.opts:
+        if isinstance(option, click.Option) and not (option.hidden or "--help" in option.opts):
             assert option.help, option.name
             longest = max(option.opts, key=len)
             variable = f"L2I_{longest.lstrip('-').replace('-', '_').upper()}"
@@ -110,7 +110,8 @@ def test_help_of_a_command(
             shown = " ".join(found.out.split())
             assert longest in shown and f"[env var: {variable}" in shown
             variables.add(variable)
-    assert len(variables) == sum(isinstance(p, click.Option) for p in command.params)
+    shown_options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    assert len(variables) == len(shown_options)
 
 
 def _parse(words: list[str]) -> click.Command:

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l2i.errors import DataError
-from l2i.models.dictionary import encode, learn_dictionary, objective, unit_columns
+from l2i.models.dictionary import (
+    band_dictionary,
+    encode,
+    learn_dictionary,
+    objective,
+    random_dictionary,
+    unit_columns,
+)
 from tests import reference
 
 seeded = settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -309,3 +316,31 @@ def test_learning_stops_when_the_fall_is_small() -> None:
     assert found[-2] - found[-1] <= 1e-2 * found[-2]
     assert all(a - b > 1e-2 * a for a, b in pairwise(found[:-1]))
     assert told == list(enumerate(found, start=1))
+
+
+def test_random_columns_are_unit_and_seeded() -> None:
+    """Non-negative, of length one, the same from the same seed, and not from another."""
+    one, two, other = (
+        random_dictionary(40, 6, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert bool((one >= 0).all())
+    torch.testing.assert_close(one.norm(dim=0), torch.ones(6))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("bins", "k"), [(513, 100), (33, 33), (7, 3), (5, 1)])
+def test_bands_cover_every_bin_once(bins: int, k: int) -> None:
+    """Contiguous, disjoint, as equal as can be, unit columns."""
+    w = band_dictionary(bins, k)
+    held = w > 0
+    assert bool((held.sum(dim=1) == 1).all())
+    sizes = held.sum(dim=0)
+    assert int(sizes.max() - sizes.min()) <= 1
+    torch.testing.assert_close(w.norm(dim=0), torch.ones(k))
+    assert bool((held.int().argmax(dim=1).diff() >= 0).all())
+
+
+def test_more_bands_than_bins() -> None:
+    """Refused."""
+    with pytest.raises(DataError, match="33 frequency bins cannot make 34 bands"):
+        band_dictionary(33, 34)

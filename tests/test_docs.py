@@ -18,7 +18,7 @@ COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
 PRESETS = REPOSITORY / "l2i" / "presets"
 
 
-def _parse(words: list[str]) -> None:
+def parse(words: list[str]) -> None:
     """Let click read a command line without running it."""
     command: click.Command = cli
     context = click.Context(cli, info_name="l2i")
@@ -33,7 +33,7 @@ def _parse(words: list[str]) -> None:
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("l2i ")])
 def test_readme_commands_are_understood(line: str) -> None:
     """Every ``l2i`` command of the README is one that click accepts."""
-    _parse(shlex.split(line)[1:])
+    parse(shlex.split(line)[1:])
 
 
 def test_readme_shows_commands() -> None:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
+    "sweep": ("l2i.cli.sweep:sweep", "Train all that a file varies, and make one table."),
     "sync": ("l2i.cli.sync:sync", "Send what a store that was away has not got."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
     "config": ("l2i.cli.config:config", "Show or check a config."),

@@ -35,7 +35,15 @@ from torch import Tensor
 
 from l2i.errors import DataError
 
-__all__ = ["Learned", "encode", "learn_dictionary", "objective", "unit_columns"]
+__all__ = [
+    "Learned",
+    "band_dictionary",
+    "encode",
+    "learn_dictionary",
+    "objective",
+    "random_dictionary",
+    "unit_columns",
+]
 
 _COLUMNS_AT_ONCE = 2048  # Frames per inner block on a CPU: K x 2048 floats stay in its cache.
 
@@ -49,6 +57,58 @@ def unit_columns(w: Tensor) -> Tensor:
     """
     length = w.norm(dim=0, keepdim=True)
     return torch.where(length > 0, w / length.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
+
+
+def random_dictionary(n_bins: int, components: int, generator: torch.Generator) -> Tensor:
+    """Columns that nothing was learnt for: directions drawn evenly among the non-negative ones.
+
+    Parameters
+    ----------
+    n_bins, components : int
+        F and K.
+    generator : torch.Generator
+
+    Returns
+    -------
+    Tensor [F, K]
+        Unit columns.
+    """
+    return unit_columns(torch.randn(n_bins, components, generator=generator).abs())
+
+
+def band_dictionary(n_bins: int, components: int) -> Tensor:
+    """Contiguous bands of frequency, as equal as they can be, in place of spectral patterns.
+
+    Each bin is in one column and no other: components are then no more than parts of the
+    spectrum.
+
+    Parameters
+    ----------
+    n_bins, components : int
+        F and K, K at most F.
+
+    Returns
+    -------
+    Tensor [F, K]
+        Unit columns.
+
+    Raises
+    ------
+    DataError
+        There are more components than bins.
+
+    Examples
+    --------
+    >>> band_dictionary(4, 2)
+    tensor([[0.7071, 0.0000],
+            [0.7071, 0.0000],
+            [0.0000, 0.7071],
+            [0.0000, 0.7071]])
+    """
+    if components > n_bins:
+        raise DataError(f"{n_bins} frequency bins cannot make {components} bands.")
+    of_bin = torch.arange(n_bins) * components // n_bins
+    return unit_columns(torch.nn.functional.one_hot(of_bin, components).float())
 
 
 def objective(frames: Tensor, w: Tensor, h: Tensor, sparsity: float) -> float:

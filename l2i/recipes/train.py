@@ -39,7 +39,7 @@ from l2i.metrics.classification import best_thresholds
 from l2i.models.augmentation import augment
 from l2i.models.checkpoint import load_checkpoint, read_settings
 from l2i.models.classifier import FrozenClassifier
-from l2i.models.dictionary import learn_dictionary
+from l2i.models.dictionary import band_dictionary, learn_dictionary, random_dictionary
 from l2i.models.features import allocate, compute_features, memory_budget
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
@@ -53,6 +53,7 @@ from l2i.recipes.stage import Stage, open_stage
 from l2i.run import provenance
 from l2i.run.device import epoch_generator, pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
+from l2i.run.runs import adopt
 from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
 from l2i.types import Clip, Task
 
@@ -71,7 +72,7 @@ class Outcome:
     found: bool = False
 
 
-def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome:
+def train(config: Config, progress: Progress, *, again: bool = False, parent: str = "") -> Outcome:
     """Train, measure and explain; everything is kept as one MLflow run.
 
     Parameters
@@ -94,6 +95,8 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
     weights = _weights_digest(config)
     signature = _sign(config.signature(), material, weights)
     if not again and (done := find_finished(experiment, signature)) is not None:
+        if parent:
+            adopt(done, parent)
         return _found(done)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
     tags = provenance.tags(device) | {
@@ -102,6 +105,7 @@ def train(config: Config, progress: Progress, *, again: bool = False) -> Outcome
         "l2i.fold": str(config.dataset.fold),
         "l2i.data_digest": material.digest,
         "l2i.threads": str(threads),
+        **({"mlflow.parentRunId": parent} if parent else {}),
     }
     with open_run(
         experiment=experiment,
@@ -490,6 +494,16 @@ def _learn_dictionary(
         return
     clips = material.split.train
     seed = config.run.seed
+    if d.method in ("random", "none"):
+        n_bins = material.settings.n_bins
+        if d.method == "random":
+            generator = epoch_generator(seed, "dictionary", "random")
+            w = random_dictionary(n_bins, d.components, generator)
+        else:
+            w = band_dictionary(n_bins, d.components)
+        document = {"method": d.method, "sparsity": 0.0, "classes": []}
+        stage.finish({"W": w}, document, material.settings)
+        return
 
     def thinned(some: Sequence[Clip], words: str) -> NDArray[np.int64]:
         rows = material.rows(some)

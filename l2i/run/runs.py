@@ -25,7 +25,16 @@ from l2i.run.store import Store, connect, local_path, locate, store_errors
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["RunInfo", "download", "find_finished", "list_runs", "reap", "resolve_run"]
+__all__ = [
+    "RunInfo",
+    "adopt",
+    "download",
+    "find_finished",
+    "find_run",
+    "list_runs",
+    "reap",
+    "resolve_run",
+]
 
 _OURS = "tags.`l2i.signature` LIKE '%'"
 _NEWEST = ["attributes.start_time DESC"]
@@ -196,6 +205,24 @@ def _open(store: Store | None = None) -> tuple[Store, MlflowClient]:
         )
     reap(store)
     return store, connect(store)
+
+
+def find_run(run_id: str) -> RunInfo | None:
+    """The finished run of this very id, or None."""
+    store = locate()
+    if not store.exists:
+        return None
+    query = f"attributes.status = 'FINISHED' AND attributes.run_id = '{run_id}'"
+    found = _search(store, connect(store), query)
+    return found[0] if found else None
+
+
+def adopt(run: RunInfo, parent: str) -> None:
+    """Put a run under another one, unless it lies under one already."""
+    if "mlflow.parentRunId" not in run.tags:
+        store = locate()
+        with store_errors(store, "written"):
+            connect(store).set_tag(run.id, "mlflow.parentRunId", parent)
 
 
 def find_finished(experiment: str, signature: str) -> RunInfo | None:

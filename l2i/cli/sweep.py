@@ -1,0 +1,122 @@
+"""``l2i sweep``: many trainings from one file, one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i sweep experiments/demo/seeds.toml",
+        "l2i sweep experiments/esc10/five_folds.toml --data-dir ESC-10 --jobs 2",
+        "l2i sweep experiments/ablations/dictionary.toml --dry-run",
+    ],
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at once."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what there is to do.")
+@options.data_dir
+@options.device
+@options.overrides
+@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@options.quiet
+@options.as_json
+def sweep(
+    file: Path,
+    jobs: int,
+    dry_run: bool,
+    data_dir: Path | str | None,
+    device: str | None,
+    overrides: tuple[str, ...],
+    experiment: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Train all that the table [sweep] of FILE varies, and make one table of it.
+
+    Every combination is a run under one parent run. What is finished is not done again, and the
+    same command goes on where it was stopped. The table has mean and standard deviation over
+    folds and seeds, a row per setting.
+    """
+    from l2i.recipes.sweep_file import read_sweep
+
+    place = options.resolved(data_dir)
+    wanted = read_sweep(
+        file,
+        overrides=overrides,
+        options={
+            "dataset.data_dir": place,
+            "run.device": device,
+            "run.experiment": experiment,
+        },
+    )
+    if dry_run:
+        return _plan(wanted, as_json)
+    from l2i.recipes.sweep import sweep as run_sweep
+    from l2i.run.progress import Progress
+
+    extra = [word for over in overrides for word in ("-o", over)]
+    for option, value in (
+        ("--data-dir", place),
+        ("--device", device),
+        ("--experiment", experiment),
+    ):
+        extra += [option, value] if value else []
+    found = run_sweep(wanted, Progress(quiet), jobs=jobs, extra=extra)
+    if as_json:
+        emit_json(found)
+    else:
+        _show(found)
+    for failure in found["failed"]:
+        click.echo(f"{failure['title']} failed: {failure['why']}", err=True)
+    return 1 if found["failed"] else 0
+
+
+def _plan(wanted: Any, as_json: bool) -> int:
+    from l2i.recipes.sweep import states
+
+    found = states(wanted)
+    if as_json:
+        emit_json(found)
+        return 0
+    rows = [
+        [str(i), c["setting"], str(c["fold"]), str(c["seed"]), "done" if c["done"] else "to do"]
+        for i, c in enumerate(found, start=1)
+    ]
+    emit_table(["", "setting", "fold", "seed", "state"], rows, right=[0, 2, 3])
+    left = sum(not c["done"] for c in found)
+    click.echo(f"\n{left} of {len(found)} trainings to do.")
+    return 0
+
+
+def _show(found: dict[str, Any]) -> None:
+    from l2i.recipes.sweep import spread
+
+    click.echo(f"Sweep {found['run']['name']} ({found['run']['id'][:8]})")
+    n = [f["n"] for row in found["table"] for f in row["figures"].values()]
+    if not n:
+        return
+    counts = f"{min(n)}" if min(n) == max(n) else f"{min(n)} to {max(n)}"
+    click.echo(f"Mean ± standard deviation over folds and seeds, n = {counts}\n")
+    rows = list(found["table"])
+    names = list(found["meaning"])
+    # Figures in rows; settings in columns, as many as fit beside each other.
+    for start in range(0, len(rows), 3):
+        some = rows[start : start + 3]
+        lines = [
+            [found["meaning"][name], *(spread(row["figures"].get(name)) for row in some)]
+            for name in names
+        ]
+        head = ["figure", *(row["setting"] for row in some)]
+        emit_table(head, lines, right=list(range(1, len(head))))
+        if start + 3 < len(rows):
+            click.echo()

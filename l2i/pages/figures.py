@@ -1,0 +1,360 @@
+"""``figures.html``: how well a run does, and how it was learnt.
+
+Curves are SVG drawn here and tables are tables, so that they follow the reader's light or dark
+scheme, and a screen reader or a search finds what is in them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.pages.page import escape, write_page
+
+__all__ = ["write_figures_page"]
+
+_ARROW = {"higher": "↑", "lower": "↓"}
+_SAID = {"higher": "higher is better", "lower": "lower is better"}
+_W, _H, _LEFT, _BOTTOM, _TOP, _RIGHT = 340, 210, 46, 34, 8, 10
+# What a class has under another name than in the run's figures.
+_COLUMNS = {
+    "clips": "Clips",
+    "auprc": "Classifier AUPRC",
+    "fidelity_auprc": "Fidelity AUPRC",
+    "components": "Components, mean",
+}
+Line = tuple[str, Sequence[float | None]]
+
+
+def _figure(value: float | None, unit: str = "") -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    if unit in ("share", "probability"):
+        return f"{value:.3f}"
+    return f"{value:.4g}"
+
+
+def _nice_step(span: float) -> float:
+    raw = span / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    return power * next(m for m in (1, 2, 2.5, 5, 10) if raw <= m * power * 1.0001)
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        within = [m * 10.0**n for n in powers for m in (1, 2, 5)]
+        found = [v for v in within if low * 0.999 <= v <= high * 1.001]
+        decades = [v for v in found if math.isclose(math.log10(v) % 1, 0, abs_tol=1e-9)]
+        return decades if len(decades) >= 3 else found
+    step = _nice_step(high - low)
+    first = math.ceil(low / step - 1e-9)
+    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _chart(
+    title: str,
+    x: Sequence[float],
+    lines: Sequence[Line],
+    x_label: str,
+    *,
+    log: bool = False,
+    span: tuple[float, float] | None = None,
+    mark: float | None = None,
+) -> str:
+    """A figure with lines over `x`; what is not finite is left out. `mark`: a dotted line."""
+    values = [v for _, ys in lines for v in ys if v is not None and math.isfinite(v)]
+    if not values:
+        return ""
+    low, high = span or (min(values), max(values))
+    log = log and low > 0
+    if not span and not log:
+        pad = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+        low, high = low - pad, high + pad
+    if log and high <= low * 1.05:
+        low, high = low / 1.2, high * 1.2
+    left, right = min(x), max(x)
+    if left == right:
+        left, right = left - 1, right + 1
+
+    def at_x(value: float) -> float:
+        return _LEFT + (value - left) / (right - left) * (_W - _LEFT - _RIGHT)
+
+    def at_y(value: float) -> float:
+        a, b, v = (math.log10(w) for w in (low, high, value)) if log else (low, high, value)
+        return _H - _BOTTOM - (v - a) / (b - a) * (_H - _BOTTOM - _TOP)
+
+    drawn = []
+    for tick in _ticks(low, high, log):
+        y = at_y(tick)
+        drawn.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        drawn.append(f'<text class="y" x="{_LEFT - 5}" y="{y + 4:.1f}">{tick:.4g}</text>')
+    whole = all(float(v).is_integer() for v in x)
+    for tick in _ticks(left, right, False):
+        if whole and not float(tick).is_integer():
+            continue
+        drawn.append(
+            f'<text class="x" x="{at_x(tick):.1f}" y="{_H - _BOTTOM + 15}">{tick:.4g}</text>'
+        )
+    drawn.append(
+        f'<text class="x" x="{(_LEFT + _W - _RIGHT) / 2}" y="{_H - 4}">{escape(x_label)}</text>'
+    )
+    if mark is not None:
+        at = f"{at_x(mark):.1f}"
+        drawn.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{_H - _BOTTOM}"/>')
+    keys, said = [], []
+    for number, (name, ys) in enumerate(lines):
+        points = [
+            (at_x(a), at_y(b))
+            for a, b in zip(x, ys, strict=True)
+            if b is not None and math.isfinite(b)
+        ]
+        way = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        drawn.append(f'<polyline class="line l{number}" points="{way}"/>')
+        if len(points) <= 12:
+            drawn += [
+                f'<circle class="dot l{number}" cx="{a:.1f}" cy="{b:.1f}" r="2.5"/>'
+                for a, b in points
+            ]
+        keys.append(
+            f'<li><svg class="key" viewBox="0 0 24 8" aria-hidden="true">'
+            f'<line class="line l{number}" x1="0" x2="24" y1="4" y2="4"/></svg>{escape(name)}</li>'
+        )
+        known = [v for v in ys if v is not None]
+        if known:
+            said.append(f"{name} from {known[0]:.4g} to {known[-1]:.4g}")
+    words = escape(f"{title}: {'; '.join(said)}")
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" role="img" '
+        f'viewBox="0 0 {_W} {_H}" aria-label="{words}">{"".join(drawn)}</svg>'
+        f'<ul class="keys">{"".join(keys)}</ul></figure>'
+    )
+
+
+def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """The figures of every epoch of every stage; the best epoch is marked."""
+    charts = []
+    for stage, epochs in histories.items():
+        names = list(dict.fromkeys(name for figures in epochs for name in figures))
+        terms = ("reconstruction", "fidelity", "sparsity", "validation_reconstruction")
+        for word, group in (
+            ("loss", [n for n in names if "loss" in n or n == "objective"]),
+            ("terms of the loss", [n for n in names if n in terms]),
+            ("share right", [n for n in names if n == "validation_accuracy"]),
+            ("share of agreement", [n for n in names if n == "validation_fidelity"]),
+        ):
+            if not group:
+                continue
+            losses = [figures.get("validation_loss", math.inf) for figures in epochs]
+            best = losses.index(min(losses)) + 1 if math.isfinite(min(losses)) else None
+            charts.append(
+                _chart(
+                    f"{stage}: {word}",
+                    range(1, len(epochs) + 1),
+                    [(n.replace("_", " "), [e.get(n) for e in epochs]) for n in group],
+                    "sweep" if group == ["objective"] else "epoch",
+                    log="loss" in word,
+                    span=(0.0, 1.0) if "share" in word else None,
+                    mark=best,
+                )
+            )
+    if not any(charts):
+        return ""
+    return (
+        '<section><h2>Learning</h2><p class="soft">Dotted: the epoch that was kept, the one of '
+        f'the lowest validation loss.</p><div class="charts">{"".join(charts)}</div></section>'
+    )
+
+
+def _faithfulness(curve: Sequence[Mapping[str, float | None]]) -> str:
+    if not curve:
+        return ""
+    tau = [float(line["threshold"] or 0.0) for line in curve]
+
+    def of(name: str) -> list[float | None]:
+        return [line.get(name) for line in curve]
+
+    charts = [
+        _chart(
+            f"Fall of {word}, median",
+            tau,
+            [("L2I", of(f"faithfulness_{word}")), ("as many at random", of(f"random_{word}"))],
+            "relevance threshold τ",
+        )
+        for word in ("probability", "logit")
+    ]
+    charts.append(
+        _chart(
+            "Components removed, mean",
+            tau,
+            [("components", of("components_removed"))],
+            "relevance threshold τ",
+        )
+    )
+    columns = {
+        "threshold": "τ",
+        "faithfulness_probability": "fall of probability",
+        "random_probability": "at random",
+        "random_probability_std": "its spread",
+        "faithfulness_logit": "fall of logit",
+        "random_logit": "at random",
+        "components_removed": "components",
+    }
+    rows = "".join(
+        "<tr>"
+        + "".join(f'<td class="number">{_figure(line.get(c))}</td>' for c in columns)
+        + "</tr>"
+        for line in curve
+    )
+    head = "".join(f'<th scope="col" class="number">{title}</th>' for title in columns.values())
+    return (
+        '<section><h2>Faithfulness</h2><p class="soft">What the classifier loses when the '
+        "relevant components are removed from the audio, and when as many random ones are.</p>"
+        f'<div class="charts">{"".join(charts)}</div>'
+        "<details><summary>The same as a table</summary>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Faithfulness over τ"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
+    )
+
+
+def _scores(document: Mapping[str, Any]) -> str:
+    rows = []
+    for name, value in document["scores"].items():
+        meaning = document["meaning"][name]
+        ends = document["intervals"].get(name)
+        unit = meaning["unit"]
+        interval = f"{_figure(ends[0], unit)} to {_figure(ends[1], unit)}" if ends else ""
+        better = meaning["better"]
+        arrow = (
+            f'<span title="{_SAID[better]}" aria-label="{_SAID[better]}" role="img">'
+            f"{_ARROW[better]}</span>"
+            if better
+            else ""
+        )
+        rows.append(
+            f'<tr><th scope="row">{escape(meaning["title"])}</th><td>{arrow}</td>'
+            f'<td class="number" data-name="{escape(name)}">{_figure(value, unit)}</td>'
+            f'<td class="number">{interval}</td><td>{escape(unit)}</td>'
+            f'<td class="soft">{escape(meaning["source"])}</td></tr>'
+        )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Figures"><table class="scores">'
+        '<thead><tr><th scope="col">figure</th><th scope="col"><span title="which way is better" '
+        'aria-label="which way is better">↕</span></th><th scope="col" class="number">value</th>'
+        '<th scope="col" class="number">95 % interval</th><th scope="col">unit</th>'
+        f'<th scope="col">source</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _per_class(document: Mapping[str, Any]) -> str:
+    per_class = document["per_class"]
+    names = list(dict.fromkeys(name for figures in per_class.values() for name in figures))
+    if not names:
+        return ""
+    head = ['<th scope="col" aria-sort="none"><button type="button">class</button></th>']
+    for name in names:
+        meaning = document["meaning"].get(name, {})
+        title = _COLUMNS.get(name) or meaning.get("title") or name.replace("_", " ")
+        arrow = _ARROW.get(meaning.get("better", "higher" if "auprc" in name else ""), "")
+        head.append(
+            f'<th scope="col" class="number" aria-sort="none"><button type="button">'
+            f"{escape(title)} {arrow}</button></th>"
+        )
+    rows = []
+    for title, figures in per_class.items():
+        cells = []
+        for name in names:
+            value = figures.get(name)
+            key = "" if value is None else f"{value!r}"
+            text = f"{value:.0f}" if name == "clips" and value is not None else _figure(value)
+            if name not in ("clips", "components") and value is not None:
+                text = f"{value:.3f}"
+            cells.append(f'<td class="number" data-key="{key}">{text}</td>')
+        rows.append(
+            f'<tr><th scope="row" data-key="{escape(title)}">{escape(title)}</th>'
+            f"{''.join(cells)}</tr>"
+        )
+    return (
+        '<section><h2>Per class</h2><p class="soft">Click a column’s head to sort by it.</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Per class">'
+        f'<table class="sortable"><thead><tr>{"".join(head)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _heat(share: float) -> str:
+    return f"h{round(10 * share)}" if share > 0 else "h0"
+
+
+def _confusion(
+    counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], corner: str
+) -> str:
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    square = counts.shape[0] == counts.shape[1] and list(rows) == list(columns)
+    if square:
+        said = f"{np.trace(counts)} of {counts.sum()} clips are right; rows are what a clip is."
+    else:
+        said = "Clips, by what they are and what the classifier says."
+    head = "".join(f'<th scope="col"><span>{escape(c)}</span></th>' for c in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(
+            f'<td class="{_heat(share[r, c])}">{counts[r, c] or ""}</td>'
+            for c in range(len(columns))
+        )
+        + "</tr>"
+        for r, name in enumerate(rows)
+    )
+    kind = "confusion upright" if square else "confusion"
+    return (
+        f'<section><h2>Confusions</h2><p class="soft">{said}</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Confusions">'
+        f'<table class="{kind}"><thead><tr><th scope="col" class="soft">{escape(corner)}</th>{head}'
+        f"</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def write_figures_page(
+    path: Path,
+    document: Mapping[str, Any],
+    *,
+    title: str,
+    classes: Sequence[str],
+    counts: NDArray[np.int64],
+    answers: Sequence[str] = (),
+    histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+) -> None:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.html``.
+    document : mapping
+        What ``scores.json`` holds.
+    title : str
+    classes : sequence of str
+    counts : int64 [C, C] or [C, A]
+        Rows are what clips are; columns what the classifier says, or its `answers`.
+    answers : sequence of str
+        Where a clip may have several classes: found, missed, and so on.
+    histories : mapping of str to sequence of mappings, optional
+        Stage to its epochs' figures.
+    """
+    body = [
+        f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
+        f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
+        f"classifier's own front-end.</p>{_scores(document)}</section>",
+        _faithfulness(document["faithfulness"]),
+        _confusion(counts, classes, answers or classes, "class" if answers else "is ↓  said →"),
+        _per_class(document),
+        _curves(histories or {}),
+    ]
+    write_page(path, "figures", title, {"body": "\n".join(body)})

@@ -1,0 +1,139 @@
+"""``index.html``: clips to listen to, with what was said of them.
+
+The words and figures are those of ``explanations.json``, in one element of JSON; the sounds and
+pictures of each clip are in one of its own, which is read when the clip is looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from l2i.pages.page import MAX_BYTES, data_block, escape, write_page
+from l2i.pages.pictures import frequency_ticks
+from l2i.pages.sound import mp3, mp3_bytes, mp3_kbps
+
+__all__ = ["PARTS", "Media", "write_listening_page"]
+
+PARTS = ("original", "explanation", "removal")
+
+# Tried in this order: share of a good bit rate, and whether components have sounds.
+_SMALLER = ((1.0, True), (0.75, True), (0.5, True), (0.5, False), (0.25, False))
+# For the template, its style and script.
+_OWN = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What is heard and seen of one clip.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz.
+    duration_s : float
+    sounds : mapping of str to bytes
+        FLAC, all of one gain: ``original``, ``explanation``, ``removal``, and by their numbers
+        the components that can be heard alone.
+    pictures : mapping of str to bytes
+        PNG: spectrograms under the names of the three sounds; ``mask``, and by their numbers the
+        masks of single components.
+    """
+
+    sample_rate: int
+    duration_s: float
+    sounds: Mapping[str, bytes]
+    pictures: Mapping[str, bytes]
+
+
+def _base64_bytes(n: int) -> int:
+    return 4 * -(-n // 3) + 16
+
+
+def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int, str]:
+    """The sounds of each clip, all of the page within `room` bytes of base64; how many clips keep
+    sounds and pictures; and a sentence on what was done."""
+    whole = [dict(m.sounds) for m in media]
+    seen = [sum(_base64_bytes(len(b)) for b in m.pictures.values()) for m in media]
+    if sum(seen) + sum(_base64_bytes(len(b)) for some in whole for b in some.values()) <= room:
+        return whole, len(media), "Sounds are lossless."
+
+    def bounds(share: float, components: bool) -> list[int]:
+        return [
+            pictures
+            + (len(m.sounds) if components else len(PARTS))
+            * _base64_bytes(mp3_bytes(m.sample_rate, m.duration_s, share))
+            for m, pictures in zip(media, seen, strict=True)
+        ]
+
+    for share, components in _SMALLER:
+        each = bounds(share, components)
+        if sum(each) <= room:
+            break
+    kept = sum(total <= room for total in accumulate(each))
+
+    wanted = [
+        (i, name)
+        for i, sounds in enumerate(whole[:kept])
+        for name in sounds
+        if components or name in PARTS
+    ]
+    # The encoder lets go of Python's lock.
+    with ThreadPoolExecutor() as pool:
+        smaller = list(pool.map(lambda key: mp3(whole[key[0]][key[1]], share), wanted))
+    found: list[dict[str, bytes]] = [{} for _ in media]
+    for (i, name), encoded in zip(wanted, smaller, strict=True):
+        found[i][name] = encoded
+    rates = sorted({mp3_kbps(m.sample_rate, share) for m in media})
+    said = f"To keep this page small, sounds are MP3 of {' and '.join(map(str, rates))} kbit/s"
+    if not components:
+        said += ", and components cannot be heard alone"
+    if kept < len(media):
+        said += f"; sounds and pictures of the last {len(media) - kept} clips are not in it"
+    return found, kept, f"{said}. The sound files lie beside it, in a folder for each clip."
+
+
+def write_listening_page(
+    path: Path,
+    clips: Sequence[Mapping[str, Any]],
+    media: Sequence[Media],
+    *,
+    title: str,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``.../index.html``.
+    clips : sequence of mappings
+        What ``explanations.json`` holds of each; ``name`` is what the clip is called.
+    media : sequence of Media
+        Of the same clips.
+    title : str
+    max_bytes : int
+        Beyond it, sounds become MP3 of ever lower bit rates; then components lose their sounds;
+        then the last clips do. The page says so.
+    """
+    facts: dict[str, Any] = {
+        "ticks": frequency_ticks(media[0].sample_rate) if media else [],
+        "clips": list(clips),
+    }
+    blocks = [data_block("facts", facts)]
+    used = _OWN + len(blocks[0]) + 100 * len(media)
+    sounds, kept, said = _fit(media, max_bytes - used)
+    for number, (heard, m) in enumerate(zip(sounds, media, strict=True)):
+        seen = m.pictures if number < kept else {}
+        both = {"sounds": _encoded(heard), "pictures": _encoded(seen)}
+        blocks.append(data_block(f"media-{number}", both))
+    write_page(path, "listening", title, {"data": "\n".join(blocks), "sound": escape(said)})
+
+
+def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(content).decode("ascii") for name, content in files.items()}

@@ -1,0 +1,119 @@
+"""Templates, escaping, and what keeps a page self-contained."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from l2i import __version__
+from l2i.errors import StoreError
+from l2i.storage import atomic_write_bytes
+
+__all__ = ["MAX_BYTES", "data_block", "escape", "fill", "refuse_foreign", "write_page"]
+
+MAX_BYTES = 50 * 2**20
+"""MLflow shows no file beyond this."""
+
+_FOLDER = Path(__file__).parent
+_MARK = '<meta name="generator" content="l2i'
+_UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+
+def escape(text: object) -> str:
+    """Text for HTML, within an element or a quoted attribute.
+
+    >>> escape('<b title="x">')
+    '&lt;b title=&quot;x&quot;&gt;'
+    """
+    return html.escape(str(text), quote=True)
+
+
+def data_block(name: str, value: Any) -> str:
+    """A value as JSON in an element of its own, which nothing in it can end or escape.
+
+    Half a surrogate pair, as in file names that are not UTF-8, stays within JSON's escapes; NaN
+    has none and is refused.
+
+    >>> data_block("x", "</script>")
+    '<script type="application/json" id="x">"\\\\u003c/script\\\\u003e"</script>'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return f'<script type="application/json" id="{name}">{text.translate(_UNSAFE)}</script>'
+
+
+def fill(template: str, fields: Mapping[str, str]) -> str:
+    """Put HTML in the places ``{{name}}`` of a template, in one pass: what is put in is not read
+    again.
+
+    >>> fill("{{a}}{{b}}", {"a": "{{b}}", "b": "!"})
+    '{{b}}!'
+    """
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match[1]], template)
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def write_page(path: Path, name: str, title: str, fields: Mapping[str, str]) -> None:
+    """Write a page whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.html``.
+    name : {'listening', 'figures'}
+        Of the template, and of its style and script.
+    title : str
+        Plain text.
+    fields : mapping of str to str
+        HTML for the template's places.
+    """
+
+    def read(file: str) -> str:
+        return (_FOLDER / file).read_text(encoding="utf-8")
+
+    style = read("common.css") + read(f"{name}.css")
+    script = read(f"{name}.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    )
+    head = (
+        f'<meta charset="utf-8">\n{_MARK} {__version__}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        # Else a browser asks the server for one.
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>{style}</style>"
+    )
+    own = {"head": head, "title": escape(title), "script": f"<script>{script}</script>"}
+    text = fill(read(f"{name}.html"), {**fields, **own})
+    # A name that is no UTF-8 has no better form in a page.
+    atomic_write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse to replace a page that is not ours.
+
+    Raises
+    ------
+    StoreError
+        There is something at `path` that this package did not write.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    try:
+        with path.open("rb") as file:
+            ours = _MARK.encode() in file.read(4096)
+    except OSError:
+        ours = False
+    if not ours:
+        raise StoreError(f"{path} is there already and no page of ours; give another --out.")

@@ -1,0 +1,109 @@
+"""Spectrograms and masks as small pictures: up to 600 frames by 160 bands, 8 bits a pixel.
+
+Frequency is on the mel scale, as the classifier hears it; on a linear one, most sounds fill the
+lowest eighth. Where there are more frames than columns, a column is the mean of its frames.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["frequency_ticks", "mask_picture", "spectrogram_picture"]
+
+_COLUMNS, _ROWS = 600, 160
+_RANGE_DB = 80.0
+_LEVELS = 64
+# Cyan is on no colour of magma's way from black over purple and orange to pale yellow.
+_MASK_COLOUR, _MASK_ALPHA = (0, 229, 255), 150
+
+
+def _mel(hz: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    return 2595.0 * np.log10(1.0 + np.asarray(hz, np.float64) / 700.0)
+
+
+@lru_cache(maxsize=4)
+def _bands(n_bins: int, nyquist: float) -> NDArray[np.float32]:
+    """Weights [rows, F], the highest band first: between bins interpolated, over bins averaged."""
+    centre = 700.0 * (10.0 ** (np.linspace(0.0, _mel(nyquist), _ROWS) / 2595.0) - 1.0)
+    bins = centre / nyquist * (n_bins - 1)
+    width = np.maximum(1.0, np.gradient(bins))
+    weight = np.maximum(0.0, 1.0 - np.abs(np.arange(n_bins) - bins[:, None]) / width[:, None])
+    weight /= weight.sum(axis=1, keepdims=True)
+    return weight[::-1].astype(np.float32)
+
+
+def _shrink(x: NDArray[np.floating], nyquist: float) -> NDArray[np.float32]:
+    """[F, T] to [rows, columns], means."""
+    y = _bands(x.shape[0], nyquist) @ x
+    if y.shape[1] <= _COLUMNS:
+        return y
+    starts = np.linspace(0, y.shape[1], _COLUMNS + 1).astype(int)
+    sums = np.add.reduceat(y, starts[:-1], axis=1)
+    return np.asarray(sums / np.diff(starts), np.float32)
+
+
+def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], alpha: bytes = b"") -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(pixels, mode="P")
+    image.putpalette(palette.tobytes())
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG", **({"transparency": alpha} if alpha else {}))
+    return encoded.getvalue()
+
+
+def spectrogram_picture(
+    magnitude: NDArray[np.floating], sample_rate: int, reference: float
+) -> bytes:
+    """A PNG of a spectrogram, from `reference` down to 80 dB below it.
+
+    Parameters
+    ----------
+    magnitude : [F, T]
+        |X|.
+    sample_rate : int
+        Hz.
+    reference : float
+        The magnitude shown brightest; pictures of one reference can be compared.
+    """
+    from matplotlib import colormaps
+
+    power = _shrink(np.square(magnitude, dtype=np.float32), sample_rate / 2)
+    db = 10.0 * np.log10(np.maximum(power, 1e-20) / max(reference, 1e-10) ** 2)
+    level = np.clip(1.0 + db / _RANGE_DB, 0.0, 1.0) * (_LEVELS - 1)
+    palette = colormaps["magma"](np.linspace(0, 1, _LEVELS), bytes=True)[:, :3]
+    return _png(level.round().astype(np.uint8), palette)
+
+
+def mask_picture(mask: NDArray[np.floating], sample_rate: int) -> bytes:
+    """A PNG to lie over a spectrogram's: the more opaque, the more is kept.
+
+    Parameters
+    ----------
+    mask : [F, T]
+        In [0, 1].
+    sample_rate : int
+        Hz.
+    """
+    level = (_shrink(mask, sample_rate / 2).clip(0, 1) * (_LEVELS - 1)).round().astype(np.uint8)
+    alpha = (np.linspace(0, 1, _LEVELS) * _MASK_ALPHA).round().astype(np.uint8)
+    return _png(level, np.tile(np.array(_MASK_COLOUR, np.uint8), (_LEVELS, 1)), alpha.tobytes())
+
+
+def frequency_ticks(sample_rate: int) -> list[tuple[str, float]]:
+    """Labels of the pictures' frequency axis, and where they are: 0 is the top, 1 the bottom.
+
+    >>> frequency_ticks(8000)[-1][0]
+    '2 kHz'
+    """
+    top = float(_mel(sample_rate / 2))
+    ticks = []
+    for hz in (250, 500, 1000, 2000, 4000, 8000, 16000):
+        place = 1.0 - float(_mel(hz)) / top
+        if place > 0.02:
+            ticks.append((f"{hz} Hz" if hz < 1000 else f"{hz // 1000} kHz", round(place, 4)))
+    return ticks

@@ -1,0 +1,350 @@
+"""Many trainings from one file: a process each, a parent run above them, one table at the end.
+
+Each child is the run that ``l2i train`` of the same config would make: what is finished is not
+done again, by whatever it was begun, and what was stopped goes on. Children that need the same
+classifier, which is not trained yet, wait for the first of them, so that it is trained once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from l2i.metrics import METRICS
+from l2i.recipes.sweep_file import METRICS_SHOWN, Child, Sweep
+from l2i.run.progress import Progress
+from l2i.run.runs import find_run
+from l2i.run.store import locate
+from l2i.run.tracker import Tracker, open_run
+from l2i.storage import atomic_write_text, store_errors
+
+__all__ = ["states", "summary", "sweep"]
+
+_STOP_S = 30.0
+
+
+class _SomeFailed(Exception):
+    """Ends the parent run as FAILED; what there is was written before."""
+
+
+@dataclass
+class _Work:
+    """A child's process."""
+
+    child: Child
+    process: subprocess.Popen[bytes]
+    out: Path
+    log: Path
+    begin: float = field(default_factory=time.monotonic)
+
+
+def _record(sweep: Sweep) -> Path:
+    return locate().root / "work" / "sweeps" / sweep.signature / "done.json"
+
+
+def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """Children that an earlier process of this sweep saw finish, by their key."""
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(_record(sweep).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def states(sweep: Sweep) -> list[dict[str, Any]]:
+    """What there is to do, without doing it: one dict per child, with ``done``."""
+    done = _done(sweep)
+    return [
+        {
+            "setting": child.setting,
+            "fold": child.fold,
+            "seed": child.seed,
+            "overrides": list(child.overrides),
+            "done": child.key in done,
+        }
+        for child in sweep.children
+    ]
+
+
+def sweep(
+    wanted: Sweep,
+    progress: Progress,
+    *,
+    jobs: int = 1,
+    extra: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train all children, and put their figures into one table.
+
+    Parameters
+    ----------
+    wanted : Sweep
+    progress : Progress
+    jobs : int
+        Trainings at once; processors are divided among them.
+    extra : sequence of str
+        Words for every child's ``l2i train``.
+
+    Returns
+    -------
+    dict
+        ``run``; ``children``: one dict each, with ``run_id`` and ``scores``; ``table``: one dict
+        per setting, ``figure`` -> ``mean``, ``std`` and ``n``; ``failed``: one dict per child
+        that failed, with ``title``, ``why`` and ``log``.
+    """
+    first = wanted.children[0].config
+    experiment = first.run.experiment or first.dataset.name
+    name = f"{wanted.path.stem}-sweep-{wanted.signature[:6]}"
+    params = {
+        "sweep.file": wanted.path.name,
+        "sweep.children": len(wanted.children),
+        "sweep.settings": list(wanted.settings),
+        "sweep.folds": sorted({c.fold for c in wanted.children}),
+        "sweep.seeds": sorted({c.seed for c in wanted.children}),
+    }
+    tags = {"l2i.kind": "sweep", "l2i.dataset": first.dataset.name}
+    found: dict[str, Any] = {}
+    with (
+        suppress(_SomeFailed),
+        open_run(
+            experiment=experiment,
+            name=name,
+            signature=wanted.signature,
+            tags=tags,
+            params=params,
+            on_away=progress.say,
+        ) as run,
+    ):
+        progress.say(f"Sweep {run.name} ({run.run_id[:8]}): {len(wanted.children)} trainings.")
+        results, failed = _train_all(wanted, run, progress, jobs, extra)
+        children = [
+            {
+                "setting": child.setting,
+                "fold": child.fold,
+                "seed": child.seed,
+                **results[child.key],
+            }
+            for child in wanted.children
+            if child.key in results
+        ]
+        table = summary(wanted, children)
+        found |= {
+            "run": {"id": run.run_id, "name": run.name},
+            "settings": list(wanted.settings),
+            "children": children,
+            "table": table,
+            "failed": failed,
+            "meaning": {f: METRICS[f].title for row in table for f in row["figures"]},
+        }
+        if children:
+            _write(wanted, run, found)
+        if failed:
+            raise _SomeFailed
+    return found
+
+
+def _train_all(
+    wanted: Sweep, run: Tracker, progress: Progress, jobs: int, extra: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    results = {
+        key: value for key, value in _done(wanted).items() if find_run(value["run_id"]) is not None
+    }
+    pending = [child for child in wanted.children if child.key not in results]
+    if results:
+        progress.say(f"{len(results)} of them are done already.")
+    total, failed = len(wanted.children), []
+    ready: set[str] = set()  # Classifiers that are trained, or were given up.
+    working: list[_Work] = []
+    try:
+        while pending or working:
+            while len(working) < jobs and (child := _next(pending, working, ready)) is not None:
+                pending.remove(child)
+                working.append(_start(child, wanted, run, jobs, extra))
+                number = total - len(pending)
+                progress.say(f"{number}/{total} {child.title}: begins.")
+            time.sleep(0.1)
+            for work in [w for w in working if w.process.poll() is not None]:
+                working.remove(work)
+                ready.add(work.child.config.signature("classifier"))
+                result = _result(work)
+                if isinstance(result, str):
+                    failed.append({"title": work.child.title, "why": result, "log": str(work.log)})
+                    progress.say(f"{work.child.title}: failed. {result}")
+                    continue
+                results[work.child.key] = result
+                with store_errors(_record(wanted)):
+                    atomic_write_text(_record(wanted), json.dumps(results, indent=1) + "\n")
+                minutes = (time.monotonic() - work.begin) / 60
+                figures = ", ".join(
+                    f"{METRICS[f].title.lower()} {result['scores'][f]:.3f}"
+                    for f in ("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro")
+                    if isinstance(result["scores"].get(f), float)
+                )
+                progress.say(f"{work.child.title}: done in {minutes:.1f} min. {figures}.")
+    finally:
+        _stop(working)
+    return results, failed
+
+
+def _next(pending: Sequence[Child], working: Sequence[_Work], ready: set[str]) -> Child | None:
+    """The first child whose classifier nobody is training just now."""
+    busy = {w.child.config.signature("classifier") for w in working} - ready
+    return next((c for c in pending if c.config.signature("classifier") not in busy), None)
+
+
+def _start(child: Child, wanted: Sweep, run: Tracker, jobs: int, extra: Sequence[str]) -> _Work:
+    folder = _record(wanted).parent
+    with store_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    log, out = folder / f"{child.key}.log", folder / f"{child.key}.json"
+    words = [sys.executable, "-m", "l2i", "train", "--config", str(wanted.path), "--json"]
+    words += [*extra, *(w for over in child.overrides for w in ("-o", over))]
+    if jobs > 1 and not child.config.run.threads:
+        words += ["-o", f"run.threads={max(1, (os.cpu_count() or 1) // jobs)}"]
+    environment = {**os.environ, "L2I_PARENT": run.run_id}
+    with out.open("wb") as stdout, log.open("ab") as stderr:
+        process = subprocess.Popen(
+            words,
+            stdout=stdout,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            # A Ctrl-C of the terminal is for the sweep, which tells its children in its own way.
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    return _Work(child, process, out, log)
+
+
+def _die_with_parent() -> None:
+    """Of a sweep that is killed no training goes on unseen, and beside the sweep's next one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _result(work: _Work) -> dict[str, Any] | str:
+    """What a child found, or why it did not."""
+    code = work.process.returncode
+    if code in (0, 3):  # 3: done, and not all could be sent yet.
+        with suppress(OSError, ValueError, KeyError):
+            said = json.loads(work.out.read_text(encoding="utf-8"))
+            return {"run_id": said["run_id"], "name": said["name"], "scores": said["scores"]}
+    lines = []
+    with suppress(OSError):
+        lines = work.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].removeprefix("Error: ") if lines else "It said nothing."
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{last} ({how}; {work.log} has the rest.)"
+
+
+def _stop(working: Sequence[_Work]) -> None:
+    """End what still runs; each child keeps its last epoch."""
+    for work in working:
+        with suppress(ProcessLookupError):
+            work.process.terminate()
+    end = time.monotonic() + _STOP_S
+    for work in working:
+        try:
+            work.process.wait(timeout=max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            work.process.kill()
+            work.process.wait()
+
+
+def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation (of a sample: n - 1) over folds and seeds, per setting.
+
+    Returns
+    -------
+    list of dict
+        ``setting``, and ``figures``: name -> ``mean``, ``std`` (None of one value), ``n``.
+    """
+    shown = wanted.metrics or METRICS_SHOWN
+    table = []
+    for setting in wanted.settings:
+        mine = [child["scores"] for child in children if child["setting"] == setting]
+        figures = {}
+        for name in shown:
+            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
+            if len(x):
+                std = float(x.std(ddof=1)) if len(x) > 1 else None
+                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
+        table.append({"setting": setting, "figures": figures})
+    return table
+
+
+def spread(figure: dict[str, Any] | None) -> str:
+    """Mean and deviation, as a table has them.
+
+    >>> spread({"mean": 0.85, "std": 0.0213, "n": 5}), spread({"mean": 1.0, "std": None, "n": 1})
+    ('0.850 ± 0.021', '1.000')
+    """
+    if figure is None:
+        return "-"
+    text = f"{figure['mean']:.3f}"
+    return text if figure["std"] is None else f"{text} ± {figure['std']:.3f}"
+
+
+def _write(wanted: Sweep, run: Tracker, found: dict[str, Any]) -> None:
+    from l2i import plots
+
+    out = run.folder / "artifacts"
+    with store_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}
+            for c in found["children"]
+        ]
+        frame = pd.DataFrame(rows)
+        atomic_write_text(out / "children.csv", frame.to_csv(index=False, float_format="%.6g"))
+        lines = [
+            {"setting": row["setting"], "figure": name, **figure}
+            for row in found["table"]
+            for name, figure in row["figures"].items()
+        ]
+        long = pd.DataFrame(lines)
+        atomic_write_text(out / "sweep.csv", long.to_csv(index=False, float_format="%.6g"))
+        atomic_write_text(out / "sweep.txt", _text(found))
+        atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
+        plots.sweep(found["children"], found["meaning"], found["settings"], out / "sweep.png")
+        atomic_write_text(
+            out / "sweep.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        )
+    means: dict[str, float | None] = {}
+    for row in found["table"]:
+        word = "" if len(found["table"]) == 1 else f"{_plain(row['setting'])}/"
+        for name, figure in row["figures"].items():
+            means[f"{word}{name}/mean"] = figure["mean"]
+            means[f"{word}{name}/std"] = figure["std"]
+    run.final(means)
+    run.artifacts(out)
+
+
+def _plain(text: str) -> str:
+    """What MLflow lets a metric's name have."""
+    return "".join(c if c.isalnum() or c in "_-. =" else "_" for c in text).replace("=", "_")
+
+
+def _text(found: dict[str, Any]) -> str:
+    names = list(found["meaning"])
+    data = {
+        row["setting"]: [spread(row["figures"].get(name)) for name in names]
+        for row in found["table"]
+    }
+    frame = pd.DataFrame(data, index=[found["meaning"][name] for name in names])
+    n = {f["n"] for row in found["table"] for f in row["figures"].values()}
+    head = "Mean and standard deviation over folds and seeds"
+    counts = f"{min(n)} to {max(n)}" if len(n) > 1 else f"{n.pop()}"
+    return f"{head} ({counts} trainings a setting)\n\n{frame.to_string()}\n"

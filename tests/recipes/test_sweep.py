@@ -1,0 +1,226 @@
+"""Many trainings from one file: what the table says, and what a stop costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import l2i
+from l2i.errors import ConfigError
+from l2i.recipes.sweep_file import read_sweep
+from l2i.run.runs import list_runs
+from l2i.run.store import connect, locate
+from tests.recipes.conftest import SMALL
+from tests.stores import Said
+
+SWEEP = """
+[sweep]
+seeds = [0, 1]
+"interpreter.pooling" = ["attention", "max"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are processes of their own, and find this package."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+
+
+def _file(sweep: str = SWEEP, epochs: int = 1) -> Path:
+    text = SMALL.format(name="demo").replace("epochs = 3", f"epochs = {epochs}")
+    text = text.replace("clips = 2", "clips = 0")
+    Path("small.toml").write_text(text + sweep, encoding="utf-8")
+    return Path("small.toml")
+
+
+def _runs() -> list[str]:
+    return sorted(run.name for run in list_runs(limit=100) if run.kind == "train")
+
+
+def test_the_table_is_the_childrens(bench: Path, say: Callable[..., Said]) -> None:
+    """Mean and standard deviation over seeds, a row per setting, of the children's own figures;
+    the children lie under the parent; the same command again trains nothing."""
+    path = _file()
+    said = say("sweep", str(path), "--json", "-q")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert found["failed"] == [] and len(found["children"]) == 4
+    assert found["settings"] == ["pooling=attention", "pooling=max"]
+    client = connect(locate())
+    for row in found["table"]:
+        own = [c for c in found["children"] if c["setting"] == row["setting"]]
+        assert {c["seed"] for c in own} == {0, 1}
+        for name, figure in row["figures"].items():
+            x = [client.get_run(c["run_id"]).data.metrics[f"test/{name}"] for c in own]
+            assert figure["mean"] == pytest.approx(np.mean(x), abs=1e-9)
+            assert figure["std"] == pytest.approx(np.std(x, ddof=1), abs=1e-9)
+            assert figure["n"] == 2
+    for child in found["children"]:
+        run = client.get_run(child["run_id"])
+        assert run.data.tags["mlflow.parentRunId"] == found["run"]["id"]
+        assert run.data.params["interpreter.pooling"] == child["setting"].partition("=")[2]
+        assert run.data.params["run.seed"] == str(child["seed"])
+    parent = client.get_run(found["run"]["id"])
+    assert parent.info.status == "FINISHED" and parent.data.tags["l2i.kind"] == "sweep"
+    wanted = found["table"][0]["figures"]["accuracy"]["mean"]
+    assert parent.data.metrics["pooling_attention/accuracy/mean"] == pytest.approx(wanted)
+    (bench / "kept").mkdir()
+    folder = Path(client.download_artifacts(found["run"]["id"], "", str(bench / "kept")))
+    names = {"sweep.csv", "sweep.txt", "sweep.json", "sweep.png", "sweep.toml", "children.csv"}
+    assert {p.name for p in folder.iterdir()} == names
+    assert len(pd.read_csv(folder / "children.csv")) == 4
+    assert Image.open(folder / "sweep.png").size[0] > 300
+
+    before = _runs()
+    again = json.loads(say("sweep", str(path), "--json", "-q").out)
+    assert again["table"] == found["table"] and _runs() == before
+    said = say("sweep", str(path), "--dry-run")
+    assert said.code == 0 and "0 of 4 trainings to do." in said.out
+    said = say("sweep", str(path), "-q")
+    assert max(map(len, said.out.splitlines())) <= 80 and " ± " in said.out
+
+
+def _begin(path: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "l2i", "sweep", str(path), *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _trainings() -> list[int]:
+    """Processes that train in this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            here = os.readlink(entry / "cwd") == str(Path.cwd())
+        except OSError:
+            continue
+        if here and b"train" in words and b"l2i" in words:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_stopped_and_begun_again(
+    how: signal.Signals, bench: Path, say: Callable[..., Said]
+) -> None:
+    """Killed or interrupted while the second child trains: its process ends with it, the first is
+    not trained again, no run is made twice, none stays RUNNING."""
+    path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3]\n', epochs=3)
+    process = _begin(path)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("2/2"):
+            break
+    while not _trainings():
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.wait()
+    end = time.monotonic() + 30
+    while _trainings():
+        assert time.monotonic() < end, "a training goes on without its sweep"
+        time.sleep(0.05)
+    said = say("sweep", str(path), "--json")
+    assert said.code == 0 and "1 of them are done already" in said.err
+    assert len(json.loads(said.out)["children"]) == 2
+    runs = list_runs(limit=100)
+    assert [run.status for run in runs] == ["FINISHED"] * 3
+    assert len(_runs()) == 2
+
+
+def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) -> None:
+    """The rest is trained, the table made of it; exit code 1, what failed and why; mended, only
+    that one is trained."""
+    path = _file('[sweep]\n"dictionary.components" = [16, 4000]\n"dictionary.iterations" = [2]\n')
+    text = path.read_text()
+    path.write_text(text.replace('"dictionary.iterations" = [2]', '"dictionary.method" = ["none"]'))
+    said = say("sweep", str(path), "-q")
+    assert said.code == 1
+    assert re.search(r"components=4000.* failed: .*cannot make 4000 bands", said.err)
+    assert "components=16" in said.out and "n = 1" in said.out
+    (parent,) = [run for run in list_runs() if run.kind == "sweep"]
+    assert parent.status == "FAILED"
+    assert "1 of 2 trainings to do." in say("sweep", str(path), "--dry-run").out
+
+
+def test_two_at_once(tmp_path: Path, say: Callable[..., Said]) -> None:
+    """Children that share a classifier which nobody has trained yet train it once: the first
+    alone, then the others side by side."""
+    path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3, 3e-3]\n')
+    said = say("sweep", str(path), "--jobs", "2", "--json")
+    assert said.code == 0
+    assert len(json.loads(said.out)["children"]) == 3
+    events = [line for line in said.err.splitlines() if "begins" in line or "done in" in line]
+    assert ["begins" in line for line in events] == [True, False, True, True, False, False]
+    assert len(list(Path("mlruns/work/stages").glob("classifier-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", ["has no table [sweep]"]),
+        ("[sweep]\n", ["varies nothing"]),
+        ("[sweep]\nfolds = []\n", ["must be a list of values"]),
+        ("[sweep]\nseeds = 3\n", ["must be a list of values"]),
+        ("[sweep]\nseeds = [1, 1]\n", ["has a value twice"]),
+        ("[sweep]\nfold = [1]\n", ["There is no setting 'fold'"]),
+        ('[sweep]\n"interpreter.poling" = ["max"]\n', ["did you mean 'interpreter.pooling'"]),
+        ('[sweep]\nseeds = [0]\nmetrics = ["acuracy"]\n', ["did you mean 'accuracy'"]),
+        ("[[sweep.settings]]\nx = 1\n", ["needs a name"]),
+        (
+            '[sweep]\nmetrics = ["nothing"]\nseeds = 1\n[[sweep.settings]]\ny = 1\n',
+            ["'nothing'", "list of values", "needs a name"],
+        ),
+        (
+            '[[sweep.settings]]\nname = "a"\n[[sweep.settings]]\nname = "b"\n',
+            ["are the same training"],
+        ),
+    ],
+)
+def test_what_a_file_may_say(text: str, sentences: list[str], say: Callable[..., Said]) -> None:
+    """Every mistake at once, with the nearest word; nothing is begun."""
+    Path("s.toml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_sweep(Path("s.toml"))
+    for sentence in sentences:
+        assert sentence in str(error.value)
+    said = say("sweep", "s.toml", "--dry-run")
+    assert said.code == 2 and "Traceback" not in said.err
+
+
+def test_the_product() -> None:
+    """Settings times folds times seeds, in the file's order; what moves together moves together."""
+    Path("s.toml").write_text(
+        'extends = "esc10"\n[sweep]\nfolds = [1, 2]\nseeds = [0, 5]\n'
+        'interpreter.maps = [["512"], ["512", "256"]]\n'
+        '[[sweep.settings]]\nname = "own"\n'
+        '[[sweep.settings]]\nname = "long"\ninterpreter.epochs = 99\nclassifier.epochs = 7\n'
+    )
+    found = read_sweep(Path("s.toml"), overrides=["interpreter.batch_size=4"])
+    assert len(found.children) == 2 * 2 * 2 * 2
+    assert found.settings == (
+        *("own, maps=512", "own, maps=512+256", "long, maps=512", "long, maps=512+256"),
+    )
+    last = found.children[-1].config
+    assert (last.interpreter.epochs, last.classifier.epochs) == (99, 7)
+    assert last.interpreter.maps == ["512", "256"] and last.interpreter.batch_size == 4
+    assert (found.children[-1].fold, found.children[-1].seed) == (2, 5)
+    assert found.children[0].config.interpreter.epochs == 50
