@@ -190,7 +190,7 @@ class Explanation(_Section):
     max_components: int = Field(5, ge=0, description="At most so many; 0: no limit.")
     faithfulness_threshold: float = Field(0.3, ge=0.0, lt=1.0, description="tau for removal.")
     thresholds: list[Threshold] = Field(
-        default=[0.1, 0.3, 0.5, 0.7],
+        default=[0.1, 0.3, 0.5],
         description="tau of the curve of faithfulness; faithfulness_threshold is on it always.",
     )
     random_draws: Positive = Field(3, description="Draws of the random baseline.")

@@ -33,6 +33,7 @@ __all__ = [
     "power_to_db",
     "resynthesise",
     "stft",
+    "with_magnitude",
 ]
 
 AMIN = 1e-10
@@ -158,8 +159,29 @@ def resynthesise(
     -------
     Tensor [B, S]
     """
-    size = spectrum.abs()
-    gain = torch.where(size > 0, torch.expm1(log_magnitudes) / size.clamp_min(1e-30), 0.0)
+    wanted = torch.expm1(log_magnitudes)
+    return with_magnitude(spectrum, spectrum.abs(), wanted, settings, n_samples)
+
+
+def with_magnitude(
+    spectrum: Tensor, size: Tensor, wanted: Tensor, settings: SpectrogramSettings, n_samples: int
+) -> Tensor:
+    """Waveform with other magnitudes and the phase of the input.
+
+    Parameters
+    ----------
+    spectrum : Tensor [B, F, T], complex
+    size : Tensor [B, F, T]
+        ``|X|``, of `spectrum`.
+    wanted : Tensor [B, F, T]
+        The magnitudes wanted; where `size` is zero there is no phase, and they stay zero.
+    n_samples : int
+
+    Returns
+    -------
+    Tensor [B, S]
+    """
+    gain = torch.where(size > 0, wanted / size.clamp_min(1e-30), 0.0)
     return torch.istft(
         spectrum * gain,
         settings.n_fft,

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import SpectrogramSettings, log_magnitude, resynthesise
+from l2i.dsp.spectrogram import SpectrogramSettings, magnitude, with_magnitude
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
 from l2i.types import Explanation, Features, Interpretation
@@ -169,11 +169,14 @@ def split_audio(
     -------
     Tensor [B, S], Tensor [B, S]
     """
-    size = log_magnitude(spectrum)
-    kept = mask * size
+    size = magnitude(spectrum)
+    whole = torch.log1p(size)
+    kept = mask * whole
+    # Not left = (|X| - kept) / (1 + kept), which is quicker: of a full mask rounding would be
+    # left instead of nothing, and the classifier's front-end brings what is left to full scale.
     return (
-        resynthesise(spectrum, kept, settings, n_samples),
-        resynthesise(spectrum, size - kept, settings, n_samples),
+        with_magnitude(spectrum, size, torch.expm1(kept), settings, n_samples),
+        with_magnitude(spectrum, size, torch.expm1_(whole - kept), settings, n_samples),
     )
 
 
