@@ -109,14 +109,17 @@ def _show(found: dict[str, Any]) -> None:
     click.echo(f"Mean ± standard deviation over folds and seeds, n = {counts}\n")
     rows = list(found["table"])
     names = list(found["meaning"])
-    # Figures in rows; settings in columns, as many as fit beside each other.
-    for start in range(0, len(rows), 3):
-        some = rows[start : start + 3]
+    # Figures in rows; settings in columns, as many as fit beside each other uncut.
+    room = 80 - max(len(found["meaning"][name]) for name in names)
+    each = 2 + max(13, *(len(row["setting"]) for row in rows))
+    step = max(1, room // each)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
         lines = [
             [found["meaning"][name], *(spread(row["figures"].get(name)) for row in some)]
             for name in names
         ]
         head = ["figure", *(row["setting"] for row in some)]
         emit_table(head, lines, right=list(range(1, len(head))))
-        if start + 3 < len(rows):
+        if start + step < len(rows):
             click.echo()
