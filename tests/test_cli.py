@@ -119,6 +119,8 @@ def _parse(words: list[str]) -> click.Command:
     context, command = cli.make_context("l2i", words), cli
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
+        if not rest and command.invoke_without_command:
+            break
         name, below, rest = command.resolve_command(context, rest)
         assert below is not None
         context, command = below.make_context(name, rest, parent=context), below

@@ -23,6 +23,8 @@ def parse(words: list[str]) -> None:
     command: click.Command = cli
     context = click.Context(cli, info_name="l2i")
     while isinstance(command, click.Group):
+        if not words and command.invoke_without_command:
+            return
         name, found, words = command.resolve_command(context, words)
         assert found is not None and name is not None
         command = found

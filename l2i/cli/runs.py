@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli import options
+from l2i.cli.base import Group, emit_json, emit_table
 
 if TYPE_CHECKING:
     from l2i.run.runs import RunInfo
@@ -34,7 +36,11 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     }
 
 
-@click.command(cls=Command, example=["l2i runs", "l2i runs --experiment esc10 --json"])
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    example=["l2i runs", "l2i runs --experiment esc10 --json", "l2i runs export latest kept"],
+)
 @click.option("--experiment", metavar="NAME", help="Only those of this MLflow experiment.")
 @click.option(
     "--limit",
@@ -44,11 +50,14 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     help="At most so many, the newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="All that is known of them, as JSON.")
-def runs(experiment: str | None, limit: int, as_json: bool) -> None:
-    """List runs, the newest first, and their main figures.
+@click.pass_context
+def runs(ctx: click.Context, experiment: str | None, limit: int, as_json: bool) -> None:
+    """List runs, the newest first, and their main figures; show, move and delete them.
 
     RUN in other commands is an id of this list, a name, or 'latest'.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from l2i.run.runs import list_runs
 
     found = list_runs(experiment, limit)
@@ -66,3 +75,99 @@ def runs(experiment: str | None, limit: int, as_json: bool) -> None:
         rows.append([run.id[:8], run.name, run.experiment, run.status.lower(), started, *values])
     head = ["id", "name", "experiment", "status", "started", *figures.values()]
     emit_table(head, rows, right=range(5, len(head)))
+
+
+@runs.command(example="l2i runs show latest")
+@click.argument("run", metavar="RUN")
+@options.as_json
+def show(run: str, as_json: bool) -> None:
+    """Show all that is known of one run."""
+    from l2i.run.runs import resolve_run
+
+    found = resolve_run(run)
+    if as_json:
+        emit_json(_as_json(found))
+        return
+    click.echo(f"Run {found.name} ({found.id}) of experiment {found.experiment}")
+    click.echo(f"{found.status.lower()}; artifacts in {found.artifact_uri}\n")
+    figures = {k: v for k, v in sorted(found.metrics.items()) if not k.startswith("system/")}
+    if figures:
+        emit_table(["figure", "value"], [[k, f"{v:.4g}"] for k, v in figures.items()], right=[1])
+        click.echo()
+    emit_table(["parameter", "value"], [[k, v] for k, v in sorted(found.params.items())])
+    tags = {k: v for k, v in sorted(found.tags.items()) if not k.startswith("mlflow.")}
+    click.echo()
+    emit_table(["tag", "value"], [[k, v] for k, v in tags.items()])
+
+
+@runs.command(short_help="Put a run into the bin.", example="l2i runs delete 84c0c5 --yes")
+@click.argument("run", metavar="RUN")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run: str, yes: bool) -> None:
+    """Put a run into MLflow's bin, and all runs under it.
+
+    Its files stay where they are until 'mlflow gc' empties the bin; 'mlflow runs restore' takes it
+    out again.
+    """
+    from l2i.run.runs import delete_run, resolve_run
+
+    found = resolve_run(run)
+    if not yes and not click.confirm(f"Delete run {found.name} ({found.id[:8]})?", err=True):
+        click.echo("Nothing was deleted.", err=True)
+        raise SystemExit(1)
+    n = delete_run(found)
+    click.echo(f"Deleted {found.name} ({found.id[:8]})" + (f" and {n - 1} under it" * (n > 1)))
+
+
+@runs.command(
+    "export",
+    short_help="Copy runs whole to another place.",
+    example=["l2i runs export latest kept", "l2i runs export latest s3://bucket/kept"],
+)
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.argument("target", metavar="PLACE", type=options.PLACE)
+def export(names: tuple[str, ...], target: Path | str) -> None:
+    """Copy runs whole to PLACE, a folder or an s3:// address.
+
+    Parameters, every step of every metric, tags and artifacts; 'l2i runs import' makes runs of
+    them elsewhere.
+    """
+    from l2i.run.runs import resolve_run
+    from l2i.run.transfer import export_run
+
+    for found in [resolve_run(name) for name in names]:
+        click.echo(export_run(found, target))
+
+
+@runs.command(
+    "import",
+    short_help="Make runs of what was exported.",
+    example=["l2i runs import kept", "l2i runs import s3://bucket/kept --experiment gathered"],
+)
+@click.argument("source", metavar="PLACE", type=options.PLACE)
+@click.option("--experiment", metavar="NAME", help="Instead of the one each was of.")
+def import_(source: Path | str, experiment: str | None) -> None:
+    """Make runs of all that was exported to PLACE, a folder or an s3:// address.
+
+    What was imported before is found, and not made again.
+    """
+    from l2i.run.transfer import import_runs
+
+    found = import_runs(source, experiment=experiment)
+    rows = [[run[:8], name, "imported" if new else "there already"] for run, name, new in found]
+    emit_table(["id", "name", "state"], rows)
+
+
+@runs.command(short_help="Mend a store that was moved.", example="l2i runs relocate")
+def relocate() -> None:
+    """Mend a store whose folder was moved or copied: MLflow keeps absolute paths.
+
+    Run it where 'mlruns' lies now, when no run is being written.
+    """
+    from l2i.run.transfer import relocate as mend
+
+    found = mend()
+    for name, old, new in found:
+        click.echo(f"{name}: {old} -> {new}")
+    if not found:
+        click.echo("Nothing was moved: all is where the store says.")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RunInfo",
     "adopt",
+    "delete_run",
     "download",
     "find_finished",
     "find_run",
@@ -223,6 +224,31 @@ def adopt(run: RunInfo, parent: str) -> None:
         store = locate()
         with store_errors(store, "written"):
             connect(store).set_tag(run.id, "mlflow.parentRunId", parent)
+
+
+def delete_run(run: RunInfo) -> int:
+    """Put a run, and all runs under it, into MLflow's bin.
+
+    Returns
+    -------
+    int
+        How many.
+
+    Raises
+    ------
+    UsageError
+        One of them is running.
+    """
+    store = locate()
+    client = connect(store)
+    below = _search(store, client, f"tags.`mlflow.parentRunId` = '{run.id}'", limit=1000)
+    for each in (run, *below):
+        if each.status == "RUNNING":
+            raise UsageError(f"Run {each.name} ({each.id[:8]}) is running: stop it first.")
+    for each in (*below, run):
+        with store_errors(store, "written"):
+            client.delete_run(each.id)
+    return 1 + len(below)
 
 
 def find_finished(experiment: str, signature: str) -> RunInfo | None:

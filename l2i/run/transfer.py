@@ -1,0 +1,280 @@
+"""Runs that move: exported whole and imported elsewhere, a store that was moved mended.
+
+An export is a folder (or a prefix at ``s3://``) that any machine can read::
+
+    <target>/<run id>/run.json     parameters, tags, every step of every metric, times
+    <target>/<run id>/artifacts/   all of them
+
+What is imported is a run of its own, tagged ``l2i.imported_from``; importing it again finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from l2i.errors import DataError, StoreError
+from l2i.run.lock import RunLock
+from l2i.run.outbox import send_event
+from l2i.run.runs import RunInfo
+from l2i.run.store import Store, connect, experiment_id, local_path, locate, mask, store_errors
+from l2i.storage import atomic_write_text, is_s3, s3
+from l2i.storage import store_errors as disk_errors
+
+__all__ = ["export_run", "import_runs", "relocate"]
+
+_FORMAT = 1
+# Of the machine where the run was made, or of its store.
+_LOCAL_TAGS = ("l2i.lock", "l2i.host", "l2i.mounts", "mlflow.parentRunId")
+
+
+def export_run(run: RunInfo, target: Path | str) -> str:
+    """Write all of a run below a folder, or below an ``s3://`` address.
+
+    Parameters
+    ----------
+    run : RunInfo
+    target : Path or str
+
+    Returns
+    -------
+    str
+        The run's own folder there.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be read, or the target not written.
+    """
+    if isinstance(target, str) and is_s3(target):
+        with tempfile.TemporaryDirectory() as folder:
+            _write(run, Path(folder))
+            place = s3.Location.parse(target) / run.id
+            # Its list comes last: an export without one is none.
+            s3.send(Path(folder) / "artifacts", place / "artifacts")
+            s3.write(place / "run.json", (Path(folder) / "run.json").read_bytes())
+            return str(place)
+    own = Path(target) / run.id
+    with disk_errors(own):
+        own.mkdir(parents=True, exist_ok=True)
+        _write(run, own)
+    return str(own)
+
+
+def _write(run: RunInfo, folder: Path) -> None:
+    store = locate()
+    client = connect(store)
+    (folder / "artifacts").mkdir(exist_ok=True)
+    with store_errors(store, "read"):
+        metrics = {
+            key: [
+                [m.step, m.value, m.timestamp]
+                for m in sorted(client.get_metric_history(run.id, key), key=lambda m: m.step)
+            ]
+            for key in sorted(run.metrics)
+        }
+        if client.list_artifacts(run.id):
+            client.download_artifacts(run.id, "", str(folder / "artifacts"))
+    document = {
+        "format": _FORMAT,
+        "run_id": run.id,
+        "name": run.name,
+        "experiment": run.experiment,
+        "status": run.status,
+        "start": _milliseconds(run.start),
+        "end": _milliseconds(run.end),
+        "params": run.params,
+        "tags": {k: mask(v) for k, v in run.tags.items()},
+        "metrics": metrics,
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    atomic_write_text(folder / "run.json", text + "\n")
+
+
+def _milliseconds(moment: Any) -> int | None:
+    return None if moment is None else round(1000 * moment.timestamp())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] > _FORMAT:
+            raise DataError(f"{path} was written by a newer l2i.")
+        return {key: found[key] for key in ("run_id", "params", "tags", "metrics")} | found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no export of a run: {error}.") from None
+
+
+@contextmanager
+def _exports(source: Path | str) -> Iterator[list[Path]]:
+    """Folders of exports below a place, here."""
+    if isinstance(source, str) and is_s3(source):
+        with tempfile.TemporaryDirectory() as folder:
+            s3.fetch(s3.Location.parse(source), Path(folder))
+            yield sorted(p.parent for p in Path(folder).rglob("run.json"))
+        return
+    if not Path(source).is_dir():
+        raise DataError(f"There is no folder {source}.")
+    yield sorted(p.parent for p in Path(source).rglob("run.json"))
+
+
+def import_runs(
+    source: Path | str, *, experiment: str | None = None
+) -> list[tuple[str, str, bool]]:
+    """Make runs of all exports below a folder or an ``s3://`` address.
+
+    Parameters
+    ----------
+    source : Path or str
+    experiment : str, optional
+        Instead of the experiment each was of.
+
+    Returns
+    -------
+    list of (str, str, bool)
+        Id and name of each run, and whether it is new.
+
+    Raises
+    ------
+    DataError
+        There is no export, or one is damaged; those before it are imported.
+    """
+    store = locate()
+    with _exports(source) as folders:
+        if not folders:
+            raise DataError(f"There is no run below {source}: no run.json.")
+        documents = [(folder, _read(folder / "run.json")) for folder in folders]
+        made = [_import(store, folder, doc, experiment) for folder, doc in documents]
+        _put_under_parents(store, [doc for _, doc in documents], [run for run, _, _ in made])
+        return made
+
+
+def _import(
+    store: Store, folder: Path, document: dict[str, Any], experiment: str | None
+) -> tuple[str, str, bool]:
+    client = connect(store)
+    name, origin = str(document["name"]), str(document["run_id"])
+    where = experiment_id(store, client, experiment or str(document["experiment"]))
+    with store_errors(store, "read"):
+        found = client.search_runs([where], f"tags.`l2i.imported_from` = '{_id(origin)}'")
+        found += client.search_runs([where], f"attributes.run_id = '{_id(origin)}'")
+    for old in found:
+        if old.info.status == document["status"]:
+            return old.info.run_id, name, False
+        with store_errors(store, "written"):
+            client.delete_run(old.info.run_id)  # An import that was cut off.
+    kept = {k: v for k, v in document["tags"].items() if k not in _LOCAL_TAGS}
+    tags = kept | {"l2i.imported_from": origin}
+    with store_errors(store, "written"):
+        run = client.create_run(where, document["start"], tags, name)
+    run_id, uri = run.info.run_id, run.info.artifact_uri
+    lock = RunLock(store.lock(run_id))
+    lock.take()
+
+    def put(kind: str, data: Any, files: Path | None = None) -> None:
+        event = {"kind": kind, "data": data}
+        send_event(store, client, run_id, uri, event, files or Path(), unsure=False)
+
+    try:
+        params = list(document["params"].items())
+        for start in range(0, len(params), 100):
+            put("params", dict(params[start : start + 100]))
+        points = [
+            [key, value, moment, step]
+            for key, history in document["metrics"].items()
+            for step, value, moment in history
+        ]
+        for start in range(0, len(points), 1000):
+            put("metrics", points[start : start + 1000])
+        if any((folder / "artifacts").glob("*")):
+            put("files", "", folder / "artifacts")
+        end = document["end"] or round(1000 * time.time())
+        put("end", {"status": document["status"], "time": end})
+    finally:
+        lock.path.unlink(missing_ok=True)
+        lock.release()
+    return run_id, name, True
+
+
+def _id(text: str) -> str:
+    if not text.isalnum():
+        raise DataError(f"{text!r} is no id of a run.")
+    return text
+
+
+def _put_under_parents(
+    store: Store, documents: Sequence[dict[str, Any]], made: Sequence[str]
+) -> None:
+    new = {doc["run_id"]: run_id for doc, run_id in zip(documents, made, strict=True)}
+    client = connect(store)
+    for doc, run_id in zip(documents, made, strict=True):
+        parent = new.get(doc["tags"].get("mlflow.parentRunId", ""))
+        if parent is not None:
+            with store_errors(store, "written"):
+                client.set_tag(run_id, "mlflow.parentRunId", parent)
+
+
+def relocate() -> list[tuple[str, str, str]]:
+    """Let the sqlite store of a folder that was moved point to where it lies now.
+
+    MLflow keeps artifact locations as absolute paths, of experiments, runs and models.
+
+    Returns
+    -------
+    list of (str, str, str)
+        Experiment, its old and its new location: those that were wrong.
+
+    Raises
+    ------
+    StoreError
+        The store is no sqlite file, or the artifacts of an experiment are not here either.
+    """
+    store = locate()
+    if store.database is None or store.artifacts is None or "://" in store.artifacts:
+        raise StoreError(f"{store.shown} is no store in a folder: nothing in it has to be moved.")
+    if not store.exists:
+        raise StoreError(f"There are no runs in {store.shown} yet.")
+    connect(store)  # Migrated, if it has to be, before its tables are touched.
+    root = Path(store.artifacts)
+    moved: list[tuple[str, str, str]] = []
+    with store_errors(store, "written"), closing(sqlite3.connect(store.database)) as base, base:
+        rows = base.execute("SELECT name, artifact_location FROM experiments").fetchall()
+        for name, old in rows:
+            here = local_path(old or "")
+            if here is None or here.is_relative_to(root):
+                continue
+            parts = here.parts
+            known = root.name in parts[:-1]
+            after = len(parts) - parts[::-1].index(root.name) if known else len(parts) - 1
+            new = root.joinpath(*parts[after:])
+            if not new.is_dir() and not _is_empty(base, old):
+                raise StoreError(
+                    f"The artifacts of experiment {name!r} lay in {here}, and are not in {new} "
+                    "either: copy them there first."
+                )
+            moved.append((name, old, new.as_uri() if old.startswith("file:") else str(new)))
+        for _, old, new_uri in moved:
+            for table, column in (
+                ("experiments", "artifact_location"),
+                ("runs", "artifact_uri"),
+                ("logged_models", "artifact_location"),
+                ("model_versions", "source"),
+                ("model_versions", "storage_location"),
+            ):
+                base.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (new_uri, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+    return moved
+
+
+def _is_empty(base: sqlite3.Connection, location: str) -> bool:
+    query = "SELECT count(*) FROM runs WHERE substr(artifact_uri, 1, ?) = ?"
+    return bool(base.execute(query, (len(location) + 1, f"{location}/")).fetchone()[0] == 0)

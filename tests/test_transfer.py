@@ -1,0 +1,155 @@
+"""Runs that move: whole, once, and a store that was moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from l2i.errors import DataError, StoreError
+from l2i.run.runs import RunInfo, list_runs, resolve_run
+from l2i.run.store import Store, connect, locate
+from l2i.run.tracker import open_run
+from l2i.run.transfer import import_runs
+from tests.servers import S3
+from tests.stores import Said
+
+
+def _make(name: str = "first", parent: str = "") -> RunInfo:
+    tags = {"l2i.kind": "train", "l2i.commit": "abc"}
+    if parent:
+        tags["mlflow.parentRunId"] = parent
+    with open_run(experiment="demo", name=name, signature=name, tags=tags) as run:
+        run.params({"run.seed": 0, "a": "ü & 🐕"})
+        for step in (1, 2, 3):
+            run.metrics("interpreter", step, {"loss": 1 / step})
+        run.final({"test/accuracy": 0.75})
+        (run.folder / "out" / "deep").mkdir(parents=True)
+        (run.folder / "out" / "deep" / "sp ace ü.txt").write_text("text")
+        run.artifacts(run.folder / "out")
+    return resolve_run(run.run_id)
+
+
+def _elsewhere(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mlruns").mkdir(parents=True)
+    shutil.copy(template, folder / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(folder)
+
+
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_whole_and_once(
+    where: str,
+    store: Store,
+    s3: S3,
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., Said],
+) -> None:
+    """Parameters, every step with its time, tags, times, files; in another store; a second import
+    finds it."""
+    own = _make()
+    place = str(tmp_path / "kept") if where == "folder" else "s3://bucket/kept"
+    history = connect(store).get_metric_history(own.id, "interpreter/loss")
+    said = say("runs", "export", "first", place)
+    assert said.code == 0 and said.out.strip().endswith(own.id)
+    _elsewhere(template, tmp_path / "other", monkeypatch)
+    said = say("runs", "import", place)
+    assert said.code == 0 and "imported" in said.out
+    (found,) = list_runs()
+    assert (found.name, found.experiment, found.status) == ("first", "demo", "FINISHED")
+    assert (found.params, found.metrics) == (own.params, own.metrics)
+    assert found.tags["l2i.commit"] == "abc" and found.tags["l2i.imported_from"] == own.id
+    assert found.start is not None and own.start is not None and own.end is not None
+    assert abs((found.start - own.start).total_seconds()) < 0.002
+    assert found.end is not None and abs((found.end - own.end).total_seconds()) < 0.002
+    again = connect(locate()).get_metric_history(found.id, "interpreter/loss")
+    assert [(m.step, m.value, m.timestamp) for m in again] == [
+        (m.step, m.value, m.timestamp) for m in history
+    ]
+    path = tmp_path / "other/mlruns/artifacts/demo" / found.id / "artifacts/deep/sp ace ü.txt"
+    assert path.read_text() == "text"
+    assert "there already" in say("runs", "import", place).out
+    assert len(list_runs()) == 1
+
+
+def test_children_stay_under_their_parent(
+    store: Store,
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., Said],
+) -> None:
+    """Of a parent and its children, exported together."""
+    parent = _make("parent")
+    _make("child", parent.id)
+    assert say("runs", "export", "parent", "child", str(tmp_path / "kept")).code == 0
+    _elsewhere(template, tmp_path / "other", monkeypatch)
+    import_runs(tmp_path / "kept")
+    runs = {run.name: run for run in list_runs()}
+    assert runs["child"].tags["mlflow.parentRunId"] == runs["parent"].id != parent.id
+
+
+def test_what_is_no_export(store: Store, tmp_path: Path, say: Callable[..., Said]) -> None:
+    """One sentence each, exit code 1."""
+    for text in (None, "nonsense", '{"format": 1}', '{"format": 99}'):
+        folder = tmp_path / "kept" / "x"
+        folder.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            (folder / "run.json").write_text(text)
+        said = say("runs", "import", str(tmp_path / "kept"))
+        assert said.code == 1 and "Traceback" not in said.err
+    with pytest.raises(DataError, match="There is no folder"):
+        import_runs(tmp_path / "nowhere")
+
+
+def test_a_store_that_was_moved(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Said]
+) -> None:
+    """It is refused until it is mended; then its runs and their files are found where they are,
+    and new ones go there."""
+    own = _make()
+    shutil.move("mlruns", tmp_path / "there")
+    (tmp_path / "new").mkdir()
+    shutil.move(tmp_path / "there", tmp_path / "new" / "mlruns")
+    monkeypatch.chdir(tmp_path / "new")
+    with pytest.raises(StoreError, match="was moved"):
+        _make("second")
+    said = say("runs", "relocate")
+    assert said.code == 0 and str(tmp_path / "new") in said.out
+    assert "Nothing was moved" in say("runs", "relocate").out
+    found = resolve_run(own.id)
+    assert found.artifact_uri.startswith((tmp_path / "new").as_uri())
+    path = connect(locate()).download_artifacts(own.id, "deep/sp ace ü.txt", str(tmp_path))
+    assert Path(path).read_text() == "text"
+    second = _make("second")
+    assert second.artifact_uri.startswith((tmp_path / "new").as_uri())
+
+
+def test_artifacts_that_were_left_behind(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Said]
+) -> None:
+    """A database alone is not mended to point to nothing."""
+    _make()
+    (tmp_path / "new" / "mlruns").mkdir(parents=True)
+    shutil.copy("mlruns/mlflow.db", tmp_path / "new" / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(tmp_path / "new")
+    said = say("runs", "relocate")
+    assert said.code == 1 and "copy them there first" in said.err
+
+
+def test_show_and_delete(store: Store, say: Callable[..., Said], tmp_path: Path) -> None:
+    """All that is known, in 80 columns; a run goes to the bin with those under it, if one says
+    so."""
+    parent = _make("parent")
+    _make("child", parent.id)
+    said = say("runs", "show", "parent")
+    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80 + len(parent.artifact_uri)
+    assert "test/accuracy" in said.out and "run.seed" in said.out and "l2i.commit" in said.out
+    assert json.loads(say("runs", "show", "parent", "--json").out)["id"] == parent.id
+    said = say("runs", "delete", "parent", "--yes")
+    assert said.code == 0 and "and 1 under it" in said.out
+    assert list_runs() == []
