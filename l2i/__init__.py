@@ -11,7 +11,7 @@ The map of the package, a module importing only from lower ranks or from its own
 
     6  cli                                    words -> config -> one call; prints and catches
     5  recipes                                one flat function per experiment
-    4  explanation  metrics  plots            the method; its figures; its pictures
+    4  explanation  metrics  plots  pages     the method; its figures; pictures; pages to listen to
     3  data  models  run                      arrays in, weights, where a run is kept
     2  config  storage                        what to do; files that are whole or absent
     1  dsp  registry                          sound and spectrograms; names

@@ -6,6 +6,7 @@ them, and without a display.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI, metadata={"Software": "l2i"})
+    with warnings.catch_warnings():
+        # Names may have signs that the font has not: a box stands in their place.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        figure.savefig(path, dpi=_DPI, metadata={"Software": "l2i"})
 
 
 def _tidy(axes: Any) -> None:
@@ -141,8 +145,8 @@ def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str], path: Pat
         axes.text(
             column, row, table[row, column], ha="center", va="center", color=colour, fontsize=size
         )
-    axes.set_xticks(range(n), classes, rotation=90, fontsize=size + 1)
-    axes.set_yticks(range(n), classes, fontsize=size + 1)
+    axes.set_xticks(range(n), classes, rotation=90, fontsize=size + 1, parse_math=False)
+    axes.set_yticks(range(n), classes, fontsize=size + 1, parse_math=False)
     axes.set_xlabel("the classifier says")
     axes.set_ylabel("the clip is")
     axes.set_title(f"{np.trace(table)} of {table.sum()} right", fontsize=10)
@@ -226,7 +230,7 @@ def explanation(
             interpolation="nearest",
             extent=(0, seconds, 0, settings.sample_rate / 2000),
         )
-        axes.set_title(word, fontsize=9)
+        axes.set_title(word, fontsize=9, parse_math=False)
         axes.set_xlabel("time (s)")
     grid[0].set_ylabel("frequency (kHz)")
     for axes in grid[1:-1]:
@@ -246,7 +250,7 @@ def explanation(
         axes.set_yticks([])
     axes.set_title("relevance of components", fontsize=9)
     _tidy(axes)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     _save(figure, path)
 
 

@@ -52,7 +52,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     default="explanations",
     show_default=True,
     metavar="DIR",
-    help="Gets one folder per file.",
+    help="Gets one folder per file, and index.html.",
 )
 @options.device
 @options.precision
@@ -75,7 +75,8 @@ def explain(
     """Explain AUDIO files with the networks of RUN.
 
     RUN is a run id, a run name, or 'latest'. Of each file: original.wav, explanation.wav (what
-    mattered), removal.wav (the rest), spectrograms.png and explanation.json.
+    mattered), removal.wav (the rest), spectrograms.png and explanation.json; of all together
+    index.html, a page to listen and compare.
     """
     from l2i.recipes.explain import explain as run_explain
     from l2i.run.progress import Progress
@@ -116,4 +117,4 @@ def explain(
         rows,
         right=range(2, 6),
     )
-    click.echo(f"Sounds and pictures are in {out}.")
+    click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")

@@ -116,6 +116,8 @@ def read_audio(
         raise DataError(f"There is no sound file {path}.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder, not a sound file.") from None
+    except UnicodeEncodeError:
+        raise DataError(f"{str(path)!a} has a name that is no UTF-8: rename it.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (soundfile.LibsndfileError, TypeError, MemoryError) as error:

@@ -35,8 +35,8 @@ def _figure(value: float | None, unit: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "–"
     if unit in ("share", "probability"):
-        return f"{value:.3f}"
-    return f"{value:.4g}"
+        return f"{round(value, 3) + 0.0:.3f}"  # No "-0.000".
+    return f"{value:.3g}"
 
 
 def _nice_step(span: float) -> float:
@@ -50,8 +50,9 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         within = [m * 10.0**n for n in powers for m in (1, 2, 5)]
         found = [v for v in within if low * 0.999 <= v <= high * 1.001]
-        decades = [v for v in found if math.isclose(math.log10(v) % 1, 0, abs_tol=1e-9)]
-        return decades if len(decades) >= 3 else found
+        if len(found) >= 2:
+            decades = [v for v in found if math.isclose(math.log10(v) % 1, 0, abs_tol=1e-9)]
+            return decades if len(decades) >= 3 else found
     step = _nice_step(high - low)
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
@@ -273,9 +274,8 @@ def _per_class(document: Mapping[str, Any]) -> str:
         for name in names:
             value = figures.get(name)
             key = "" if value is None else f"{value!r}"
-            text = f"{value:.0f}" if name == "clips" and value is not None else _figure(value)
-            if name not in ("clips", "components") and value is not None:
-                text = f"{value:.3f}"
+            unit = "" if name in ("clips", "components") else "share"
+            text = _figure(value, unit)
             cells.append(f'<td class="number" data-key="{key}">{text}</td>')
         rows.append(
             f'<tr><th scope="row" data-key="{escape(title)}">{escape(title)}</th>'

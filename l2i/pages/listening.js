@@ -178,11 +178,13 @@ function showPart() {
   setPicture(byId("overlay"), masked && media.pictures[alone ? part : "mask"], "");
   byId("caption").textContent =
     (alone ? `You hear component ${part} alone` : `You hear the ${part}`) +
-    (masked ? `; cyan is what ${alone ? "its mask" : "the mask"} keeps.` : ".");
+    (alone ? `; cyan is where it keeps most, up to ${percent(maskPeak(part))}.` : masked ? "; cyan is what the mask keeps." : ".");
   for (const button of document.querySelectorAll("[data-part]")) {
     button.setAttribute("aria-pressed", String(button.dataset.part === part));
   }
 }
+
+const maskPeak = (part) => clipNow().components.find((c) => String(c.component) === part).mask_peak;
 
 function bar(share) {
   const filled = make("i");
@@ -262,7 +264,9 @@ function showComponents(clip) {
 }
 
 function showClasses(clip) {
-  const rows = Object.entries(clip.classifier).map(([name, p]) => {
+  // Sorted again: of an object's names, JavaScript takes those that are numbers first.
+  const likeliest = Object.entries(clip.classifier).sort((a, b) => b[1] - a[1]);
+  const rows = likeliest.map(([name, p]) => {
     const tags = [];
     if (clip.labels.includes(name)) tags.push("label");
     if (name === clip.class) tags.push("explained");

@@ -22,10 +22,10 @@ __all__ = ["PARTS", "Media", "write_listening_page"]
 
 PARTS = ("original", "explanation", "removal")
 
-# Tried in this order: share of a good bit rate, and whether components have sounds.
-_SMALLER = ((1.0, True), (0.75, True), (0.5, True), (0.5, False), (0.25, False))
+# Tried in this order: level of MP3, and whether components have sounds.
+_SMALLER = ((0, True), (1, True), (2, True), (2, False))
 # For the template, its style and script.
-_OWN = 64 * 1024
+_OWN = 48 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Media:
 
 
 def _base64_bytes(n: int) -> int:
-    return 4 * -(-n // 3) + 16
+    """Of a file of `n` bytes, its name and quotes included."""
+    return 4 * -(-n // 3) + 24
 
 
 def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int, str]:
@@ -63,16 +64,16 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     if sum(seen) + sum(_base64_bytes(len(b)) for some in whole for b in some.values()) <= room:
         return whole, len(media), "Sounds are lossless."
 
-    def bounds(share: float, components: bool) -> list[int]:
+    def bounds(level: int, components: bool) -> list[int]:
         return [
             pictures
             + (len(m.sounds) if components else len(PARTS))
-            * _base64_bytes(mp3_bytes(m.sample_rate, m.duration_s, share))
+            * _base64_bytes(mp3_bytes(m.sample_rate, m.duration_s, level))
             for m, pictures in zip(media, seen, strict=True)
         ]
 
-    for share, components in _SMALLER:
-        each = bounds(share, components)
+    for level, components in _SMALLER:
+        each = bounds(level, components)
         if sum(each) <= room:
             break
     kept = sum(total <= room for total in accumulate(each))
@@ -85,11 +86,11 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     ]
     # The encoder lets go of Python's lock.
     with ThreadPoolExecutor() as pool:
-        smaller = list(pool.map(lambda key: mp3(whole[key[0]][key[1]], share), wanted))
+        smaller = list(pool.map(lambda key: mp3(whole[key[0]][key[1]], level), wanted))
     found: list[dict[str, bytes]] = [{} for _ in media]
     for (i, name), encoded in zip(wanted, smaller, strict=True):
         found[i][name] = encoded
-    rates = sorted({mp3_kbps(m.sample_rate, share) for m in media})
+    rates = sorted({mp3_kbps(m.sample_rate, level) for m in media})
     said = f"To keep this page small, sounds are MP3 of {' and '.join(map(str, rates))} kbit/s"
     if not components:
         said += ", and components cannot be heard alone"
@@ -126,7 +127,7 @@ def write_listening_page(
         "clips": list(clips),
     }
     blocks = [data_block("facts", facts)]
-    used = _OWN + len(blocks[0]) + 100 * len(media)
+    used = _OWN + len(blocks[0]) + 120 * len(media)
     sounds, kept, said = _fit(media, max_bytes - used)
     for number, (heard, m) in enumerate(zip(sounds, media, strict=True)):
         seen = m.pictures if number < kept else {}

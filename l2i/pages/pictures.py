@@ -73,7 +73,8 @@ def spectrogram_picture(
     from matplotlib import colormaps
 
     power = _shrink(np.square(magnitude, dtype=np.float32), sample_rate / 2)
-    db = 10.0 * np.log10(np.maximum(power, 1e-20) / max(reference, 1e-10) ** 2)
+    # Silence has no level to refer to, and is black.
+    db = 10.0 * np.log10(np.maximum(power, 1e-20) / (reference or 1.0) ** 2)
     level = np.clip(1.0 + db / _RANGE_DB, 0.0, 1.0) * (_LEVELS - 1)
     palette = colormaps["magma"](np.linspace(0, 1, _LEVELS), bytes=True)[:, :3]
     return _png(level.round().astype(np.uint8), palette)

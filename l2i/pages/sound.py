@@ -4,7 +4,9 @@ Sounds are FLAC: what one hears is what was computed, its artefacts those of the
 not of a codec; it begins at its first sample, so that sounds and playhead agree; it takes any
 sample rate; and Chromium, Firefox and Safari decode it. (Ogg, Safari reads only of late.) Where a
 page would be larger than MLflow shows, it has MP3 instead, which all of them play too, of a bit
-rate that fits. MP3 knows few sample rates: others are resampled to the next one above.
+rate that fits. MP3 knows few sample rates: others are resampled to the next one above. Its bit
+rate has a floor: the encoder's delay stands in its first frame, and where frames are too short to
+hold that, players begin up to a seventh of a second late.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from l2i.dsp.audio import resample
 __all__ = ["flac", "mp3", "mp3_bytes", "mp3_kbps"]
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Of sample rates up to each: good speech and noise in mono, and the range libsndfile offers.
-_KBPS = ((12000, 32, (8, 64)), (24000, 64, (8, 160)), (48000, 128, (32, 320)))
+# Of sample rates up to each: bit rates from good to the floor, and the range libsndfile offers.
+_KBPS = ((12000, (32,), (8, 64)), (24000, (64,), (8, 160)), (48000, (128, 96, 64), (32, 320)))
 
 
 def _encode(x: NDArray[np.float32], rate: int, **kind: object) -> bytes:
@@ -42,35 +44,28 @@ def _mp3_rate(sample_rate: int) -> int:
     return next((rate for rate in _MP3_RATES if rate >= sample_rate), _MP3_RATES[-1])
 
 
-def mp3_kbps(sample_rate: int, share: float) -> int:
-    """Bit rate of MP3, kbit/s, as a share of a good one for this sample rate.
+def mp3_kbps(sample_rate: int, level: int) -> int:
+    """Bit rate of MP3, kbit/s, of level 0, which is good, to 2, the smallest.
 
-    >>> mp3_kbps(44100, 1.0), mp3_kbps(44100, 0.5), mp3_kbps(6400, 0.5)
-    (128, 64, 16)
+    >>> mp3_kbps(44100, 0), mp3_kbps(44100, 2), mp3_kbps(6400, 2)
+    (128, 64, 32)
     """
     rate = _mp3_rate(sample_rate)
-    return next(round(kbps * share) for highest, kbps, _ in _KBPS if rate <= highest)
+    offered = next(offered for highest, offered, _ in _KBPS if rate <= highest)
+    return offered[min(level, len(offered) - 1)]
 
 
-def mp3_bytes(sample_rate: int, seconds: float, share: float) -> int:
+def mp3_bytes(sample_rate: int, seconds: float, level: int) -> int:
     """An upper bound of the length of such an MP3: its bit rate is constant."""
-    return int(mp3_kbps(sample_rate, share) * 125 * (seconds + 0.5)) + 2048
+    return int(mp3_kbps(sample_rate, level) * 125 * (seconds + 0.5)) + 2048
 
 
-def mp3(lossless: bytes, share: float) -> bytes:
-    """A FLAC file as MP3, of a constant bit rate.
-
-    Parameters
-    ----------
-    lossless : bytes
-    share : float
-        0.25, 0.5, 0.75 or 1; see `mp3_kbps`.
-    """
+def mp3(lossless: bytes, level: int) -> bytes:
+    """A FLAC file as MP3, of a constant bit rate; for `level` see `mp3_kbps`."""
     import soundfile
 
     x, sample_rate = soundfile.read(io.BytesIO(lossless), dtype="float32")
     rate = _mp3_rate(sample_rate)
-    kbps = mp3_kbps(sample_rate, share)
     low, high = next(span for highest, _, span in _KBPS if rate <= highest)
     return _encode(
         resample(x, sample_rate, rate).clip(-1, 1),
@@ -79,5 +74,5 @@ def mp3(lossless: bytes, share: float) -> bytes:
         subtype="MPEG_LAYER_III",
         bitrate_mode="CONSTANT",
         # libsndfile's measure of it: 0 the highest bit rate, 1 the lowest.
-        compression_level=(high - kbps) / (high - low),
+        compression_level=(high - mp3_kbps(sample_rate, level)) / (high - low),
     )

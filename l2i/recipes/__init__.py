@@ -12,6 +12,8 @@ No recipe imports another. What they share:
 ``material``          the clips of a run: opened, split, decoded
 ``stage``             a part of a run that survives a crash
 ``bundle``            a finished run's networks, from its artifacts
-``measure``           figures on clips; explanations as files
+``measure``           figures on clips
+``figures``           an evaluation as files and a page
+``examples``          explanations as files and a page
 ====================  =================================================================
 """

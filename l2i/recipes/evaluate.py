@@ -48,8 +48,8 @@ def evaluate(
     threshold : float, optional
         tau for removal, instead of the run's own.
     out : Path, optional
-        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png`` and
-        ``faithfulness.png``.
+        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``,
+        ``faithfulness.png`` and ``figures.html``.
 
     Returns
     -------
@@ -78,7 +78,9 @@ def evaluate(
         )
         if out is not None:
             with store_errors(out):
-                write_evaluation(evaluation, test, opened.explainer.classifier.classes, out)
+                classes = opened.explainer.classifier.classes
+                title = f"{opened.run.name}, measured again"
+                write_evaluation(evaluation, test, classes, out, title=title)
         return {"run": run, "method": method, **document(evaluation)}
 
     told = MethodSettings(

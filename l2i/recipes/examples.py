@@ -1,10 +1,10 @@
-"""Explanations of clips as files: sounds, pictures, and what is known of them."""
+"""Explanations of clips as files: sounds, pictures, what is known of them, and a page of it all."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,18 @@ from torch import Tensor
 from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import peak_normalise, stft
-from l2i.explanation import Explainer
+from l2i.dsp.spectrogram import log_magnitude, peak_normalise, resynthesise, stft
+from l2i.explanation import Explainer, soft_mask
+from l2i.pages import Media, write_listening_page
+from l2i.pages.pictures import mask_picture, spectrogram_picture
+from l2i.pages.sound import flac
 from l2i.storage import atomic_write_text
-from l2i.types import Clip
+from l2i.types import Clip, Interpretation
 
 __all__ = ["spread", "write_examples", "write_explanation"]
+
+# On the page: components that can be heard alone, and how many of the rest are named.
+_HEARD, _OTHERS = 5, 3
 
 
 def spread(clips: Sequence[Clip], n: int) -> list[int]:
@@ -50,7 +56,8 @@ def write_explanation(
     title: str,
     explained: int | None = None,
     n_samples: int | None = None,
-) -> dict[str, Any]:
+    labels: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], Media]:
     """Explain one clip: three sounds, a picture, and what is known of them.
 
     Parameters
@@ -67,12 +74,22 @@ def write_explanation(
         The class; without it the one that the classifier finds most probable.
     n_samples : int, optional
         Length of the sounds, where the clip was padded.
+    labels : sequence of str, optional
+        Where it is known what the clip is: none of the classes, one or several.
 
     Returns
     -------
     dict
-        ``class``, ``probability`` (of the clip, of the explanation alone, of the removal),
-        ``components`` and ``classifier``, the most probable classes.
+        ``class``, ``probability`` (of the clip, of the explanation alone, of the removal; None:
+        it is silent) and ``interpreter_probability``; ``decided`` and ``interpreter_decided``,
+        the classes that either says are there, by the classifier's thresholds; ``agree``, they
+        are the same; ``labels``, and ``right``, they are what the classifier decided (None: not
+        known). ``components``, those selected, and ``others``, the most relevant of the rest,
+        each with ``relevance``, ``peak_hz``, where its spectrum is greatest, and, of those that
+        are heard alone, ``mask_peak``, the greatest value of its own mask. ``classifier`` and
+        ``interpreter``: probabilities of the classes that either finds likeliest.
+    Media
+        What a page needs.
     """
     classifier = explainer.classifier
     x = waveform.unsqueeze(0)
@@ -98,17 +115,34 @@ def write_explanation(
     loudest = max(float(sound.abs().max()) for sound in sounds.values())
     gain = 1.0 / loudest if loudest > 1.0 else 1.0
     folder.mkdir(parents=True, exist_ok=True)
-    for name, sound in sounds.items():
-        samples = (sound[0] * gain).cpu().numpy()[:n_samples]
-        write_audio(folder / f"{name}.wav", samples, explainer.settings.sample_rate)
-    frames = explainer.settings.n_frames(n_samples or x.shape[1])
-    chosen = e.selected[0].nonzero()[:, 0].tolist()
-    components = sorted(((k, float(e.relevance[0, k])) for k in chosen), key=lambda kr: -kr[1])
+    length = n_samples or x.shape[1]
+    rate = explainer.settings.sample_rate
+    heard = {name: (sound[0] * gain).cpu().numpy()[:length] for name, sound in sounds.items()}
+    for name, samples in heard.items():
+        write_audio(folder / f"{name}.wav", samples, rate)
+    frames = explainer.settings.n_frames(length)
+    order = e.relevance[0].argsort(descending=True).tolist()
+    chosen = [k for k in order if e.selected[0, k]]
+    others = [k for k in order if not e.selected[0, k] and e.relevance[0, k] > 0][:_OTHERS]
+    components = [(k, float(e.relevance[0, k])) for k in chosen]
     # Not rescaled to the peak again: the three pictures share one scale, as the sounds do.
     spectra = [
         stft(sound, explainer.settings)[0].abs().cpu().numpy()[:, :frames]
         for sound in sounds.values()
     ]
+    reference = max(float(spectrum.max()) for spectrum in spectra)
+    seen = {
+        name: spectrogram_picture(spectrum, rate, reference)
+        for name, spectrum in zip(sounds, spectra, strict=True)
+    }
+    masks, peaks = {"mask": e.mask[0]}, {}
+    for k, mask, sound in _alone(explainer, x, said, chosen[:_HEARD]):
+        # Its share of a bin is often small: the picture goes up to the greatest.
+        peaks[k] = float(mask.max())
+        masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
+        heard[str(k)] = (sound * gain).cpu().numpy()[:length]
+    seen |= {name: mask_picture(m.cpu().numpy()[:, :frames], rate) for name, m in masks.items()}
+    media = Media(rate, length / rate, {k: flac(v, rate) for k, v in heard.items()}, seen)
     name = classifier.classes[c]
 
     def said_of(word: str, value: float | None) -> str:
@@ -127,14 +161,64 @@ def write_explanation(
         heading,
         folder / "spectrograms.png",
     )
-    best = p.topk(min(3, len(p))).indices.tolist()
-    return {
+    classes = classifier.classes
+    both = {k for q in (p, g) for k in q.topk(min(3, len(q))).indices.tolist()}
+    decided, also = (
+        [classes[k] for k in classifier.decisions(logits)[0].nonzero()[:, 0].tolist()]
+        for logits in (features.logits, said.logits)
+    )
+
+    def described(some: Sequence[int]) -> list[dict[str, Any]]:
+        bins = explainer.w[:, list(some)].argmax(dim=0).tolist()
+        return [
+            {
+                "component": k,
+                "relevance": float(e.relevance[0, k]),
+                "peak_hz": at * rate / explainer.settings.n_fft,
+                **({"mask_peak": peaks[k]} if k in peaks else {}),
+            }
+            for k, at in zip(some, bins, strict=True)
+        ]
+
+    def likeliest(q: Tensor) -> dict[str, float]:
+        return {classes[k]: float(q[k]) for k in sorted(both, key=lambda k: -float(q[k]))}
+
+    facts = {
+        "duration_s": length / rate,
         "class": name,
         "probability": {"original": float(p[c]), **again},
         "interpreter_probability": float(g[c]),
-        "components": [{"component": k, "relevance": r} for k, r in components],
-        "classifier": {classifier.classes[k]: float(p[k]) for k in best},
+        "labels": list(labels or ()),
+        "decided": decided,
+        "interpreter_decided": also,
+        "right": None if labels is None else set(labels) == set(decided),
+        "agree": decided == also,
+        "threshold": settings.threshold,
+        "max_components": settings.max_components,
+        "components": described(chosen),
+        "others": described(others),
+        "classifier": likeliest(p),
+        "interpreter": likeliest(g),
     }
+    return facts, media
+
+
+@torch.inference_mode()
+def _alone(
+    explainer: Explainer, x: Tensor, said: Interpretation, components: Sequence[int]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What single components keep of a clip [1, S]: number, mask [F, T], sound [S].
+
+    One by one: of a clip of minutes, masks are large.
+    """
+    spectrum = explainer.classifier.spectrum(x)
+    size = log_magnitude(spectrum)
+    for k in components:
+        only = torch.zeros(said.pooled.shape, dtype=torch.bool, device=spectrum.device)
+        only[:, k] = True
+        mask = soft_mask(explainer.w, said.activations, only)
+        sound = resynthesise(spectrum, mask * size, explainer.settings, x.shape[1])
+        yield k, mask[0], sound[0]
 
 
 def write_examples(
@@ -146,9 +230,11 @@ def write_examples(
     n: int,
     folder: Path,
     on_clip: Callable[[], None],
+    *,
+    title: str,
 ) -> None:
     """Explanations of at most `n` clips, spread over the classes; ``explanations.json`` lists
-    them.
+    them, and ``index.html`` is the page to listen to them.
 
     Parameters
     ----------
@@ -162,21 +248,29 @@ def write_examples(
         Made, with one folder per clip.
     on_clip : callable
         Called after each clip.
+    title : str
+        Of the page.
     """
     if not n:
         return
     classes = explainer.classifier.classes
-    listed = []
+    listed: list[dict[str, Any]] = []
+    media: list[Media] = []
     for number, index in enumerate(spread(clips, n), start=1):
         clip = clips[index]
         x = torch.from_numpy(np.array(waveforms[rows[index]]))
         word = re.sub(r"[^\w.-]+", "_", Path(clip.id).stem)[-60:]
         place = f"{number:02d}-{word}"
         labels = [classes[c] for c in clip.labels]
-        title = f"{clip.id} ({', '.join(labels) or 'no class'})"
-        found = write_explanation(explainer, x, folder / place, settings, title=title)
-        listed.append({"clip": clip.id, "labels": labels, "folder": place, **found})
+        heading = f"{clip.id} ({', '.join(labels) or 'no class'})"
+        found, shown = write_explanation(
+            explainer, x, folder / place, settings, title=heading, labels=labels
+        )
+        listed.append({"clip": clip.id, "folder": place, **found})
+        media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(listed, indent=2, ensure_ascii=False)
     atomic_write_text(folder / "explanations.json", text + "\n")
+    named = [{"name": item["clip"], **item} for item in listed]
+    write_listening_page(folder / "index.html", named, media, title=title)

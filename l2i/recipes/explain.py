@@ -18,6 +18,7 @@ from l2i.data.base import clip_settings
 from l2i.dsp.audio import read_audio
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.models.vgg import MIN_FRAMES
+from l2i.pages import Media, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import open_bundle
 from l2i.recipes.examples import write_explanation
 from l2i.registry import nearest
@@ -28,10 +29,11 @@ from l2i.storage import atomic_write_text, store_errors
 
 __all__ = ["MAX_SECONDS", "explain"]
 
-MAX_SECONDS = 60.0
-"""Longer sounds are refused: one explanation of minutes says little, and takes much memory."""
+MAX_SECONDS = 300.0
+"""Longer sounds are refused: one explanation of many minutes says little, and takes much memory,
+at 44.1 kHz about a GiB for each."""
 
-_MARK = "explanation.json"
+_MARK, _PAGE = "explanation.json", "index.html"
 
 
 def explain(
@@ -48,7 +50,8 @@ def explain(
     device: str = "auto",
     precision: str = "float32",
 ) -> list[dict[str, Any]]:
-    """Write explanation and removal audio, and a picture, of each file.
+    """Write explanation and removal audio, and a picture, of each file; and ``index.html``, the
+    page to listen to them.
 
     All files are read before anything is written.
 
@@ -69,8 +72,8 @@ def explain(
     start_s, duration_s : float
         The part of each file that is explained.
     out : Path
-        Gets one folder per file, named after it. One that an earlier call made is replaced;
-        anything else of that name is left alone, and an error.
+        Gets one folder per file, named after it, and the page. What an earlier call made is
+        replaced; anything else of that name is left alone, and an error.
     device, precision : str
 
     Returns
@@ -115,34 +118,39 @@ def explain(
     shortest = max(clip_samples, MIN_FRAMES * explainer.settings.hop_length)
     sounds = [_part(path, sample_rate, start_s, duration_s) for path in audio]
     places = _places(audio, out)
+    page = out / _PAGE
+    refuse_foreign(page)
 
-    found = []
+    found: list[dict[str, Any]] = []
+    media: list[Media] = []
     with progress.task("explanations", total=len(audio), unit="file") as bar:
         for path, sound, folder in zip(audio, sounds, places, strict=True):
             padded = np.pad(sound, (0, max(0, shortest - len(sound))))
             with store_errors(out):
-                found.append(
-                    _write(
-                        folder,
-                        lambda target, path=path, sound=sound, padded=padded: write_explanation(
-                            explainer,
-                            torch.from_numpy(padded),
-                            target,
-                            settings,
-                            title=path.name,
-                            explained=explained,
-                            n_samples=len(sound),
-                        ),
-                        {
-                            "audio": str(path),
-                            "run": run.id,
-                            "threshold": settings.threshold,
-                            "start_s": start_s,
-                            "duration_s": len(sound) / sample_rate,
-                        },
-                    )
+                said, shown = _write(
+                    folder,
+                    lambda target, path=path, sound=sound, padded=padded: write_explanation(
+                        explainer,
+                        torch.from_numpy(padded),
+                        target,
+                        settings,
+                        title=path.name,
+                        explained=explained,
+                        n_samples=len(sound),
+                    ),
+                    {"audio": str(path), "run": run.id, "start_s": start_s},
                 )
+            found.append(said)
+            media.append(shown)
             bar.advance(1)
+    # Where the files lie on this machine is nobody's business who is given the page.
+    private = ("audio", "folder", "run")
+    named = [
+        {"name": path.name, **{k: v for k, v in said.items() if k not in private}}
+        for path, said in zip(audio, found, strict=True)
+    ]
+    with store_errors(out):
+        write_listening_page(page, named, media, title=f"Explained by {run.name}")
     return found
 
 
@@ -167,13 +175,19 @@ def _part(
 
 
 def _places(audio: Sequence[Path], out: Path) -> list[Path]:
-    """One folder per file; files of one name get numbers."""
-    taken: dict[str, int] = {}
+    """One folder per file, within `out` whatever the file is called; files of one name get
+    numbers."""
+    taken = {_PAGE}
     places = []
     for path in audio:
-        taken[path.stem] = taken.get(path.stem, 0) + 1
-        number = taken[path.stem]
-        places.append(out / (path.stem if number == 1 else f"{path.stem}-{number}"))
+        # The stem of "...wav" is "..", which is no name of a folder in `out`.
+        stem = path.stem if path.stem.strip(".") else "sound"
+        name, number = stem, 1
+        while name.casefold() in taken:  # Some disks do not tell "A" from "a".
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        places.append(out / name)
     for folder in places:
         if folder.exists() and not (folder / _MARK).is_file():
             raise StoreError(
@@ -182,17 +196,18 @@ def _places(audio: Sequence[Path], out: Path) -> list[Path]:
     return places
 
 
-def _write(folder: Path, make: Any, more: dict[str, Any]) -> dict[str, Any]:
+def _write(folder: Path, make: Any, more: dict[str, Any]) -> tuple[dict[str, Any], Media]:
     """Make the files in a folder beside, and put it in place when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         new.chmod(0o755)
-        found = {**more, **make(new), "folder": str(folder)}
+        said, media = make(new)
+        found = {**more, **said, "folder": str(folder)}
         atomic_write_text(new / _MARK, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return found
+    return found, media

@@ -1,9 +1,9 @@
-"""An evaluation as files: figures as JSON, a line per clip, pictures."""
+"""An evaluation as files: figures as JSON, a line per clip, pictures, and a page of it all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from scipy.special import expit, softmax
 
 from l2i import plots
 from l2i.metrics import METRICS, classification
+from l2i.pages import write_figures_page
 from l2i.recipes.measure import Evaluation
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Task
@@ -39,9 +40,16 @@ def document(e: Evaluation) -> dict[str, Any]:
 
 
 def write_evaluation(
-    e: Evaluation, clips: Sequence[Clip], classes: Sequence[str], folder: Path
+    e: Evaluation,
+    clips: Sequence[Clip],
+    classes: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
 ) -> None:
-    """Write ``scores.json``, ``clips.csv``, ``confusion_matrix.png`` and ``faithfulness.png``.
+    """Write ``scores.json``, ``clips.csv``, ``confusion_matrix.png``, ``faithfulness.png`` and
+    ``figures.html``.
 
     Parameters
     ----------
@@ -51,8 +59,13 @@ def write_evaluation(
     classes : sequence of str
     folder : Path
         Is there.
+    title : str
+        Of the page.
+    histories : mapping of str to sequence of mappings, optional
+        Stage to its epochs' figures: curves on the page.
     """
-    text = json.dumps(document(e), indent=2, ensure_ascii=False)
+    known = document(e)
+    text = json.dumps(known, indent=2, ensure_ascii=False)
     atomic_write_text(folder / "scores.json", text + "\n")
     single = e.task is Task.SINGLE_LABEL
     p = softmax(e.logits, axis=1) if single else expit(e.logits)
@@ -97,3 +110,15 @@ def write_evaluation(
         plots.confusion_matrix(counts, classes, picture)
     else:
         plots.decision_counts(e.decisions, e.labels, classes, picture)
+        pairs = [(e.decisions, e.labels), (~e.decisions, e.labels)]
+        pairs += [(e.decisions, ~e.labels), (~e.decisions, ~e.labels)]
+        counts = np.stack([(said & true).sum(axis=0) for said, true in pairs], axis=1)
+    write_figures_page(
+        folder / "figures.html",
+        known,
+        title=title,
+        classes=classes,
+        counts=counts,
+        answers=() if single else ("found", "missed", "false alarm", "rightly not named"),
+        histories=histories,
+    )

@@ -724,11 +724,12 @@ def _publish(
     (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     shutil.copytree(bundle, out / "model")
     split = material.split
-    write_evaluation(evaluation, split.test, explainer.classifier.classes, out)
     histories = {
         name: load_checkpoint(bundle / f"{name}.safetensors", name)[1]["history"]
         for name in _STAGES
     }
+    classes = explainer.classifier.classes
+    write_evaluation(evaluation, split.test, classes, out, title=run.name, histories=histories)
     plots.training_curves(histories, out / "training_curves.png")
     plots.dictionary(explainer.w.cpu().numpy(), explainer.settings, out / "dictionary.png")
     with progress.task("explanations", total=config.output.clips, unit="clip") as bar:
@@ -741,6 +742,7 @@ def _publish(
             config.output.clips,
             out / "explanations",
             on_clip=lambda: bar.advance(1),
+            title=f"{run.name}: explanations",
         )
     (out / "provenance.json").write_text(
         json.dumps({"data": material.digest, "config": config.signature()}, indent=2) + "\n",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +47,16 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
             assert info.frames == pytest.approx(seconds * 8000, abs=2)
         assert (folder / "spectrograms.png").is_file()
     assert not list((tmp_path / "out").glob(".*")), "nothing half-made is left"
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    (facts,) = re.findall(r'id="facts">(.*?)</script>', text)
+    shown = json.loads(facts)["clips"]
+    assert [clip["name"] for clip in shown] == ["a.wav", "b.flac", "c.ogg"]
+    for clip, item in zip(shown, found, strict=True):
+        assert clip["right"] is None
+        assert {k: v for k, v in clip.items() if k != "name"} == {
+            k: v for k, v in item.items() if k not in ("audio", "folder", "run")
+        }
+    assert str(tmp_path) not in text, "a page that is passed on tells nothing of this machine"
 
 
 def test_explanation_and_removal_share_the_input(single: Finished, tmp_path: Path) -> None:
@@ -87,11 +101,11 @@ def test_class_threshold_and_number(single: Finished, tmp_path: Path) -> None:
 
 def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
     """--start and --duration choose; what is too long, or begins past the end, is refused."""
-    long = _tone(tmp_path / "long.wav", 70)
-    with pytest.raises(DataError, match="70 s long, and at most 60 s"):
+    long = _tone(tmp_path / "long.wav", 310)
+    with pytest.raises(DataError, match="310 s long, and at most 300 s"):
         explain("latest", [long], QUIET, out=tmp_path / "out")
-    with pytest.raises(DataError, match="nothing begins at 80 s"):
-        explain("latest", [long], QUIET, start_s=80, out=tmp_path / "out")
+    with pytest.raises(DataError, match="nothing begins at 320 s"):
+        explain("latest", [long], QUIET, start_s=320, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     explain("latest", [long], QUIET, start_s=3, duration_s=2, out=tmp_path / "out")
     assert soundfile.info(tmp_path / "out" / "long" / "original.wav").frames == 16000
@@ -117,19 +131,49 @@ def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> 
     other = _tone(tmp_path / "sub" / "a.wav")
     for _ in range(2):
         explain("latest", [tone, other], QUIET, out=tmp_path / "out")
-        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "a-2"]
+        names = sorted(p.name for p in (tmp_path / "out").iterdir())
+        assert names == ["a", "a-2", "index.html"]
     mine = tmp_path / "mine" / "a"
     mine.mkdir(parents=True)
     (mine / "diary.txt").write_text("dear")
     with pytest.raises(StoreError, match="no explanation of ours"):
         explain("latest", [tone], QUIET, out=tmp_path / "mine")
     assert (mine / "diary.txt").read_text() == "dear"
+    page = tmp_path / "home" / "index.html"
+    page.parent.mkdir()
+    page.write_text("my home page")
+    with pytest.raises(StoreError, match="no page of ours"):
+        explain("latest", [tone], QUIET, out=page.parent)
+    assert page.read_text() == "my home page"
+    assert list(page.parent.iterdir()) == [page]
+
+
+def test_files_may_be_called_anything(single: Finished, tmp_path: Path) -> None:
+    """Dots, spaces, dollars, markup, emoji, another's number, the page's own name: every file has
+    a folder of its own within the one asked for. A name that is no UTF-8 is refused."""
+    names = ["...wav", "index.html.wav", "a.wav", "a-2.wav", "A.wav", " b .wav", "Ü 🐕 <b>&'.wav"]
+    names += ["$5 and $6_.wav", "'; rm -rf ~ #.wav"]
+    tone = _tone(tmp_path / "tone.wav")
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    sounds = [tmp_path / "in" / name for name in (*names, "sub/a.wav")]
+    for path in sounds:
+        shutil.copy(tone, path)
+    found = explain("latest", sounds, QUIET, out=tmp_path / "here" / "out")
+    folders = [Path(item["folder"]) for item in found]
+    assert {f.parent for f in folders} == {tmp_path / "here" / "out"}
+    assert len({f.name.casefold() for f in folders}) == len(sounds)
+    assert all((f / "explanation.wav").is_file() for f in folders)
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["out"]
+    assert (tmp_path / "here" / "out" / "index.html").is_file()
+    if sys.platform == "linux":
+        odd = tmp_path / os.fsdecode(b"\xff.wav")
+        shutil.copy(tone, odd)
+        with pytest.raises(DataError, match=r"udcff\.wav' has a name that is no UTF-8"):
+            explain("latest", [odd], QUIET, out=tmp_path / "no")
 
 
 def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path) -> None:
     """A dictionary of other settings beside the classifier is refused, with the difference."""
-    import shutil
-
     import torch
 
     from l2i.models.checkpoint import load_checkpoint, save_checkpoint

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,6 +74,28 @@ def test_artifacts_are_whole(kind: str, request: pytest.FixtureRequest) -> None:
             assert len(sounds[word]) == 8800
         assert np.abs(sounds["original"]).max() == pytest.approx(1, abs=1e-3)
         assert (folder / "spectrograms.png").stat().st_size > 10_000
+    _pages_agree(out, listed, scores)
+
+
+def _pages_agree(out: Path, listed: list[dict[str, Any]], scores: dict[str, Any]) -> None:
+    """The two pages say what the JSON beside them says."""
+    text = (out / "explanations" / "index.html").read_text(encoding="utf-8")
+    (facts,) = re.findall(r'id="facts">(.*?)</script>', text)
+    assert json.loads(facts)["clips"] == [{"name": item["clip"], **item} for item in listed]
+    assert len(re.findall(r'id="media-\d+"', text)) == len(listed)
+    for item in listed:
+        assert item["right"] == (set(item["labels"]) == set(item["decided"]))
+        assert item["agree"] == (item["decided"] == item["interpreter_decided"])
+    text = (out / "figures.html").read_text(encoding="utf-8")
+    shown = dict(re.findall(r'data-name="(\w+)">([^<]*)<', text))
+    assert list(shown) == list(scores["scores"])
+    for name, value in scores["scores"].items():
+        if value is None:
+            assert shown[name] == "–"
+        else:
+            assert float(shown[name]) == pytest.approx(value, rel=0.01, abs=0.0006), name
+    for stage in ("classifier", "dictionary", "interpreter"):
+        assert f"{stage}: loss" in text
 
 
 def test_clips_table(single: Finished) -> None:

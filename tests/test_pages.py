@@ -1,0 +1,377 @@
+"""`l2i.pages`: self-contained, within their size, true to the figures, deaf to what names say."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import fnmatch
+import hashlib
+import io
+import json
+import re
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import l2i
+from l2i.errors import StoreError
+from l2i.pages import Media, refuse_foreign, write_figures_page, write_listening_page
+from l2i.pages.page import data_block
+from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture
+from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps
+from tests.conftest import REPOSITORY
+from tests.exhibits import CLASSES, CLIPS, DISAGREEING, WRONG, document, write_run
+
+
+class Parsed(HTMLParser):
+    """Elements with their attributes, and the text of each kind."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.texts.setdefault(tag, []).append("")
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.texts[self._open[-1]][-1] += data
+
+    def blocks(self) -> dict[str, Any]:
+        """The JSON in the page, by the elements' names."""
+        scripts = [attrs for tag, attrs in self.elements if tag == "script"]
+        return {
+            str(attrs["id"]): json.loads(text)
+            for attrs, text in zip(scripts, self.texts["script"], strict=True)
+            if attrs.get("type") == "application/json"
+        }
+
+
+def _parsed(path: Path) -> Parsed:
+    return Parsed(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("explanations")
+    write_run(found, title="A <run> & more")
+    write_figures_page(
+        found / "figures.html",
+        document(),
+        title="A <run> & more",
+        classes=CLASSES[:5],
+        counts=np.diag([3, 4, 5, 6, 6]) + np.eye(5, k=1, dtype=np.int64),
+        histories={
+            "classifier": [{"loss": 1.0 / n, "validation_loss": 2.0 / n} for n in (1, 2, 3)],
+            "dictionary": [{"objective": 5.0}],
+            "interpreter": [],
+        },
+    )
+    return found
+
+
+def _media(seconds: float = 2.0, rate: int = 22050, components: int = 2, seed: int = 0) -> Media:
+    noise = np.random.default_rng(seed).normal(0, 0.2, round(seconds * rate)).astype(np.float32)
+    sound = flac(noise, rate)
+    names = ["original", "explanation", "removal", *map(str, range(components))]
+    picture = spectrogram_picture(np.ones((129, 50)), rate, 1.0)
+    return Media(rate, seconds, dict.fromkeys(names, sound), {"original": picture})
+
+
+# --- names are text -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["index.html", "figures.html"])
+def test_nothing_is_named_from_outside(folder: Path, name: str) -> None:
+    """No address but ``data:``, no element or handler that a name has smuggled in, and a policy
+    that names the page's own style and script, and no other."""
+    page = _parsed(folder / name)
+    for tag, attrs in page.elements:
+        assert tag not in ("iframe", "object", "embed", "base", "b", "meta/")
+        assert not [a for a in attrs if a.startswith("on") or a == "style"], (tag, attrs)
+        for key in ("src", "href", "srcset", "action", "data"):
+            assert (attrs.get(key) or "data:").startswith("data:"), (tag, attrs)
+    text = (folder / name).read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|https?:|localStorage|fetch\(", text)
+    policy = next(
+        str(a["content"]) for _, a in page.elements if a.get("http-equiv") and a.get("content")
+    )
+    scripts = [a for tag, a in page.elements if tag == "script"]
+    code = [t for a, t in zip(scripts, page.texts["script"], strict=True) if not a.get("type")]
+    assert len(code) == 1
+    assert len(page.texts["style"]) == 1
+    for text in (code[0], page.texts["style"][0]):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+def test_json_comes_back_as_it_was() -> None:
+    """Whatever a name holds: quotes, ends of scripts, separators of lines, half a surrogate."""
+    for text in (*CLASSES, *(c[0] for c in CLIPS), "\udcff", "\x00\x1b", "<!--", "]]>", "&lt;"):
+        block = data_block("x", {text: [text, 1.5, None]})
+        inside = block.removeprefix('<script type="application/json" id="x">')
+        inside = inside.removesuffix("</script>")
+        assert not set(inside) & set("<>&\u2028\u2029")
+        assert inside.isascii()
+        assert json.loads(inside) == {text: [text, 1.5, None]}
+
+
+def test_page_says_what_the_json_says(folder: Path) -> None:
+    """The page's facts are ``explanations.json``, number for number and name for name."""
+    listed = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
+    facts = _parsed(folder / "index.html").blocks()["facts"]
+    assert facts["clips"] == [{"name": item["clip"], **item} for item in listed]
+    assert [c["name"] for c in facts["clips"]] == [name for name, *_ in CLIPS]
+
+
+def test_facts_of_the_toy(folder: Path) -> None:
+    """What the toy's answers are on paper: class, right or wrong, agreement, component, silence."""
+    listed = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
+    for index, (item, (_, loud, _, label)) in enumerate(zip(listed, CLIPS, strict=True)):
+        assert item["class"] == CLASSES[loud]
+        assert item["decided"] == [CLASSES[loud]]
+        assert item["labels"] == [CLASSES[label]]
+        assert item["right"] == (index != WRONG)
+        assert item["agree"] == (index != DISAGREEING)
+        assert next(iter(item["classifier"])) == CLASSES[loud]
+        assert set(item["classifier"]) == set(item["interpreter"])
+        if index == DISAGREEING:
+            assert item["components"] == []
+            assert item["probability"]["explanation"] is None
+        else:
+            (one,) = item["components"]
+            assert one["component"] == loud
+            assert one["relevance"] == pytest.approx(1.0)
+            assert one["mask_peak"] == pytest.approx(1.0, abs=1e-4)
+            assert 3 * loud <= one["peak_hz"] / 100 <= 3 * loud + 2
+
+
+def test_sounds_are_the_files_sounds(folder: Path) -> None:
+    """Sample for sample: FLAC loses nothing but how the last bit is rounded, and the page's gain
+    is the files'."""
+    listed = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
+    blocks = _parsed(folder / "index.html").blocks()
+    for number, item in enumerate(listed):
+        sounds = blocks[f"media-{number}"]["sounds"]
+        parts = {"original", "explanation", "removal"}
+        assert set(sounds) == parts | {str(c["component"]) for c in item["components"]}
+        for part in parts:
+            wanted, rate = soundfile.read(folder / item["folder"] / f"{part}.wav", dtype="int16")
+            got, also = soundfile.read(io.BytesIO(base64.b64decode(sounds[part])), dtype="int16")
+            assert rate == also
+            assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+def test_folders_of_clips_stay_inside(folder: Path) -> None:
+    """Clips called ``../../etc/...`` have folders within the run's; nothing is beside it."""
+    listed = json.loads((folder / "explanations.json").read_text(encoding="utf-8"))
+    for item in listed:
+        assert (folder / item["folder"]).resolve().parent == folder.resolve()
+        assert (folder / item["folder"] / "original.wav").is_file()
+
+
+# --- size ---------------------------------------------------------------------------------------
+
+
+def _facts(n: int) -> list[dict[str, Any]]:
+    return [{"name": f"clip {i}"} for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("kib", "said", "components", "clips"),
+    [
+        (3000, "lossless", True, 4),
+        (700, "MP3 of 64 kbit/s", True, 4),
+        (450, "64 kbit/s, and components cannot be heard alone", False, 4),
+        (300, "last 2 clips are not in it", False, 2),
+        (60, "last 4 clips are not in it", False, 0),
+    ],
+)
+def test_page_stays_within_its_size(
+    tmp_path: Path, kib: int, said: str, components: bool, clips: int
+) -> None:
+    """Smaller pages have sounds of fewer bits, then none of components, then of fewer clips; each
+    says so, and is within what was allowed."""
+    path = tmp_path / "index.html"
+    media = [_media(seed=i) for i in range(4)]
+    write_listening_page(path, _facts(4), media, title="t", max_bytes=kib * 1024)
+    assert path.stat().st_size <= kib * 1024
+    page = _parsed(path)
+    assert said in " ".join(page.texts["p"])
+    blocks = page.blocks()
+    sounds = [blocks[f"media-{i}"]["sounds"] for i in range(4)]
+    assert [bool(s) for s in sounds] == [True] * clips + [False] * (4 - clips)
+    assert all(("0" in s) == components for s in sounds[:clips])
+    seen = [bool(blocks[f"media-{i}"]["pictures"]) for i in range(4)]
+    assert seen == [True] * clips + [False] * (4 - clips)
+
+
+@pytest.mark.parametrize("rate", [4000, 6400, 8000, 16000, 22050, 44100, 96000])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_mp3_of_any_sample_rate(rate: int, level: int) -> None:
+    """Readable, as long and as loud as what it was made of, of the bit rate foretold."""
+    t = np.arange(2 * rate) / rate
+    x = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    made = mp3(flac(x, rate), level)
+    assert len(made) <= mp3_bytes(rate, 2.0, level)
+    assert len(made) >= 0.8 * 2.0 * 125 * mp3_kbps(rate, level)
+    y, also = soundfile.read(io.BytesIO(made))
+    assert len(y) / also == pytest.approx(2.0, abs=1e-3)
+    middle = y[len(y) // 4 : 3 * len(y) // 4]
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+
+def test_flac_does_not_wrap_around() -> None:
+    """A component louder than full scale is cut, not folded over."""
+    y, _ = soundfile.read(io.BytesIO(flac(np.full(4000, 1.5, np.float32), 8000)))
+    assert y.min() > 0.99
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def _pixels(png: bytes, mode: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert(mode)).astype(int)
+
+
+@pytest.mark.parametrize("hz", [250, 1000, 2000, 8000])
+def test_a_tone_lies_at_its_tick(hz: int) -> None:
+    """The brightest row of a tone's picture is where the axis says its frequency is."""
+    magnitude = np.zeros((513, 20))
+    magnitude[round(hz * 1024 / 44100)] = 1.0
+    rows = _pixels(spectrogram_picture(magnitude, 44100, 1.0), "RGB").sum(axis=(1, 2))
+    word = f"{hz} Hz" if hz < 1000 else f"{hz // 1000} kHz"
+    place = dict(frequency_ticks(44100))[word]
+    assert np.argmax(rows) / (len(rows) - 1) == pytest.approx(place, abs=0.02)
+
+
+def test_pictures_of_long_clips_are_small() -> None:
+    """At most 600 columns, each the mean of its frames; short clips keep their frames."""
+    magnitude = np.random.default_rng(0).random((513, 7000))
+    picture = spectrogram_picture(magnitude, 44100, 1.0)
+    assert _pixels(picture, "RGB").shape[1] == 600
+    assert len(picture) < 150_000
+    assert _pixels(spectrogram_picture(magnitude[:, :7], 44100, 1.0), "RGB").shape[1] == 7
+
+
+def test_mask_is_opaque_where_it_keeps() -> None:
+    """Alpha follows the mask, and its zero shows nothing; silence is black."""
+    alpha = _pixels(mask_picture(np.repeat([[0.0, 0.5, 1.0]], 129, axis=0), 8000), "RGBA")[..., 3]
+    assert (alpha[:, 0] == 0).all()
+    assert alpha[:, 1] == pytest.approx(alpha[0, 2] / 2, abs=2)
+    assert (alpha[:, 2] > 100).all()
+    assert _pixels(spectrogram_picture(np.zeros((129, 3)), 8000, 0.0), "RGB").max() < 10
+
+
+# --- the page of figures ------------------------------------------------------------------------
+
+
+def test_figures_are_the_documents(folder: Path) -> None:
+    """Values, intervals and directions are those of ``scores.json``; what is absent is a dash."""
+    text = (folder / "figures.html").read_text(encoding="utf-8")
+    found = dict(re.findall(r'data-name="(\w+)">([^<]*)<', text))
+    assert found == {"accuracy": "0.812", "average_drop": "12.3", "random_logit": "–"}
+    assert "0.700 to 0.900" in text
+    assert text.count("↑</span>") == 1
+    assert text.count("↓</span>") == 1
+    keys = re.findall(r'<td class="number" data-key="([^"]*)"', text)
+    assert keys == ["3", "0.5", "4", "1.0", "5", "0.25", "6", "", "7", "1.0"]
+    assert "24 of 28 clips are right" in text
+
+
+def test_figures_name_classes_as_text(folder: Path) -> None:
+    """Class names with markup stand there as they are."""
+    page = _parsed(folder / "figures.html")
+    heads = [t for t in page.texts["th"] if t]
+    for name in CLASSES[:5]:
+        assert name in heads
+    assert page.texts["title"] == ["A <run> & more"]
+
+
+def test_curves_leave_out_what_is_not_there(folder: Path) -> None:
+    """One epoch is a point; a figure that is undefined has no line, and no NaN is drawn."""
+    text = (folder / "figures.html").read_text(encoding="utf-8")
+    assert "nan" not in re.findall(r"<svg.*</svg>", text, re.S)[0].lower()
+    titles = re.findall(r"<figcaption>([^<]+)<", text)
+    assert "classifier: loss" in titles
+    assert "dictionary: loss" in titles
+    assert not [t for t in titles if t.startswith("interpreter")]
+
+
+def test_figures_of_a_run_without_detections(tmp_path: Path) -> None:
+    """Several labels, no class detected in any clip: no curve, figures undefined, a page all the
+    same."""
+    found = document() | {"faithfulness": [], "task": "multi-label", "per_class": {}}
+    write_figures_page(
+        tmp_path / "figures.html",
+        found,
+        title="t",
+        classes=CLASSES[:2],
+        counts=np.array([[0, 3, 0, 22], [0, 0, 0, 25]]),
+        answers=("found", "missed", "false alarm", "rightly not named"),
+    )
+    text = (tmp_path / "figures.html").read_text(encoding="utf-8")
+    assert "Faithfulness" not in text
+    assert ">22<" in text
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_foreign_pages_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    """Only a page of ours is replaced."""
+    refuse_foreign(folder / "index.html")
+    refuse_foreign(tmp_path / "nothing.html")
+    mine = tmp_path / "index.html"
+    mine.write_text("<p>my home page</p>", encoding="utf-8")
+    (tmp_path / "folder.html").mkdir()
+    for path in (mine, tmp_path / "folder.html"):
+        with pytest.raises(StoreError, match="no page of ours"):
+            refuse_foreign(path)
+
+
+def test_a_page_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    """NaN is no JSON: nothing is written, and nothing half-made is left."""
+    path = tmp_path / "index.html"
+    write_listening_page(path, _facts(1), [_media()], title="old")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        write_listening_page(path, [{"name": "x", "p": float("nan")}], [_media()], title="new")
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_templates_are_in_the_wheel() -> None:
+    """Every file of the folder that is no module is named in the package's data."""
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    globs = tomllib.loads(text)["tool"]["setuptools"]["package-data"]["l2i"]
+    root = Path(l2i.__file__).parent
+    files = [p for p in (root / "pages").iterdir() if p.is_file() and p.suffix != ".py"]
+    assert len(files) >= 6
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        assert any(fnmatch.fnmatch(name, glob) for glob in globs), name
+
+
+def test_media_is_frozen() -> None:
+    """What was made for a page is not changed by writing it."""
+    media = _media()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        media.duration_s = 1.0  # type: ignore[misc]

@@ -1,0 +1,591 @@
+"""The pages in a real browser: sound that plays, filters that filter, keys, light and dark, a
+phone, a sandboxed frame; no complaint, and not one request."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from l2i.pages import Media, write_figures_page, write_listening_page
+from l2i.pages.sound import flac, mp3
+from tests.browser import Browser, Tab, open_browser, program
+from tests.exhibits import CLASSES, CLIPS, DISAGREEING, SECONDS, WRONG, document, hertz, write_run
+
+# The loudest frequency and the level of what was played in the last sixth of a second.
+_HEARD = """(() => {
+  const x = new Float32Array(tap.fftSize), f = new Float32Array(tap.frequencyBinCount);
+  tap.getFloatTimeDomainData(x);
+  tap.getFloatFrequencyData(f);
+  const bin = f.indexOf(Math.max(...f));
+  return [Math.sqrt(x.reduce((sum, v) => sum + v * v, 0) / x.length),
+          bin * tap.context.sampleRate / tap.fftSize];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    executable = program()
+    if executable is None:
+        pytest.skip("there is no Chromium on this machine: pages are not tried in a browser")
+    with open_browser(executable, tmp_path_factory.mktemp("chromium")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("explanations")
+    write_run(found, title="A <run>")
+    write_figures_page(
+        found / "figures.html",
+        document(),
+        title="A <run>",
+        classes=CLASSES[:5],
+        counts=np.diag([3, 4, 5, 6, 7]) + np.eye(5, k=1, dtype=np.int64),
+        histories={"classifier": [{"loss": 1 / n, "validation_loss": 2 / n} for n in (1, 2, 3)]},
+    )
+    return found
+
+
+@pytest.fixture
+def tab(browser: Browser, folder: Path) -> Iterator[Tab]:
+    """The listening page; at the end there was neither a complaint nor a request."""
+    found = browser.open(folder / "index.html")
+    yield found
+    assert found.complaints() == []
+    assert found.requests() == [(folder / "index.html").as_uri()]
+    found.close()
+
+
+def _explained(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        (folder / "explanations.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def _level(path: Path) -> float:
+    x, _ = soundfile.read(path)
+    return float(np.sqrt(np.mean(x[len(x) // 4 : 3 * len(x) // 4] ** 2)))
+
+
+def _play(tab: Tab) -> None:
+    tab.press(" ")
+    tab.until("player.playing")
+    # Until what the analyser looks at is all of this sound.
+    tab.until("position() > 0.3")
+
+
+def _shown(tab: Tab) -> list[str]:
+    names: list[str] = tab.value(
+        "[...document.querySelectorAll('#clips button')].map((b) => b.firstChild.textContent)"
+    )
+    return names
+
+
+# --- sound --------------------------------------------------------------------------------------
+
+
+def test_sound_plays_as_the_files_do(tab: Tab, folder: Path) -> None:
+    """Each of the three sounds has the tone and the level of its file, and the playhead moves as
+    the clock does."""
+    place = folder / _explained(folder)[0]["folder"]
+    _, loud, soft, _ = CLIPS[0]
+    tab.value("byId('loop').click()")
+    _play(tab)
+    assert tab.value("player.context.state") == "running"
+    before, clock = tab.value("[position(), player.context.currentTime]")
+    tab.until(f"player.context.currentTime > {clock} + 0.3")
+    after, later = tab.value("[position(), player.context.currentTime]")
+    assert (after - before) % SECONDS == pytest.approx(later - clock, abs=0.1)
+    for key, part, band in (
+        ("1", "original", loud),
+        ("2", "explanation", loud),
+        ("3", "removal", soft),
+    ):
+        tab.press(key)
+        tab.browser.listen(0.35)
+        level, tone = tab.value(_HEARD)
+        assert level == pytest.approx(_level(place / f"{part}.wav"), rel=0.1), part
+        assert tone == pytest.approx(hertz(band), abs=10), part
+
+
+def test_a_change_of_sound_keeps_the_position(tab: Tab) -> None:
+    """The position goes on as the clock does, through every change; the sounds run on together."""
+    _play(tab)
+    tab.until("player.live.size === 3")
+    for key in "2312":
+        before, clock = tab.value("[position(), player.context.currentTime]")
+        tab.press(key)
+        after, later = tab.value("[position(), player.context.currentTime]")
+        assert after - before == pytest.approx(later - clock, abs=0.06)
+        gains = tab.value("[...player.live.values()].length")
+        assert gains == 3
+    assert tab.value("page.part") == "explanation"
+    assert tab.value("document.querySelector('#parts [aria-pressed=true] span').textContent") == (
+        "explanation"
+    )
+
+
+def test_paused_changes_keep_the_position_too(tab: Tab) -> None:
+    """Pause, seek, change, play: it goes on from there."""
+    _play(tab)
+    tab.press(" ")
+    tab.until("!player.playing")
+    tab.press("ArrowRight")
+    at = tab.value("position()")
+    assert at > 0.75
+    tab.press("3")
+    assert tab.value("position()") == at
+    tab.press(" ")
+    tab.until("player.playing")
+    assert at <= tab.value("position()") < at + 0.3
+
+
+def test_it_stops_at_the_end_and_repeats_if_asked(tab: Tab) -> None:
+    """At the end it stops, and plays from the start the next time; with repeat it goes round."""
+    tab.value(f"seek({SECONDS} - 0.15)")
+    tab.press(" ")
+    tab.until("player.playing")
+    tab.until(f"!player.playing && position() === {SECONDS}")
+    tab.press(" ")
+    tab.until("player.playing")
+    assert tab.value("position()") < 0.5
+    tab.press("r")
+    tab.value(f"seek({SECONDS} - 0.15)")
+    tab.until("player.playing && position() > 0.1 && position() < 1")
+
+
+def test_the_playhead_follows_and_a_click_seeks(tab: Tab) -> None:
+    """A click in the spectrogram seeks there; the playhead and the slider are there too."""
+    tab.click("#picture", x=0.25)
+    assert tab.value("position()") == pytest.approx(SECONDS / 4, abs=0.02)
+    share = """(() => { const p = byId("picture").getBoundingClientRect();
+        return (byId("playhead").getBoundingClientRect().left - p.left) / p.width; })()"""
+    assert tab.value(share) == pytest.approx(0.25, abs=0.01)
+    assert float(tab.value("byId('seek').value")) == pytest.approx(SECONDS / 4, abs=0.02)
+    _play(tab)
+    assert tab.value(f"Math.abs({share} - position() / {SECONDS})") < 0.03
+
+
+def test_what_is_heard_is_what_is_at_the_playhead(
+    browser: Browser, folder: Path, tmp_path: Path
+) -> None:
+    """Of sounds whose tone says the second: after a seek, after every change, and in repeats, one
+    hears the second where the playhead is."""
+    rate, seconds = 8000, 3
+    t = np.arange(seconds * rate) / rate
+    second = np.floor(t)
+    sounds = {
+        part: flac((0.5 * np.sin(2 * np.pi * (f + 200 * second) * t)).astype(np.float32), rate)
+        for part, f in (("original", 500), ("explanation", 1500), ("removal", 2500))
+    }
+    facts = {**_explained(folder)[0], "name": "seconds", "duration_s": seconds}
+    path = tmp_path / "index.html"
+    write_listening_page(path, [facts], [Media(rate, seconds, sounds, {})], title="t")
+    tab = browser.open(path)
+    tab.press("r")
+
+    def heard() -> float:
+        tab.until("(position() % 1) > 0.3 && (position() % 1) < 0.8")
+        at, (_, tone) = tab.value(f"[position(), {_HEARD}]")
+        return tone - 200 * math.floor(at)
+
+    tab.click("#picture", x=0.37)
+    tab.press(" ")
+    tab.until("player.playing")
+    assert heard() == pytest.approx(500, abs=15)
+    tab.press("2")
+    tab.browser.listen(0.3)
+    assert heard() == pytest.approx(1500, abs=15)
+    tab.value("seek(0.1)")
+    tab.until("player.playing")
+    assert heard() == pytest.approx(1500, abs=15)
+    tab.press("3")
+    tab.value("seek(2.7)")
+    tab.until("player.playing && position() < 1")
+    assert heard() == pytest.approx(2500, abs=15)
+    assert tab.complaints() == []
+    tab.close()
+
+
+def test_a_component_is_heard_alone(tab: Tab) -> None:
+    """A click on a component plays it; here it is the explanation's tone. A second click leads
+    back."""
+    tab.click("#components button")
+    tab.until("player.playing && position() > 0.3")
+    _, tone = tab.value(_HEARD)
+    assert tone == pytest.approx(hertz(CLIPS[0][1]), abs=10)
+    assert f"component {CLIPS[0][1]} alone" in tab.value("byId('caption').textContent")
+    tab.click("#components button")
+    assert tab.value("page.part") == "original"
+    assert tab.value("player.playing")
+
+
+def test_mp3_begins_where_flac_does(browser: Browser, tmp_path: Path) -> None:
+    """The browser takes the encoder's delay off again, at every bit rate a page may have."""
+    path = tmp_path / "index.html"
+    for rate in (6400, 16000, 22050, 44100):
+        x = np.zeros(rate, np.float32)
+        x[rate // 2 : rate // 2 + rate // 50] = 0.8 * np.sin(np.arange(rate // 50))
+        sound = flac(x, rate)
+        kinds = {"flac": sound, **{f"mp3 {level}": mp3(sound, level) for level in (0, 1, 2)}}
+        write_listening_page(path, [], [], title="t")
+        tab = browser.open(path)
+        for kind, content in kinds.items():
+            text = base64.b64encode(content).decode()
+            centre, seconds = tab.value(
+                f"""(async () => {{
+                const context = new OfflineAudioContext(1, 9, 48000);
+                const b = await context.decodeAudioData(bytes("{text}"));
+                let sum = 0, whole = 0;
+                b.getChannelData(0).forEach((v, i) => {{ sum += v * v * i; whole += v * v; }});
+                return [sum / whole / 48000, b.duration]; }})()"""
+            )
+            assert centre == pytest.approx(0.51, abs=0.002), (rate, kind)
+            assert seconds == pytest.approx(1.0, abs=0.001), (rate, kind)
+        tab.close()
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def test_names_are_text(tab: Tab) -> None:
+    """Names of files and classes stand there letter by letter; nothing of them has become an
+    element or run."""
+    assert _shown(tab) == [name for name, *_ in CLIPS]
+    for index, (name, loud, _, _) in enumerate(CLIPS):
+        tab.value(f"showClip({index})")
+        assert tab.value("byId('name').textContent") == name
+        assert CLASSES[loud] in tab.value("byId('verdicts').textContent")
+    assert tab.value("document.title") == "A <run>"
+    assert tab.value("document.querySelectorAll('b, img:not(.picture img)').length") == 0
+
+
+def test_figures_are_the_jsons(tab: Tab, folder: Path) -> None:
+    """Probabilities, relevances and verdicts shown are those of ``explanations.json``."""
+
+    def percent(p: float | None) -> str:
+        if p is None:
+            return "silent"
+        return f"{100 * p:.{1 if p > 0.995 or p < 0.0995 else 0}f} %"
+
+    for index, item in enumerate(_explained(folder)):
+        tab.value(f"showClip({index})")
+        shown = tab.value(
+            "[...document.querySelectorAll('#parts small')].map((s) => s.textContent)"
+        )
+        wanted = [f"{percent(item['probability'][p])} {item['class']}" for p in item["probability"]]
+        assert shown == wanted
+        cells = tab.value(
+            "[...byId('classes').tBodies[0].rows].map((r) => [r.cells[0].firstChild.textContent,"
+            " r.cells[1].firstChild.textContent, r.cells[2].firstChild.textContent])"
+        )
+        assert cells == [
+            [name, percent(p), percent(item["interpreter"][name])]
+            for name, p in item["classifier"].items()
+        ]
+        relevances = tab.value(
+            "[...document.querySelectorAll('.component')].map((c) => c.children[2].textContent)"
+        )
+        both = [*item["components"], *item["others"]]
+        assert relevances == [f"{c['relevance']:.2f}" for c in both]
+        verdicts = tab.value("byId('verdicts').textContent")
+        assert ("(right)" in verdicts) == item["right"]
+        assert ("(agrees)" in verdicts) == item["agree"]
+
+
+def test_filters_filter(tab: Tab) -> None:
+    """By class, by right and wrong, by agreement, and both; what passes none is said."""
+    names = [name for name, *_ in CLIPS]
+    tab.choose("#by-class", f"={CLASSES[2]}")
+    assert _shown(tab) == [names[0], names[3]]
+    tab.choose("#by-class", "")
+    tab.choose("#by-verdict", "classifier wrong")
+    assert _shown(tab) == [names[WRONG]]
+    assert tab.value("byId('name').textContent") == names[WRONG]
+    tab.choose("#by-verdict", "interpreter disagrees")
+    assert _shown(tab) == [names[DISAGREEING]]
+    assert tab.value("byId('count').textContent") == "1 of 4 clips"
+    tab.choose("#by-class", f"={CLASSES[2]}")
+    assert _shown(tab) == []
+    assert tab.value("!byId('nothing').hidden && byId('clip').hidden")
+    tab.press(" ")
+    tab.press("j")
+    assert not tab.value("player.playing")
+    tab.choose("#by-verdict", "all")
+    assert tab.value("byId('nothing').hidden && !byId('clip').hidden")
+
+
+def test_keys(tab: Tab) -> None:
+    """j and k go through the clips and stop at the ends; m shows and hides the mask; ? explains."""
+    seen = []
+    for key in "jjjjkk":
+        tab.press(key)
+        seen.append(tab.value("page.clip"))
+    assert seen == [1, 2, 3, 3, 2, 1]
+    assert tab.value("byId('overlay').complete && byId('overlay').naturalWidth > 0")
+    tab.press("m")
+    assert not tab.value("byId('overlay').hasAttribute('src')")
+    tab.press("?")
+    assert tab.value("byId('keys').open")
+    tab.press("j")
+    assert tab.value("page.clip") == 1
+    tab.press("Escape")
+    assert not tab.value("byId('keys').open")
+    # A key that the focused element knows is left to it.
+    tab.value("byId('by-class').focus()")
+    tab.press("j")
+    assert tab.value("page.clip") == 1
+
+
+def test_after_a_click_the_space_bar_plays(tab: Tab) -> None:
+    """A clip chosen by pointer leaves the focus on Play."""
+    tab.click("#clips li:nth-child(2) button")
+    assert tab.value("page.clip") == 1
+    tab.press(" ")
+    tab.until("player.playing")
+
+
+def test_silent_explanations_are_said_to_be(tab: Tab) -> None:
+    """Where nothing is relevant the page says so; the silence plays without a complaint."""
+    tab.value(f"showClip({DISAGREEING})")
+    assert "there is nothing to hear" in tab.value("byId('about').textContent")
+    tab.press("2")
+    _play(tab)
+    assert tab.value(_HEARD)[0] == 0.0
+
+
+def test_clips_without_sounds(browser: Browser, tmp_path: Path) -> None:
+    """Where a page would be too large, the clips without sounds cannot be played, and say so."""
+    path = tmp_path / "index.html"
+    run = tmp_path / "run"
+    facts = [{"name": str(i), **item} for i, item in enumerate(write_run(run))]
+    noise = flac(np.random.default_rng(0).normal(0, 0.2, 44100).astype(np.float32), 44100)
+    media = [
+        Media(44100, 1.0, dict.fromkeys(("original", "explanation", "removal"), noise), {})
+    ] * len(facts)
+    write_listening_page(path, facts, media, title="t", max_bytes=175_000)
+    tab = browser.open(path)
+    assert tab.value(
+        "[...facts.clips.keys()].map((i) => !!JSON.parse("
+        "byId(`media-${i}`).textContent).sounds.original)"
+    ) == [True, True, False, False]
+    assert not tab.value("byId('play').disabled")
+    tab.value("showClip(3)")
+    assert tab.value("byId('play').disabled")
+    tab.press(" ")
+    tab.press("2")
+    assert not tab.value("player.playing")
+    assert tab.complaints() == []
+    tab.close()
+
+
+# --- for everyone, everywhere -------------------------------------------------------------------
+
+
+# The least contrast of any text with what lies behind it, as WCAG 2 has it, and whose it is.
+_CONTRAST = """(() => {
+  const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data].map((v) => v / 255);
+  };
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour[3] > 0.99) return colour;
+    }
+    throw new Error("nothing lies behind");
+  };
+  let least = [99, ""], seen = 0;
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility() || e.matches("script, :disabled")) continue;
+    const style = getComputedStyle(e);
+    const text = rgba(e instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(text), light(behind(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    seen += 1;
+    if (ratio < least[0]) least = [ratio, e.outerHTML.slice(0, 90)];
+  }
+  return [...least, seen];
+})()"""
+
+
+@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+def test_text_is_legible_in_light_and_dark(browser: Browser, folder: Path, page: str) -> None:
+    """At least 4.5 to 1, whatever is selected, in both schemes; and they are two schemes."""
+    tab = browser.open(folder / page)
+    grounds = set()
+    for scheme in ("light", "dark"):
+        tab.scheme(scheme)
+        if page == "index.html":
+            tab.click("#components button")
+            tab.press(" ")
+        else:
+            tab.value("document.querySelector('details').open = true")
+        ratio, where, seen = tab.value(_CONTRAST)
+        assert ratio >= 4.5, (scheme, where)
+        assert seen > 30
+        grounds.add(tab.value("getComputedStyle(document.body).backgroundColor"))
+        if page == "index.html":
+            tab.press("?")
+            assert tab.value(_CONTRAST)[0] >= 4.5
+            tab.press("Escape")
+    assert len(grounds) == 2
+    assert tab.complaints() == []
+    assert tab.requests() == [(folder / page).as_uri()]
+    tab.close()
+
+
+@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+def test_fits_a_phone(browser: Browser, folder: Path, page: str) -> None:
+    """At 360 pixels nothing runs over the edge but what scrolls by itself, and what is touched is
+    large enough."""
+    tab = browser.open(folder / page)
+    tab.resize(360, 740, mobile=True)
+    tab.browser.listen(0.1)
+    assert tab.value("[innerWidth, document.documentElement.scrollWidth]") == [360, 360]
+    assert (
+        tab.value(
+            """[...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() &&
+        !e.closest(".scroll, svg, #clips") && e.getBoundingClientRect().right > 361)
+        .map((e) => e.outerHTML.slice(0, 80))"""
+        )
+        == []
+    )
+    if page == "index.html":
+        heights = tab.value(
+            "[...document.querySelectorAll('.transport button, .component, select')]"
+            ".filter((e) => !e.matches('.rest')).map((e) => e.offsetHeight)"
+        )
+        assert min(heights) >= 36
+        tab.click("#play")
+        tab.until("player.playing")
+    assert tab.complaints() == []
+    tab.close()
+
+
+@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+def test_every_control_has_a_name_and_shows_its_focus(
+    browser: Browser, folder: Path, page: str
+) -> None:
+    """By the tab key one comes to every control; each has a name, and an outline in focus."""
+    tab = browser.open(folder / page)
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "combobox", "slider", "checkbox", "image", "region", "navigation"}
+    named = [
+        (n["role"]["value"], n.get("name", {}).get("value", ""))
+        for n in nodes
+        if not n.get("ignored") and n.get("role", {}).get("value") in roles
+    ]
+    assert len(named) > 5
+    assert all(name.strip() for _, name in named), named
+    wanted = tab.value(
+        "[...document.querySelectorAll('button, select, input, summary, [tabindex=\"0\"]')]"
+        ".filter((e) => e.checkVisibility() && !e.disabled).length"
+    )
+    met = set()
+    for _ in range(wanted + 1):
+        tab.press("Tab")
+        found = tab.value(
+            """(() => { const e = document.activeElement, s = getComputedStyle(e);
+            if (e === document.body) return null;
+            e.dataset.met ??= String(Math.random());
+            return [e.dataset.met, s.outlineStyle, parseFloat(s.outlineWidth), e.outerHTML]; })()"""
+        )
+        if found is None:
+            continue
+        met.add(found[0])
+        assert found[1] != "none" and found[2] >= 2, found[3]
+    assert len(met) == wanted
+    assert tab.complaints() == []
+    tab.close()
+
+
+@pytest.mark.parametrize("given", ["srcdoc", "blob"])
+def test_in_a_sandboxed_frame(browser: Browser, folder: Path, tmp_path: Path, given: str) -> None:
+    """As MLflow shows it: a frame without an origin, its page given as text or as a blob. It
+    plays, filters, and asks for nothing."""
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    outer = tmp_path / "outer.html"
+    frame_of = '<iframe sandbox="allow-scripts" width="1000" height="700"'
+    if given == "srcdoc":
+        inner = f'{frame_of} srcdoc="{html.escape(text)}"></iframe>'
+    else:
+        # A page given as text may not be ended by what is in it, here neither.
+        inside = json.dumps(text).replace("<", "\\u003c")
+        inner = f"""{frame_of}></iframe><script>document.querySelector("iframe").src =
+            URL.createObjectURL(new Blob([{inside}], {{ type: "text/html" }}))</script>"""
+    outer.write_text(f"<!doctype html>{inner}", encoding="utf-8")
+    tab = browser.open(outer, 1100, 760)
+    frame = tab.frame()
+    frame.call("Runtime.enable")
+    frame.call("Log.enable")
+    frame.until("document.readyState === 'complete' && page.clip === 0")
+    assert frame.value("origin") == "null"
+    with pytest.raises(RuntimeError, match="SecurityError"):
+        frame.value("localStorage.length")
+    assert frame.value("byId('spectrogram').decode().then(() => true)")
+    x, y = frame.value(
+        "(({ left, top }) => [left + 9, top + 9])(byId('play').getBoundingClientRect())"
+    )
+    for _ in range(10):  # A frame just made may not have been drawn yet, and misses a click.
+        tab.click_at(x + 10, y + 10)  # The outer page's margin and the frame's border.
+        tab.browser.listen(0.5)
+        if frame.value("player.turn > 1"):
+            break
+    frame.until("player.playing && position() > 0.1")
+    frame.choose("#by-verdict", "interpreter disagrees")
+    assert _shown(frame) == [CLIPS[DISAGREEING][0]]
+    assert [c for c in frame.complaints() if "localStorage" not in c] == []
+    asked = "performance.getEntriesByType('resource').map((r) => r.name)"
+    assert [url for url in frame.value(asked) if not url.startswith("data:")] == []
+    assert tab.complaints() == []
+    assert [url for url in tab.requests() if not url.startswith("blob:")] == [outer.as_uri()]
+    tab.close()
+
+
+def test_class_table_sorts(browser: Browser, folder: Path) -> None:
+    """A click on a head sorts, a second one turns it round; cells without a figure stay last."""
+    tab = browser.open(folder / "figures.html")
+
+    def column(n: int) -> list[str]:
+        found: list[str] = tab.value(
+            "[...document.querySelectorAll('.sortable tbody tr')]"
+            f".map((row) => row.cells[{n}].textContent)"
+        )
+        return found
+
+    def click(n: int) -> str:
+        tab.click(f".sortable thead th:nth-child({n + 1}) button")
+        found: str = tab.value(
+            f"document.querySelectorAll('.sortable thead th')[{n}].getAttribute('aria-sort')"
+        )
+        return found
+
+    assert click(2) == "descending"
+    assert column(2) == ["1.000", "1.000", "0.500", "0.250", "–"]
+    assert click(2) == "ascending"
+    assert column(2) == ["0.250", "0.500", "1.000", "1.000", "–"]
+    assert click(0) == "ascending"
+    assert sorted(column(0)) == sorted(CLASSES[:5])
+    assert tab.value("document.querySelectorAll('[aria-sort=ascending]').length") == 1
+    assert click(1) == "descending"
+    assert column(1) == ["7", "6", "5", "4", "3"]
+    assert tab.value("document.querySelectorAll('svg.chart').length") == 4
+    drawn = tab.value("[...document.querySelectorAll('svg.chart')].map((s) => s.clientHeight)")
+    assert all(math.isfinite(h) and h > 100 for h in drawn)
+    assert tab.complaints() == []
+    tab.close()
