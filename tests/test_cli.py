@@ -211,7 +211,7 @@ def test_what_happened_is_the_exit_code(
 ) -> None:
     """One line on stderr, nothing on stdout, no traceback."""
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr("l2i.run.runs.list_runs", broken)
@@ -221,7 +221,7 @@ def test_what_happened_is_the_exit_code(
 def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anything else is not caught: a person could do nothing about a tidy sentence."""
 
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("l2i.run.runs.list_runs", broken)
@@ -538,7 +538,7 @@ def test_ctrl_c_of_a_real_process_is_130(child: Callable[[str], subprocess.Popen
         import l2i.run.runs
         from l2i.cli import main
 
-        def wait(*_):
+        def wait(*_, **__):
             print("there", flush=True)
             time.sleep(60)
 

@@ -36,10 +36,24 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     }
 
 
+def _pairs(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{word!r} is not KEY=VALUE.")
+        found[key] = value
+    return found
+
+
 @click.group(
     cls=Group,
     invoke_without_command=True,
-    example=["l2i runs", "l2i runs --experiment esc10 --json", "l2i runs export latest kept"],
+    example=[
+        "l2i runs",
+        "l2i runs --experiment esc10 --tag fold=1 --status finished",
+        "l2i runs export latest kept",
+    ],
 )
 @click.option("--experiment", metavar="NAME", help="Only those of this MLflow experiment.")
 @click.option(
@@ -49,9 +63,42 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     show_default=True,
     help="At most so many, the newest first.",
 )
+@click.option(
+    "--status",
+    type=click.Choice(["running", "finished", "failed", "killed"]),
+    help="Only those in this state.",
+)
+@click.option(
+    "--kind",
+    metavar="KIND",
+    help="train, import, sweep, evaluate, overlap and so on, or all.  [default: the first three]",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_pairs,
+    help="Only those with this tag, as in dataset=esc10; may be given several times.",
+)
+@click.option(
+    "--where",
+    default="",
+    metavar="QUERY",
+    help='More, in MLflow\'s language: "metrics.`test/accuracy` > 0.9".',
+)
 @click.option("--json", "as_json", is_flag=True, help="All that is known of them, as JSON.")
 @click.pass_context
-def runs(ctx: click.Context, experiment: str | None, limit: int, as_json: bool) -> None:
+def runs(
+    ctx: click.Context,
+    experiment: str | None,
+    limit: int,
+    status: str | None,
+    kind: str | None,
+    tags: dict[str, str],
+    where: str,
+    as_json: bool,
+) -> None:
     """List runs, the newest first, and their main figures; show, move and delete them.
 
     RUN in other commands is an id of this list, a name, or 'latest'.
@@ -60,12 +107,15 @@ def runs(ctx: click.Context, experiment: str | None, limit: int, as_json: bool) 
         return
     from l2i.run.runs import list_runs
 
-    found = list_runs(experiment, limit)
+    found = list_runs(experiment, limit, status=status, kind=kind, tags=tags, where=where)
     if as_json:
         emit_json([_as_json(run) for run in found])
         return
     if not found:
-        click.echo("There are no runs yet; 'l2i train --dataset demo' makes one.", err=True)
+        if experiment or status or kind or tags or where:
+            click.echo("No run fits.", err=True)
+        else:
+            click.echo("There are no runs yet; 'l2i train --dataset demo' makes one.", err=True)
         return
     figures = {key: word for key, word in _FIGURES.items() if any(key in r.metrics for r in found)}
     rows = []
@@ -106,8 +156,8 @@ def show(run: str, as_json: bool) -> None:
 def delete(run: str, yes: bool) -> None:
     """Put a run into MLflow's bin, and all runs under it.
 
-    Its files stay where they are until 'mlflow gc' empties the bin; 'mlflow runs restore' takes it
-    out again.
+    Its files stay where they are until 'l2i runs gc' empties the bin; 'mlflow runs restore' takes
+    it out again.
     """
     from l2i.run.runs import delete_run, resolve_run
 
@@ -117,6 +167,39 @@ def delete(run: str, yes: bool) -> None:
         raise SystemExit(1)
     n = delete_run(found)
     click.echo(f"Deleted {found.name} ({found.id[:8]})" + (f" and {n - 1} under it" * (n > 1)))
+
+
+@runs.command(short_help="Empty the bin, for good.", example="l2i runs gc --stages")
+@click.option("--stages", is_flag=True, help="Also stages kept for trainings to come.")
+@click.option("--dry-run", is_flag=True, help="Only say what there is to remove.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gc(stages: bool, dry_run: bool, yes: bool) -> None:
+    """Remove for good what was deleted, and what runs that are gone left behind.
+
+    Runs whose model is registered are kept. With --stages also the classifiers, dictionaries and
+    interpreters that other trainings could share: they would be trained again.
+    """
+    from l2i.run.runs import collect_garbage, find_garbage
+
+    found = find_garbage(stages=stages)
+    for run in found.kept:
+        click.echo(f"{run.name} ({run.id[:8]}) is kept: its model is registered.", err=True)
+    for run in found.runs:
+        click.echo(f"run {run.name} ({run.id[:8]})")
+    for path in (*found.folders, *found.stages):
+        click.echo(f"{path}")
+    if not (found.runs or found.folders or found.stages):
+        click.echo("There is nothing to remove.")
+        return
+    size = f"{found.n_bytes / 2**20:.1f} MiB"
+    if dry_run:
+        click.echo(f"{size} on this machine could be freed.")
+        return
+    if not yes and not click.confirm(f"Remove all this ({size}) for good?", err=True):
+        click.echo("Nothing was removed.", err=True)
+        raise SystemExit(1)
+    collect_garbage(found)
+    click.echo(f"Removed; {size} freed.")
 
 
 @runs.command(

@@ -168,7 +168,7 @@ class Outbox:
 
         Parameters
         ----------
-        kind : {'params', 'metrics', 'tags', 'untag', 'files', 'end'}
+        kind : {'params', 'metrics', 'tags', 'untag', 'files', 'inputs', 'register', 'end'}
         data : JSON
         source : Path, optional
             Of ``files``: a file, or a folder with all it holds; copied (or linked) here.
@@ -348,6 +348,10 @@ def send_event(
                 client.delete_tag(run_id, data)
         elif kind == "files":
             _send_files(client, run_id, artifact_uri, files, data)
+        elif kind == "inputs":
+            _send_input(client, run_id, data)
+        elif kind == "register":
+            _register(client, run_id, artifact_uri, data)
         elif kind == "end":
             client.set_terminated(run_id, data["status"], data["time"])
         else:
@@ -361,6 +365,31 @@ def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]
         for key in {m.key for m in metrics}
     }
     return [m for m in metrics if m.step not in there[m.key]]
+
+
+def _send_input(client: MlflowClient, run_id: str, data: Mapping[str, str]) -> None:
+    """Say which data set a run is about; a run has each of them once, however often it is said."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
+
+
+def _register(
+    client: MlflowClient, run_id: str, artifact_uri: str, data: Mapping[str, str]
+) -> None:
+    """Make the run's model a version of a registered one, unless it is one already."""
+    from mlflow.exceptions import MlflowException
+
+    name = data["name"]
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    query = f"run_id = '{run_id}'"
+    if not [v for v in client.search_model_versions(query) if v.name == name]:
+        source = f"{artifact_uri.rstrip('/')}/{data['path']}"
+        client.create_model_version(name, source, run_id)
 
 
 def _send_files(

@@ -6,11 +6,14 @@ so that nothing a person sees is left over from a crash.
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import re
+import shutil
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,21 +22,25 @@ from typing import TYPE_CHECKING, Any
 from l2i.errors import StoreError, UsageError
 from l2i.registry import nearest
 from l2i.run.lock import RunLock
-from l2i.run.outbox import sync
+from l2i.run.outbox import send_event, sync
 from l2i.run.store import Store, connect, local_path, locate, store_errors
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
+    "Garbage",
     "RunInfo",
     "adopt",
+    "collect_garbage",
     "delete_run",
     "download",
     "find_finished",
+    "find_garbage",
     "find_run",
     "list_runs",
     "reap",
+    "register",
     "resolve_run",
 ]
 
@@ -226,6 +233,22 @@ def adopt(run: RunInfo, parent: str) -> None:
             connect(store).set_tag(run.id, "mlflow.parentRunId", parent)
 
 
+def register(run: RunInfo, name: str, path: str) -> None:
+    """Make the model of a finished run a version of a registered model, unless it is one.
+
+    Parameters
+    ----------
+    run : RunInfo
+    name : str
+        Of the registered model, which is made where there is none.
+    path : str
+        The model's folder among the run's artifacts.
+    """
+    store = locate()
+    event = {"kind": "register", "data": {"name": name, "path": path}}
+    send_event(store, connect(store), run.id, run.artifact_uri, event, Path(), unsure=False)
+
+
 def delete_run(run: RunInfo) -> int:
     """Put a run, and all runs under it, into MLflow's bin.
 
@@ -263,20 +286,44 @@ def find_finished(experiment: str, signature: str) -> RunInfo | None:
     return found[0] if found else None
 
 
-def list_runs(experiment: str | None = None, limit: int = 20) -> list[RunInfo]:
+def list_runs(
+    experiment: str | None = None,
+    limit: int = 20,
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    where: str = "",
+) -> list[RunInfo]:
     """The newest runs that this package made, newest first; empty where there is no store.
 
-    What was measured of a run later is not among them: it lies under that run.
+    What was measured of a run later is not among them unless its kind is asked for: it lies under
+    that run.
+
+    Parameters
+    ----------
+    experiment : str, optional
+    limit : int
+    status : str, optional
+        ``running``, ``finished``, ``failed`` or ``killed``.
+    kind : str, optional
+        ``train``, ``import``, ``sweep``, ``overlap``, ...; ``all``: of every kind.
+    tags : mapping of str to str, optional
+        All of them; a name without a dot is one of ours: ``dataset`` is ``l2i.dataset``.
+    where : str
+        More, in MLflow's language: ``metrics.`test/accuracy` > 0.9``.
 
     Raises
     ------
     UsageError
-        There is no such experiment.
+        There is no such experiment, or MLflow does not understand `where`.
     """
     store = locate()
     if not store.exists:
         return []
     store, client = _open(store)
+    from mlflow.exceptions import MlflowException
+
     if experiment is not None:
         with store_errors(store, "read"):
             names = list(_experiments(client).values())
@@ -287,9 +334,155 @@ def list_runs(experiment: str | None = None, limit: int = 20) -> list[RunInfo]:
                 f"There is no experiment {experiment!r} in {store.shown}{hint} "
                 f"There are: {', '.join(sorted(names))}."
             )
-    return _search(
-        store, client, _OURS, experiment=experiment, limit=limit, kinds=_MODELS | {"sweep"}
-    )
+    query = [_OURS]
+    if status:
+        query.append(f"attributes.status = '{status.upper()}'")
+    for key, value in (tags or {}).items():
+        name = key if "." in key else f"l2i.{key}"
+        if set(name) & set("`'\"") or "'" in value:
+            raise UsageError(f"A tag that is looked for has no quotes: {key}={value}.")
+        query.append(f"tags.`{name}` = '{value}'")
+    kinds: Container[str] | None = _MODELS | {"sweep"}
+    if kind:
+        kinds = None if kind == "all" else {kind}
+    try:
+        return _search(
+            store,
+            client,
+            " AND ".join([*query, where] if where else query),
+            experiment=experiment,
+            limit=limit,
+            kinds=kinds,
+        )
+    except StoreError as error:
+        cause = error.__cause__
+        if where and isinstance(cause, MlflowException) and cause.get_http_status_code() == 400:
+            raise UsageError(
+                f"MLflow does not understand {where!r}: {str(cause).splitlines()[0]}"
+            ) from None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What `collect_garbage` removes.
+
+    Attributes
+    ----------
+    runs : list of RunInfo
+        In MLflow's bin.
+    kept : list of RunInfo
+        In the bin as well, and kept: a registered model is theirs.
+    folders : list of Path
+        Left by runs that are gone, and copies of artifacts that lie elsewhere.
+    stages : list of Path
+        Finished and half-finished stages, which trainings to come could use.
+    n_bytes : int
+        Of all the folders, and of the runs' artifacts on this machine.
+    """
+
+    runs: list[RunInfo]
+    kept: list[RunInfo]
+    folders: list[Path]
+    stages: list[Path]
+    n_bytes: int
+
+
+def find_garbage(*, stages: bool = False) -> Garbage:
+    """What may be removed for good: runs in the bin, and what runs that are gone left behind.
+
+    Parameters
+    ----------
+    stages : bool
+        Also the stages that are kept for trainings to come.
+
+    Raises
+    ------
+    StoreError
+        There are no runs, or the store is a server: there this is for who runs it.
+    """
+    store, client = _open()
+    from mlflow.entities import ViewType
+
+    if store.is_server:
+        raise StoreError(
+            f"{store.shown} is a server: its bin is emptied where it runs, by 'mlflow gc'."
+        )
+    with store_errors(store, "read"):
+        experiments = _experiments(client)
+        binned, token = [], None
+        while True:
+            page = client.search_runs(
+                list(experiments), _OURS, ViewType.DELETED_ONLY, 1000, page_token=token
+            )
+            binned += [_info(run, experiments) for run in page]
+            token = page.token
+            if not token:
+                break
+        registered = {v.run_id for v in client.search_model_versions(max_results=10_000)}
+    alive = {run.id for run in _search(store, client, _OURS, limit=1_000_000)}
+    work = store.root / "work"
+    folders = []
+    for path in sorted(work.glob("run-*")):
+        run_id = path.name.removeprefix("run-").removesuffix(".lock")
+        if run_id not in alive and not _is_held(path):
+            folders.append(path)
+    folders += sorted((work / "downloads").glob("*"))
+    kept = [run for run in binned if run.id in registered]
+    runs = [run for run in binned if run.id not in registered]
+    caches = sorted((work / "stages").glob("*")) if stages else []
+    local = [place for run in runs if (place := local_path(run.artifact_uri)) is not None]
+    n_bytes = sum(_size(path) for path in (*folders, *caches, *local))
+    return Garbage(runs, kept, folders, caches, n_bytes)
+
+
+def _is_held(path: Path) -> bool:
+    lock = RunLock(path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock"))
+    if not lock.path.exists():
+        return False
+    if lock.take():
+        lock.release()
+        return False
+    return True
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def collect_garbage(garbage: Garbage) -> None:
+    """Remove what `find_garbage` found: runs with their artifacts, wherever these lie, and
+    folders. There is no way back."""
+    store = locate()
+    if garbage.runs:
+        from mlflow.cli import gc
+
+        with store_errors(store, "written"), redirect_stdout(io.StringIO()):
+            for start in range(0, len(garbage.runs), 100):
+                ids = ",".join(run.id for run in garbage.runs[start : start + 100])
+                gc.main(
+                    [
+                        "--backend-store-uri",
+                        store.uri,
+                        "--tracking-uri",
+                        store.uri,
+                        "--run-ids",
+                        ids,
+                    ],
+                    standalone_mode=False,
+                )
+    for run in garbage.runs:
+        place = local_path(run.artifact_uri)
+        if place is not None and place.parent.name == run.id:
+            with suppress(OSError):  # MLflow leaves the folder around the artifacts, empty.
+                place.parent.rmdir()
+    for path in (*garbage.folders, *garbage.stages):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _named(runs: Sequence[RunInfo]) -> str:

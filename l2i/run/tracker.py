@@ -240,6 +240,29 @@ class Tracker:
             self._put("tags", chunk)
         self._tags.update(texts)
 
+    def input(self, name: str, digest: str, source: str) -> None:
+        """Say which data set this run is about.
+
+        Parameters
+        ----------
+        name, digest : str
+            MLflow shows the first of these, and at most 36 characters of the digest.
+        source : str
+            Where the data come from, for people.
+        """
+        data = {
+            "name": name,
+            "digest": digest[:36],
+            "source_type": "external",
+            "source": json.dumps({"uri": mask(source)}),
+        }
+        self._put("inputs", data)
+
+    def register(self, name: str, path: str) -> None:
+        """Make the model in the folder `path` of the artifacts a version of the registered model
+        `name`, which is made where there is none."""
+        self._put("register", {"name": name, "path": path})
+
     def artifact(self, path: Path | str, folder: str = "") -> None:
         """Keep a copy of one file under the run's artifacts, in `folder` there."""
         self._upload(Path(path), folder)
@@ -458,7 +481,7 @@ def open_run(
         lock: RunLock | None = None
         try:
             taken = _take_over(store, client, where, signature) if resume else None
-            run, lock = taken or _new(store, client, where, name, signature)
+            run, lock = taken or _new(store, client, where, mask(name), signature)
             run_id = run.info.run_id
             folder = store.folder(run_id) if work_dir is None else work_dir / f"run-{run_id}"
             tracker = Tracker(

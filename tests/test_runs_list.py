@@ -1,0 +1,102 @@
+"""`l2i runs`: filters, and what is removed for good."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from l2i.run.runs import list_runs, register, resolve_run
+from l2i.run.store import Store
+from l2i.run.tracker import open_run
+from tests.stores import Said
+
+
+def _make(name: str, kind: str = "train", experiment: str = "demo", **more: str) -> str:
+    tags = {"l2i.kind": kind, **{f"l2i.{k}": v for k, v in more.items()}}
+    with open_run(experiment=experiment, name=name, signature=name, tags=tags) as run:
+        run.final({"test/accuracy": 0.5 if name == "weak" else 0.9})
+        note = Path(f"{name}.txt")
+        note.write_text("x" * 1000)
+        run.artifact(note, "model")
+        (run.folder / "last.bin").write_bytes(b"0" * 500)
+        return run.run_id
+
+
+def _names(said: Said) -> list[str]:
+    assert said.code == 0, said.err
+    return [run["name"] for run in json.loads(said.out)]
+
+
+def test_filters(store: Store, say: Callable[..., Said]) -> None:
+    """By state, kind, tag and MLflow's own words; all at once; what fits none is no error."""
+    _make("weak", dataset="esc10", fold="1")
+    _make("good", dataset="esc10", fold="2")
+    _make("noisy", kind="noise", dataset="esc10")
+    with pytest.raises(RuntimeError), open_run(experiment="demo", name="broken", signature="b"):
+        raise RuntimeError("planted")
+    assert _names(say("runs", "--json")) == ["broken", "good", "weak"]
+    assert _names(say("runs", "--status", "failed", "--json")) == ["broken"]
+    assert _names(say("runs", "--kind", "noise", "--json")) == ["noisy"]
+    assert _names(say("runs", "--kind", "all", "--json")) == ["broken", "noisy", "good", "weak"]
+    assert _names(say("runs", "--tag", "fold=2", "--json")) == ["good"]
+    assert _names(say("runs", "--tag", "l2i.fold=1", "--tag", "dataset=esc10", "--json")) == [
+        "weak"
+    ]
+    assert _names(say("runs", "--where", "metrics.`test/accuracy` > 0.7", "--json")) == ["good"]
+    said = say("runs", "--tag", "fold=7")
+    assert said.code == 0 and said.err == "No run fits.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--where", "accuracy is high"), "MLflow does not understand 'accuracy is high'"),
+        (("--tag", "fold"), "'fold' is not KEY=VALUE"),
+        (("--tag", "a=it's"), "has no quotes"),
+        (("--status", "dead"), "'dead' is not one of"),
+    ],
+)
+def test_filters_that_are_none(
+    store: Store, say: Callable[..., Said], words: tuple[str, str], sentence: str
+) -> None:
+    """One sentence, exit code 2, no traceback."""
+    _make("one")
+    said = say("runs", *words)
+    assert said.code == 2
+    assert sentence in said.err and "Traceback" not in said.err
+
+
+def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is in the bin goes, with its files, and only when one says so; leftovers of runs
+    that are gone go too; a run whose model is registered stays."""
+    kept, gone, named = _make("kept"), _make("gone"), _make("named")
+    register(resolve_run("named"), "a model", "model")
+    stage = store.root / "work" / "stages" / "classifier-1"
+    stage.mkdir(parents=True)
+    (stage / "weights").write_bytes(b"0" * 100)
+    assert "nothing to remove" in say("runs", "gc").out
+    for name in ("gone", "named"):
+        assert say("runs", "delete", name, "--yes").code == 0
+    artifacts = store.root / "artifacts" / "demo"
+    there = (artifacts / gone, store.folder(gone), artifacts / named, artifacts / kept)
+
+    said = say("runs", "gc", "--dry-run")
+    assert said.code == 0 and "gone" in said.out and "kept" not in said.out
+    assert "named" in said.err and "its model is registered" in said.err
+    assert all(path.exists() for path in there)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    said = say("runs", "gc")
+    assert said.code == 1 and "Nothing was removed" in said.err
+    assert all(path.exists() for path in there)
+
+    assert say("runs", "gc", "--yes").code == 0
+    assert [path.exists() for path in there] == [False, False, True, True]
+    assert store.folder(kept).exists() and stage.exists()
+    assert [run.name for run in list_runs()] == ["kept"]
+    assert "nothing to remove" in say("runs", "gc").out
+    assert say("runs", "gc", "--stages", "--yes").code == 0
+    assert not stage.exists()
