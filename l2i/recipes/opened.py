@@ -20,6 +20,7 @@ import torch
 from l2i.config import Config
 from l2i.explanation import Explainer
 from l2i.recipes.bundle import open_bundle
+from l2i.recipes.description import DESCRIPTION, escaped, table
 from l2i.recipes.material import Material, prepare
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
@@ -168,4 +169,16 @@ def write_found(
         fill(Path(folder))
         tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
         tracker.artifacts(folder)
+        tracker.tags({DESCRIPTION: _description(run, kind, params, scores)})
         return tracker.run_id
+
+
+def _description(
+    run: RunInfo, kind: str, params: Mapping[str, Any], scores: Mapping[str, float]
+) -> str:
+    link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    asked = ", ".join(f"{k} {v}" for k, v in params.items() if v is not None)
+    rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
+    about = f"{kind} of [{escaped(run.name)}]({link}): {escaped(asked)}"
+    # MLflow keeps no longer tag; the rest is among the metrics.
+    return f"{about}\n\n{table(['figure', 'value'], rows[:40])}\n"

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from l2i.metrics import METRICS
+from l2i.recipes.description import DESCRIPTION, describe_sweep
 from l2i.recipes.sweep_file import METRICS_SHOWN, Child, Sweep
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run
@@ -330,6 +331,17 @@ def _write(wanted: Sweep, run: Tracker, found: dict[str, Any]) -> None:
             means[f"{word}{name}/std"] = figure["std"]
     run.final(means)
     run.artifacts(out)
+    n = len(found["children"])
+    told = describe_sweep(
+        what=f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings",
+        settings=found["settings"],
+        meaning=found["meaning"],
+        cells={
+            row["setting"]: [spread(row["figures"].get(name)) for name in found["meaning"]]
+            for row in found["table"]
+        },
+    )
+    run.tags({DESCRIPTION: told})
 
 
 def _plain(text: str) -> str:
