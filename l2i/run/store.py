@@ -8,7 +8,7 @@ By default a folder ``mlruns/`` under the current one::
     mlruns/work/run-<id>.lock   held by the process that does this run
 
 or anywhere ``MLFLOW_TRACKING_URI`` says: another sqlite file (its folder then stands for
-``mlruns/``), another database, or a tracking server. ``L2I_ARTIFACT_ROOT`` says where new
+``mlruns/``), another database, or a tracking server. ``L2I_ARTIFACTS`` says where new
 experiments put their artifacts (a folder, ``s3://bucket/prefix``); a server has a place of its
 own.
 
@@ -119,7 +119,7 @@ def locate() -> Store:
         ``MLFLOW_TRACKING_URI`` names a kind of store that MLflow no longer writes.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    chosen = os.environ.get("L2I_ARTIFACT_ROOT", "").strip()
+    chosen = os.environ.get("L2I_ARTIFACTS", "").strip()
     root = Path.cwd() / "mlruns"
     database: Path | None = None
     if not uri:
@@ -165,6 +165,11 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
         yield
     except L2IError:
         raise
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"The run store {store.shown} needs the Python package {error.name!r}, which is not "
+            "installed here: install it, or take sqlite or a tracking server."
+        ) from error
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         hint = ""
         if "disk is full" in str(error) or "No space left" in str(error):
@@ -293,9 +298,9 @@ def _check_location(store: Store, name: str, found: str, expected: str | None) -
     if moved:
         raise StoreError(
             f"Experiment {name!r} of {store.shown} keeps its artifacts in {here or found}, not in "
-            f"{wanted or expected}: the store was moved, copied or mounted elsewhere. Put it back "
-            "where it was, set L2I_ARTIFACT_ROOT to the folder above the old place, or take "
-            "another --experiment."
+            f"{wanted or expected}: the store was moved, copied or mounted elsewhere. 'l2i runs "
+            "relocate' mends it where the files lie here now; else put it back where it was, set "
+            "L2I_ARTIFACTS to the folder above the old place, or take another --experiment."
         )
 
 

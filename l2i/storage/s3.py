@@ -68,7 +68,9 @@ class Location:
         """
         parts = urlsplit(text)
         if parts.scheme.lower() != "s3" or not parts.netloc or "@" in parts.netloc:
-            raise UsageError(f"{text!r} is no S3 address: it must be s3://bucket/prefix.")
+            # Without what stands before an @: it may be a key.
+            shown = text if "@" not in text else f"s3://***@{text.rpartition('@')[2]}"
+            raise UsageError(f"{shown!r} is no S3 address: it must be s3://bucket/prefix.")
         # Not parts.path, which would lose what follows a '?' or a '#', both fine in a key.
         rest = text.split("://", 1)[1].partition("/")[2]
         return cls(parts.netloc, rest.strip("/"))

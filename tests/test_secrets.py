@@ -1,0 +1,122 @@
+"""Keys, tokens and passwords stay where the user put them.
+
+A training, its measurements, its export and its failures, with planted secrets in every place that
+a user may put one; then every byte that was written, and every word that was said, is searched.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.conftest import REPOSITORY
+from tests.recipes.conftest import SMALL
+from tests.servers import S3, Mlflow
+
+PLANTED = "pl4nted"
+# Bytes of these are the user's own, or the server's that checks the key.
+_LITTLE = ("-o", "classifier.epochs=1", "-o", "interpreter.epochs=1", "-o", "output.clips=1")
+
+
+@pytest.fixture
+def environment(s3: S3, tmp_path: Path) -> dict[str, str]:
+    """Where secrets may stand, but for those that the S3 server must know."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "MLFLOW_TRACKING_USERNAME": "me",
+        "MLFLOW_TRACKING_PASSWORD": f"{PLANTED}-password",
+        "MLFLOW_TRACKING_TOKEN": f"{PLANTED}-token",
+        "AWS_SESSION_TOKEN": f"{PLANTED}-session",
+        "HF_TOKEN": f"{PLANTED}-hf",
+        "L2I_PATIENCE": "1",
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1",
+    }
+
+
+def _run(words: list[str], env: dict[str, str], folder: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "l2i", *words],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _leaks(folder: Path, *secrets: str) -> list[str]:
+    words = [PLANTED.encode(), *(secret.encode() for secret in secrets)]
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(files) > 5
+    return [str(p) for p in files if any(w in p.read_bytes() for w in words)]
+
+
+def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_path: Path) -> None:
+    """In no parameter, tag, artifact, database, log, export or message: of a run to a server whose
+    address has a password and whose artifacts go to S3, of its export, and of all that fails."""
+    server = Mlflow(tmp_path / "server")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "small.toml").write_text(SMALL.format(name="demo"), encoding="utf-8")
+    soundfile.write(work / "a.wav", [0.1, -0.1] * 4000, 8000)
+    said = []
+    try:
+        server.start()
+        address = server.url.replace("http://", f"http://me:{PLANTED}-url@")
+        env = environment | {"MLFLOW_TRACKING_URI": address}
+        where = ["--config", "small.toml", *_LITTLE]
+        code, words = _run(["train", *where, "--name", "first"], env, work)
+        assert code == 0, words
+        said.append(words)
+        for line in (
+            ["runs", "show", "latest"],
+            ["runs", "--json"],
+            ["runs", "export", "latest", "kept"],
+            ["runs", "export", "latest", "s3://bucket/kept"],
+            ["explain", "latest", "a.wav"],
+            ["noise", "latest", "--snr-db", "0", "--limit", "2"],
+            ["doctor"],
+            ["config", "show"],
+        ):
+            code, words = _run(line, env, work)
+            assert code == 0 or line == ["doctor"], words
+            said.append(words)
+        server.kill()
+        code, words = _run(["runs"], env, work)
+        assert code == 1 and "No tracking server answers" in words
+        said.append(words)
+    finally:
+        server.kill()
+    local = environment | {"MLFLOW_TRACKING_URI": f"postgresql://me:{PLANTED}-db@127.0.0.1:1/x"}
+    wrong = environment | {"AWS_SECRET_ACCESS_KEY": f"{PLANTED}-key"}
+    for line, env in (
+        (["runs"], local),
+        (["train", *where, "--artifacts", "s3://bucket/runs", "--seed", "1"], wrong),
+        (["train", *where, "--data-dir", f"s3://me:{PLANTED}-in-url@bucket/x"], environment),
+        (["data", "check", "esc10", "--data-dir", "s3://bucket/none"], wrong),
+    ):
+        code, words = _run(line, env, work)
+        assert code != 0, words
+        assert "Traceback" not in words
+        said.append(words)
+    assert not [
+        words for words in said if PLANTED in words or environment["AWS_SECRET_ACCESS_KEY"] in words
+    ]
+    assert _leaks(tmp_path, environment["AWS_SECRET_ACCESS_KEY"]) == []
+
+
+def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+    """The search above would find a secret in any file."""
+    for n in range(6):
+        (tmp_path / f"{n}.bin").write_bytes(b"\0" * 100)
+    assert _leaks(tmp_path) == []
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "x.db").write_bytes(b"\0\1" + PLANTED.encode() + b"\2")
+    assert len(_leaks(tmp_path)) == 1
