@@ -33,7 +33,7 @@ class Stopped(Exception):
 @pytest.fixture
 def remote(store: Store, s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     """Runs in a sqlite file here, their artifacts in S3."""
-    monkeypatch.setenv("L2I_ARTIFACT_ROOT", "s3://bucket/runs")
+    monkeypatch.setenv("L2I_ARTIFACTS", "s3://bucket/runs")
     monkeypatch.setenv("L2I_PATIENCE", "30")
     return s3
 

@@ -75,7 +75,7 @@ def test_a_database_that_is_no_file_keeps_artifacts_here(monkeypatch: pytest.Mon
 def test_the_artifact_root_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder, relative or not, or a bucket; also where a server would decide."""
     for word, want in (("kept", str(Path.cwd() / "kept")), ("s3://b/p", "s3://b/p")):
-        monkeypatch.setenv("L2I_ARTIFACT_ROOT", word)
+        monkeypatch.setenv("L2I_ARTIFACTS", word)
         for uri in ("", "http://localhost:5000"):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             found = locate()
@@ -219,7 +219,7 @@ def test_a_store_that_was_moved_is_refused(
     assert str(moved.root / "artifacts" / "demo") in message
     assert "moved, copied or mounted elsewhere" in message
     assert experiment_id(moved, connect(moved), "another")
-    monkeypatch.setenv("L2I_ARTIFACT_ROOT", str(store.root / "artifacts"))
+    monkeypatch.setenv("L2I_ARTIFACTS", str(store.root / "artifacts"))
     assert experiment_id(locate(), connect(moved), "demo")
 
 
@@ -238,7 +238,7 @@ def test_another_place_asked_for_later_is_refused(
 ) -> None:
     """An experiment's place is decided once: asked for a bucket now, it says where it is."""
     experiment_id(store, connect(store), "demo")
-    monkeypatch.setenv("L2I_ARTIFACT_ROOT", "s3://bucket/prefix")
+    monkeypatch.setenv("L2I_ARTIFACTS", "s3://bucket/prefix")
     with pytest.raises(StoreError, match=r"not in s3://bucket/prefix/demo"):
         experiment_id(locate(), connect(store), "demo")
 

@@ -36,6 +36,7 @@ from l2i.cli.base import Command, emit_json
     metavar="DIR",
     help="No run: checkpoints of what the files hold, into DIR.",
 )
+@options.artifacts
 @options.quiet
 @options.as_json
 def import_(

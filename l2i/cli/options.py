@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import click
 
 __all__ = [
     "PLACE",
+    "artifacts",
     "as_json",
     "config_file",
     "data_dir",
     "device",
+    "model_name",
     "overrides",
     "precision",
     "quiet",
@@ -74,6 +77,32 @@ overrides: _Decorator = click.option(
     help="One setting; may be given several times.",
 )
 quiet: _Decorator = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
+
+
+def _artifacts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    # `l2i.run.store` reads it there, in this process and in those that a sweep starts.
+    if value:
+        os.environ["L2I_ARTIFACTS"] = value
+
+
+artifacts: _Decorator = click.option(
+    "--artifacts",
+    metavar="PLACE",
+    expose_value=False,
+    is_eager=True,
+    callback=_artifacts,
+    help="Where new experiments keep artifacts: a folder or s3://bucket/prefix.  "
+    "[default: beside the runs]",
+)
+
+
+def model_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A name that MLflow's model registry takes, or a usage error."""
+    if value is not None and (not value.strip() or set(value) & set("/:")):
+        raise click.BadParameter(f"{value!r} is no name for a model: it has no '/' and no ':'.")
+    return value
+
+
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
 
 

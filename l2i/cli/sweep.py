@@ -28,6 +28,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @options.device
 @options.overrides
 @click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@options.artifacts
 @options.quiet
 @options.as_json
 def sweep(

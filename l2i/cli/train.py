@@ -39,6 +39,13 @@ from l2i.cli.base import Command, emit_json
 @click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
 @click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
 @click.option("--again", is_flag=True, help="A new run, even if this very one is finished.")
+@click.option(
+    "--register",
+    metavar="NAME",
+    callback=options.model_name,
+    help="Also make the run's model a version of this registered model.",
+)
+@options.artifacts
 @click.option("--parent", hidden=True, default="", help="The id of a run to lie under.")
 @options.quiet
 @options.as_json
@@ -55,6 +62,7 @@ def train(
     experiment: str | None,
     name: str | None,
     again: bool,
+    register: str | None,
     parent: str,
     quiet: bool,
     as_json: bool,
@@ -87,7 +95,7 @@ def train(
     # Not before the words are known to be right: torch takes seconds to import.
     from l2i.recipes.train import train as run_train
 
-    done = run_train(config, progress, again=again, parent=parent)
+    done = run_train(config, progress, again=again, parent=parent, register_as=register or "")
     if as_json:
         emit_json(
             {

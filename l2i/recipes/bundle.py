@@ -10,16 +10,41 @@ import torch
 from torch import Tensor
 
 from l2i.config import Config, resolve
+from l2i.data import card
+from l2i.data.base import clip_settings
 from l2i.errors import CheckpointError, ConfigError, UsageError
 from l2i.explanation import Explainer
 from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
-from l2i.models.vgg import VGG
+from l2i.models.vgg import MIN_FRAMES, VGG
 from l2i.run.runs import RunInfo, download
 from l2i.types import Task
 
-__all__ = ["build_classifier", "build_explainer", "build_interpreter", "open_bundle"]
+__all__ = [
+    "MAX_SECONDS",
+    "MODEL",
+    "WEIGHTS",
+    "build_classifier",
+    "build_explainer",
+    "build_interpreter",
+    "open_bundle",
+    "shortest_input",
+]
+
+MODEL = "model"
+"""Among a run's artifacts, the folder of what was trained: an MLflow model."""
+WEIGHTS = f"{MODEL}/artifacts"
+"""The three checkpoints in it."""
+MAX_SECONDS = 300.0
+"""Longer sounds are refused: one explanation of many minutes says little, and takes much memory,
+at 44.1 kHz about a GiB for each."""
+
+
+def shortest_input(config: Config, hop_length: int) -> int:
+    """Samples below which a sound is padded with silence: a clip of the data set's length."""
+    _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
+    return max(clip_samples, MIN_FRAMES * hop_length)
 
 
 def build_classifier(
@@ -82,7 +107,7 @@ def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple
         config = resolve(path)
     except ConfigError as error:
         raise CheckpointError(f"Run {run.name} has a config of another l2i: {error}") from None
-    return config, build_explainer(download(run, "model"), device, dtype)
+    return config, build_explainer(download(run, WEIGHTS), device, dtype)
 
 
 def build_explainer(folder: Path, device: torch.device, dtype: torch.dtype) -> Explainer:

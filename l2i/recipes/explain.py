@@ -13,13 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from l2i.data import card
-from l2i.data.base import clip_settings
 from l2i.dsp.audio import read_audio
 from l2i.errors import DataError, StoreError, UsageError
-from l2i.models.vgg import MIN_FRAMES
 from l2i.pages import Media, refuse_foreign, write_listening_page
-from l2i.recipes.bundle import open_bundle
+from l2i.recipes.bundle import MAX_SECONDS, open_bundle, shortest_input
 from l2i.recipes.examples import write_explanation
 from l2i.registry import nearest
 from l2i.run.device import pick_device, set_threads
@@ -27,11 +24,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.storage import atomic_write_text, store_errors
 
-__all__ = ["MAX_SECONDS", "explain"]
-
-MAX_SECONDS = 300.0
-"""Longer sounds are refused: one explanation of many minutes says little, and takes much memory,
-at 44.1 kHz about a GiB for each."""
+__all__ = ["explain"]
 
 _MARK, _PAGE = "explanation.json", "index.html"
 
@@ -61,7 +54,7 @@ def explain(
         A run id, a run name, or ``latest``.
     audio : sequence of Path
         Anything soundfile reads; shorter than the model's clips: padded with silence at the end;
-        longer: explained as a whole, up to `MAX_SECONDS`.
+        longer: explained as a whole, up to `l2i.recipes.bundle.MAX_SECONDS`.
     progress : Progress
     class_name : str, optional
         The class to explain; by default the one that the classifier finds most probable.
@@ -114,8 +107,7 @@ def explain(
     settings = settings.model_copy(update=changes)
 
     sample_rate = explainer.settings.sample_rate
-    _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
-    shortest = max(clip_samples, MIN_FRAMES * explainer.settings.hop_length)
+    shortest = shortest_input(config, explainer.settings.hop_length)
     sounds = [_part(path, sample_rate, start_s, duration_s) for path in audio]
     places = _places(audio, out)
     page = out / _PAGE

@@ -37,7 +37,9 @@ from l2i.models.published import (
     fit,
     read_published,
 )
-from l2i.recipes.bundle import build_explainer
+from l2i.recipes.bundle import MODEL, build_explainer
+from l2i.recipes.description import DESCRIPTION, escaped
+from l2i.recipes.served import write_model
 from l2i.run import provenance
 from l2i.run.progress import Progress
 from l2i.run.tracker import find_finished, open_run
@@ -339,16 +341,21 @@ def _make_run(
         progress.say(f"Run {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
         out = run.folder / "artifacts"
         shutil.rmtree(out, ignore_errors=True)
-        (out / "model").mkdir(parents=True)
-        _write(networks, _documents(networks, config, about), out / "model")
+        bundle = run.folder / "bundle"
+        for folder in (out, bundle):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write(networks, _documents(networks, config, about), bundle)
         # As `evaluate` and `explain` will: what they cannot open is not to be found finished.
-        explainer = build_explainer(out / "model", torch.device("cpu"), torch.float32)
+        explainer = build_explainer(bundle, torch.device("cpu"), torch.float32)
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         plots.dictionary(explainer.w.numpy(), explainer.settings, out / "dictionary.png")
         document = {"config": config.signature(), "files": [describe(file) for file in files]}
         (out / "provenance.json").write_text(
             json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        told = write_model(bundle, config, out / MODEL)
         run.artifacts(out)
+        names = ", ".join(file.path.name for file in files)
+        run.tags(told | {DESCRIPTION: f"{about.title}: {escaped(names)}, imported\n"})
         shutil.rmtree(run.folder, ignore_errors=True)
         return Imported(files, networks.sizes, run.run_id, run.name, experiment)

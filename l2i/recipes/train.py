@@ -44,16 +44,18 @@ from l2i.models.features import allocate, compute_features, memory_budget
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.models.vgg import MIN_FRAMES, VGG
-from l2i.recipes.bundle import build_classifier, build_explainer, build_interpreter
+from l2i.recipes.bundle import MODEL, build_classifier, build_explainer, build_interpreter
+from l2i.recipes.description import DESCRIPTION, describe_model
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
 from l2i.recipes.material import Material, prepare
 from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.served import write_model
 from l2i.recipes.stage import Stage, open_stage
 from l2i.run import provenance
 from l2i.run.device import epoch_generator, pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import adopt
+from l2i.run.runs import adopt, register
 from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
 from l2i.types import Clip, Task
 
@@ -72,7 +74,14 @@ class Outcome:
     found: bool = False
 
 
-def train(config: Config, progress: Progress, *, again: bool = False, parent: str = "") -> Outcome:
+def train(
+    config: Config,
+    progress: Progress,
+    *,
+    again: bool = False,
+    parent: str = "",
+    register_as: str = "",
+) -> Outcome:
     """Train, measure and explain; everything is kept as one MLflow run.
 
     Parameters
@@ -82,6 +91,10 @@ def train(config: Config, progress: Progress, *, again: bool = False, parent: st
     again : bool
         Make a new run even where a finished one has the same signature. Finished stages are
         reused all the same: they would come out equal.
+    parent : str
+        Id of a run to lie under.
+    register_as : str
+        Name of a registered model, of which this run's model becomes a version.
 
     Returns
     -------
@@ -97,6 +110,8 @@ def train(config: Config, progress: Progress, *, again: bool = False, parent: st
     if not again and (done := find_finished(experiment, signature)) is not None:
         if parent:
             adopt(done, parent)
+        if register_as:
+            register(done, register_as, MODEL)
         return _found(done)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
     tags = provenance.tags(device) | {
@@ -120,13 +135,15 @@ def train(config: Config, progress: Progress, *, again: bool = False, parent: st
             progress.say(sentence)
         word = "Resuming" if run.resumed else "Run"
         progress.say(f"{word} {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
+        source = material.card.homepage or material.card.title
+        run.input(config.dataset.name, material.digest, source)
         split = material.split
         progress.say(
             f"{material.card.title}: {len(split.train)} clips train, {len(split.validate)} "
             f"choose the epoch, {len(split.test)} test."
         )
         work = run.folder.parent
-        bundle = run.folder / "model"
+        bundle = run.folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
 
         stages = {
@@ -164,6 +181,8 @@ def train(config: Config, progress: Progress, *, again: bool = False, parent: st
             progress=progress,
         )
         _publish(config, material, run, bundle, explainer, evaluation, progress)
+        if register_as:
+            run.register(register_as, MODEL)
         return Outcome(run.run_id, run.name, experiment, evaluation.scores, run.resumed)
 
 
@@ -706,6 +725,26 @@ def _validate(
 # --- what a run leaves --------------------------------------------------------------------------
 
 
+def _description(
+    config: Config,
+    material: Material,
+    run: Tracker,
+    evaluation: Evaluation,
+    test: Sequence[Clip],
+) -> str:
+    d = config.dataset
+    split = f"fold {d.fold}" if material.card.folds else "its test split"
+    return describe_model(
+        what=f"{material.card.title}, tested on {split}, seed {config.run.seed}",
+        scores=evaluation.scores,
+        intervals=evaluation.intervals,
+        clips=len(test),
+        experiment_id=run.experiment_id,
+        run_id=run.run_id,
+        listen=config.output.clips > 0,
+    )
+
+
 def _publish(
     config: Config,
     material: Material,
@@ -722,7 +761,7 @@ def _publish(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-    shutil.copytree(bundle, out / "model")
+    told = write_model(bundle, config, out / MODEL)
     split = material.split
     histories = {
         name: load_checkpoint(bundle / f"{name}.safetensors", name)[1]["history"]
@@ -750,5 +789,6 @@ def _publish(
     )
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
     run.artifacts(out)
+    run.tags(told | {DESCRIPTION: _description(config, material, run, evaluation, split.test)})
     # They are in the store now, and the stages keep what another run could use.
     shutil.rmtree(run.folder, ignore_errors=True)

@@ -29,7 +29,7 @@ def main() -> None:
             made = Finished(Path(folder), train(small_config(name), Progress(quiet=True)))
             golden[kind] = {}
             for stage, key in KEYS.items():
-                path = made.artifacts / "model" / f"{stage}.safetensors"
+                path = made.artifacts / "model" / "artifacts" / f"{stage}.safetensors"
                 history = load_checkpoint(path, stage)[1]["history"]
                 golden[kind][stage] = [float(f"{figures[key]:.6g}") for figures in history]
             os.chdir(target.parent)

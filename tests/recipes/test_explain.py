@@ -179,7 +179,7 @@ def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path)
     from l2i.models.checkpoint import load_checkpoint, save_checkpoint
     from l2i.recipes.bundle import build_explainer
 
-    shutil.copytree(single.artifacts / "model", tmp_path / "model")
+    shutil.copytree(single.artifacts / "model" / "artifacts", tmp_path / "model")
     path = tmp_path / "model" / "dictionary.safetensors"
     tensors, document = load_checkpoint(path, "dictionary")
     document["spectrogram"]["hop_length"] = 32

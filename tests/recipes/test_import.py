@@ -95,12 +95,13 @@ def test_a_whole_model_becomes_a_run(whole: str, say: Say) -> None:
     assert config.dictionary.components == 6 and config.classifier.head == 12
     assert config.interpreter.attention_width == 5 and config.dataset.duration_s == 1.6
     assert run.params["dictionary.components"] == "6"
-    there = sorted(str(p.relative_to(_artifacts(run))) for p in _artifacts(run).rglob("*.*"))
+    there = sorted(p.name for p in _artifacts(run).iterdir())
     kinds = ("classifier", "dictionary", "interpreter")
-    models = [f"model/{kind}.safetensors" for kind in kinds]
-    assert there == ["config.toml", "dictionary.png", *models, "provenance.json"]
+    assert there == ["config.toml", "dictionary.png", "model", "provenance.json"]
+    weights = sorted(p.name for p in (_artifacts(run) / "model" / "artifacts").iterdir())
+    assert weights == sorted([*(f"{kind}.safetensors" for kind in kinds), "config.toml"])
     for kind in kinds:
-        path = _artifacts(run) / "model" / f"{kind}.safetensors"
+        path = _artifacts(run) / "model" / "artifacts" / f"{kind}.safetensors"
         _, document = load_checkpoint(path, kind)
         assert read_settings(path, document) == SpectrogramSettings(44100, 1024, 512, 128)
         assert document["git_blob"] == file["git_blob"]
@@ -177,7 +178,7 @@ def test_a_multi_label_model_has_thresholds(say: Say) -> None:
         assert say("import", path, "--dataset", "sust", "--name", name, *words).code == 0
         run = resolve_run(name)
         _, document = load_checkpoint(
-            _artifacts(run) / "model" / "classifier.safetensors", "classifier"
+            _artifacts(run) / "model" / "artifacts" / "classifier.safetensors", "classifier"
         )
         assert document["thresholds"] == want and document["task"] == "multi-label"
         assert json.loads(run.params["classifier.thresholds"]) == want
@@ -309,7 +310,7 @@ def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> 
         words += ["-o", f"{kind}.weights=weights/{kind}.safetensors"]
     said = say("train", *where, *words)
     assert said.code == 0, said.err
-    folder = _artifacts(resolve_run("latest")) / "model"
+    folder = _artifacts(resolve_run("latest")) / "model" / "artifacts"
     w = load_checkpoint(folder / "dictionary.safetensors", "dictionary")[0]["W"]
     torch.testing.assert_close(w, model.W.columns())
     tensors, document = load_checkpoint(folder / "classifier.safetensors", "classifier")
@@ -360,7 +361,7 @@ def test_a_learnt_dictionary_is_taken(bench: Path) -> None:
     quiet = Progress(quiet=True)
     done = train(small_config("demo", *over, f"dictionary.weights={other}"), quiet)
     assert len(list(stages.glob("classifier-*"))) == 1
-    model = _artifacts(resolve_run(done.run_id)) / "model"
+    model = _artifacts(resolve_run(done.run_id)) / "model" / "artifacts"
     kept, about = load_checkpoint(model / "dictionary.safetensors", "dictionary")
     assert torch.equal(kept["W"], few["W"]) and about["source"] == "other.safetensors"
     assert load_checkpoint(model / "interpreter.safetensors", "interpreter")[1]["components"] == 9

@@ -63,8 +63,8 @@ def _steps_are_whole(run_id: str, epochs: int = 3) -> None:
 def _equal(a: Path, b: Path) -> None:
     """The same weights, to the last digit."""
     for name in ("classifier", "dictionary", "interpreter"):
-        mine, _ = load_checkpoint(a / "model" / f"{name}.safetensors", name)
-        theirs, _ = load_checkpoint(b / "model" / f"{name}.safetensors", name)
+        mine, _ = load_checkpoint(a / "model" / "artifacts" / f"{name}.safetensors", name)
+        theirs, _ = load_checkpoint(b / "model" / "artifacts" / f"{name}.safetensors", name)
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
             assert torch.equal(value, theirs[key]), f"{name}: {key}"

@@ -43,7 +43,9 @@ def test_golden_numbers(kind: str, request: pytest.FixtureRequest) -> None:
     """
     made: Finished = request.getfixturevalue(kind)
     for stage, wanted in GOLDEN[kind].items():
-        _, document = load_checkpoint(made.artifacts / "model" / f"{stage}.safetensors", stage)
+        _, document = load_checkpoint(
+            made.artifacts / "model" / "artifacts" / f"{stage}.safetensors", stage
+        )
         key = "objective" if stage == "dictionary" else "loss"
         key = "reconstruction" if stage == "interpreter" else key
         found = [figures[key] for figures in document["history"]]
@@ -141,7 +143,9 @@ def test_mlflow_has_it_all(single: Finished) -> None:
 def test_best_epoch_is_the_one_of_lowest_validation_loss(single: Finished) -> None:
     """The weights kept are of the epoch with the lowest loss on the validation clips."""
     for stage in ("classifier", "interpreter"):
-        _, document = load_checkpoint(single.artifacts / "model" / f"{stage}.safetensors", stage)
+        _, document = load_checkpoint(
+            single.artifacts / "model" / "artifacts" / f"{stage}.safetensors", stage
+        )
         losses = [figures["validation_loss"] for figures in document["history"]]
         assert document["epoch"] == 1 + int(np.argmin(losses))
 
@@ -170,7 +174,7 @@ def test_stages_are_reused(bench: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_weights_can_be_given(single: Finished, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """classifier.weights takes a trained classifier; the curves are empty, the figures equal."""
-    weights = single.artifacts / "model" / "classifier.safetensors"
+    weights = single.artifacts / "model" / "artifacts" / "classifier.safetensors"
     monkeypatch.chdir(tmp_path)
     done = train(small_config("demo", f"classifier.weights={weights}"), QUIET)
     assert done.scores["accuracy"] == single.outcome.scores["accuracy"]
@@ -180,7 +184,7 @@ def test_weights_of_other_settings_are_refused(
     single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights made at another sample rate, or for other classes, stop the run with a sentence."""
-    weights = single.artifacts / "model" / "classifier.safetensors"
+    weights = single.artifacts / "model" / "artifacts" / "classifier.safetensors"
     monkeypatch.chdir(tmp_path)
     over = [f"classifier.weights={weights}", "dataset.sample_rate=10000"]
     with pytest.raises(CheckpointError, match="sample_rate 8000 against 10000"):
@@ -207,7 +211,12 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     over += ["classifier.epochs=1", "interpreter.epochs=1", "output.clips=0"]
     done = train(small_config("demo", *over), QUIET)
     info = resolve_run(done.run_id)
-    path = Path(info.artifact_uri.removeprefix("file://")) / "model" / "classifier.safetensors"
+    path = (
+        Path(info.artifact_uri.removeprefix("file://"))
+        / "model"
+        / "artifacts"
+        / "classifier.safetensors"
+    )
     tensors, _ = load_checkpoint(path, "classifier")
     for name, value in trunk.items():
         key = "netx." + name.removeprefix("module.")

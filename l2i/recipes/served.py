@@ -1,0 +1,389 @@
+"""A run's networks as an MLflow model: loaded, served and registered without a checkout of l2i.
+
+The folder ``model`` of a run is an MLflow model of flavour ``python_function``::
+
+    model/MLmodel                     signature, versions
+    model/artifacts/*.safetensors     classifier, dictionary, interpreter; no pickled code
+    model/artifacts/config.toml       the run's settings
+    model/code/l2i/                   this package, as it was when the run was made
+    model/served_model.py             what MLflow runs to have the model
+    model/requirements.txt            what `code` needs, with versions
+
+Each row of its input is one sound, as a ``path``, as the ``bytes`` of a file, or as ``samples``
+(a list, -1 to 1, mono) with their ``sample_rate``. Each row of its output is what
+`l2i.recipes.examples.write_explanation` finds of that sound, number for number.
+
+The folder holds all of itself, so it goes wherever the run goes: exported, imported, moved, to
+another store. MLflow's own "logged models" lie beside the runs, and would stay behind.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
+
+import l2i
+from l2i.config import Config, resolve
+from l2i.dsp.audio import fit_length, read_audio, resample
+from l2i.dsp.spectrogram import peak_normalise
+from l2i.errors import DataError, L2IError, UsageError
+from l2i.recipes.bundle import MAX_SECONDS, MODEL, build_explainer, shortest_input
+from l2i.registry import nearest
+from l2i.run.device import pick_device
+
+__all__ = ["ServedModel", "write_model"]
+
+_NEEDS = ("torch", "librosa", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
+# Of each row: one of the first three, and the rate of samples.
+_COLUMNS = ("path", "bytes", "samples", "sample_rate")
+_NOT_GIVEN = -1.0
+_SCRIPT = '''\
+"""What MLflow runs to have this model; the package l2i lies beside, in the folder code."""
+
+from mlflow.models import set_model
+
+from l2i.recipes.served import ServedModel
+
+set_model(ServedModel())
+'''
+
+
+class ServedModel(PythonModel):
+    """The networks of one run behind MLflow's ``predict``.
+
+    ``L2I_DEVICE`` says what it computes on (``auto``, ``cpu``, ``cuda``, ``mps``).
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Open the checkpoints; called by MLflow."""
+        folder = Path(context.artifacts["config"]).parent
+        device, dtype, _ = pick_device(os.environ.get("L2I_DEVICE") or "auto", "float32")
+        self._config = resolve(folder / "config.toml")
+        self._explainer = build_explainer(folder, device, dtype)
+
+    # Of all type hints, MLflow takes this one for no signature of its own.
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Classify sounds, and explain what was said.
+
+        Parameters
+        ----------
+        context
+            MLflow's; not used.
+        model_input : pandas.DataFrame
+            One sound per row: ``path``, ``bytes`` (of a file of any format soundfile reads), or
+            ``samples`` (in [-1, 1], mono) with ``sample_rate`` (Hz).
+        params : dict, optional
+            ``explain`` (bool): also give the sounds. ``class_name``: what to explain instead of
+            the most probable class. ``threshold`` and ``max_components`` instead of the run's.
+
+        Returns
+        -------
+        list of dict
+            Per row ``class``, ``probability`` and ``interpreter_probability`` of it; ``decided``,
+            the classes found; ``probabilities`` and ``interpreter_probabilities``, class to
+            probability; ``relevances``, of each of the K components for ``class``; ``components``,
+            those selected, the most relevant first. With ``explain`` also ``explanation`` and
+            ``removal``, each a FLAC file as bytes, of ``sample_rate`` Hz.
+
+        Raises
+        ------
+        MlflowException
+            ``INVALID_PARAMETER_VALUE``: a row is no sound, or a parameter is wrong.
+        """
+        asked = params or {}
+        try:
+            explained = self._class(str(asked.get("class_name") or ""))
+            settings = self._settings(asked)
+            rows = _rows(model_input)
+            sounds = []
+            for number, row in enumerate(rows):
+                with _named(f"Row {number}"):
+                    sounds.append(_sound(row, self._explainer.settings.sample_rate))
+            want = bool(asked.get("explain"))
+            return [self._one(sound, explained, settings, want) for sound in sounds]
+        except L2IError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _class(self, name: str) -> int | None:
+        classes = self._explainer.classifier.classes
+        if not name:
+            return None
+        if name not in classes:
+            like = nearest(name, classes)
+            hint = f"; did you mean {like!r}?" if like else "."
+            raise UsageError(f"There is no class {name!r}{hint} There are: {', '.join(classes)}.")
+        return classes.index(name)
+
+    def _settings(self, asked: Mapping[str, Any]) -> Any:
+        threshold = float(asked.get("threshold", _NOT_GIVEN))
+        most = int(asked.get("max_components", _NOT_GIVEN))
+        changes: dict[str, Any] = {}
+        if threshold != _NOT_GIVEN:
+            if not 0 <= threshold < 1:
+                raise UsageError(f"threshold is {threshold:g}; it is at least 0 and less than 1.")
+            changes["threshold"] = threshold
+        if most != _NOT_GIVEN:
+            if most < 0:
+                raise UsageError(f"max_components is {most}; it is 0 (no limit) or more.")
+            changes["max_components"] = most
+        return self._config.explanation.model_copy(update=changes)
+
+    def _one(
+        self, sound: NDArray[np.float32], explained: int | None, settings: Any, want: bool
+    ) -> dict[str, Any]:
+        explainer = self._explainer
+        classifier, rate = explainer.classifier, explainer.settings.sample_rate
+        least = shortest_input(self._config, explainer.settings.hop_length)
+        x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
+        e, features, said = explainer.explain(
+            x,
+            None if explained is None else [explained],
+            threshold=settings.threshold,
+            max_components=settings.max_components,
+        )
+        c = int(e.classes[0])
+        p = classifier.probabilities(features.logits)[0].tolist()
+        g = classifier.probabilities(said.logits)[0].tolist()
+        decided = classifier.decisions(features.logits)[0].nonzero()[:, 0].tolist()
+        order = e.relevance[0].argsort(descending=True).tolist()
+        found: dict[str, Any] = {
+            "class": classifier.classes[c],
+            "probability": p[c],
+            "interpreter_probability": g[c],
+            "decided": [classifier.classes[k] for k in decided],
+            "probabilities": dict(zip(classifier.classes, p, strict=True)),
+            "interpreter_probabilities": dict(zip(classifier.classes, g, strict=True)),
+            "relevances": e.relevance[0].tolist(),
+            "components": [k for k in order if e.selected[0, k]],
+        }
+        if want:
+            # One gain for both, by which the original too would be within full scale.
+            original = peak_normalise(x.to(e.audio.device))
+            loudest = max(float(s.abs().max()) for s in (original, e.audio, e.removal))
+            gain = 1.0 / loudest if loudest > 1.0 else 1.0
+            for name, heard in (("explanation", e.audio), ("removal", e.removal)):
+                found[name] = _flac((heard[0] * gain).cpu().numpy()[: len(sound)], rate)
+            found["sample_rate"] = rate
+        return found
+
+
+@contextmanager
+def _named(row: str) -> Iterator[None]:
+    try:
+        yield
+    except L2IError as error:
+        raise DataError(f"{row}: {error}") from error
+
+
+def _given(value: Any) -> bool:
+    """Whether a cell holds something: what a row has not, pandas fills with None or NaN."""
+    return value is not None and not (isinstance(value, float) and np.isnan(value))
+
+
+def _rows(model_input: Any) -> list[dict[str, Any]]:
+    if hasattr(model_input, "to_dict"):
+        model_input = model_input.to_dict("records")
+    if isinstance(model_input, Mapping):
+        model_input = [model_input]
+    rows = []
+    for number, row in enumerate(model_input):
+        if not isinstance(row, Mapping):
+            raise UsageError(f"Row {number} is no row of columns {', '.join(_COLUMNS)}.")
+        found = {str(k): v for k, v in row.items() if _given(v)}
+        if unknown := sorted(set(found) - set(_COLUMNS)):
+            raise UsageError(
+                f"Row {number} has a column {unknown[0]!r}; there are: {', '.join(_COLUMNS)}."
+            )
+        rows.append(found)
+    return rows
+
+
+def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
+    given = [name for name in _COLUMNS[:3] if name in row]
+    if len(given) != 1:
+        said = f"it has {' and '.join(given)}" if given else "it has none"
+        raise DataError(f"a row has one of path, bytes and samples; {said}.")
+    (kind,) = given
+    if kind == "samples":
+        x = _samples(row, sample_rate)
+    elif kind == "path":
+        x = read_audio(str(row["path"]), sample_rate)
+    else:
+        x = _bytes(row["bytes"], sample_rate)
+    if len(x) > MAX_SECONDS * sample_rate:
+        raise DataError(
+            f"the sound is {len(x) / sample_rate:.0f} s long, and at most {MAX_SECONDS:.0f} s are "
+            "explained at once."
+        )
+    return x
+
+
+def _samples(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
+    rate = row.get("sample_rate")
+    if rate is None or int(rate) != float(rate) or not 1 <= int(rate) <= 768_000:
+        raise DataError("samples need their sample_rate, a whole number of Hz.")
+    try:
+        x = np.asarray(row["samples"], dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError("samples are no list of numbers.") from None
+    if x.ndim != 1 or not x.size:
+        raise DataError(f"samples are one list of numbers, mono, and not of shape {x.shape}.")
+    if not np.isfinite(x).all():
+        raise DataError("there are samples that are NaN or infinite.")
+    x = resample(np.ascontiguousarray(x), int(rate), sample_rate)
+    if not x.size:
+        raise DataError(f"no samples are left at {sample_rate} Hz: the sound is too short.")
+    return x
+
+
+def _bytes(data: Any, sample_rate: int) -> NDArray[np.float32]:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise DataError("bytes are those of a sound file (in JSON: in base64).")
+    # By way of a file: one reader, and its messages, for all sounds.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound"
+        path.write_bytes(bytes(data))
+        try:
+            return read_audio(path, sample_rate)
+        except DataError as error:
+            raise DataError(str(error).replace(str(path), "the sound")) from None
+
+
+def _requirements() -> list[str]:
+    found = [f"mlflow=={metadata.version('mlflow')}"]
+    for name in _NEEDS:
+        # A build's own mark (+cpu) is not a version that an index knows.
+        found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+    return found
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Map
+
+    text, real, whole = DataType.string, DataType.double, DataType.long
+    inputs: list[Any] = [
+        ColSpec(text, "path", required=False),
+        ColSpec(DataType.binary, "bytes", required=False),
+        ColSpec(Array(real), "samples", required=False),
+        ColSpec(whole, "sample_rate", required=False),
+    ]
+    outputs: list[Any] = [
+        ColSpec(text, "class"),
+        ColSpec(real, "probability"),
+        ColSpec(real, "interpreter_probability"),
+        ColSpec(Array(text), "decided"),
+        ColSpec(Map(real), "probabilities"),
+        ColSpec(Map(real), "interpreter_probabilities"),
+        ColSpec(Array(real), "relevances"),
+        ColSpec(Array(whole), "components"),
+        ColSpec(DataType.binary, "explanation", required=False),
+        ColSpec(DataType.binary, "removal", required=False),
+        ColSpec(whole, "sample_rate", required=False),
+    ]
+    params = [
+        ParamSpec("explain", DataType.boolean, False),
+        ParamSpec("class_name", text, ""),
+        ParamSpec("threshold", real, _NOT_GIVEN),
+        ParamSpec("max_components", whole, int(_NOT_GIVEN)),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+
+
+def _example() -> Any:
+    # A tenth of a second: it is text among the model's files, and in MLflow's pages.
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(800) / 8000)
+    return pd.DataFrame([{"samples": [round(v, 3) for v in tone.tolist()], "sample_rate": 8000}])
+
+
+def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
+    """Make an MLflow model of three checkpoints.
+
+    Parameters
+    ----------
+    bundle : Path
+        Folder with ``classifier.safetensors``, ``dictionary.safetensors`` and
+        ``interpreter.safetensors``.
+    config : Config
+    out : Path
+        Made; must not be there.
+
+    Returns
+    -------
+    dict of str to str
+        Tags by which MLflow's pages know that a run has a model.
+    """
+    from mlflow.models import Model
+    from mlflow.pyfunc import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "config.toml").write_text(_portable(config).to_toml(), encoding="utf-8")
+        script = work / "served_model.py"
+        script.write_text(_SCRIPT, encoding="utf-8")
+        code = work / "l2i"
+        shutil.copytree(
+            Path(l2i.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+        weights = {path.stem: str(path) for path in sorted(bundle.glob("*.safetensors"))}
+        about = Model(metadata={"l2i_version": l2i.__version__})
+        # MLflow puts the folder of `code` first on the path, and forgets to take it away.
+        before = list(sys.path)
+        try:
+            save_model(
+                str(out),
+                python_model=str(script),
+                artifacts={**weights, "config": str(work / "config.toml")},
+                code_paths=[str(code)],
+                pip_requirements=_requirements(),
+                signature=_signature(),
+                input_example=(_example(), {"explain": False}),
+                mlflow_model=about,
+            )
+        finally:
+            sys.path[:] = before
+    _relative(out)
+    told = Model.load(str(out))
+    told.artifact_path = MODEL
+    return {"mlflow.log-model.history": json.dumps([told.get_tags_dict()], default=str)}
+
+
+def _portable(config: Config) -> Config:
+    """Without where things lay on this machine: the model does not need them."""
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"data_dir": ""})})
+
+
+def _relative(out: Path) -> None:
+    """No path of this machine in a model that is passed on."""
+    path = out / "MLmodel"
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )/.*/([^/\n]+)$", r"\1\2", text)
+    path.write_text(text, encoding="utf-8")
+
+
+def _flac(x: NDArray[np.float32], sample_rate: int) -> bytes:
+    import soundfile
+
+    encoded = io.BytesIO()
+    soundfile.write(encoded, x.clip(-1, 1), sample_rate, format="FLAC", subtype="PCM_16")
+    return encoded.getvalue()
