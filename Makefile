@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui clean lock
+.PHONY: help setup demo test check bench ui screenshots clean lock
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -33,6 +33,9 @@ bench: setup  ## measure speed and memory, as the README reports them
 
 ui: setup  ## look at the runs in MLflow's pages
 	@$(BIN)/l2i ui
+
+screenshots: setup  ## make the README's pictures of the pages (needs Chromium)
+	@$(BIN)/python .tools/screenshots.py
 
 clean:  ## remove .venv and what tools left behind (not mlruns/)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -89,14 +89,19 @@ class Browser:
                 raise RuntimeError("the browser has ended")
             self._buffer += piece
 
-    def open(self, path: Path, width: int = 1200, height: int = 800) -> Tab:
-        """A new tab with a page from a file; it has been loaded."""
+    def blank(self, width: int = 1200, height: int = 800) -> Tab:
+        """A new tab without a page."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session, target)
         tab.prepare()
         tab.resize(width, height)
-        self.call("Page.navigate", session, url=path.resolve().as_uri())
+        return tab
+
+    def open(self, path: Path, width: int = 1200, height: int = 800) -> Tab:
+        """A new tab with a page from a file; it has been loaded."""
+        tab = self.blank(width, height)
+        tab.call("Page.navigate", url=path.resolve().as_uri())
         tab.until("document.readyState === 'complete' && location.href !== 'about:blank'")
         return tab
 

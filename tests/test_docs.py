@@ -23,7 +23,8 @@ def parse(words: list[str]) -> None:
     command: click.Command = cli
     context = click.Context(cli, info_name="l2i")
     while isinstance(command, click.Group):
-        if not words and command.invoke_without_command:
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            command.parse_args(context, list(words))
             return
         name, found, words = command.resolve_command(context, words)
         assert found is not None and name is not None

@@ -228,6 +228,8 @@ def _create(store: Store) -> None:
         lock.release()
 
 
+# Lets MLflow open its pages for runs, and not those for language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _clients: dict[str, MlflowClient] = {}
 
 
@@ -319,7 +321,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             try:
-                client.create_experiment(name, artifact_location=expected)
+                client.create_experiment(name, artifact_location=expected, tags=_KIND)
             except MlflowException as error:
                 # Another process may have made it in between.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

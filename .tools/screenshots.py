@@ -1,0 +1,121 @@
+"""Pictures of what a person sees, for the README: `make screenshots`.
+
+Takes the newest runs of the store that the environment names (or makes two on the built-in
+sounds), starts `l2i ui`, and looks at it with a headless Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from l2i.run.runs import RunInfo, list_runs  # noqa: E402
+from tests.browser import Browser, Tab, open_browser, program  # noqa: E402
+from tests.servers import free_port  # noqa: E402
+
+OUT = ROOT / ".screenshots"
+_TRAIN = (("--dataset", "demo"), ("--dataset", "demo", "-o", "interpreter.pooling=max"))
+
+
+def _l2i(*words: str) -> list[str]:
+    return [sys.executable, "-m", "l2i", *words]
+
+
+def _runs() -> list[RunInfo]:
+    found = [r for r in list_runs(status="finished") if r.kind == "train"]
+    if len(found) < 2:
+        for words in _TRAIN:
+            subprocess.run(_l2i("train", *words), check=True)
+        subprocess.run(_l2i("noise", "latest", "--snr-db", "0", "--limit", "24"), check=True)
+        found = [r for r in list_runs(status="finished") if r.kind == "train"]
+    return found
+
+
+def _shot(tab: Tab, name: str, *, whole: bool = False) -> None:
+    path = OUT / f"{name}.png"
+    tab.shot(path, whole=whole)
+    # A palette is enough for pages, and a third of the size.
+    from PIL import Image
+
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+    print(path.relative_to(ROOT))
+
+
+def _open(browser: Browser, url: str, wait_for: str, seconds: float = 60) -> Tab:
+    tab = browser.blank(1280, 800)
+    tab.call("Page.navigate", url=url)
+    tab.until(f"document.body && document.body.innerText.includes({wait_for!r})", seconds)
+    browser.listen(2.5)  # MLflow's pages draw in several steps.
+    return tab
+
+
+def main() -> None:
+    """Write all pictures."""
+    chromium = program()
+    if chromium is None:
+        sys.exit("There is no Chromium on the path; Debian's package is called chromium.")
+    runs = _runs()
+    second, first = runs[:2]
+    OUT.mkdir(exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(_l2i("ui", "--port", str(port)), start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > end:
+                    sys.exit("l2i ui does not answer.")
+                time.sleep(0.5)
+        with (
+            tempfile.TemporaryDirectory() as profile,
+            open_browser(chromium, Path(profile)) as browser,
+        ):
+            experiment = f"{url}/#/experiments/{first.experiment_id}/runs"
+            run = f"{experiment}/{first.id}"
+            tab = _open(browser, f"{experiment}?workflowType=machine_learning", first.name)
+            _shot(tab, "runs")
+            tab = _open(browser, run, "Description")
+            _shot(tab, "run")
+            tab = _open(browser, f"{run}/artifacts/explanations/index.html", "index.html")
+            _shot(tab, "artifact")
+            compare = (
+                f'{url}/#/compare-runs?runs=["{first.id}","{second.id}"]'
+                f'&experiments=["{first.experiment_id}"]'
+            )
+            tab = _open(browser, compare, "Comparing")
+            _shot(tab, "comparison")
+            folder = Path(first.artifact_uri.removeprefix("file://"))
+            tab = browser.open(folder / "explanations" / "index.html", 1280, 900)
+            tab.press("j")
+            browser.listen(0.5)
+            _shot(tab, "listening")
+            tab.scheme("dark")
+            tab.resize(390, 844, mobile=True)
+            browser.listen(0.3)
+            _shot(tab, "listening-phone")
+            tab = browser.open(folder / "figures.html", 1280, 900)
+            browser.listen(0.3)
+            _shot(tab, "figures")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONPATH", str(ROOT))
+    shutil.rmtree(OUT, ignore_errors=True)
+    main()
