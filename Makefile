@@ -8,10 +8,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui screenshots clean lock
+.PHONY: help setup demo test check bench ui screenshots image-cpu clean lock
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup:  ## make .venv with everything (L2I_TORCH=cpu|cuda chooses the build of torch)
 	@test -n "$(PYTHON)" || { echo "l2i needs Python 3.11 or newer; there is none on PATH." >&2; exit 1; }
@@ -36,6 +36,9 @@ ui: setup  ## look at the runs in MLflow's pages
 
 screenshots: setup  ## make the README's pictures of the pages (needs Chromium)
 	@$(BIN)/python .tools/screenshots.py
+
+image-cpu:  ## build the image l2i:cpu (docker/build says what can be chosen)
+	@docker/build cpu
 
 clean:  ## remove .venv and what tools left behind (not mlruns/)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

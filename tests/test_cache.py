@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -583,3 +584,15 @@ def test_the_users_cache_is_where_the_variable_says(
     assert WaveformCache().folder == tmp_path / "mine" / "waveforms"
     monkeypatch.setenv("L2I_CACHE_DIR", "~/mine")
     assert WaveformCache().folder == Path(os.environ["HOME"]) / "mine" / "waveforms"
+
+
+def test_a_users_cache_that_cannot_be_written_is_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among temporary files, each user's own; not so where a place was asked for."""
+    (tmp_path / "file").touch()  # In which even root can make no folder.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    own = Path(tempfile.gettempdir()) / f"l2i-{os.getuid()}"
+    assert WaveformCache().folder == own / "waveforms"
+    monkeypatch.setenv("L2I_CACHE_DIR", str(tmp_path / "file" / "mine"))
+    assert WaveformCache().folder == tmp_path / "file" / "mine" / "waveforms"

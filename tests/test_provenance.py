@@ -46,6 +46,23 @@ def test_an_images_digest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tags()["l2i.image"] == "sha256:abc"
 
 
+@pytest.mark.parametrize(
+    ("revision", "commit", "dirty"),
+    [("abc", "abc", "false"), ("abc-dirty", "abc", "true"), ("unknown", None, None)],
+)
+def test_an_images_revision_is_kept(
+    revision: str,
+    commit: str | None,
+    dirty: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Where there is no checkout to ask."""
+    monkeypatch.setattr(l2i, "__file__", str(tmp_path / "l2i" / "__init__.py"))
+    monkeypatch.setenv("L2I_REVISION", revision)
+    assert (tags().get("l2i.commit"), tags().get("l2i.dirty")) == (commit, dirty)
+
+
 def test_the_commit_is_that_of_our_own_checkout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

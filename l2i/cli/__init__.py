@@ -20,6 +20,7 @@ exit code   what happened
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -164,6 +165,20 @@ def _unsent() -> int:
     return 3 if sentences else 0
 
 
+def _heed_sigterm() -> None:
+    """End by SIGTERM even as process 1, as which `docker stop` meets us.
+
+    The kernel keeps from process 1 every signal that it has no handler for; all others end by it
+    without one.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+
+        def stop(number: int, _frame: Any) -> None:
+            raise SystemExit(128 + number)
+
+        signal.signal(signal.SIGTERM, stop)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """The console script ``l2i``.
 
@@ -172,4 +187,5 @@ def main(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         By default those of the process.
     """
+    _heed_sigterm()
     sys.exit(_run(args))

@@ -103,7 +103,9 @@ def ui(port: int, host: str) -> None:
         return
     if not _is_free(host, port):
         raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
-    shown = f"[{host}]" if ":" in host else host
+    # Where it listens at all addresses, this is the one that a browser here can use.
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{shown}]" if ":" in shown else shown
     click.echo(f"http://{shown}:{port}{page}")
     click.echo("Ctrl-C ends it.", err=True)
     code = _serve(server_command(store.uri, store.artifacts or "", host, port))

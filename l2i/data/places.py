@@ -1,13 +1,16 @@
 """Where data sets and caches lie, and how a listed file is found.
 
 ``L2I_DATA_DIR`` names the folder data sets lie in, ``L2I_CACHE_DIR`` the folder for what can be
-made again; unset, both are in the user's cache folder, as the system has it.
+made again; unset, both are in the user's cache folder, as the system has it. Where that cannot be
+written (a container's may lie on a volume that is mounted for reading) caches are in the folder of
+temporary files, and last as long as it does.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +27,12 @@ def _user_cache() -> Path:
     return Path(platformdirs.user_cache_dir("l2i", appauthor=False))
 
 
+def _can_be_written(folder: Path) -> bool:
+    """Whether files can be made in a folder, which itself may have to be made first."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def data_folder(data_dir: str | Path = "") -> Path:
     """The folder data sets lie in: `data_dir`, ``L2I_DATA_DIR``, or the user's cache."""
     if data_dir:
@@ -35,7 +44,12 @@ def data_folder(data_dir: str | Path = "") -> Path:
 def cache_folder() -> Path:
     """The folder of what can be made again: ``L2I_CACHE_DIR``, or the user's cache."""
     named = os.environ.get("L2I_CACHE_DIR")
-    return Path(named).expanduser() if named else _user_cache()
+    if named:
+        return Path(named).expanduser()
+    usual = _user_cache()
+    if _can_be_written(usual):
+        return usual
+    return Path(tempfile.gettempdir()) / f"l2i-{os.getuid()}"
 
 
 def candidates(card: Card, data_dir: str | Path = "") -> list[Path]:

@@ -36,6 +36,15 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
+def _revision() -> tuple[str, str]:
+    """The commit, empty where it is not known; and whether more was changed than it says."""
+    if commit := _git("rev-parse", "HEAD"):
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+        return commit, "unknown" if changes is None else str(bool(changes)).lower()
+    commit, _, dirty = os.environ.get("L2I_REVISION", "").strip().partition("-")
+    return ("", "") if commit == "unknown" else (commit, str(bool(dirty)).lower())
+
+
 def cpu_model() -> str:
     """The processor's name, as it calls itself."""
     try:
@@ -61,7 +70,9 @@ def tags(device: torch.device | None = None) -> dict[str, str]:
     -------
     dict of str to str
         Without passwords: those of addresses and of options that are called so are masked.
-        ``l2i.commit`` and ``l2i.dirty`` are there only where l2i runs from its own checkout.
+        ``l2i.commit`` and ``l2i.dirty`` are there only where l2i runs from its own checkout or
+        in an image (which has them in ``L2I_REVISION``), ``l2i.image`` only in an image: its
+        digest, from ``L2I_IMAGE_DIGEST``.
     """
     found = {
         "l2i.version": l2i.__version__,
@@ -83,11 +94,10 @@ def tags(device: torch.device | None = None) -> dict[str, str]:
             import torch
 
             found["l2i.device"] = torch.cuda.get_device_name(device)
-    commit = _git("rev-parse", "HEAD")
+    commit, dirty = _revision()
     if commit:
-        dirty = _git("status", "--porcelain", "--untracked-files=no")
         found["l2i.commit"] = commit
-        found["l2i.dirty"] = "unknown" if dirty is None else str(bool(dirty)).lower()
+        found["l2i.dirty"] = dirty
         found["mlflow.source.git.commit"] = commit  # Where MLflow's pages look for it.
     image = os.environ.get("L2I_IMAGE_DIGEST", "")
     if image:

@@ -7,7 +7,8 @@ By default a folder ``mlruns/`` under the current one::
     mlruns/work/run-<id>/       checkpoints and other files of a run that is not over
     mlruns/work/run-<id>.lock   held by the process that does this run
 
-or anywhere ``MLFLOW_TRACKING_URI`` says: another sqlite file (its folder then stands for
+``L2I_MLRUNS`` is that folder in place of ``./mlruns`` (the images set it to ``/mlruns``), or runs
+go anywhere ``MLFLOW_TRACKING_URI`` says: another sqlite file (its folder then stands for
 ``mlruns/``), another database, or a tracking server. ``L2I_ARTIFACTS`` says where new
 experiments put their artifacts (a folder, ``s3://bucket/prefix``); a server has a place of its
 own.
@@ -120,7 +121,7 @@ def locate() -> Store:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     chosen = os.environ.get("L2I_ARTIFACTS", "").strip()
-    root = Path.cwd() / "mlruns"
+    root = Path(os.environ.get("L2I_MLRUNS", "").strip() or "mlruns").expanduser().absolute()
     database: Path | None = None
     if not uri:
         database = root / "mlflow.db"
