@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui screenshots image-cpu clean lock
+.PHONY: help setup demo test check bench ui screenshots image-cpu image-cuda clean lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ screenshots: setup  ## make the README's pictures of the pages (needs Chromium)
 
 image-cpu:  ## build the image l2i:cpu (docker/build says what can be chosen)
 	@docker/build cpu
+
+image-cuda:  ## build the image l2i:cuda, with torch for NVIDIA GPUs (2.7 GB to fetch)
+	@docker/build cuda
 
 clean:  ## remove .venv and what tools left behind (not mlruns/)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

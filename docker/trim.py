@@ -24,9 +24,7 @@ from pathlib import Path
 
 # Folders that are dropped wherever they are, below the top of a distribution.
 _FOLDERS = {"test", "tests", "include", "includes", "sample_data", "cmake"}
-_SUFFIXES = set(
-    [".a", ".c", ".cpp", ".cuh", ".cxx", ".h", ".hpp", ".lib", ".map", ".pxd", ".pxi", ".pyx"]
-)
+_SUFFIXES = {".a", ".c", ".cpp", ".cuh", ".cxx", ".h", ".hpp", ".map", ".pxd", ".pxi", ".pyx"}
 # Looks like a test and is not: numpy.testing imports it.
 _KEEP = ("numpy/_core/tests/_natype.py", "numpy/_core/tests/__init__.py")
 _ONLY_TO_BUILD = (
