@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from l2i.run.runs import RunInfo, list_runs  # noqa: E402
+from l2i.run.store import VIEW  # noqa: E402
 from tests.browser import Browser, Tab, open_browser, program  # noqa: E402
 from tests.servers import free_port  # noqa: E402
 
@@ -52,10 +53,13 @@ def _shot(tab: Tab, name: str, *, whole: bool = False) -> None:
 
 
 def _open(browser: Browser, url: str, wait_for: str, seconds: float = 60) -> Tab:
-    tab = browser.blank(1280, 800)
+    tab = browser.blank(1440, 810)
     tab.call("Page.navigate", url=url)
     tab.until(f"document.body && document.body.innerText.includes({wait_for!r})", seconds)
-    browser.listen(2.5)  # MLflow's pages draw in several steps.
+    browser.listen(3)  # MLflow's pages draw in several steps.
+    for label in ("Close", "Close notification"):  # Its assistant, which covers a quarter.
+        tab.value(f"document.querySelector('[aria-label=\"{label}\"]')?.click()")
+    browser.listen(1.5)
     return tab
 
 
@@ -85,16 +89,16 @@ def main() -> None:
             open_browser(chromium, Path(profile)) as browser,
         ):
             experiment = f"{url}/#/experiments/{first.experiment_id}/runs"
-            run = f"{experiment}/{first.id}"
-            tab = _open(browser, f"{experiment}?workflowType=machine_learning", first.name)
+            run, mode = f"{experiment}/{first.id}", "?workflowType=machine_learning"
+            tab = _open(browser, f"{experiment}{mode}&viewStateShareKey={VIEW}", first.name)
             _shot(tab, "runs")
-            tab = _open(browser, run, "Description")
+            tab = _open(browser, f"{run}{mode}", "Description")
             _shot(tab, "run")
-            tab = _open(browser, f"{run}/artifacts/explanations/index.html", "index.html")
+            tab = _open(browser, f"{run}/artifacts/explanations/index.html{mode}", "index.html")
             _shot(tab, "artifact")
             compare = (
                 f'{url}/#/compare-runs?runs=["{first.id}","{second.id}"]'
-                f'&experiments=["{first.experiment_id}"]'
+                f'&experiments=["{first.experiment_id}"]&workflowType=machine_learning'
             )
             tab = _open(browser, compare, "Comparing")
             _shot(tab, "comparison")

@@ -388,6 +388,7 @@ def test_ui_prints_the_page_and_starts_a_light_server(
         port = str(probe.getsockname()[1])
     found = say("ui", "--port", port)
     page = f"/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"
+    page += "&viewStateShareKey=l2i"
     assert (found.code, found.out) == (0, f"http://127.0.0.1:{port}{page}\n")
     line = " ".join(started[0])
     assert f"--backend-store-uri {store.uri}" in line

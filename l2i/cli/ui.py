@@ -28,6 +28,7 @@ def server_command(uri: str, artifacts: str, host: str, port: int) -> list[str]:
     """The command line of MLflow's server: one worker, no job runner (0.5 GB, not 1.9 GB)."""
     return [
         *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri),
+        *("--registry-store-uri", uri),
         *("--default-artifact-root", artifacts, "--host", host, "--port", str(port)),
         *("--workers", "1", "--uvicorn-opts", "--log-level warning"),
     ]
@@ -40,6 +41,7 @@ def server_environment() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
+        "PYTHONWARNINGS": "ignore",  # Of its own dependencies.
     }
 
 
@@ -85,7 +87,7 @@ def ui(port: int, host: str) -> None:
     """
     from l2i.errors import StoreError, UsageError
     from l2i.run.runs import list_runs
-    from l2i.run.store import locate
+    from l2i.run.store import VIEW, locate
 
     store = locate()
     if not store.exists:
@@ -93,11 +95,11 @@ def ui(port: int, host: str) -> None:
             f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
         )
     newest = list_runs(limit=1)
-    page = "/#/experiments"
-    if newest:
-        page += f"/{newest[0].experiment_id}/runs"
     # Without this word MLflow opens its pages for language models.
-    page += "?workflowType=machine_learning"
+    page = "?workflowType=machine_learning"
+    if newest:
+        page = f"/{newest[0].experiment_id}/runs{page}&viewStateShareKey={VIEW}"
+    page = f"/#/experiments{page}"
     if store.is_server:
         click.echo(store.uri.rstrip("/") + page)
         return

@@ -80,7 +80,15 @@ def describe_model(
         links.insert(0, ("**Listen to the explanations**", "explanations/index.html"))
     shown = " · ".join(f"[{word}]({_page(experiment_id, run_id, to)})" for word, to in links)
     found = table([f"{clips} test clips", "figure", "95 % interval"], rows)
-    return f"{escaped(what)}\n\n{shown}\n\n{found}\n"
+    # MLflow shows three lines, and the rest when it is asked.
+    short = {"accuracy": "accuracy", "auprc_macro": "AUPRC", "fidelity_top1": "top-1 fidelity"}
+    short |= {"fidelity_auprc_macro": "fidelity AUPRC", "faithfulness_probability": "removal"}
+    main = ", ".join(
+        f"{word} **{scores[name]:.3f}**"
+        for name, word in short.items()
+        if math.isfinite(scores.get(name, math.nan))
+    )
+    return f"{escaped(what)}: {main}\n\n{shown}\n\n{found}\n"
 
 
 def describe_sweep(

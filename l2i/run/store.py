@@ -27,6 +27,7 @@ Three traps, and what is done about them here.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -45,7 +46,16 @@ from l2i.run.lock import RunLock
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["Store", "connect", "experiment_id", "local_path", "locate", "mask", "store_errors"]
+__all__ = [
+    "VIEW",
+    "Store",
+    "connect",
+    "experiment_id",
+    "local_path",
+    "locate",
+    "mask",
+    "store_errors",
+]
 
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
 
@@ -229,8 +239,42 @@ def _create(store: Store) -> None:
         lock.release()
 
 
-# Lets MLflow open its pages for runs, and not those for language models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
+VIEW = "l2i"
+"""MLflow's pages show the runs of an experiment with the columns that matter where their address
+has ``viewStateShareKey=l2i``: a "shared view", kept as a tag of the experiment."""
+_COLUMNS = (
+    *("attributes.`Created`", "attributes.`Duration`", "attributes.`Dataset`"),
+    *("metrics.`test/accuracy`", "metrics.`test/auprc_macro`", "metrics.`test/fidelity_top1`"),
+    *("metrics.`test/fidelity_auprc_macro`", "metrics.`test/faithfulness_probability`"),
+    *("params.`dataset.fold`", "params.`run.seed`", "tags.`l2i.kind`"),
+)
+_VIEW = {
+    "searchFilter": "",
+    "orderByKey": "attributes.start_time",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": list(_COLUMNS),
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "viewMaximized": True,
+    "runListHidden": False,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "autoRefreshEnabled": True,
+    "isAccordionReordered": False,
+}
+_EXPERIMENT_TAGS = {
+    # Lets MLflow open its pages for runs, and not those for language models.
+    "mlflow.experimentKind": "custom_model_development",
+    f"mlflow.sharedViewState.{VIEW}": json.dumps(_VIEW),
+}
 _clients: dict[str, MlflowClient] = {}
 
 
@@ -322,7 +366,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             try:
-                client.create_experiment(name, artifact_location=expected, tags=_KIND)
+                client.create_experiment(name, artifact_location=expected, tags=_EXPERIMENT_TAGS)
             except MlflowException as error:
                 # Another process may have made it in between.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
