@@ -12,7 +12,7 @@ The map of the package, a module importing only from lower ranks or from its own
     6  cli                                    words -> config -> one call; prints and catches
     5  recipes                                one flat function per experiment
     4  explanation  metrics  plots  pages     the method; its figures; pictures; pages to listen to
-    3  data  models  run                      arrays in, weights, where a run is kept
+    3  data  models  run  launch              arrays in, weights, where a run is kept, jobs
     2  config  storage                        what to do; files that are whole or absent
     1  dsp  registry                          sound and spectrograms; names
     0  types  errors                          what flows, and what goes wrong

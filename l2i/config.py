@@ -41,6 +41,7 @@ __all__ = [
     "preset_names",
     "read_toml",
     "resolve",
+    "toml_of",
 ]
 
 Positive = Annotated[int, Field(ge=1)]
@@ -209,6 +210,11 @@ class Run(_Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
+    checkpoint_minutes: float = Field(
+        5.0,
+        ge=0.0,
+        description="Between uploads of the last checkpoint to a store elsewhere; 0: none.",
+    )
     experiment: str = Field("", description="MLflow experiment; empty: the data set's name.")
     name: str = Field("", description="Run name; empty: data set, fold and signature.")
 
@@ -216,7 +222,7 @@ class Run(_Section):
 # What an experiment is called, where its data lie and what it runs on are not the experiment.
 _NOT_SCIENCE = {
     "dataset": {"data_dir"},
-    "run": {"device", "threads", "experiment", "name"},
+    "run": {"device", "threads", "checkpoint_minutes", "experiment", "name"},
     "output": None,
 }
 
@@ -366,6 +372,25 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         # A file may build on a built-in preset by its bare name.
         return _merge(_preset(extends), tree)
     return _merge(read_toml(path.parent / extends, (*seen, path)), tree)
+
+
+def toml_of(tree: Mapping[str, Any]) -> str:
+    """A tree as TOML that `read_toml` reads back; keys without a value are left out.
+
+    >>> print(toml_of({"extends": "demo", "sweep": {"seeds": [0, 1], "interpreter.epochs": [2]}}))
+    "extends" = "demo"
+    "sweep" = {"seeds" = [0, 1], "interpreter.epochs" = [2]}
+    """
+
+    def inline(value: Any) -> str:
+        if isinstance(value, Mapping):
+            pairs = [f"{inline(str(k))} = {inline(v)}" for k, v in value.items() if v is not None]
+            return "{" + ", ".join(pairs) + "}"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(map(inline, value)) + "]"
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+    return "\n".join(f"{inline(str(k))} = {inline(v)}" for k, v in tree.items() if v is not None)
 
 
 def _preset(name: str) -> dict[str, Any]:

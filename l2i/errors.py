@@ -9,6 +9,7 @@
     └── InputError      exit code 1: the words are fine, what they point to is not
         ├── DataError       a data set or a clip is absent, corrupt or does not fit
         ├── CheckpointError weights are absent, damaged or made under other settings
+        ├── LaunchError     an engine, its queue, an image or a job is absent, or refuses
         ├── StoreError      the run store cannot be read or written
         └── DeviceError     the device asked for is not there
 
@@ -23,6 +24,7 @@ __all__ = [
     "DeviceError",
     "InputError",
     "L2IError",
+    "LaunchError",
     "StoreError",
     "UnknownName",
     "UsageError",
@@ -71,6 +73,10 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """Weights are absent, damaged, or were made under other settings."""
+
+
+class LaunchError(InputError):
+    """An engine, its queue, an image or a job is absent, or refuses what was asked of it."""
 
 
 class StoreError(InputError):

@@ -11,6 +11,8 @@ exit code   what happened
 0           all went well
 1           something that the words point to is wrong: data, weights, the store, a device
 2           the words are wrong: an option, a name, the config
+3           done, and not all of it could be sent to its store yet
+70, 75      of ``l2i task`` only: a bug; stopped, and worth another attempt
 130, 143    stopped by Ctrl-C, by SIGTERM; the same command goes on
 ==========  ====================================================
 
@@ -48,6 +50,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
     "sweep": ("l2i.cli.sweep:sweep", "Train all that a file varies, and make one table."),
+    "submit": ("l2i.cli.submit:submit", "Let an engine train all that a file varies."),
+    "jobs": ("l2i.cli.jobs:jobs", "Show jobs, and do again what failed."),
+    "logs": ("l2i.cli.logs:logs", "Show what a task of a job has said."),
+    "cancel": ("l2i.cli.cancel:cancel", "End a job."),
+    "batch": ("l2i.cli.batch:batch", "Set up AWS Batch, and remove it again."),
+    "task": ("l2i.cli.task:task", "Do one task of a job: for engines."),
     "sync": ("l2i.cli.sync:sync", "Send what a store that was away has not got."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
     "config": ("l2i.cli.config:config", "Show or check a config."),

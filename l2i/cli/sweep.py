@@ -100,7 +100,7 @@ def _plan(wanted: Any, as_json: bool) -> int:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from l2i.recipes.sweep import spread
+    from l2i.recipes.sweep_table import spread
 
     click.echo(f"Sweep {found['run']['name']} ({found['run']['id'][:8]})")
     n = [f["n"] for row in found["table"] for f in row["figures"].values()]

@@ -14,7 +14,7 @@ randomness depends on seed, stage and epoch alone, so that a repeated epoch is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,18 @@ class Stage:
         Figures of each finished epoch.
     """
 
-    def __init__(self, name: str, folder: Path, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        tracker: Tracker,
+        on_save: Callable[[Path], None] | None = None,
+    ) -> None:
         self.name = name
         self.folder = folder
         self.history: list[dict[str, float]] = []
         self._tracker = tracker
+        self._on_save = on_save
 
     @property
     def result(self) -> Path:
@@ -99,6 +106,8 @@ class Stage:
         save_checkpoint(self._state, "state", tensors, {"history": self.history})
         step = len(self.history)
         self._tracker.metrics(self.name, step, self.history[-1])
+        if self._on_save is not None:
+            self._on_save(self._state)
 
     def finish(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], settings: Any
@@ -108,6 +117,8 @@ class Stage:
             self.result, self.name, tensors, {**metadata, "history": self.history}, settings
         )
         self._state.unlink(missing_ok=True)
+        if self._on_save is not None:
+            self._on_save(self.result)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The finished stage's tensors and metadata; its history goes into this run too."""
@@ -119,9 +130,24 @@ class Stage:
 
 @contextmanager
 def open_stage(
-    name: str, signature: str, work: Path, tracker: Tracker, progress: Progress
+    name: str,
+    signature: str,
+    work: Path,
+    tracker: Tracker,
+    progress: Progress,
+    on_save: Callable[[Path], None] | None = None,
 ) -> Iterator[Stage]:
-    """Hold a stage; where another process holds it, wait until it has finished or died."""
+    """Hold a stage; where another process holds it, wait until it has finished or died.
+
+    Parameters
+    ----------
+    name, signature : str
+    work : Path
+    tracker : Tracker
+    progress : Progress
+    on_save : callable, optional
+        Given the file that was written, after each epoch and at the end.
+    """
     folder = work / "stages" / f"{name}-{signature}"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -129,7 +155,7 @@ def open_stage(
         progress.say(f"Another run works on the same {name}; waiting for it.")
 
     with file_lock(folder / "lock", waiting):
-        yield Stage(name, folder, tracker)
+        yield Stage(name, folder, tracker, on_save)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

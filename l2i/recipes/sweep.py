@@ -20,19 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from l2i.metrics import METRICS
-from l2i.recipes.description import DESCRIPTION, describe_sweep
-from l2i.recipes.sweep_file import METRICS_SHOWN, Child, Sweep
+from l2i.recipes.description import DESCRIPTION
+from l2i.recipes.sweep_file import Child, Sweep
+from l2i.recipes.sweep_table import describe_table, facts, table_of, write_table
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run
 from l2i.run.store import locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, store_errors
 
-__all__ = ["states", "summary", "sweep"]
+__all__ = ["states", "sweep"]
 
 _STOP_S = 30.0
 
@@ -105,17 +103,7 @@ def sweep(
         per setting, ``figure`` -> ``mean``, ``std`` and ``n``; ``failed``: one dict per child
         that failed, with ``title``, ``why`` and ``log``.
     """
-    first = wanted.children[0].config
-    experiment = first.run.experiment or first.dataset.name
-    name = f"{wanted.path.stem}-sweep-{wanted.signature[:6]}"
-    params = {
-        "sweep.file": wanted.path.name,
-        "sweep.children": len(wanted.children),
-        "sweep.settings": list(wanted.settings),
-        "sweep.folds": sorted({c.fold for c in wanted.children}),
-        "sweep.seeds": sorted({c.seed for c in wanted.children}),
-    }
-    tags = {"l2i.kind": "sweep", "l2i.dataset": first.dataset.name}
+    experiment, name, tags, params = facts(wanted)
     found: dict[str, Any] = {}
     with (
         suppress(_SomeFailed),
@@ -140,17 +128,12 @@ def sweep(
             for child in wanted.children
             if child.key in results
         ]
-        table = summary(wanted, children)
-        found |= {
-            "run": {"id": run.run_id, "name": run.name},
-            "settings": list(wanted.settings),
-            "children": children,
-            "table": table,
-            "failed": failed,
-            "meaning": {f: METRICS[f].title for row in table for f in row["figures"]},
-        }
+        found |= table_of(wanted, run.run_id, run.name, children) | {"failed": failed}
         if children:
-            _write(wanted, run, found)
+            out = run.folder / "artifacts"
+            run.final(write_table(wanted, found, out))
+            run.artifacts(out)
+            run.tags({DESCRIPTION: describe_table(wanted, found)})
         if failed:
             raise _SomeFailed
     return found
@@ -262,101 +245,3 @@ def _stop(working: Sequence[_Work]) -> None:
         except subprocess.TimeoutExpired:
             work.process.kill()
             work.process.wait()
-
-
-def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation (of a sample: n - 1) over folds and seeds, per setting.
-
-    Returns
-    -------
-    list of dict
-        ``setting``, and ``figures``: name -> ``mean``, ``std`` (None of one value), ``n``.
-    """
-    shown = wanted.metrics or METRICS_SHOWN
-    table = []
-    for setting in wanted.settings:
-        mine = [child["scores"] for child in children if child["setting"] == setting]
-        figures = {}
-        for name in shown:
-            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
-            if len(x):
-                std = float(x.std(ddof=1)) if len(x) > 1 else None
-                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
-        table.append({"setting": setting, "figures": figures})
-    return table
-
-
-def spread(figure: dict[str, Any] | None) -> str:
-    """Mean and deviation, as a table has them.
-
-    >>> spread({"mean": 0.85, "std": 0.0213, "n": 5}), spread({"mean": 1.0, "std": None, "n": 1})
-    ('0.850 ± 0.021', '1.000')
-    """
-    if figure is None:
-        return "-"
-    text = f"{figure['mean']:.3f}"
-    return text if figure["std"] is None else f"{text} ± {figure['std']:.3f}"
-
-
-def _write(wanted: Sweep, run: Tracker, found: dict[str, Any]) -> None:
-    from l2i import plots
-
-    out = run.folder / "artifacts"
-    with store_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        rows = [
-            {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}
-            for c in found["children"]
-        ]
-        frame = pd.DataFrame(rows)
-        atomic_write_text(out / "children.csv", frame.to_csv(index=False, float_format="%.6g"))
-        lines = [
-            {"setting": row["setting"], "figure": name, **figure}
-            for row in found["table"]
-            for name, figure in row["figures"].items()
-        ]
-        long = pd.DataFrame(lines)
-        atomic_write_text(out / "sweep.csv", long.to_csv(index=False, float_format="%.6g"))
-        atomic_write_text(out / "sweep.txt", _text(found))
-        atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
-        plots.sweep(found["children"], found["meaning"], found["settings"], out / "sweep.png")
-        atomic_write_text(
-            out / "sweep.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-        )
-    means: dict[str, float | None] = {}
-    for row in found["table"]:
-        word = "" if len(found["table"]) == 1 else f"{_plain(row['setting'])}/"
-        for name, figure in row["figures"].items():
-            means[f"{word}{name}/mean"] = figure["mean"]
-            means[f"{word}{name}/std"] = figure["std"]
-    run.final(means)
-    run.artifacts(out)
-    n = len(found["children"])
-    told = describe_sweep(
-        what=f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings",
-        settings=found["settings"],
-        meaning=found["meaning"],
-        cells={
-            row["setting"]: [spread(row["figures"].get(name)) for name in found["meaning"]]
-            for row in found["table"]
-        },
-    )
-    run.tags({DESCRIPTION: told})
-
-
-def _plain(text: str) -> str:
-    """What MLflow lets a metric's name have."""
-    return "".join(c if c.isalnum() or c in "_-. =" else "_" for c in text).replace("=", "_")
-
-
-def _text(found: dict[str, Any]) -> str:
-    names = list(found["meaning"])
-    data = {
-        row["setting"]: [spread(row["figures"].get(name)) for name in names]
-        for row in found["table"]
-    }
-    frame = pd.DataFrame(data, index=[found["meaning"][name] for name in names])
-    n = {f["n"] for row in found["table"] for f in row["figures"].values()}
-    head = "Mean and standard deviation over folds and seeds"
-    counts = f"{min(n)} to {max(n)}" if len(n) > 1 else f"{n.pop()}"
-    return f"{head} ({counts} trainings a setting)\n\n{frame.to_string()}\n"

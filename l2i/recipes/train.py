@@ -14,7 +14,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.models.vgg import MIN_FRAMES, VGG
 from l2i.recipes.bundle import MODEL, build_classifier, build_explainer, build_interpreter
+from l2i.recipes.checkpoints import keep_checkpoints
 from l2i.recipes.description import DESCRIPTION, describe_model
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
@@ -81,6 +83,8 @@ def train(
     again: bool = False,
     parent: str = "",
     register_as: str = "",
+    owner: str = "",
+    marks: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Train, measure and explain; everything is kept as one MLflow run.
 
@@ -92,9 +96,13 @@ def train(
         Make a new run even where a finished one has the same signature. Finished stages are
         reused all the same: they would come out equal.
     parent : str
-        Id of a run to lie under.
+        The id of a run to lie under.
     register_as : str
         Name of a registered model, of which this run's model becomes a version.
+    owner : str
+        See `l2i.run.tracker.open_run`.
+    marks : mapping, optional
+        More tags of the run, be it trained or found.
 
     Returns
     -------
@@ -108,8 +116,7 @@ def train(
     weights = _weights_digest(config)
     signature = _sign(config.signature(), material, weights)
     if not again and (done := find_finished(experiment, signature)) is not None:
-        if parent:
-            adopt(done, parent)
+        adopt(done, parent, marks)
         if register_as:
             register(done, register_as, MODEL)
         return _found(done)
@@ -121,16 +128,21 @@ def train(
         "l2i.data_digest": material.digest,
         "l2i.threads": str(threads),
         **({"mlflow.parentRunId": parent} if parent else {}),
+        **(marks or {}),
     }
-    with open_run(
-        experiment=experiment,
-        name=name,
-        signature=signature,
-        tags=tags,
-        params=config.flat(),
-        resume=not again,
-        on_away=progress.say,
-    ) as run:
+    with (
+        open_run(
+            experiment=experiment,
+            name=name,
+            signature=signature,
+            tags=tags,
+            params=config.flat(),
+            resume=not again,
+            owner=owner,
+            on_away=progress.say,
+        ) as run,
+        keep_checkpoints(run, config.run.checkpoint_minutes, progress) as kept,
+    ):
         for sentence in sentences:
             progress.say(sentence)
         word = "Resuming" if run.resumed else "Run"
@@ -149,7 +161,14 @@ def train(
         stages = {
             k: _sign(config.signature(k), material, _weights_digest(config, k)) for k in _STAGES
         }
-        with open_stage("classifier", stages["classifier"], work, run, progress) as stage:
+        if fetched := kept.fetch(stages):
+            progress.say(f"Fetched the checkpoint of an earlier attempt: {fetched}.")
+            run.tags({"l2i.resumed_from": fetched})
+
+        def hold(name: str) -> AbstractContextManager[Stage]:
+            return open_stage(name, stages[name], work, run, progress, kept.saved)
+
+        with hold("classifier") as stage:
             if not stage.result.exists():
                 _train_classifier(config, material, stage, device, dtype, progress)
             tensors, document = stage.load()
@@ -157,14 +176,14 @@ def train(
             shutil.copy2(stage.result, bundle)
         _same_data(classifier, material, stage.result)
 
-        with open_stage("dictionary", stages["dictionary"], work, run, progress) as stage:
+        with hold("dictionary") as stage:
             if not stage.result.exists():
                 _learn_dictionary(config, material, stage, device, progress)
             tensors, _ = stage.load()
             w = tensors["W"].to(device)
             shutil.copy2(stage.result, bundle)
 
-        with open_stage("interpreter", stages["interpreter"], work, run, progress) as stage:
+        with hold("interpreter") as stage:
             if not stage.result.exists():
                 _train_interpreter(config, material, classifier, w, stage, device, dtype, progress)
             stage.load()
@@ -183,6 +202,7 @@ def train(
         _publish(config, material, run, bundle, explainer, evaluation, progress)
         if register_as:
             run.register(register_as, MODEL)
+        kept.done()
         return Outcome(run.run_id, run.name, experiment, evaluation.scores, run.resumed)
 
 

@@ -159,6 +159,10 @@ class Outbox:
         """Events that the store does not have yet."""
         return self._count - self._sent
 
+    def holds(self, folder: str) -> bool:
+        """Whether files for this folder of the artifacts are not sent yet."""
+        return any(e["kind"] == "files" and e["data"] == folder for e in self.unsent())
+
     def unsent(self) -> list[dict[str, Any]]:
         """The events that the store does not have yet."""
         return [event for _, event in self._read(self._sent)] if self.pending else []
@@ -168,7 +172,9 @@ class Outbox:
 
         Parameters
         ----------
-        kind : {'params', 'metrics', 'tags', 'untag', 'files', 'inputs', 'register', 'end'}
+        kind : str
+            params, metrics, tags, untag, files, remove, inputs,
+            register or end.
         data : JSON
         source : Path, optional
             Of ``files``: a file, or a folder with all it holds; copied (or linked) here.
@@ -352,6 +358,8 @@ def send_event(
             _send_input(client, run_id, data)
         elif kind == "register":
             _register(client, run_id, artifact_uri, data)
+        elif kind == "remove":
+            _remove_files(artifact_uri, data)
         elif kind == "end":
             client.set_terminated(run_id, data["status"], data["time"])
         else:
@@ -403,6 +411,14 @@ def _send_files(
         client.log_artifacts(run_id, str(files), folder or None)
     else:
         client.log_artifact(run_id, str(files), folder or None)
+
+
+def _remove_files(artifact_uri: str, folder: str) -> None:
+    """As far as these keys may: what is left costs a little room and misleads nobody."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with suppress(Exception):
+        get_artifact_repository(artifact_uri).delete_artifacts(folder)
 
 
 @contextmanager

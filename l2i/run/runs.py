@@ -42,6 +42,8 @@ __all__ = [
     "reap",
     "register",
     "resolve_run",
+    "running_parents",
+    "running_tasks",
 ]
 
 _OURS = "tags.`l2i.signature` LIKE '%'"
@@ -225,12 +227,30 @@ def find_run(run_id: str) -> RunInfo | None:
     return found[0] if found else None
 
 
-def adopt(run: RunInfo, parent: str) -> None:
-    """Put a run under another one, unless it lies under one already."""
-    if "mlflow.parentRunId" not in run.tags:
-        store = locate()
-        with store_errors(store, "written"):
-            connect(store).set_tag(run.id, "mlflow.parentRunId", parent)
+def adopt(run: RunInfo, parent: str, tags: Mapping[str, str] | None = None) -> None:
+    """Put a run under another one, unless it lies under one already; `tags` are added."""
+    wanted = dict(tags or {})
+    if parent and "mlflow.parentRunId" not in run.tags:
+        wanted["mlflow.parentRunId"] = parent
+    store = locate()
+    for key, value in wanted.items():
+        if run.tags.get(key) != value:
+            with store_errors(store, "written"):
+                connect(store).set_tag(run.id, key, value)
+
+
+def running_tasks() -> list[RunInfo]:
+    """Runs of tasks of jobs that say RUNNING, wherever their processes are."""
+    query = "attributes.status = 'RUNNING' AND tags.`l2i.job` LIKE '%'"
+    store = locate()
+    return _search(store, connect(store), query, limit=10_000) if store.exists else []
+
+
+def running_parents() -> list[RunInfo]:
+    """Runs above sweeps that say RUNNING."""
+    query = "attributes.status = 'RUNNING' AND tags.`l2i.kind` = 'sweep'"
+    store = locate()
+    return _search(store, connect(store), query, limit=10_000) if store.exists else []
 
 
 def register(run: RunInfo, name: str, path: str) -> None:

@@ -23,6 +23,10 @@ SIGKILL, power cut                 RUNNING, until the next command sees it: then
 A run that is not FINISHED is resumed by the next `open_run` of the same experiment and
 signature: same MLflow run, same folder. A metric step that the store already has is not
 written again, so that a recipe that repeats its last epoch leaves no double points.
+
+A run that says RUNNING on another machine is not taken over: it may be alive. Unless it has the
+same `owner`: an engine that runs a task's attempts one after another, on whatever machine, says
+that there is no other.
 """
 
 from __future__ import annotations
@@ -79,6 +83,8 @@ _SYSTEM_INTERVAL_S = 5.0
 # How long a run that was stopped or failed waits for its store, before it leaves the rest to
 # `l2i sync`: who stops a container kills it after ten.
 _STOPPED_WAIT_S = 5.0
+# A task of a job has more: engines that stop a container give it 30 seconds.
+_STOPPED_TASK_WAIT_S = 20.0
 
 
 def _text(value: Any) -> str:
@@ -118,6 +124,7 @@ class Tracker:
         folder: Path,
         lock: RunLock,
         resumed: bool,
+        stopped_wait_s: float = _STOPPED_WAIT_S,
     ) -> None:
         self._store = store
         self._client = client
@@ -126,6 +133,7 @@ class Tracker:
         self._outbox = (
             Outbox(store, run.info.run_id) if is_remote(store, run.info.artifact_uri) else None
         )
+        self._stopped_wait_s = stopped_wait_s
         self._monitor: Any = None
         self._params: dict[str, str] = dict(run.data.params)
         self._tags: dict[str, str] = dict(run.data.tags)
@@ -271,6 +279,31 @@ class Tracker:
         """Keep a copy of all a local folder holds under the run's artifacts, in `folder`."""
         self._upload(Path(path), folder)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether what the run writes leaves this machine."""
+        return self._outbox is not None
+
+    def is_sending(self, folder: str) -> bool:
+        """Whether artifacts for `folder` are still on their way."""
+        return self._outbox is not None and self._outbox.holds(folder)
+
+    def remove_artifacts(self, folder: str) -> None:
+        """Remove a folder of the run's artifacts, where the store lets us."""
+        self._put("remove", folder)
+
+    def listed(self, folder: str) -> list[str]:
+        """Names of the artifacts in a folder of the run's, as the store has them."""
+        with store_errors(self._store, "read"):
+            found = self._client.list_artifacts(self.run_id, folder)
+        return sorted(str(each.path).rpartition("/")[2] for each in found)
+
+    def fetch(self, path: str, target: Path) -> Path:
+        """Bring one artifact of the run's into a folder of this machine."""
+        with store_errors(self._store, "read"):
+            target.mkdir(parents=True, exist_ok=True)
+            return Path(self._client.download_artifacts(self.run_id, path, str(target)))
+
     def _upload(self, path: Path, folder: str) -> None:
         if not path.exists():
             raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
@@ -319,7 +352,7 @@ class Tracker:
             self._put("end", {"status": status, "time": time.time_ns() // 1_000_000})
             if self._outbox is not None:
                 done = status == "FINISHED"
-                why = self._outbox.close(patience_s() if done else _STOPPED_WAIT_S)
+                why = self._outbox.close(patience_s() if done else self._stopped_wait_s)
                 if why and done:
                     UNSENT.append(
                         f"Run {self.name} ({self.run_id[:8]}) is done, and not all of it could be "
@@ -380,7 +413,7 @@ def _verdict(error: BaseException) -> tuple[str, str]:
 
 
 def _take_over(
-    store: Store, client: MlflowClient, experiment: str, signature: str
+    store: Store, client: MlflowClient, experiment: str, signature: str, owner: str
 ) -> tuple[Any, RunLock] | None:
     """The newest unfinished run of a signature, locked, or None."""
     query = f"tags.`l2i.signature` = '{signature}' AND attributes.status != 'FINISHED'"
@@ -389,7 +422,8 @@ def _take_over(
             [experiment], query, order_by=["attributes.start_time DESC"], max_results=50
         )
     for candidate in candidates:
-        if candidate.info.status == "RUNNING":
+        own = owner and candidate.data.tags.get("l2i.task") == owner
+        if candidate.info.status == "RUNNING" and not own:
             continue  # `reap` has been here: it is alive, or on a machine out of our sight.
         lock = RunLock(store.lock(candidate.info.run_id))
         if not lock.take():
@@ -405,7 +439,7 @@ def _take_over(
 
 
 def _new(
-    store: Store, client: MlflowClient, experiment: str, name: str, signature: str
+    store: Store, client: MlflowClient, experiment: str, name: str, signature: str, owner: str
 ) -> tuple[Any, RunLock]:
     with suppress(Exception):
         os.environ.setdefault("LOGNAME", getpass.getuser())
@@ -418,6 +452,7 @@ def _new(
                 "mlflow.source.name": "l2i",
                 "mlflow.source.type": "LOCAL",
                 "mlflow.user": os.environ.get("LOGNAME", "unknown"),
+                **({"l2i.task": owner} if owner else {}),
             },
         )
     lock = RunLock(store.lock(run.info.run_id))
@@ -447,6 +482,7 @@ def open_run(
     params: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     resume: bool = True,
+    owner: str = "",
     on_away: Callable[[str], None] | None = None,
 ) -> Iterator[Tracker]:
     """A run to write to: the unfinished one of this signature, or else a new one.
@@ -463,6 +499,9 @@ def open_run(
         Where `Tracker.folder` is made; by default beside the store.
     resume : bool
         False: always a new run.
+    owner : str
+        Who does it, where nobody else can be doing it at the same time: a task of a job. A run
+        that says RUNNING and has this owner was left by an earlier attempt, and is resumed.
     on_away : callable, optional
         Given a sentence where the store goes away while the run is written; see `l2i.run.outbox`.
 
@@ -480,14 +519,20 @@ def open_run(
         tracker: Tracker | None = None
         lock: RunLock | None = None
         try:
-            taken = _take_over(store, client, where, signature) if resume else None
-            run, lock = taken or _new(store, client, where, mask(name), signature)
+            taken = _take_over(store, client, where, signature, owner) if resume else None
+            run, lock = taken or _new(store, client, where, mask(name), signature, owner)
             run_id = run.info.run_id
             folder = store.folder(run_id) if work_dir is None else work_dir / f"run-{run_id}"
             tracker = Tracker(
-                store, client, run, folder=folder, lock=lock, resumed=taken is not None
+                store,
+                client,
+                run,
+                folder=folder,
+                lock=lock,
+                resumed=taken is not None,
+                stopped_wait_s=_STOPPED_TASK_WAIT_S if owner else _STOPPED_WAIT_S,
             )
-            tracker._begin(tags or {}, on_away)
+            tracker._begin({**(tags or {}), **({"l2i.task": owner} if owner else {})}, on_away)
             tracker.params(params or {})
             yield tracker
         except BaseException as error:

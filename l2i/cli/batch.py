@@ -1,0 +1,238 @@
+"""``l2i batch``: the queue of AWS Batch that jobs need, made and removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Group, emit_json
+
+if TYPE_CHECKING:
+    from l2i.launch.aws_setup import Setup, Step
+
+_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge")
+
+
+@click.group(
+    cls=Group,
+    example=[
+        "l2i batch setup --queue gpu-spot --image NAME@sha256:... --bucket team",
+        "l2i batch policy --queue gpu-spot",
+        "l2i batch teardown --queue gpu-spot --yes",
+    ],
+)
+def batch() -> None:
+    """Set up AWS Batch, show the rights that it takes, remove it all again."""
+
+
+_queue = click.option("--queue", metavar="NAME", required=True, help="The queue.")
+_region = click.option(
+    "--region", metavar="NAME", default="", help="AWS.  [default: the environment's]"
+)
+_yes = click.option("--yes", is_flag=True, help="Do it; without this it is only shown.")
+_bucket = click.option(
+    "--bucket",
+    "buckets",
+    multiple=True,
+    metavar="NAME",
+    help="A bucket that tasks may read and write; several times for several.",
+)
+_secret = click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME=ARN",
+    help="A variable of tasks, and the secret with its value.",
+)
+
+
+@batch.command(
+    example=[
+        "l2i batch setup --queue gpu-spot --image NAME@sha256:... --bucket team --yes",
+        "l2i batch setup --queue cpu --gpus 0 --instance-type c7i.xlarge --no-spot",
+    ]
+)
+@_queue
+@_region
+@click.option("--image", metavar="NAME", default="", help="What tasks run in, by its digest.")
+@_bucket
+@_secret
+@click.option(
+    "--instance-type",
+    "instance_types",
+    multiple=True,
+    metavar="NAME",
+    default=_TYPES,
+    show_default=True,
+    help="Several times for several.",
+)
+@click.option(
+    "--max-vcpus",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Of all machines at once: the limit of what an hour costs.",
+)
+@click.option("--gpus", type=click.IntRange(0), default=1, show_default=True, help="Per task.")
+@click.option("--vcpus", type=click.IntRange(1), default=4, show_default=True, help="Per task.")
+@click.option(
+    "--memory-mib", type=click.IntRange(256), default=14_000, show_default=True, help="Per task."
+)
+@click.option(
+    "--shared-memory-mib",
+    type=click.IntRange(64),
+    default=1024,
+    show_default=True,
+    help="Of /dev/shm, per task.",
+)
+@click.option("--spot/--no-spot", default=True, show_default=True, help="Spot machines.")
+@click.option(
+    "--on-demand/--no-on-demand",
+    default=True,
+    show_default=True,
+    help="Others, where Spot has none.",
+)
+@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="[default: all of the VPC]")
+@click.option(
+    "--security-group",
+    "groups",
+    multiple=True,
+    metavar="ID",
+    help="[default: that of the default VPC]",
+)
+@_yes
+@options.as_json
+def setup(
+    queue: str,
+    region: str,
+    image: str,
+    buckets: tuple[str, ...],
+    secrets: tuple[str, ...],
+    instance_types: tuple[str, ...],
+    max_vcpus: int,
+    gpus: int,
+    vcpus: int,
+    memory_mib: int,
+    shared_memory_mib: int,
+    spot: bool,
+    on_demand: bool,
+    subnets: tuple[str, ...],
+    groups: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Show what a queue needs and lacks; with --yes, make it.
+
+    Three roles, compute environments with and without Spot, the queue, a job definition. All of
+    it is tagged, costs nothing while no job runs, and goes away by 'l2i batch teardown'. Again,
+    it changes what differs.
+    """
+    from l2i.launch.aws_setup import Setup
+    from l2i.launch.aws_setup import setup as set_up
+
+    if not (spot or on_demand):
+        raise click.UsageError("A queue needs --spot, --on-demand, or both.")
+    wanted = Setup(
+        queue,
+        region,
+        _spec(image, secrets, gpus, vcpus, memory_mib, shared_memory_mib),
+        buckets=buckets,
+        instance_types=instance_types,
+        max_vcpus=max_vcpus,
+        spot=spot,
+        on_demand=on_demand,
+        subnets=subnets,
+        security_groups=groups,
+    )
+    steps = set_up(wanted, do=yes, on_step=lambda s: None if as_json else _say(s))
+    if as_json:
+        emit_json({"done": yes, "steps": [vars_of(s) for s in steps]})
+        return
+    if not yes:
+        click.echo("\nRights of the tasks and of what starts them:")
+        _show_policies(wanted)
+    _end(steps, yes)
+
+
+@batch.command(example="l2i batch teardown --queue gpu-spot --yes")
+@_queue
+@_region
+@_yes
+@options.as_json
+def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
+    """Show what 'l2i batch setup' made of a queue; with --yes, remove it, and nothing else."""
+    from l2i.launch.aws_setup import teardown as tear_down
+
+    steps = tear_down(queue, region, do=yes, on_step=lambda s: None if as_json else _say(s))
+    if as_json:
+        emit_json({"done": yes, "steps": [vars_of(s) for s in steps]})
+        return
+    _end(steps, yes)
+
+
+@batch.command(example="l2i batch policy --queue gpu-spot --bucket team")
+@_queue
+@_bucket
+@_secret
+def policy(queue: str, buckets: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+    """Print the rights that it takes, as IAM's documents: of tasks, and of people.
+
+    'submit' is for who submits and looks on, 'setup' what setting up takes on top of it.
+    """
+    from l2i.launch.aws_setup import Setup, policies, submitter_policy
+
+    wanted = Setup(queue, "-", _spec("", secrets, 1, 4, 14_000, 1024), buckets=buckets)
+    emit_json({**policies(wanted), **submitter_policy(queue)})
+
+
+def _spec(
+    image: str, secrets: tuple[str, ...], gpus: int, vcpus: int, memory: int, shared: int
+) -> Any:
+    from l2i.launch.job import JobSpec, Task
+
+    pairs = {}
+    for word in secrets:
+        name, equals, arn = word.partition("=")
+        if not equals:
+            raise click.UsageError(f"--secret {word}: it must be NAME=ARN.")
+        pairs[name] = arn
+    return JobSpec.make(
+        name="l2i",
+        image=image,
+        file="-",
+        config={},
+        tasks=(Task(index=0, key="", title=""),),
+        gpus=gpus,
+        vcpus=vcpus,
+        memory_mib=memory,
+        shared_memory_mib=shared,
+        secrets=pairs,
+    )
+
+
+def vars_of(step: Step) -> dict[str, str]:
+    """A step for programs."""
+    return {"action": step.action, "kind": step.kind, "name": step.name, "why": step.why}
+
+
+def _say(step: Step) -> None:
+    why = f": {step.why}" if step.why else ""
+    click.echo(f"{step.action:<7} {step.kind} {step.name}{why}")
+
+
+def _show_policies(wanted: Setup) -> None:
+    from l2i.launch.aws_setup import policies
+
+    emit_json(policies(wanted))
+
+
+def _end(steps: list[Step], yes: bool) -> None:
+    n = sum(step.action != "keep" for step in steps)
+    if not n:
+        click.echo("There is nothing to do.")
+    elif yes:
+        click.echo("Done.")
+    else:
+        click.echo(f"{n} steps; nothing is done yet: --yes does it.")

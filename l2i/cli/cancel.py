@@ -1,0 +1,24 @@
+"""``l2i cancel``: end a job."""
+
+from __future__ import annotations
+
+import click
+
+from l2i.cli.base import Command
+
+
+@click.command(cls=Command, example="l2i cancel latest")
+@click.argument("job", metavar="JOB")
+def cancel(job: str) -> None:
+    """End what of a job is not over; its tasks keep their last checkpoints.
+
+    'l2i jobs retry JOB' goes on with them. A job that is over is left as it is.
+    """
+    from l2i.cli.launching import launcher_of, root
+    from l2i.launch.job import find_job
+
+    found = find_job(root(), job)
+    launcher = launcher_of(found)
+    over = launcher.status(found).over
+    launcher.cancel(found)
+    click.echo(f"Job {found.id} {'was over already' if over else 'is cancelled'}.")

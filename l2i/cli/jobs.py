@@ -1,0 +1,139 @@
+"""``l2i jobs``: what was submitted, how far it is, and doing again what failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Group, emit_json, emit_table
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    example=["l2i jobs", "l2i jobs show latest --watch", "l2i jobs --queue gpu-spot"],
+)
+@click.option(
+    "--queue", metavar="NAME", default="", help="Find those of a queue of AWS Batch, too."
+)
+@click.option("--region", metavar="NAME", default="", help="AWS.  [default: the environment's]")
+@click.option(
+    "--limit", type=click.IntRange(1), default=10, show_default=True, help="At most so many."
+)
+@options.as_json
+@click.pass_context
+def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool) -> None:
+    """List jobs that were submitted from this folder, the newest first.
+
+    'l2i jobs show JOB' has a line per task. JOB is an id, the beginning of one, or latest.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from l2i.cli.launching import launcher_of, root
+    from l2i.errors import LaunchError
+    from l2i.launch.job import keep_job, list_jobs
+
+    if queue:
+        from l2i.launch.aws_batch import AwsBatch
+
+        here = {job.native for job in list_jobs(root())}
+        for job in AwsBatch(root(), {"queue": queue, "region": region}).attach():
+            if job.native not in here:
+                keep_job(root(), job)
+    rows: list[list[str]] = []
+    found: list[dict[str, Any]] = []
+    for job in list_jobs(root())[:limit]:
+        try:
+            state = launcher_of(job).status(job)
+            word = ", ".join(f"{n} {s}" for s, n in state.count().items())
+            counts: dict[str, int] | None = {str(s): n for s, n in state.count().items()}
+        except LaunchError as error:
+            word, counts = f"not known: {error}", None
+        rows.append([job.id, job.engine, job.submitted[:16].replace("T", " "), word])
+        found.append(
+            {"job": job.id, "engine": job.engine, "submitted": job.submitted, "tasks": counts}
+        )
+    if as_json:
+        emit_json(found)
+    elif not rows:
+        click.echo("No job was submitted from here; 'l2i submit FILE --on local' does.")
+    else:
+        emit_table(["job", "engine", "submitted (UTC)", "tasks"], rows)
+
+
+@jobs.command(example=["l2i jobs show latest", "l2i jobs show latest --watch"])
+@click.argument("job", metavar="JOB", default="latest")
+@click.option("--watch", is_flag=True, help="Stay until it is over; Ctrl-C goes away only.")
+@options.quiet
+@options.as_json
+def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
+    """Show a job: of each task its state, attempt, run, and why it waits or failed.
+
+    Exit code 1: it is over, and not all of it succeeded.
+    """
+    from l2i.cli.launching import launcher_of, root, show_state, state_document, task_runs
+    from l2i.cli.launching import watch as look_on
+    from l2i.launch.job import State, find_job
+
+    found = find_job(root(), job)
+    launcher = launcher_of(found)
+    if watch and (code := look_on(launcher, found, quiet or as_json)) == 130:
+        return code
+    state = launcher.status(found)
+    runs = task_runs(found)
+    if as_json:
+        emit_json(state_document(found, state, runs))
+    else:
+        show_state(found, state, runs)
+    return 1 if state.over and state.state is not State.SUCCEEDED else 0
+
+
+@jobs.command(example="l2i jobs retry latest")
+@click.argument("job", metavar="JOB")
+@options.as_json
+def retry(job: str, as_json: bool) -> int:
+    """Submit the tasks of a job that failed or were cancelled, as a job of their own.
+
+    They go on from their last checkpoints.
+    """
+    from l2i.cli.launching import launcher_of, root
+    from l2i.errors import LaunchError
+    from l2i.launch.job import find_job
+
+    old = find_job(root(), job)
+    launcher = launcher_of(old)
+    state = launcher.status(old)
+    if not state.over:
+        raise LaunchError(f"Job {old.id} is not over: 'l2i jobs show {old.id}' says how far it is.")
+    if not state.failed:
+        raise LaunchError(f"No task of job {old.id} failed: there is nothing to do again.")
+    new = launcher.submit(old.spec.only(state.failed))
+    if as_json:
+        emit_json({"job": new.id, "native": new.native, "new": new.new})
+    else:
+        n = len(state.failed)
+        word = "Submitted" if new.new else "It was submitted before; nothing is new:"
+        click.echo(f"{word} job {new.id}: {n} task{'s' * (n > 1)} of {old.id} again.")
+    return 0
+
+
+@jobs.command(example="l2i jobs reconcile")
+@options.as_json
+def reconcile(as_json: bool) -> int:
+    """Close runs that say RUNNING though their job is over or gone.
+
+    Of each such run the engine is asked; where it cannot be, the run is left alone, and named.
+    """
+    from l2i.cli.reconcile import reconcile_runs
+
+    found = reconcile_runs()
+    if as_json:
+        emit_json(found)
+    elif not found:
+        click.echo("No run of a job says RUNNING.")
+    else:
+        rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in found]
+        emit_table(["run", "name", "what it is"], rows)
+    return 0

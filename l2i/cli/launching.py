@@ -1,0 +1,167 @@
+"""What the commands about jobs share: where jobs are kept, their tables, watching one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from l2i.cli.base import emit_table
+
+if TYPE_CHECKING:
+    from l2i.launch.job import Job, JobState, Launcher
+    from l2i.run.runs import RunInfo
+
+__all__ = [
+    "launcher_of",
+    "link_of",
+    "root",
+    "runs_of",
+    "show_state",
+    "state_document",
+    "task_runs",
+    "watch",
+]
+
+_POLL_S = 2.0
+
+
+def root() -> Path:
+    """The store's local folder, which also keeps jobs."""
+    from l2i.run.store import locate
+
+    return locate().root
+
+
+def launcher_of(job: Job) -> Launcher:
+    """The engine of a job, where the job is."""
+    from l2i.launch import ENGINES
+
+    found: Launcher = ENGINES[job.engine](root(), job.place)
+    return found
+
+
+def runs_of(job: Job) -> dict[str, RunInfo]:
+    """A job's runs by the key of their task; empty where the store cannot be read from here."""
+    from l2i.errors import StoreError
+    from l2i.run.family import members
+
+    keys = job.spec.sweep or job.spec.tasks[0].key
+    try:
+        return members(keys) if keys else {}
+    except StoreError as error:
+        click.echo(f"Which runs these are is not known: {error}", err=True)
+        return {}
+
+
+def task_runs(job: Job) -> list[RunInfo | None]:
+    """The run of each task of a job, where there is one."""
+    runs = runs_of(job)
+    # Of a job that was found on its queue only the places are known.
+    places = {
+        run.tags.get("l2i.job_task", ""): run
+        for run in runs.values()
+        if run.tags.get("l2i.job") == job.id
+    }
+    return [runs.get(t.key) or places.get(str(n)) for n, t in enumerate(job.spec.tasks)]
+
+
+def link_of(run: RunInfo) -> str:
+    """The address of a run's page; empty where no server shows it."""
+    from l2i.run.store import locate
+
+    store = locate()
+    if not store.is_server:
+        return ""
+    return f"{store.shown.rstrip('/')}/#/experiments/{run.experiment_id}/runs/{run.id}"
+
+
+def state_document(job: Job, state: JobState, runs: list[RunInfo | None]) -> dict[str, Any]:
+    """All that is known of a job, for programs."""
+    return {
+        "job": job.id,
+        "engine": job.engine,
+        "native": job.native,
+        "place": job.place,
+        "submitted": job.submitted,
+        "state": str(state.state),
+        "tasks": [
+            {
+                "task": task.index,
+                "title": job.spec.tasks[task.index].title,
+                "state": str(task.state),
+                "attempt": task.attempt,
+                "why": task.why,
+                "exit_code": task.exit_code,
+                "log": task.log,
+                "run_id": run.id if run else None,
+                "run_status": run.status if run else None,
+                "link": (link_of(run) or None) if run else None,
+            }
+            for task, run in zip(state.tasks, runs, strict=True)
+        ],
+    }
+
+
+def _counts(state: JobState) -> str:
+    return ", ".join(f"{n} {word}" for word, n in state.count().items())
+
+
+def show_state(job: Job, state: JobState, runs: list[RunInfo | None]) -> None:
+    """The table of a job's tasks."""
+    where = ", ".join(f"{k} {v}" for k, v in job.place.items() if v)
+    click.echo(f"Job {job.id} on {job.engine}{f' ({where})' if where else ''}: {_counts(state)}")
+    rows = []
+    for task, run in zip(state.tasks, runs, strict=True):
+        title = job.spec.tasks[task.index].title
+        attempt = str(task.attempt or "")
+        rows.append([str(task.index), title, task.state, attempt, run.id[:8] if run else ""])
+    emit_table(["task", "training", "state", "attempt", "run"], rows, right=[0, 3])
+    # A reason is a sentence, which a column would cut.
+    reasons: dict[str, list[str]] = {}
+    for task in state.tasks:
+        if task.why:
+            reasons.setdefault(f"{task.state}: {task.why}", []).append(str(task.index))
+    for reason, tasks in reasons.items():
+        click.echo(f"task {', '.join(tasks)} {reason}")
+    links = [(n, link_of(run)) for n, run in enumerate(runs) if run is not None]
+    for index, link in links[:20]:
+        if link:
+            click.echo(f"task {index} {link}")
+    if state.failed and state.over:
+        click.echo(f"'l2i logs {job.id} {state.failed[0]}' has what task {state.failed[0]} said.")
+        click.echo(f"'l2i jobs retry {job.id}' does what failed again.")
+
+
+def watch(launcher: Launcher, job: Job, quiet: bool = False) -> int:
+    """Say each change until the job is over; Ctrl-C goes away, and leaves it alone.
+
+    Returns
+    -------
+    int
+        0: all tasks succeeded; 1: not all did; 130: Ctrl-C.
+    """
+    last: dict[int, tuple[str, int, str]] = {}
+    try:
+        while True:
+            state = launcher.status(job)
+            for task in state.tasks:
+                now = (str(task.state), task.attempt, task.why)
+                if last.get(task.index) != now and not quiet:
+                    title = job.spec.tasks[task.index].title
+                    attempt = f", attempt {task.attempt}" if task.attempt > 1 else ""
+                    why = f" ({task.why})" if task.why else ""
+                    click.echo(f"task {task.index} {title}: {task.state}{attempt}{why}", err=True)
+                last[task.index] = now
+            if state.over:
+                return 0 if str(state.state) == "succeeded" else 1
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        click.echo(
+            f"Not watching any more; the job goes on. 'l2i jobs show {job.id} --watch' looks on, "
+            f"'l2i cancel {job.id}' ends it.",
+            err=True,
+        )
+        return 130

@@ -1,0 +1,109 @@
+"""Runs that say RUNNING, held against the engines that should be doing them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from l2i.cli.launching import root
+
+__all__ = ["reconcile_runs"]
+
+
+def reconcile_runs() -> list[dict[str, Any]]:
+    """Close what is gone; one dict per run that was looked at, with ``verdict``."""
+    from l2i.run.family import close_run
+    from l2i.run.runs import running_tasks
+
+    found = []
+    for run in running_tasks():
+        alive, why = _alive(run.tags)
+        if alive is False:
+            close_run(run.id, "KILLED", f"Its job is gone: {why}.")
+        word = {True: f"running: {why}", False: f"closed: {why}", None: f"not known: {why}"}[alive]
+        found.append({"run_id": run.id, "name": run.name, "alive": alive, "verdict": word})
+    return found + _parents()
+
+
+def _alive(tags: dict[str, str]) -> tuple[bool | None, str]:
+    """Whether a run's task is going on, as its engine says; None: it cannot be asked."""
+    from l2i.errors import LaunchError
+
+    engine, native = tags.get("l2i.engine", ""), tags.get("l2i.native", "")
+    try:
+        if engine == "aws-batch":
+            return _on_batch(native, tags.get("l2i.region", ""))
+        if engine in ("local", "docker"):
+            return _here(tags.get("l2i.job", ""), int(tags.get("l2i.job_task", "0")))
+    except LaunchError as error:
+        return None, str(error).rstrip(".")
+    return None, f"no way to ask {engine or 'its engine'}"
+
+
+def _on_batch(native: str, region: str) -> tuple[bool | None, str]:
+    from l2i.launch.aws import aws_errors, client, region_of
+    from l2i.launch.aws_batch import attempt_states
+
+    with aws_errors("show its jobs"):
+        jobs = client("batch", region_of(region)).describe_jobs(jobs=[native])["jobs"]
+    if not jobs:
+        return False, "AWS Batch knows its job no more"
+    task = attempt_states(0, jobs[0])
+    words = f"{task.state}{f' ({task.why})' if task.why else ''} on AWS Batch"
+    return not task.state.over, words
+
+
+def _here(job: str, index: int) -> tuple[bool | None, str]:
+    from l2i.errors import LaunchError
+    from l2i.launch.runner import is_alive, job_state
+
+    folder: Path = root() / "work" / "jobs" / job
+    if not (folder / "plan.json").exists():
+        raise LaunchError(f"job {job} was not submitted from this folder")
+    state = job_state(folder).tasks[index]
+    if state.state.over:
+        return False, f"{state.state} on this machine"
+    return (True, "on this machine") if is_alive(folder) else (False, "its keeper is gone")
+
+
+def _parents() -> list[dict[str, Any]]:
+    """Sweeps of which nothing runs any more, and not all is finished."""
+    from l2i.run.family import close_run, members
+    from l2i.run.runs import running_parents
+
+    found = []
+    for run in running_parents():
+        if run.tags.get("l2i.lock"):
+            continue  # A process holds it: l2i sweep.
+        below = members(run.tags["l2i.signature"])
+        if any(child.status in ("RUNNING", "SCHEDULED") for child in below.values()):
+            continue
+        wanted = int(run.params.get("sweep.children", "0"))
+        done = sum(child.status == "FINISHED" for child in below.values())
+        if _pending(run.tags["l2i.signature"]):
+            found.append(
+                {"run_id": run.id, "name": run.name, "alive": True, "verdict": "running: its job"}
+            )
+            continue
+        status = "FINISHED" if done >= wanted > 0 else "FAILED"
+        close_run(run.id, status, "" if status == "FINISHED" else f"{done} of {wanted} are done.")
+        verdict = f"closed: {done} of {wanted} are done, nothing runs"
+        found.append({"run_id": run.id, "name": run.name, "alive": False, "verdict": verdict})
+    return found
+
+
+def _pending(sweep: str) -> bool:
+    """Whether a job that was submitted from here still has to do with a sweep."""
+    from l2i.cli.launching import launcher_of
+    from l2i.errors import LaunchError
+    from l2i.launch.job import list_jobs
+
+    for job in list_jobs(root()):
+        if job.spec.sweep != sweep:
+            continue
+        try:
+            if not launcher_of(job).status(job).over:
+                return True
+        except LaunchError:
+            return True  # Not known is no reason to close it.
+    return False

@@ -1,0 +1,306 @@
+"""``l2i submit``: a sweep's trainings as one job, on an engine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_json
+
+_ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
+# Settings that name a file of weights; at s3:// it is an input of every task.
+_FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weights")
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i submit experiments/demo/seeds.toml --on local",
+        "l2i submit experiments/esc50/five_folds.toml --on aws-batch --queue gpu-spot",
+        "l2i submit experiments/demo/seeds.toml --on docker --image l2i:cpu --dry-run",
+        "l2i submit experiments/demo/seeds.toml --on slurm --write seeds.sbatch",
+    ],
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--on",
+    type=click.Choice(_ON),
+    default="local",
+    show_default=True,
+    help="The engine; the last three are files for what others run (--write).",
+)
+@click.option("--queue", metavar="NAME", default="", help="AWS Batch: the queue.")
+@click.option("--region", metavar="NAME", default="", help="AWS.  [default: the environment's]")
+@click.option(
+    "--image",
+    metavar="NAME",
+    default="",
+    help="The container image; for AWS by its digest.  [default: the one the queue is set up with]",
+)
+@click.option("--gpus", type=click.IntRange(0), metavar="N", help="Per task.  [default: 1 on AWS]")
+@click.option("--vcpus", type=click.IntRange(1), metavar="N", help="Per task.  [default: 4 or 2]")
+@click.option(
+    "--memory-mib",
+    type=click.IntRange(256),
+    metavar="N",
+    help="Per task.  [default: 14000, or 4096 without a GPU]",
+)
+@click.option(
+    "--shared-memory-mib",
+    type=click.IntRange(64),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Of /dev/shm, per task.",
+)
+@click.option(
+    "--timeout-s",
+    type=click.IntRange(60),
+    default=21_600,
+    show_default=True,
+    metavar="N",
+    help="Each attempt is ended after it.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(1, 10),
+    default=3,
+    show_default=True,
+    help="Of each task, where its machine is taken away.",
+)
+@click.option(
+    "--parallel",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Tasks at once.  [default: 1 on this machine; else the engine decides]",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="N",
+    help="Between uploads of the last checkpoint.",
+)
+@click.option(
+    "--env",
+    "environment",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A variable of every task; without a value: as it is here.",
+)
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME[=SOURCE]",
+    help="A variable whose value is a secret: of AWS its ARN, of Kubernetes secret/key, else the "
+    "variable here that has it.",
+)
+@click.option(
+    "--max-gpu-hours",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Refuse a job that could take more.",
+)
+@options.data_dir
+@options.device
+@options.overrides
+@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where a file for others goes.  [default: stdout]",
+)
+@click.option("--dry-run", is_flag=True, help="Check, print the description, submit nothing.")
+@click.option("--watch", is_flag=True, help="Stay until it is over; Ctrl-C goes away only.")
+@options.quiet
+@options.as_json
+def submit(
+    file: Path,
+    on: str,
+    queue: str,
+    region: str,
+    image: str,
+    write: Path | None,
+    dry_run: bool,
+    watch: bool,
+    quiet: bool,
+    as_json: bool,
+    max_gpu_hours: float | None,
+    **given: Any,
+) -> int:
+    """Let an engine train all that FILE varies: each training is a task.
+
+    The tasks write to the MLflow store that MLFLOW_TRACKING_URI names, and survive the loss of
+    their machine. Submitting the same again submits nothing. FILE without a table [sweep] is one
+    task.
+    """
+    from l2i.launch import ENGINES, EXPORTS
+
+    if on == "docker" and image:
+        from l2i.launch.docker import resolve_image
+
+        image = resolve_image(image)
+    spec = _describe(file, on, image, given)
+    _bound(spec, max_gpu_hours)
+    if on in EXPORTS:
+        text = EXPORTS[on](spec)
+        if write is None:
+            click.echo(text, nl=False)
+        else:
+            from l2i.storage import atomic_write_text, store_errors
+
+            with store_errors(write):
+                atomic_write_text(write, text)
+            if not quiet:
+                click.echo(f"Wrote {write}.", err=True)
+        return 0
+    if write is not None:
+        raise click.UsageError(f"--write is for files that others run, not for --on {on}.")
+    from l2i.cli.launching import root
+    from l2i.cli.launching import watch as look_on
+
+    launcher = ENGINES[on](root(), {"queue": queue, "region": region})
+    if dry_run:
+        for check in launcher.check(spec):
+            click.echo(
+                f"{ {True: 'yes', False: 'no', None: '?'}[check.ok]:>3}  {check.sentence}", err=True
+            )
+        emit_json({"id": spec.id, "gpu_hours": spec.gpu_hours, **spec.model_dump(mode="json")})
+        return 0
+    job = launcher.submit(spec)
+    if as_json:
+        emit_json(
+            {"job": job.id, "native": job.native, "new": job.new, "gpu_hours": spec.gpu_hours}
+        )
+    else:
+        n = len(spec.tasks)
+        word = "Submitted" if job.new else "It was submitted before; nothing is new:"
+        click.echo(f"{word} job {job.id}: {n} task{'s' * (n > 1)} on {on}.")
+        if not quiet:
+            click.echo(_cost(spec))
+            click.echo(f"'l2i jobs show {job.id} --watch' looks on; 'l2i cancel {job.id}' ends it.")
+    return look_on(launcher, job, quiet) if watch else 0
+
+
+def _cost(spec: Any) -> str:
+    hours = spec.timeout_s / 3600
+    product = f"{len(spec.tasks)} x {spec.attempts} attempts x {hours:g} h"
+    if spec.gpus:
+        return f"At most {spec.gpu_hours:g} GPU hours ({product} x {spec.gpus} GPU)."
+    return f"At most {spec.bound_hours:g} hours ({product}), no GPU."
+
+
+def _bound(spec: Any, limit: float | None) -> None:
+    if limit is not None and spec.gpu_hours > limit:
+        from l2i.errors import UsageError
+
+        raise UsageError(
+            f"{_cost(spec)} That is more than --max-gpu-hours {limit:g}: lower --timeout-s or "
+            "--attempts, or split the file."
+        )
+
+
+def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
+    """The description of a job, from the words."""
+    from l2i.config import read_toml, resolve
+    from l2i.launch.job import JobSpec, Task
+    from l2i.recipes.sweep_file import read_sweep
+    from l2i.run.store import locate
+
+    here = on in ("local", "docker")
+    data_dir = options.resolved(given["data_dir"])
+    chosen = {
+        "dataset.data_dir": data_dir,
+        "run.device": given["device"],
+        "run.experiment": given["experiment"],
+    }
+    laid = {key: value for key, value in chosen.items() if value}
+    tree = read_toml(file)
+    overrides = list(given["overrides"])
+    first = resolve(file, overrides=overrides, options=laid)
+    inputs: dict[str, str] = {}
+    for key in _FILES:
+        value = str(first.flat()[key])
+        if value.startswith("s3://"):
+            inputs[key] = value
+            laid[key] = f"mlruns/work/inputs/{value.rpartition('/')[2]}"
+        elif value and not here:
+            raise click.UsageError(
+                f"{key} = {value!r} is on this machine, which tasks on {on} do not see: put it "
+                f"into a bucket, and give -o {key}=s3://..."
+            )
+        elif value:
+            # Whatever folder a task is done in.
+            laid[key] = str(Path(value).expanduser().resolve())
+    if not here and data_dir and not data_dir.startswith("s3://"):
+        raise click.UsageError(
+            f"--data-dir {data_dir} is on this machine, which tasks on {on} do not see: put it "
+            "into a bucket, and give its s3:// address."
+        )
+    if "sweep" in tree:
+        wanted = read_sweep(file, overrides=overrides, options=laid)
+        sweep = wanted.signature
+        tasks = [Task(index=i, key=c.key, title=c.title) for i, c in enumerate(wanted.children)]
+    else:
+        config = resolve(file, overrides=overrides, options=laid)
+        sweep = ""
+        tasks = [Task(index=0, key=config.signature(), title=file.stem)]
+    store = locate()
+    outputs = {"tracking": store.uri}
+    if store.artifacts_chosen and store.artifacts:
+        outputs["artifacts"] = store.artifacts
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    if endpoint:
+        outputs["endpoint"] = endpoint
+    if not here and store.database is not None:
+        raise click.UsageError(
+            f"Tasks on {on} cannot write to {store.shown}: set MLFLOW_TRACKING_URI to a tracking "
+            "server or a database that they reach."
+        )
+    gpus = given["gpus"] if given["gpus"] is not None else 0 if here else 1
+    return JobSpec.make(
+        name=re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or "job",
+        image=image,
+        file=file.name,
+        config=tree,
+        overrides=tuple(overrides),
+        options=laid,
+        sweep=sweep,
+        tasks=tuple(tasks),
+        inputs=inputs,
+        outputs=outputs,
+        gpus=gpus,
+        vcpus=given["vcpus"] or (4 if gpus else 2),
+        memory_mib=given["memory_mib"] or (14_000 if gpus else 4096),
+        shared_memory_mib=given["shared_memory_mib"],
+        timeout_s=given["timeout_s"],
+        attempts=given["attempts"],
+        parallel=given["parallel"],
+        checkpoint_minutes=given["checkpoint_minutes"],
+        environment=_environment(given["environment"]),
+        secrets=dict(_pair(word) for word in given["secrets"]),
+    )
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, _, source = word.partition("=")
+    return name, source or name
+
+
+def _environment(words: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals and name not in os.environ:
+            raise click.UsageError(f"--env {name}: there is no such variable here.")
+        found[name] = value if equals else os.environ[name]
+    return found

@@ -1,0 +1,189 @@
+"""``l2i task``: one training of a job, as an engine starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import click
+
+from l2i.cli.base import Command
+
+# Where engines say which task of an array this is, and which attempt of it.
+_INDEX = (
+    *("L2I_TASK_INDEX", "AWS_BATCH_JOB_ARRAY_INDEX", "JOB_COMPLETION_INDEX"),
+    "SLURM_ARRAY_TASK_ID",
+)
+_ATTEMPT = ("L2I_TASK_ATTEMPT", "AWS_BATCH_JOB_ATTEMPT")
+_NATIVE = ("AWS_BATCH_JOB_ID", "SLURM_JOB_ID", "HOSTNAME")
+
+
+def _first(names: tuple[str, ...], default: str) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), default)
+
+
+@click.command(cls=Command, example=["l2i task --help", "l2i submit FILE --on local"])
+@click.option(
+    "--job",
+    metavar="WORD",
+    required=True,
+    help="What 'l2i submit' packed.",
+)
+@click.option(
+    "--index",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Which task, from 0.  [default: as the engine's own variable says]",
+)
+def task(job: str, index: int | None) -> int:
+    """Do one task of a job: what 'l2i submit' lets an engine start.
+
+    It goes on where an earlier attempt stopped, on whatever machine that was. Exit code 0: done;
+    75: stopped, and worth another attempt; 70: a bug; 1 and 2: what the job says is wrong.
+    """
+    from l2i.errors import L2IError
+    from l2i.launch.job import BUG, RUN_AGAIN
+
+    def stop(_number: int, _frame: object) -> None:
+        raise SystemExit(RUN_AGAIN)
+
+    # As the first process of a container Python would not even hear it.
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return _do(job, index)
+    except SystemExit as end:
+        # 128 and a signal: a run that was stopped in order.
+        stopped = isinstance(end.code, int) and (end.code == RUN_AGAIN or end.code > 128)
+        if not stopped:
+            raise
+        click.echo("Stopped; another attempt goes on from the last checkpoint.", err=True)
+        return RUN_AGAIN
+    except (L2IError, KeyboardInterrupt, click.ClickException):
+        raise
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        return BUG
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _do(job: str, index: int | None) -> int:
+    from l2i.config import resolve, toml_of
+    from l2i.errors import UsageError
+    from l2i.launch.job import RUN_AGAIN
+    from l2i.launch.payload import decode
+    from l2i.recipes.sweep_file import read_sweep
+    from l2i.run.progress import Progress
+    from l2i.run.store import locate
+    from l2i.storage import atomic_write_text, store_errors
+
+    found = decode(job)
+    place = index if index is not None else int(_first(_INDEX, "0"))
+    if place >= len(found["tasks"]):
+        raise UsageError(f"The job has {len(found['tasks'])} tasks: there is no task {place}.")
+    progress = Progress()
+    folder = locate().root / "work" / "tasks" / found["job"]
+    path = folder / str(place) / found["file"]
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(path, toml_of(found["config"]) + "\n")
+    options: dict[str, Any] = dict(found["options"])
+    options["run.checkpoint_minutes"] = found["checkpoint_minutes"]
+    wanted = None
+    if found["sweep"]:
+        wanted = read_sweep(path, overrides=found["overrides"], options=options)
+        if wanted.signature != found["sweep"]:
+            raise UsageError(
+                "This l2i makes other trainings of the file than the one that submitted it: give "
+                "--image of the same version."
+            )
+        child = wanted.children[found["tasks"][place]]
+        config, key, group = child.config, child.key, wanted.signature
+        progress.say(f"Task {place} of {found['job']}: {child.title}.")
+    else:
+        config = resolve(path, overrides=found["overrides"], options=options)
+        key = group = config.signature()
+    for setting, uri in found["inputs"].items():
+        _fetch(uri, options[setting], progress)
+    _reach(progress)
+
+    from l2i.recipes.sweep_table import facts, gather
+    from l2i.recipes.train import train
+    from l2i.run import outbox
+    from l2i.run.family import make_parent, member_tag
+
+    attempt = _first(_ATTEMPT, str(1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))))
+    native = _first(_NATIVE, "")
+    engine = os.environ.get("L2I_TASK_ENGINE", "")
+    marks = {
+        member_tag(group): key,
+        "l2i.job": found["job"],
+        "l2i.job_task": str(place),
+        "l2i.engine": engine,
+        "l2i.native": native,
+        "l2i.attempt": attempt,
+        f"l2i.attempt.{attempt}": f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {native}",
+    }
+    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        marks["l2i.region"] = region
+    parent = ""
+    if wanted is not None:
+        experiment, name, tags, params = facts(wanted)
+        parent = make_parent(experiment, name, wanted.signature, tags, params)
+    done = train(config, progress, parent=parent, owner=f"{group}/{key}", marks=marks)
+    word = "was done before" if done.found else "is done"
+    progress.say(f"Run {done.name} ({done.run_id}) {word}.")
+    if outbox.UNSENT:
+        # In a container nothing of it would be left.
+        for sentence in outbox.UNSENT:
+            click.echo(sentence, err=True)
+        outbox.UNSENT.clear()
+        return RUN_AGAIN
+    if wanted is not None:
+        finished, total = gather(wanted)
+        progress.say(f"{finished} of {total} trainings of the sweep are done.")
+    return 0
+
+
+def _fetch(uri: str, target: str, progress: Any) -> None:
+    """An input, once per machine."""
+    from pathlib import Path
+
+    from l2i.errors import DataError
+    from l2i.storage import s3
+
+    path = Path(target)
+    place = s3.Location.parse(uri)
+    above = s3.Location(place.bucket, place.prefix.rpartition("/")[0])
+    name = place.prefix.rpartition("/")[2]
+    files = [file for file in s3.listing(above) if file.name == name]
+    if not files:
+        raise DataError(f"There is nothing at {uri}.")
+    if s3.fetch(above, path.parent, files):
+        progress.say(f"Fetched {uri}.")
+
+
+def _reach(progress: Any) -> None:
+    """Wait for the run store: a task that was scheduled should not end for a moment's absence."""
+    from l2i.errors import StoreError
+    from l2i.run.outbox import patience_s
+    from l2i.run.store import connect, locate
+
+    end = time.monotonic() + patience_s()
+    pause, told = 1.0, False
+    while True:
+        try:
+            connect(locate())
+            return
+        except StoreError as error:
+            if time.monotonic() > end:
+                raise
+            if not told:
+                progress.say(f"{error} Waiting for it.")
+                told = True
+            time.sleep(pause)
+            pause = min(2 * pause, 20.0)

@@ -1,0 +1,56 @@
+"""Jobs on engines that exist: what a job is, who does it, how far it is.
+
+A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpec`), and an
+**engine** schedules, queues and retries it::
+
+    job         JobSpec, the states of a task, and the protocol Launcher
+    payload     what a task is told, in one environment variable
+    aws         clients of AWS, and its errors as sentences
+    local       processes on this machine
+    docker      containers of an image on this machine
+    aws_batch   an array job of AWS Batch
+    aws_setup   the queue it needs: made, shown, removed
+    skypilot, kubernetes, slurm
+                files for what others run
+    runner      what keeps the processes of `local` and `docker`
+
+How to add an engine: one module with a class that has the five verbs of
+`l2i.launch.job.Launcher`, each of which may be said twice, and its name in `ENGINES`. How to add
+an export: one module with a function from a `JobSpec` to text, and its name in `EXPORTS`. Nothing
+here imports torch or MLflow: where a task's run is, is for ``l2i.run`` to say.
+"""
+
+from l2i.launch.job import Job, JobSpec, JobState, Launcher, State, Task, TaskState
+from l2i.registry import Registry
+
+__all__ = [
+    "ENGINES",
+    "EXPORTS",
+    "Job",
+    "JobSpec",
+    "JobState",
+    "Launcher",
+    "State",
+    "Task",
+    "TaskState",
+]
+
+ENGINES = Registry(
+    "engine",
+    {
+        "local": "l2i.launch.local:Local",
+        "docker": "l2i.launch.docker:Docker",
+        "aws-batch": "l2i.launch.aws_batch:AwsBatch",
+    },
+)
+"""A class each, made with the folder where jobs are kept, and the place: ``queue``, ``region``."""
+
+EXPORTS = Registry(
+    "export",
+    {
+        "skypilot": "l2i.launch.skypilot:write",
+        "kubernetes": "l2i.launch.kubernetes:write",
+        "slurm": "l2i.launch.slurm:write",
+    },
+)
+"""A function each, from a `JobSpec` to the text of a file."""

@@ -1,0 +1,465 @@
+"""Tasks as an array job of AWS Batch.
+
+Batch schedules, queues and retries: of a job definition's revision it takes image, secrets and
+shared memory, and of the submission all else. A revision that fits is used again, another one
+registered. Retried is a task whose machine was taken away (Spot), or that says so by its exit
+code; nothing else is (`RETRY`). A job is found again by its name, so that submitting it twice,
+from any machine, is submitting it once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from l2i.errors import LaunchError
+from l2i.launch.aws import aws_errors, client, region_of
+from l2i.launch.job import (
+    RUN_AGAIN,
+    Check,
+    Job,
+    JobSpec,
+    JobState,
+    State,
+    TaskState,
+    exit_sentence,
+    keep_job,
+)
+
+__all__ = ["LOG_GROUP", "MAX_TASKS", "RETRY", "AwsBatch", "attempt_states", "container"]
+
+MAX_TASKS = 10_000
+LOG_GROUP = "/aws/batch/job"
+
+RETRY: list[dict[str, str]] = [
+    {"onStatusReason": "Host EC2*", "action": "RETRY"},
+    {"onExitCode": str(RUN_AGAIN), "action": "RETRY"},
+    # Without this one Batch would retry all that the others do not name.
+    {"onReason": "*", "action": "EXIT"},
+]
+"""A machine that was taken away, and tasks that were told to stop; a bug is not tried again."""
+
+_STATES = {
+    **dict.fromkeys(("SUBMITTED", "PENDING", "RUNNABLE"), State.WAITING),
+    "STARTING": State.STARTING,
+    "RUNNING": State.RUNNING,
+    "SUCCEEDED": State.SUCCEEDED,
+    "FAILED": State.FAILED,
+}
+_CANCELLED = "cancelled by l2i"
+_POLL_S = 3.0
+_TAG = "l2i:job"
+
+
+def container(spec: JobSpec, roles: Mapping[str, str]) -> dict[str, Any]:
+    """A job definition's ``containerProperties`` for a description.
+
+    Parameters
+    ----------
+    spec : JobSpec
+    roles : mapping
+        ``jobRoleArn`` and ``executionRoleArn``, where there are.
+    """
+    needs = [
+        {"type": "VCPU", "value": str(spec.vcpus)},
+        {"type": "MEMORY", "value": str(spec.memory_mib)},
+    ]
+    if spec.gpus:
+        needs.append({"type": "GPU", "value": str(spec.gpus)})
+    return {
+        "image": spec.image,
+        "command": list(spec.command),
+        "resourceRequirements": needs,
+        "environment": [],
+        "secrets": [{"name": k, "valueFrom": v} for k, v in sorted(spec.secrets.items())],
+        "linuxParameters": {
+            "initProcessEnabled": True,
+            "sharedMemorySize": spec.shared_memory_mib,
+        },
+        "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": LOG_GROUP}},
+        **{key: arn for key, arn in roles.items() if arn},
+    }
+
+
+class AwsBatch:
+    """A queue of AWS Batch.
+
+    Parameters
+    ----------
+    root : Path
+        The store's local folder, where jobs are written down.
+    place : mapping
+        ``queue``; ``region``, by default the environment's; ``definition``: the job definition
+        that roles are taken from, by default that of ``l2i batch setup`` for this queue.
+    """
+
+    name = "aws-batch"
+
+    def __init__(self, root: Path, place: Mapping[str, str]) -> None:
+        self._root = root
+        self._queue = place.get("queue", "")
+        self._region = region_of(place.get("region", ""))
+        self._definition = place.get("definition", "") or f"l2i-{self._queue}"
+        self._batch = client("batch", self._region)
+
+    # --- before -----------------------------------------------------------------------------
+
+    def _limits(self, spec: JobSpec) -> None:
+        """What Batch would refuse, said before it does."""
+        if len(spec.tasks) > MAX_TASKS:
+            raise LaunchError(
+                f"The job has {len(spec.tasks)} tasks, and an array of AWS Batch at most "
+                f"{MAX_TASKS}: split the file."
+            )
+        tracking = spec.outputs.get("tracking", "")
+        if not tracking or tracking.startswith("sqlite:"):
+            raise LaunchError(
+                "Tasks on AWS cannot write to a store on this machine: set MLFLOW_TRACKING_URI to "
+                "a tracking server or a database that they reach."
+            )
+        for key, value in spec.options.items():
+            if key in ("dataset.data_dir",) and not value.startswith("s3://"):
+                raise LaunchError(
+                    f"{key} = {value!r} is on this machine, which tasks on AWS do not see: put it "
+                    "into a bucket, and give its s3:// address."
+                )
+
+    def _base(self) -> dict[str, Any] | None:
+        """The newest revision of the job definition that is set up for the queue."""
+        with aws_errors("show its job definitions"):
+            found = self._revisions()
+        return max(found, key=lambda d: int(d["revision"]), default=None)
+
+    def _revisions(self) -> list[dict[str, Any]]:
+        pages = self._batch.get_paginator("describe_job_definitions").paginate(
+            jobDefinitionName=self._definition, status="ACTIVE"
+        )
+        return [d for page in pages for d in page["jobDefinitions"]]
+
+    def _check_queue(self) -> list[Check]:
+        if not self._queue:
+            raise LaunchError("--on aws-batch needs --queue NAME; 'l2i batch setup' makes one.")
+        with aws_errors("show its queues"):
+            found = self._batch.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
+            if not found:
+                pages = self._batch.get_paginator("describe_job_queues").paginate()
+                names = sorted(q["jobQueueName"] for page in pages for q in page["jobQueues"])
+                there = f"There are: {', '.join(names[:8])}. " if names else "There is none. "
+                raise LaunchError(
+                    f"AWS Batch in {self._region} has no queue {self._queue!r}. {there}"
+                    f"'l2i batch setup --queue {self._queue}' makes it."
+                )
+        queue = found[0]
+        checks = []
+        if queue.get("state") == "DISABLED" or queue.get("status") == "INVALID":
+            why = queue.get("statusReason", "") or "it is disabled"
+            raise LaunchError(f"The queue {self._queue!r} takes no jobs: {why.rstrip('.')}.")
+        checks.append(Check(f"Queue {self._queue} in {self._region} takes jobs."))
+        names = [c["computeEnvironment"] for c in queue["computeEnvironmentOrder"]]
+        with aws_errors("show its compute environments"):
+            environments = self._batch.describe_compute_environments(computeEnvironments=names)
+        for each in environments["computeEnvironments"]:
+            ok = each.get("status") in ("VALID", "UPDATING") and each.get("state") != "DISABLED"
+            word = "is ready" if ok else f"is not ready: {each.get('statusReason') or 'disabled'}"
+            checks.append(
+                Check(f"Compute environment {each['computeEnvironmentName']} {word}.", ok)
+            )
+        return checks
+
+    def check(self, spec: JobSpec) -> list[Check]:
+        """Limits, queue, compute environments and image."""
+        self._limits(spec)
+        found = self._check_queue()
+        image = self._image(spec, self._base())
+        found.append(Check(f"Image {image}."))
+        return found
+
+    def _image(self, spec: JobSpec, base: Mapping[str, Any] | None) -> str:
+        image = spec.image or (base["containerProperties"]["image"] if base else "")
+        if not image:
+            raise LaunchError(
+                f"There is no image: give --image NAME@sha256:..., or set the queue up with one "
+                f"('l2i batch setup --queue {self._queue} --image ...')."
+            )
+        if not re.search(r"sha256:[0-9a-f]{64}$", image):
+            image = self._by_digest(image)
+        return image
+
+    def _by_digest(self, image: str) -> str:
+        """An image of ECR under its tag, by its digest."""
+        match = re.fullmatch(
+            r"(?P<account>\d+)\.dkr\.ecr\.(?P<region>[\w-]+)\.amazonaws\.com(?:\.cn)?/"
+            r"(?P<name>[^:@]+)(?::(?P<tag>[\w.-]+))?",
+            image,
+        )
+        if match is None:
+            raise LaunchError(
+                f"The image {image!r} is named by a tag, which may mean another image tomorrow: "
+                "give it by its digest, NAME@sha256:... ('docker image inspect' shows it)."
+            )
+        with aws_errors(f"find the image {image}"):
+            found = client("ecr", match["region"]).describe_images(
+                registryId=match["account"],
+                repositoryName=match["name"],
+                imageIds=[{"imageTag": match["tag"] or "latest"}],
+            )["imageDetails"]
+        name = image.removesuffix(f":{match['tag']}") if match["tag"] else image
+        return f"{name}@{found[0]['imageDigest']}"
+
+    # --- the five verbs ---------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit it, unless the queue has it already."""
+        self._limits(spec)
+        self._check_queue()
+        base = self._base()
+        roles = _roles(base)
+        resolved = spec.model_copy(update={"image": self._image(spec, base)})
+        # Under the name that the description as given has: what a default stands for now is no
+        # reason to do it all again.
+        known = self._known(spec)
+        new = known is None
+        if known is None:
+            definition = self._register(resolved, roles)
+            variables = spec.variables() | {
+                "L2I_IMAGE_DIGEST": resolved.image,
+                "L2I_TASK_ENGINE": self.name,
+            }
+            how: dict[str, Any] = {
+                "jobName": spec.id,
+                "jobQueue": self._queue,
+                "jobDefinition": definition,
+                "containerOverrides": {
+                    "command": list(spec.command),
+                    "environment": [{"name": k, "value": v} for k, v in variables.items()],
+                    "resourceRequirements": container(resolved, {})["resourceRequirements"],
+                },
+                "retryStrategy": {"attempts": spec.attempts, "evaluateOnExit": RETRY},
+                "timeout": {"attemptDurationSeconds": spec.timeout_s},
+                "tags": {_TAG: spec.id, "l2i:sweep": spec.sweep or spec.tasks[0].key},
+                "propagateTags": True,
+            }
+            if len(spec.tasks) > 1:
+                how["arrayProperties"] = {"size": len(spec.tasks)}
+            with aws_errors("take the job"):
+                known = str(self._batch.submit_job(**how)["jobId"])
+        place = {"queue": self._queue, "region": self._region}
+        job = Job(spec.id, self.name, spec, known, place, new=new)
+        keep_job(self._root, job)
+        return job
+
+    def _known(self, spec: JobSpec) -> str | None:
+        """The id of this very job, where the queue has it: Batch forgets after a week or more."""
+        with aws_errors("list its jobs"):
+            pages = self._batch.get_paginator("list_jobs").paginate(
+                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [spec.id]}]
+            )
+            found = [j for page in pages for j in page["jobSummaryList"]]
+        own = [j for j in found if j["jobName"] == spec.id and ":" not in j["jobId"]]
+        newest = max(own, key=lambda j: int(j.get("createdAt", 0)), default=None)
+        return str(newest["jobId"]) if newest else None
+
+    def _register(self, spec: JobSpec, roles: Mapping[str, str]) -> str:
+        """A revision of the job definition that fits."""
+        wanted = container(spec, roles)
+        keys = ("image", "secrets", "linuxParameters", "jobRoleArn", "executionRoleArn")
+        with aws_errors("register the job definition"):
+            for old in sorted(self._revisions(), key=lambda d: -int(d["revision"])):
+                has = old["containerProperties"]
+                if all((has.get(k) or None) == (wanted.get(k) or None) for k in keys):
+                    return str(old["jobDefinitionArn"])
+            made = self._batch.register_job_definition(
+                jobDefinitionName=self._definition,
+                type="container",
+                containerProperties=wanted,
+                retryStrategy={"attempts": spec.attempts, "evaluateOnExit": RETRY},
+                timeout={"attemptDurationSeconds": spec.timeout_s},
+                propagateTags=True,
+                platformCapabilities=["EC2"],
+                tags={"l2i": self._queue},
+            )
+        return str(made["jobDefinitionArn"])
+
+    def _described(self, job: Job) -> list[dict[str, Any]]:
+        """What Batch says of each task, in order."""
+        n = len(job.spec.tasks)
+        ids = [job.native] if n == 1 else [f"{job.native}:{i}" for i in range(n)]
+        found: dict[str, dict[str, Any]] = {}
+        with aws_errors("show its jobs"):
+            for start in range(0, n, 100):
+                some = self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
+                found |= {each["jobId"]: each for each in some}
+        return [found.get(i, {}) for i in ids]
+
+    def status(self, job: Job) -> JobState:
+        """As Batch says; why tasks wait, from the queue where the job itself does not say."""
+        states = [attempt_states(n, each) for n, each in enumerate(self._described(job))]
+        if any(s.state is State.WAITING and not s.why for s in states):
+            why = self._why(job)
+            states = [
+                TaskState(s.index, s.state, s.attempt, why, s.exit_code, s.log)
+                if s.state is State.WAITING and not s.why
+                else s
+                for s in states
+            ]
+        return JobState(tuple(states))
+
+    def _why(self, job: Job) -> str:
+        """Why nothing of the job begins, as far as its queue knows."""
+        with aws_errors("show its queues"):
+            queues = self._batch.describe_job_queues(jobQueues=[job.place["queue"]])["jobQueues"]
+            if not queues:
+                return f"the queue {job.place['queue']} is gone"
+            names = [c["computeEnvironment"] for c in queues[0]["computeEnvironmentOrder"]]
+            found = self._batch.describe_compute_environments(computeEnvironments=names)
+        for each in found["computeEnvironments"]:
+            if each.get("status") == "INVALID" or each.get("state") == "DISABLED":
+                why = (each.get("statusReason") or "disabled").rstrip(".")
+                return f"compute environment {each['computeEnvironmentName']}: {why}"
+        return "no machine is free yet"
+
+    def logs(self, job: Job, index: int, *, follow: bool = False) -> Iterator[str]:
+        """From CloudWatch, attempt by attempt."""
+        logs = client("logs", job.place["region"])
+        tokens: dict[str, str] = {}
+        while True:
+            one = Job(job.id, job.engine, job.spec, job.native, job.place)
+            described = self._described(one)[index]
+            streams = [a.get("container", {}).get("logStreamName") for a in _attempts(described)]
+            streams.append(described.get("container", {}).get("logStreamName"))
+            for stream in dict.fromkeys(s for s in streams if s):
+                yield from self._events(logs, stream, tokens)
+            if not follow or attempt_states(index, described).state.over:
+                return
+            time.sleep(_POLL_S)
+
+    def _events(self, logs: Any, stream: str, tokens: dict[str, str]) -> Iterator[str]:
+        while True:
+            how = {"nextToken": tokens[stream]} if stream in tokens else {}
+            try:
+                with aws_errors("show its logs"):
+                    page = logs.get_log_events(
+                        logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **how
+                    )
+            except LaunchError as error:
+                if "ResourceNotFound" in str(error.__cause__):
+                    return  # It has a name, and nothing was said yet.
+                raise
+            yield from (str(event["message"]) for event in page["events"])
+            token = page["nextForwardToken"]
+            if token == tokens.get(stream) or not page["events"]:
+                tokens[stream] = token
+                return
+            tokens[stream] = token
+
+    def cancel(self, job: Job) -> None:
+        """Terminate it; Batch tries no task again that was terminated."""
+        if self.status(job).over:
+            return
+        with aws_errors("end the job"):
+            self._batch.terminate_job(jobId=job.native, reason=_CANCELLED)
+
+    # --- from another machine ---------------------------------------------------------------
+
+    def attach(self) -> list[Job]:
+        """Write down jobs of the queue that were submitted elsewhere; the newest first.
+
+        Of those only id, tasks and state are known: the description stays where it was made.
+        """
+        self._check_queue()
+        found = []
+        with aws_errors("list its jobs"):
+            pages = self._batch.get_paginator("list_jobs").paginate(
+                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
+            )
+            ids = [
+                j["jobId"]
+                for page in pages
+                for j in page["jobSummaryList"]
+                if ":" not in j["jobId"]
+            ]
+            for start in range(0, len(ids), 100):
+                found += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
+        jobs = []
+        for each in sorted(found, key=lambda j: -int(j.get("createdAt", 0))):
+            spec = _rebuilt(each)
+            if spec is not None:
+                place = {"queue": self._queue, "region": self._region}
+                jobs.append(Job(each["jobName"], self.name, spec, each["jobId"], place))
+        return jobs
+
+
+def _roles(base: Mapping[str, Any] | None) -> dict[str, str]:
+    has = base["containerProperties"] if base else {}
+    return {k: str(has[k]) for k in ("jobRoleArn", "executionRoleArn") if has.get(k)}
+
+
+def _attempts(described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(described.get("attempts") or [])
+
+
+def attempt_states(index: int, described: Mapping[str, Any]) -> TaskState:
+    """What `describe_jobs` says of one task."""
+    if not described:
+        return TaskState(index, State.FAILED, why="AWS Batch knows it no more")
+    state = _STATES[described["status"]]
+    attempts = _attempts(described)
+    last = attempts[-1] if attempts else {}
+    box = {**last.get("container", {}), **(described.get("container") or {})}
+    code = box.get("exitCode", last.get("container", {}).get("exitCode"))
+    number = len(attempts)
+    if state is State.RUNNING and (not attempts or attempts[-1].get("stoppedAt")):
+        number += 1  # An attempt is listed when it is over.
+    reasons = (
+        *(described.get("statusReason"), box.get("reason"), last.get("statusReason")),
+        last.get("container", {}).get("reason"),
+    )
+    said = [str(r).strip().rstrip(".") for r in reasons if r]
+    why = ""
+    if state is State.WAITING:
+        why = said[0] if said else ""
+    elif state is State.FAILED:
+        if any(_CANCELLED in word for word in said):
+            state = State.CANCELLED
+        # The general word ("Essential container in task exited") says least.
+        told = [word for word in dict.fromkeys(said) if not word.startswith("Essential container")]
+        words = [exit_sentence(int(code))] if code is not None else []
+        why = "; ".join(words + told) or "no reason given"
+    return TaskState(
+        index,
+        state,
+        attempt=number,
+        why=why,
+        exit_code=None if code is None else int(code),
+        log=str(box.get("logStreamName") or ""),
+    )
+
+
+def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
+    """As much of a description as its payload tells; None: it is none of ours."""
+    from l2i.errors import UsageError
+    from l2i.launch.job import Task
+    from l2i.launch.payload import decode
+
+    box = described.get("container") or {}
+    variables = {e["name"]: e["value"] for e in box.get("environment", [])}
+    try:
+        found = decode(variables.get("L2I_JOB", ""))
+    except UsageError:
+        return None
+    tracking = variables.get("MLFLOW_TRACKING_URI", "")
+    return JobSpec.make(
+        name=found["name"],
+        image=box.get("image", "") or variables.get("L2I_IMAGE_DIGEST", ""),
+        file=found["file"],
+        config=found.get("config", {}),
+        overrides=tuple(found["overrides"]),
+        options=found["options"],
+        sweep=found["sweep"],
+        tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in found["tasks"]),
+        inputs=found["inputs"],
+        outputs={"tracking": tracking} if tracking else {},
+    )

@@ -1,0 +1,75 @@
+"""What a task is told, packed into one environment variable.
+
+A variable goes wherever a container goes, and needs neither a bucket nor a shared folder. AWS
+Batch takes 8192 characters of overrides in all, which is what `LIMIT` is about.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from l2i.errors import UsageError
+
+if TYPE_CHECKING:
+    from l2i.launch.job import JobSpec
+
+__all__ = ["LIMIT", "decode", "encode"]
+
+LIMIT = 6000
+"""Characters of a payload, at most."""
+
+_KEYS = ("name", "file", "config", "overrides", "options", "sweep", "inputs", "checkpoint_minutes")
+
+
+def encode(spec: JobSpec) -> str:
+    """The payload of a job: one word of letters, digits, ``-``, ``_`` and ``=``.
+
+    Raises
+    ------
+    UsageError
+        It would be longer than engines take.
+    """
+    whole = spec.model_dump(mode="json")
+    document = {key: whole[key] for key in _KEYS if whole[key]}
+    document["job"] = spec.id
+    indices = [task.index for task in spec.tasks]
+    # All of them, in order, need not be written down: thousands of numbers would not fit.
+    if indices == list(range(len(indices))):
+        document["tasks"] = len(indices)
+    else:
+        document["tasks"] = indices
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    word = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
+    if len(word) > LIMIT:
+        raise UsageError(
+            f"What {spec.file} has to say takes {len(word)} characters, and an engine hands on "
+            f"{LIMIT}: split it into several files."
+        )
+    return word
+
+
+def decode(word: str) -> dict[str, Any]:
+    """What `encode` packed; ``tasks`` is a list of indices.
+
+    Raises
+    ------
+    UsageError
+        It is no payload.
+    """
+    try:
+        found: dict[str, Any] = json.loads(zlib.decompress(base64.urlsafe_b64decode(word)))
+        tasks = found["tasks"]
+        found["tasks"] = list(range(tasks)) if isinstance(tasks, int) else list(tasks)
+        return {
+            "overrides": [],
+            "options": {},
+            "sweep": "",
+            "inputs": {},
+            "checkpoint_minutes": 0,
+            **found,
+        }
+    except (ValueError, KeyError, TypeError, zlib.error):
+        raise UsageError("L2I_JOB holds no job: it is set by 'l2i submit'.") from None

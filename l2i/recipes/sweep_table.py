@@ -1,0 +1,210 @@
+"""A sweep's table: mean and deviation over folds and seeds, and the files that show it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from l2i.metrics import METRICS
+from l2i.recipes.description import DESCRIPTION, describe_sweep
+from l2i.recipes.sweep_file import METRICS_SHOWN, Sweep
+from l2i.run.family import find_parent, members, write_parent
+from l2i.storage import atomic_write_text, store_errors
+
+__all__ = ["describe_table", "facts", "gather", "spread", "summary", "table_of", "write_table"]
+
+
+def facts(wanted: Sweep) -> tuple[str, str, dict[str, str], dict[str, Any]]:
+    """Experiment, name, tags and parameters of the run above all of a sweep."""
+    first = wanted.children[0].config
+    params = {
+        "sweep.file": wanted.path.name,
+        "sweep.children": len(wanted.children),
+        "sweep.settings": list(wanted.settings),
+        "sweep.folds": sorted({c.fold for c in wanted.children}),
+        "sweep.seeds": sorted({c.seed for c in wanted.children}),
+    }
+    tags = {"l2i.kind": "sweep", "l2i.dataset": first.dataset.name}
+    name = f"{wanted.path.stem}-sweep-{wanted.signature[:6]}"
+    return first.run.experiment or first.dataset.name, name, tags, params
+
+
+def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation (of a sample: n - 1) over folds and seeds, per setting.
+
+    Returns
+    -------
+    list of dict
+        ``setting``, and ``figures``: name -> ``mean``, ``std`` (None of one value), ``n``.
+    """
+    shown = wanted.metrics or METRICS_SHOWN
+    table = []
+    for setting in wanted.settings:
+        mine = [child["scores"] for child in children if child["setting"] == setting]
+        figures = {}
+        for name in shown:
+            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
+            if len(x):
+                std = float(x.std(ddof=1)) if len(x) > 1 else None
+                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
+        table.append({"setting": setting, "figures": figures})
+    return table
+
+
+def spread(figure: dict[str, Any] | None) -> str:
+    """Mean and deviation, as a table has them.
+
+    >>> spread({"mean": 0.85, "std": 0.0213, "n": 5}), spread({"mean": 1.0, "std": None, "n": 1})
+    ('0.850 ± 0.021', '1.000')
+    """
+    if figure is None:
+        return "-"
+    text = f"{figure['mean']:.3f}"
+    return text if figure["std"] is None else f"{text} ± {figure['std']:.3f}"
+
+
+def table_of(
+    wanted: Sweep, run_id: str, name: str, children: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """All that the table of some children says."""
+    table = summary(wanted, children)
+    return {
+        "run": {"id": run_id, "name": name},
+        "settings": list(wanted.settings),
+        "children": list(children),
+        "table": table,
+        "meaning": {f: METRICS[f].title for row in table for f in row["figures"]},
+    }
+
+
+def write_table(wanted: Sweep, found: dict[str, Any], out: Path) -> dict[str, float | None]:
+    """Write a table's files into a folder; the figures, by the names they have in the store.
+
+    Parameters
+    ----------
+    wanted : Sweep
+    found : dict
+        Of `table_of`.
+    out : Path
+    """
+    from l2i import plots
+
+    with store_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}
+            for c in found["children"]
+        ]
+        frame = pd.DataFrame(rows)
+        atomic_write_text(out / "children.csv", frame.to_csv(index=False, float_format="%.6g"))
+        lines = [
+            {"setting": row["setting"], "figure": name, **figure}
+            for row in found["table"]
+            for name, figure in row["figures"].items()
+        ]
+        long = pd.DataFrame(lines)
+        atomic_write_text(out / "sweep.csv", long.to_csv(index=False, float_format="%.6g"))
+        atomic_write_text(out / "sweep.txt", _text(found))
+        atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
+        plots.sweep(found["children"], found["meaning"], found["settings"], out / "sweep.png")
+        atomic_write_text(
+            out / "sweep.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+        )
+    means: dict[str, float | None] = {}
+    for row in found["table"]:
+        word = "" if len(found["table"]) == 1 else f"{_plain(row['setting'])}/"
+        for name, figure in row["figures"].items():
+            means[f"{word}{name}/mean"] = figure["mean"]
+            means[f"{word}{name}/std"] = figure["std"]
+    return means
+
+
+def describe_table(wanted: Sweep, found: dict[str, Any]) -> str:
+    """The table in Markdown, for MLflow's page of the run above all of a sweep."""
+    n = len(found["children"])
+    return describe_sweep(
+        what=f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings",
+        settings=found["settings"],
+        meaning=found["meaning"],
+        cells={
+            row["setting"]: [spread(row["figures"].get(name)) for name in found["meaning"]]
+            for row in found["table"]
+        },
+    )
+
+
+def _plain(text: str) -> str:
+    """What MLflow lets a metric's name have."""
+    return "".join(c if c.isalnum() or c in "_-. =" else "_" for c in text).replace("=", "_")
+
+
+def _text(found: dict[str, Any]) -> str:
+    names = list(found["meaning"])
+    data = {
+        row["setting"]: [spread(row["figures"].get(name)) for name in names]
+        for row in found["table"]
+    }
+    frame = pd.DataFrame(data, index=[found["meaning"][name] for name in names])
+    n = {f["n"] for row in found["table"] for f in row["figures"].values()}
+    head = "Mean and standard deviation over folds and seeds"
+    counts = f"{min(n)} to {max(n)}" if len(n) > 1 else f"{n.pop()}"
+    return f"{head} ({counts} trainings a setting)\n\n{frame.to_string()}\n"
+
+
+def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
+    """Write the table of all children that are finished to the run above them.
+
+    Parameters
+    ----------
+    wanted : Sweep
+    status : str
+        Of that run, where not all are finished; empty: RUNNING.
+
+    Returns
+    -------
+    (int, int)
+        How many children are finished, and how many there are.
+    """
+    experiment = facts(wanted)[0]
+    keys = {child.key for child in wanted.children}
+    seen: set[str] = set()
+    while True:
+        done = {k: r for k, r in members(wanted.signature, finished=True).items() if k in keys}
+        run = find_parent(experiment, wanted.signature)
+        # Another task that ends now may write a table without us after ours, so it is not over
+        # before what was written is what there is.
+        if run is None or {r.id for r in done.values()} == seen:
+            return len(done), len(keys)
+        children = [
+            {
+                "setting": child.setting,
+                "fold": child.fold,
+                "seed": child.seed,
+                "run_id": done[child.key].id,
+                "name": done[child.key].name,
+                "scores": {
+                    k.removeprefix("test/"): v
+                    for k, v in done[child.key].metrics.items()
+                    if k.startswith("test/")
+                },
+            }
+            for child in wanted.children
+            if child.key in done
+        ]
+        over = len(done) == len(keys)
+        with tempfile.TemporaryDirectory() as folder:
+            means: dict[str, float | None] = {}
+            tags: dict[str, str] = {}
+            if children:
+                found = table_of(wanted, run.id, run.name, children)
+                means = write_table(wanted, found | {"failed": []}, Path(folder))
+                tags[DESCRIPTION] = describe_table(wanted, found)
+            word = "FINISHED" if over else status or "RUNNING"
+            write_parent(run, means, len(done), Path(folder), word, tags)
+        seen = {r.id for r in done.values()}

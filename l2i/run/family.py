@@ -1,0 +1,143 @@
+"""A sweep's runs that many machines make: one parent, and children that say of what they are.
+
+No process holds the parent: whichever task comes first makes it, and each that is done writes
+the table anew. A child says by a tag, ``l2i.member.<signature>``, that it is the sweep's, and
+which; it may be of several sweeps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from l2i.run.outbox import send_event
+from l2i.run.runs import RunInfo, _search
+from l2i.run.store import connect, experiment_id, locate, mask, store_errors
+
+__all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
+
+# Longer than a store takes to show a run to others.
+_SETTLE_S = 1.0
+
+
+def member_tag(signature: str) -> str:
+    """The tag of all runs of a sweep; its value is the child's key."""
+    return f"l2i.member.{signature}"
+
+
+def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
+    """The newest run of each child of a sweep, by the child's key; a finished one if there is."""
+    store = locate()
+    if not store.exists:
+        return {}
+    tag = member_tag(signature)
+    query = f"tags.`{tag}` LIKE '%'"
+    if finished:
+        query += " AND attributes.status = 'FINISHED'"
+    found: dict[str, RunInfo] = {}
+    for run in _search(store, connect(store), query, limit=50_000):
+        known = found.get(run.tags[tag])
+        if known is None or (run.status == "FINISHED" != known.status):
+            found[run.tags[tag]] = run
+    return found
+
+
+def find_parent(experiment: str, signature: str) -> RunInfo | None:
+    """The run above all of a sweep, or None."""
+    store = locate()
+    if not store.exists:
+        return None
+    query = f"tags.`l2i.signature` = '{signature}' AND tags.`l2i.kind` = 'sweep'"
+    found = _search(store, connect(store), query, experiment=experiment, limit=100)
+    # Of several, all processes must take the same one.
+    return min(found, key=lambda run: run.id, default=None)
+
+
+def make_parent(
+    experiment: str,
+    name: str,
+    signature: str,
+    tags: Mapping[str, Any],
+    params: Mapping[str, Any],
+) -> str:
+    """The id of the run above all of a sweep, which is made where there is none.
+
+    Tasks that begin at the same time may each make one; then all keep the same, and each removes
+    its own other.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be reached, or refuses.
+    """
+    known = find_parent(experiment, signature)
+    if known is not None:
+        return known.id
+    store = locate()
+    client = connect(store)
+    where = experiment_id(store, client, experiment)
+    with store_errors(store, "written"):
+        texts = {key: mask(str(value)) for key, value in tags.items()}
+        own = client.create_run(
+            where,
+            run_name=name,
+            tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
+        )
+        for key, value in params.items():
+            client.log_param(own.info.run_id, key, value)
+    time.sleep(_SETTLE_S)
+    found = find_parent(experiment, signature)
+    if found is None or found.id == own.info.run_id:
+        return str(own.info.run_id)
+    with store_errors(store, "written"):
+        client.delete_run(own.info.run_id)
+    return found.id
+
+
+def write_parent(
+    run: RunInfo,
+    figures: Mapping[str, float | None],
+    step: int,
+    files: Path,
+    status: str,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write a table's figures and files to the run above; the newest step is what is shown.
+
+    Parameters
+    ----------
+    run : RunInfo
+    figures : mapping
+        None is left out.
+    step : int
+        How many children the figures are of.
+    files : Path
+        A folder.
+    status : str
+        ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
+    tags : mapping, optional
+    """
+    store = locate()
+    client = connect(store)
+    now = time.time_ns() // 1_000_000
+    points = [[key, value, now, step] for key, value in figures.items() if value is not None]
+    for kind, data in (("metrics", points), ("files", ""), ("tags", dict(tags or {}))):
+        event = {"kind": kind, "data": data}
+        send_event(store, client, run.id, run.artifact_uri, event, files, unsure=True)
+    if run.status != status:
+        close_run(run.id, status)
+
+
+def close_run(run_id: str, status: str, reason: str = "") -> None:
+    """Set a run's status; RUNNING opens it again."""
+    store = locate()
+    client = connect(store)
+    with store_errors(store, "written"):
+        if reason:
+            client.set_tag(run_id, "l2i.error", reason)
+        if status == "RUNNING":
+            client.update_run(run_id, status)
+        else:
+            client.set_terminated(run_id, status)
