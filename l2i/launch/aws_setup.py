@@ -531,7 +531,14 @@ def _setup_queue(account: _Account, environments: list[str], plan: _Plan) -> Non
         {"reason": reason, "state": "RUNNABLE", "maxTimeSeconds": seconds, "action": "CANCEL"}
         for reason, seconds in _STUCK
     ]
-    order = [{"order": n, "computeEnvironment": e} for n, e in enumerate(environments, start=1)]
+
+    def order() -> list[dict[str, Any]]:
+        found = [
+            account.environment(name.removeprefix(f"l2i-{account.queue}-")) for name in environments
+        ]
+        arns = [each["computeEnvironmentArn"] for each in found if each is not None]
+        return [{"order": n, "computeEnvironment": arn} for n, arn in enumerate(arns, start=1)]
+
     if old is None:
         if plan.step("create", "queue", account.queue, ", then ".join(environments)):
             with aws_errors(f"make the queue {account.queue}"):
@@ -539,7 +546,7 @@ def _setup_queue(account: _Account, environments: list[str], plan: _Plan) -> Non
                     jobQueueName=account.queue,
                     state="ENABLED",
                     priority=1,
-                    computeEnvironmentOrder=order,
+                    computeEnvironmentOrder=order(),
                     jobStateTimeLimitActions=limits,
                     tags=account.tags,
                 )
@@ -557,7 +564,7 @@ def _setup_queue(account: _Account, environments: list[str], plan: _Plan) -> Non
                 jobQueue=account.queue,
                 state="ENABLED",
                 priority=1,
-                computeEnvironmentOrder=order,
+                computeEnvironmentOrder=order(),
                 jobStateTimeLimitActions=limits,
             )
         account.wait(f"queue {account.queue}", account.job_queue, False)

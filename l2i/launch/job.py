@@ -91,7 +91,7 @@ class JobSpec(_Model):
     image : str
         A container image by its digest, ``name@sha256:...``; empty where none is needed.
     command : tuple of str
-        What a task runs.
+        What a task runs: words for ``l2i``, which is the image's entry point.
     file, config, overrides, options
         The sweep's file: its name, its tree, and what was laid over it.
     sweep : str
@@ -121,7 +121,7 @@ class JobSpec(_Model):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
     image: str = ""
-    command: tuple[str, ...] = ("l2i", "task")
+    command: tuple[str, ...] = ("task",)
     file: str
     config: dict[str, Any]
     overrides: tuple[str, ...] = ()

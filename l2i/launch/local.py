@@ -42,9 +42,7 @@ class Local:
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""
-        command = list(spec.command)
-        if command[0] == "l2i":
-            command[:1] = [sys.executable, "-m", "l2i"]
+        command = [sys.executable, "-m", "l2i", *spec.command]
         job = Job(spec.id, self.name, spec)
         known = _known(self._root, job)
         if known is None:

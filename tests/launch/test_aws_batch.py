@@ -1,0 +1,360 @@
+"""AWS Batch through its API: submitting, states, logs, retries, cancelling, set-up, refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from l2i.launch.aws_batch import RETRY
+from tests.launch.conftest import IMAGE, REGION, Batch, point_at_batch
+from tests.stores import Said
+
+
+@pytest.fixture
+def queue(aws: Batch, say: Callable[..., Said]) -> str:
+    """A queue, set up by the command."""
+    said = say(
+        "batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team", "--yes"
+    )
+    assert said.code == 0, said.err
+    return "gpu-spot"
+
+
+def _submit(say: Callable[..., Said], path: Path, script: Any, *words: str) -> dict[str, Any]:
+    said = say(
+        *("submit", str(path), "--on", "aws-batch", "--queue", "gpu-spot", "--json"),
+        *("--env", f"SCRIPT={json.dumps(script)}", *words),
+    )
+    assert said.code == 0, said.err
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+def _over(say: Callable[..., Said], job: str = "latest") -> dict[str, Any]:
+    end = time.monotonic() + 60
+    while True:
+        said = say("jobs", "show", job, "--json")
+        found: dict[str, Any] = json.loads(said.out)
+        if all(t["state"] in ("succeeded", "failed", "cancelled") for t in found["tasks"]):
+            return found
+        assert time.monotonic() < end, found
+        time.sleep(0.2)
+
+
+def _in_state(say: Callable[..., Said], task: int, state: str) -> dict[str, Any]:
+    end = time.monotonic() + 60
+    while True:
+        found: dict[str, Any] = json.loads(say("jobs", "show", "--json").out)
+        if found["tasks"][task]["state"] == state:
+            return found
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+
+
+def test_an_array_runs_and_only_lost_machines_are_retried(
+    queue: str, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """Of four tasks one succeeds, one loses its machine and succeeds, one asks to be run again
+    and does, one has a bug, and is not tried again; its log is shown."""
+    script = [
+        ["say all is well; exit 0"],
+        ["say first; kill", "say second; exit 0"],
+        ["exit 75", "exit 75", "exit 0"],
+        ["say ZeroDivisionError: planted; exit 70", "exit 0"],
+    ]
+    job = _submit(say, sweep_file, script)
+    assert job["new"] and job["gpu_hours"] == 4 * 3 * 6
+    found = _over(say)
+    seen = [(t["state"], t["attempt"], t["exit_code"]) for t in found["tasks"]]
+    assert seen == [
+        *(("succeeded", 1, 0), ("succeeded", 2, 0), ("succeeded", 3, 0)),
+        ("failed", 1, 70),
+    ]
+    assert "a bug (exit code 70)" in found["tasks"][3]["why"]
+    assert say("jobs", "show").code == 1
+    said = say("logs", "latest")
+    assert said.out == "ZeroDivisionError: planted\n" and "Task 3" in said.err
+    # All attempts, in order.
+    assert say("logs", "latest", "1").out == "first\nsecond\n"
+    assert say("logs", "latest", "0", "-f").out == "all is well\n"
+
+
+def test_submitted_twice_is_one_job(
+    queue: str, sweep_file: Path, say: Callable[..., Said], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """From this machine or another, while it runs and when it is over."""
+    script = [["exit 0"]]
+    first = _submit(say, sweep_file, script)
+    assert _submit(say, sweep_file, script) == first | {"new": False}
+    _over(say)
+    text = sweep_file.read_text()
+    monkeypatch.chdir(tmp_path)
+    Path(sweep_file.name).write_text(text)
+    assert _submit(say, sweep_file, script) == first | {"new": False}
+    batch = boto3.client("batch")
+    jobs = batch.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": ["four*"]}])
+    assert len([j for j in jobs["jobSummaryList"] if ":" not in j["jobId"]]) == 1
+    # And one definition, of which one revision serves all.
+    found = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot")["jobDefinitions"]
+    assert len(found) == 1
+    # From there, too, the job is found by its queue.
+    said = say("jobs", "--queue", queue, "--json")
+    assert [j["job"] for j in json.loads(said.out)] == [first["job"]]
+    assert json.loads(say("jobs", "show", "--json").out)["native"] == first["native"]
+
+
+def test_what_is_asked_of_batch(queue: str, sweep_file: Path, say: Callable[..., Said]) -> None:
+    """Image by digest, GPU, shared memory, init process, logs, secrets by name, retry, timeout,
+    tags; no value of a secret anywhere."""
+    arn = f"arn:aws:secretsmanager:{REGION}:1:secret:mlflow"
+    _submit(
+        say,
+        sweep_file,
+        [["exit 0"]],
+        "--secret",
+        f"MLFLOW_TRACKING_PASSWORD={arn}",
+        "--shared-memory-mib",
+        "2048",
+        "--memory-mib",
+        "15000",
+    )
+    batch = boto3.client("batch")
+    found = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot", status="ACTIVE")
+    newest = max(found["jobDefinitions"], key=lambda d: d["revision"])
+    assert newest["revision"] == 2  # Secrets and shared memory differ from the set-up's.
+    box = newest["containerProperties"]
+    assert box["image"] == IMAGE
+    needs = {r["type"]: r["value"] for r in box["resourceRequirements"]}
+    assert needs == {"VCPU": "4", "MEMORY": "15000", "GPU": "1"}
+    assert box["linuxParameters"] == {"initProcessEnabled": True, "sharedMemorySize": 2048}
+    assert box["logConfiguration"]["logDriver"] == "awslogs"
+    assert box["secrets"] == [{"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": arn}]
+    assert box["jobRoleArn"].endswith("role/l2i-gpu-spot-job")
+    assert newest["retryStrategy"] == {"attempts": 3, "evaluateOnExit": RETRY}
+    assert RETRY[0] == {"onStatusReason": "Host EC2*", "action": "RETRY"}
+    assert RETRY[-1] == {"onReason": "*", "action": "EXIT"} and len(RETRY) <= 5
+    job = batch.describe_jobs(jobs=[json.loads(say("jobs", "show", "--json").out)["native"]])[
+        "jobs"
+    ][0]
+    assert job["arrayProperties"]["size"] == 4
+    assert job["timeout"] == {"attemptDurationSeconds": 21600}
+    assert job["tags"]["l2i:job"].startswith("four-")
+
+
+def test_cancel_and_retry(queue: str, sweep_file: Path, say: Callable[..., Said]) -> None:
+    """Cancelled, tasks that run and tasks that wait end as cancelled; a retry is a job of these;
+    cancelling what is over is no error."""
+    _submit(say, sweep_file, [["exit 0"], ["hang"], ["hang"], ["hang"]])
+    found = _in_state(say, 2, "running")
+    assert found["tasks"][3]["state"] == "waiting"  # There are two machines.
+    assert found["tasks"][3]["why"] == "no machine is free yet"
+    said = say("jobs", "retry", "latest")
+    assert said.code == 1 and "is not over" in said.err
+    assert say("cancel", "latest").code == 0
+    found = _over(say)
+    assert [t["state"] for t in found["tasks"]] == ["succeeded", *["cancelled"] * 3]
+    said = say("cancel", "latest")
+    assert said.code == 0 and "was over already" in said.out
+    said = say("jobs", "retry", found["job"], "--json")
+    again = json.loads(said.out)
+    assert said.code == 0 and again["new"] and again["job"] != found["job"]
+    assert len(json.loads(say("jobs", "show", again["job"], "--json").out)["tasks"]) == 3
+    assert json.loads(say("jobs", "retry", found["job"], "--json").out)["new"] is False
+    say("cancel", again["job"])
+
+
+def test_one_training_is_no_array(queue: str, say: Callable[..., Said]) -> None:
+    """A file without a table [sweep] is a job of one task."""
+    Path("one.toml").write_text('extends = "demo"\n')
+    _submit(say, Path("one.toml"), ["say only one; exit 0"])
+    found = _over(say)
+    assert [t["state"] for t in found["tasks"]] == ["succeeded"]
+    assert say("logs").out == "only one\n"
+    said = say("logs", "latest", "1")
+    assert said.code == 2 and "there is no task 1" in said.err
+
+
+def test_an_image_that_cannot_be_pulled(
+    queue: str, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """Is a task that failed, with Batch's reason, and not tried again."""
+    _submit(say, sweep_file, [["pull"]])
+    for task in _over(say)["tasks"]:
+        assert task["state"] == "failed" and task["attempt"] == 1
+        assert "CannotPullContainerError" in task["why"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--queue", "gpu-sopt"), "no queue 'gpu-sopt'. There are: gpu-spot."),
+        ((), "needs --queue NAME"),
+        (("--queue", "gpu-spot", "--image", "l2i:latest"), "is named by a tag"),
+        (("--queue", "gpu-spot", "--data-dir", "ESC-10"), "put it into a bucket"),
+        (("--queue", "gpu-spot", "--max-gpu-hours", "10"), "At most 72 GPU hours"),
+        (("--queue", "gpu-spot", "--attempts", "11"), "11 is not in the range"),
+        (("--queue", "gpu-spot", "--timeout-s", "5"), "5 is not in the range"),
+        (("--queue", "gpu-spot", "--env", "API_TOKEN=abc"), "looks like a secret"),
+        (("--queue", "gpu-spot", "--region", "moon-1"), "AWS"),
+    ],
+)
+def test_refusals(
+    words: tuple[str, ...], sentence: str, queue: str, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """One clear sentence, nothing submitted."""
+    said = say("submit", str(sweep_file), "--on", "aws-batch", *words)
+    assert said.code in (1, 2) and sentence in said.err and "Traceback" not in said.err
+    assert "abc" not in said.err.replace("--env", "")
+    assert json.loads(say("jobs", "--json").out) == []
+
+
+def test_a_limit_of_batch(queue: str, say: Callable[..., Said]) -> None:
+    """More tasks than an array takes, and more words than a task can be told."""
+    seeds = list(range(10_001))
+    Path("many.toml").write_text(f'extends = "demo"\n[sweep]\nseeds = {seeds}\n')
+    said = say("submit", "many.toml", "--on", "aws-batch", "--queue", queue)
+    assert said.code != 0 and "at most 10000" in said.err.replace(",", "")
+
+
+def test_wrong_keys(
+    monkeypatch: pytest.MonkeyPatch, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """AWS that refuses the keys, and no keys at all."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    server = Batch(INITIAL_NO_AUTH_ACTION_COUNT="0")
+    words = ("submit", str(sweep_file), "--on", "aws-batch", "--queue", "gpu-spot")
+    try:
+        server.start()
+        point_at_batch(server, monkeypatch)
+        said = say(*words)
+        assert said.code == 1 and "AWS refuses the keys" in said.err
+        assert "SECRETTEST" not in said.err
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        said = say(*words)
+        assert said.code == 1 and "There are no AWS keys" in said.err
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        said = say(*words)
+        assert said.code == 1 and "No AWS region is named" in said.err
+    finally:
+        server.kill()
+
+
+def test_aws_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """A sentence, and an exit code 1."""
+    server = Batch()
+    point_at_batch(server, monkeypatch)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    said = say("submit", str(sweep_file), "--on", "aws-batch", "--queue", "gpu-spot")
+    assert said.code == 1 and "AWS could not be reached" in said.err
+
+
+# --- set-up -------------------------------------------------------------------------------------
+
+
+def _there() -> dict[str, list[str]]:
+    batch, iam = boto3.client("batch"), boto3.client("iam")
+    definitions = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    return {
+        "queues": [q["jobQueueName"] for q in batch.describe_job_queues()["jobQueues"]],
+        "environments": sorted(
+            c["computeEnvironmentName"]
+            for c in batch.describe_compute_environments()["computeEnvironments"]
+        ),
+        "definitions": [d["jobDefinitionName"] for d in definitions],
+        "roles": sorted(
+            r["RoleName"] for r in iam.list_roles()["Roles"] if "AWSService" not in r["RoleName"]
+        ),
+        "profiles": [
+            p["InstanceProfileName"] for p in iam.list_instance_profiles()["InstanceProfiles"]
+        ],
+    }
+
+
+def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Said]) -> None:
+    """Without --yes nothing is done; with it all that is missing; again nothing; a change is an
+    update; teardown removes exactly that."""
+    words = ("batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team")
+    before = _there()
+    said = say(*words)
+    assert said.code == 0 and "7 steps; nothing is done yet" in said.out
+    assert '"s3:PutObject"' in said.out and "arn:aws:s3:::team/*" in said.out
+    assert _there() == before
+    assert say(*words, "--yes").code == 0
+    found = _there()
+    assert found == {
+        "queues": ["gpu-spot"],
+        "environments": ["l2i-gpu-spot-ondemand", "l2i-gpu-spot-spot"],
+        "definitions": ["l2i-gpu-spot"],
+        "roles": ["l2i-gpu-spot-execution", "l2i-gpu-spot-instance", "l2i-gpu-spot-job"],
+        "profiles": ["l2i-gpu-spot-instance"],
+    }
+    batch = boto3.client("batch")
+    spot = batch.describe_compute_environments(computeEnvironments=["l2i-gpu-spot-spot"])
+    resources = spot["computeEnvironments"][0]["computeResources"]
+    assert resources["type"] == "SPOT" and resources["minvCpus"] == 0
+    assert resources["allocationStrategy"] == "SPOT_PRICE_CAPACITY_OPTIMIZED"
+    assert resources["ec2Configuration"] == [{"imageType": "ECS_AL2023_NVIDIA"}]
+    said = say(*words, "--yes")
+    assert "There is nothing to do." in said.out and _there() == found
+    said = say(*words, "--bucket", "other", "--yes")
+    assert "update  role l2i-gpu-spot-job" in said.out
+    policy = boto3.client("iam").get_role_policy(RoleName="l2i-gpu-spot-job", PolicyName="l2i")
+    assert "arn:aws:s3:::other/*" in json.dumps(policy["PolicyDocument"])
+
+    batch.create_job_queue(
+        jobQueueName="others",
+        priority=1,
+        computeEnvironmentOrder=[
+            {
+                "order": 1,
+                "computeEnvironment": spot["computeEnvironments"][0]["computeEnvironmentArn"],
+            }
+        ],
+    )
+    said = say("batch", "teardown", "--queue", "gpu-spot")
+    assert "nothing is done yet" in said.out and _there()["roles"] == found["roles"]
+    assert say("batch", "teardown", "--queue", "gpu-spot", "--yes").code == 0
+    assert _there() == before | {"queues": ["others"]}
+    assert "There is nothing to do." in say("batch", "teardown", "--queue", "gpu-spot").out
+
+
+def test_setup_leaves_alone_what_is_not_ours(aws: Batch, say: Callable[..., Said]) -> None:
+    """A queue of the name that somebody else made is neither changed nor removed."""
+    boto3.client("iam").create_role(RoleName="l2i-gpu-spot-job", AssumeRolePolicyDocument="{}")
+    for verb in ("setup", "teardown"):
+        said = say("batch", verb, "--queue", "gpu-spot", "--yes")
+        assert said.code == 1 and "that l2i did not make" in said.err
+    assert "l2i-gpu-spot-job" in _there()["roles"]
+
+
+def test_teardown_refuses_while_a_job_runs(
+    queue: str, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """And says which."""
+    _submit(say, sweep_file, [["hang"]])
+    said = say("batch", "teardown", "--queue", queue, "--yes")
+    assert said.code == 1 and "has a job that is not over (four-" in said.err
+    say("cancel", "latest")
+
+
+def test_policy(say: Callable[..., Said]) -> None:
+    """Rights are printed without AWS: no star where a resource can be named, secrets by ARN."""
+    arn = f"arn:aws:secretsmanager:{REGION}:1:secret:mlflow-ab12:password::"
+    said = say("batch", "policy", "--queue", "q", "--bucket", "team", "--secret", f"X={arn}")
+    found = json.loads(said.out)
+    assert set(found) == {"execution", "job", "submit", "setup"}
+    for statement in found["job"]["Statement"]:
+        assert all(r.startswith("arn:aws:s3:::team") for r in statement["Resource"])
+    secrets = [s for s in found["execution"]["Statement"] if "Secret" in s["Action"][0]]
+    assert secrets[0]["Resource"] == [f"arn:aws:secretsmanager:{REGION}:1:secret:mlflow-ab12"]
+    for document in found.values():
+        assert not any("*" in action for s in document["Statement"] for action in s["Action"])
