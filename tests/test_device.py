@@ -97,13 +97,44 @@ def test_bfloat16_needs_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch)
         pick_device("cpu", "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("words", "want"),
+    [
+        (
+            "The NVIDIA driver on your system is too old (found version 12040). Please update "
+            "your GPU driver by downloading and installing a new version from the URL: ...",
+            f"the NVIDIA driver is too old: it goes up to CUDA 12.4, torch {torch.__version__} "
+            "needs CUDA 13.0; install a newer driver",
+        ),
+        (
+            "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU ...",
+            "there is no NVIDIA driver here (in a container: docker run --gpus all, which needs "
+            "NVIDIA's container toolkit on the machine)",
+        ),
+        ("No CUDA GPUs are available", "No CUDA GPUs are available"),
+        ("Unexpected error. Please see ...\nmore", "Unexpected error"),
+    ],
+)
+def test_why_there_is_no_device(words: str, want: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch says of it when it is pressed, in words of what to do."""
+
+    def init() -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    assert cuda_problem() == want
+
+
 def test_why_cuda_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build without it, no device, a driver that breaks: each is the end of a sentence."""
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "is a build without CUDA" in (cuda_problem() or "")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "sees no CUDA device" in (cuda_problem() or "")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    assert cuda_problem() == "torch sees no CUDA device"
 
     def broken() -> bool:
         raise RuntimeError("CUDA error: no kernel image\nmore words")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from l2i.run.store import (
     experiment_id,
     local_path,
     locate,
+    lost_with_container,
     mask,
     store_errors,
 )
@@ -35,6 +37,18 @@ def test_by_default_runs_are_kept_under_the_current_folder() -> None:
     assert found.folder("7") == root / "work" / "run-7"
     assert found.lock("7") == root / "work" / "run-7.lock"
     assert not root.exists()
+
+
+def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By ``L2I_MLRUNS``, as the images do; work that a server has not got lies there, too."""
+    monkeypatch.setenv("L2I_MLRUNS", str(tmp_path / "kept"))
+    found = locate()
+    assert found.database == tmp_path / "kept" / "mlflow.db"
+    assert found.artifacts == str(tmp_path / "kept" / "artifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert locate().folder("1") == tmp_path / "kept" / "work" / "run-1"
+    monkeypatch.setenv("L2I_MLRUNS", "  ")
+    assert locate().root == Path.cwd() / "mlruns"
 
 
 def test_another_sqlite_file_brings_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +211,36 @@ def test_an_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> Non
         assert experiment_id(store, client, name) == number
         place = local_path(client.get_experiment(number).artifact_location)
         assert place == store.root / "artifacts" / (folder or "experiment")
+
+
+# --- in an image ------------------------------------------------------------------------------
+
+
+def test_a_store_that_goes_with_the_container_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an image, and where the folder is no mount; never of a server."""
+    # /dev/shm is a mount everywhere, and /etc none.
+    monkeypatch.setenv("L2I_MLRUNS", "/etc/mlruns")
+    assert lost_with_container(locate()) == ""
+    monkeypatch.setenv("L2I_REVISION", "abc")
+    assert "are lost with it: mount a folder" in lost_with_container(locate())
+    assert "-v $PWD/mlruns:/etc/mlruns" in lost_with_container(locate())
+    monkeypatch.setenv("L2I_MLRUNS", "/dev/shm/mlruns")
+    assert lost_with_container(locate()) == ""
+    monkeypatch.setenv("L2I_MLRUNS", "/etc/mlruns")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert lost_with_container(locate()) == ""
+
+
+def test_who_may_not_write_is_told_how(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose the folder is does not matter: the container's user has to be its owner."""
+    message = f"User {os.getuid()} may not write in {store.root}"
+    for error in (PermissionError(13, "Permission denied"), OSError("a readonly database")):
+        monkeypatch.delenv("L2I_REVISION", raising=False)
+        with pytest.raises(StoreError, match=rf"{message}\.$"), store_errors(store, "opened"):
+            raise error
+        monkeypatch.setenv("L2I_REVISION", "abc")
+        with pytest.raises(StoreError, match=r"docker run --user"), store_errors(store, "opened"):
+            raise error
 
 
 # --- moving -----------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +43,35 @@ def cuda_problem() -> str | None:
         return f"torch {torch.__version__} is a build without CUDA"
     try:
         if not torch.cuda.is_available():
-            return "torch sees no CUDA device (no NVIDIA GPU, or its driver is absent or too old)"
+            return _why_no_device()
         value = (torch.ones(1, device="cuda") + 1).item()
     except RuntimeError as error:
         return f"the CUDA device does not work: {str(error).splitlines()[0]}"
     return None if value == 2.0 else "the CUDA device computes wrongly"
+
+
+def _why_no_device() -> str:
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        # What torch says goes on with links and with advice of its own.
+        first = str(error).strip().splitlines()[0]
+        if old := re.search(r"driver .* too old \(found version (\d+)\)", first):
+            found = f"{int(old[1]) // 1000}.{int(old[1]) % 1000 // 10}"
+            return (
+                f"the NVIDIA driver is too old: it goes up to CUDA {found}, torch "
+                f"{torch.__version__} needs CUDA {torch.version.cuda}; install a newer driver"
+            )
+        if "no NVIDIA driver" in first:
+            return (
+                "there is no NVIDIA driver here (in a container: docker run --gpus all, which "
+                "needs NVIDIA's container toolkit on the machine)"
+            )
+        return first.partition(" Please ")[0].rstrip(". ")
+    return "torch sees no CUDA device"
 
 
 def _has_mps() -> bool:

@@ -597,7 +597,8 @@ def download(run: RunInfo, path: str) -> Path:
         if not base.is_dir():
             raise StoreError(
                 f"The artifacts of run {run.name} ({run.id[:8]}) should lie in {base}, which is "
-                "not there: the store was moved, or nothing was written yet."
+                "not there: the store was moved, copied or mounted elsewhere (which 'l2i runs "
+                "relocate' mends), or nothing was written yet."
             )
     with store_errors(store, "read"):
         folder, _, _leaf = path.rpartition("/")

@@ -53,6 +53,7 @@ __all__ = [
     "experiment_id",
     "local_path",
     "locate",
+    "lost_with_container",
     "mask",
     "store_errors",
 ]
@@ -153,6 +154,29 @@ def locate() -> Store:
     return Store(uri, root, artifacts, bool(chosen), database)
 
 
+def _in_image() -> bool:
+    """Whether this is one of our images, which say so."""
+    return "L2I_REVISION" in os.environ
+
+
+def lost_with_container(store: Store) -> str:
+    """A warning where a store is in the layer that a container is removed with, else nothing."""
+    if not _in_image() or store.database is None:
+        return ""
+    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
+    if folder.stat().st_dev != os.stat("/").st_dev:
+        return ""
+    return (
+        f"Runs go to {store.root} in this container, and are lost with it: mount a folder there "
+        f"(docker run -v $PWD/mlruns:{store.root} ...)."
+    )
+
+
+def _permission_hint(store: Store) -> str:
+    who = f" User {os.getuid()} may not write in {store.root}"
+    return f"{who}: docker run --user $(id -u):$(id -g)." if _in_image() else f"{who}."
+
+
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return mask(lines[0]).rstrip(".") if lines else type(error).__name__
@@ -185,6 +209,8 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
         hint = ""
         if "disk is full" in str(error) or "No space left" in str(error):
             hint = " Free some disk space and give the same command again."
+        elif isinstance(error, PermissionError) or "readonly database" in str(error):
+            hint = _permission_hint(store)
         raise StoreError(
             f"The run store {store.shown} cannot be {doing}: {_first_line(error)}.{hint}"
         ) from error
@@ -345,9 +371,9 @@ def _check_location(store: Store, name: str, found: str, expected: str | None) -
     if moved:
         raise StoreError(
             f"Experiment {name!r} of {store.shown} keeps its artifacts in {here or found}, not in "
-            f"{wanted or expected}: the store was moved, copied or mounted elsewhere. 'l2i runs "
-            "relocate' mends it where the files lie here now; else put it back where it was, set "
-            "L2I_ARTIFACTS to the folder above the old place, or take another --experiment."
+            f"{wanted or expected}: the store was moved, copied or mounted elsewhere. Put it "
+            "back (in a container: mount it) where it was, let 'l2i runs relocate' point to where "
+            "it is now, or take another --experiment."
         )
 
 

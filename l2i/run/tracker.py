@@ -57,7 +57,15 @@ from l2i.run.runs import (
     reap,
     resolve_run,
 )
-from l2i.run.store import Store, connect, experiment_id, locate, mask, store_errors
+from l2i.run.store import (
+    Store,
+    connect,
+    experiment_id,
+    locate,
+    lost_with_container,
+    mask,
+    store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -503,7 +511,8 @@ def open_run(
         Who does it, where nobody else can be doing it at the same time: a task of a job. A run
         that says RUNNING and has this owner was left by an earlier attempt, and is resumed.
     on_away : callable, optional
-        Given a sentence where the store goes away while the run is written; see `l2i.run.outbox`.
+        Given a sentence where the store goes away while the run is written (see `l2i.run.outbox`),
+        or is one that will go with the container.
 
     Raises
     ------
@@ -514,6 +523,8 @@ def open_run(
     client = connect(store)
     sync(store, _STOPPED_WAIT_S)
     reap(store)
+    if on_away is not None and (warning := lost_with_container(store)):
+        on_away(warning)
     where = experiment_id(store, client, experiment)
     with _signals() as ignore_signals:
         tracker: Tracker | None = None
