@@ -42,8 +42,9 @@ def cuda_problem() -> str | None:
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is a build without CUDA"
     try:
-        if not torch.cuda.is_available():
-            return _why_no_device()
+        with warnings.catch_warnings(action="ignore"):  # What they say is asked for below.
+            if not torch.cuda.is_available():
+                return _why_no_device()
         value = (torch.ones(1, device="cuda") + 1).item()
     except RuntimeError as error:
         return f"the CUDA device does not work: {str(error).splitlines()[0]}"
@@ -54,8 +55,7 @@ def _why_no_device() -> str:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):
-            torch.cuda.init()
+        torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
         # What torch says goes on with links and with advice of its own.
         first = str(error).strip().splitlines()[0]

@@ -1,0 +1,1 @@
+"""Tests of the images, with a real Docker engine: `make image-test`."""
