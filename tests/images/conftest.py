@@ -2,10 +2,10 @@
 
 `IMAGES` says which images are built and tested, ``cpu``, ``cuda`` or both (``"cpu cuda"``).
 
-The engine is the one that ``docker`` reaches. Where there is none, a program ``shared/docker/engine``
-beside the checkout may bring one up (with base images made on the spot, for machines that reach no
-registry of images); it is stopped again if it was not running before. Where there is neither, the
-tests are left out with a sentence that says so.
+The engine is the one that ``docker`` reaches. Where there is none, a program beside the checkout,
+``shared/docker/engine``, may bring one up (with base images made on the spot, for machines that
+reach no registry of images); it is stopped again if it was not running before. Where there is
+neither, the tests are left out with a sentence that says so.
 """
 
 from __future__ import annotations
