@@ -107,9 +107,9 @@ def test_artifacts_in_an_object_store(
     place: Place, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a container sends there is fetched from outside, by MLflow and as files."""
-    monkeypatch.setenv("L2I_ARTIFACT_ROOT", "s3://bucket/kept")
+    monkeypatch.setenv("L2I_ARTIFACTS", "s3://bucket/kept")
     variables = {
-        "L2I_ARTIFACT_ROOT": "s3://bucket/kept",
+        "L2I_ARTIFACTS": "s3://bucket/kept",
         "AWS_ENDPOINT_URL_S3": s3.url,
         "AWS_ACCESS_KEY_ID": AKID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
