@@ -52,10 +52,10 @@ def _shot(tab: Tab, name: str, *, whole: bool = False) -> None:
     print(path.relative_to(ROOT))
 
 
-def _open(browser: Browser, url: str, wait_for: str, seconds: float = 60) -> Tab:
-    tab = browser.blank(1440, 810)
+def _open(browser: Browser, url: str, wait_for: str, height: int = 620) -> Tab:
+    tab = browser.blank(1440, height)
     tab.call("Page.navigate", url=url)
-    tab.until(f"document.body && document.body.innerText.includes({wait_for!r})", seconds)
+    tab.until(f"document.body && document.body.innerText.includes({wait_for!r})", 60)
     browser.listen(3)  # MLflow's pages draw in several steps.
     for label in ("Close", "Close notification"):  # Its assistant, which covers a quarter.
         tab.value(f"document.querySelector('[aria-label=\"{label}\"]')?.click()")
@@ -92,15 +92,14 @@ def main() -> None:
             run, mode = f"{experiment}/{first.id}", "?workflowType=machine_learning"
             tab = _open(browser, f"{experiment}{mode}&viewStateShareKey={VIEW}", first.name)
             _shot(tab, "runs")
-            tab = _open(browser, f"{run}{mode}", "Description")
+            # Not as far down as the tags, which name folders of this machine.
+            tab = _open(browser, f"{run}{mode}", "Description", 540)
             _shot(tab, "run")
-            tab = _open(browser, f"{run}/artifacts/explanations/index.html{mode}", "index.html")
-            _shot(tab, "artifact")
             compare = (
                 f'{url}/#/compare-runs?runs=["{first.id}","{second.id}"]'
                 f'&experiments=["{first.experiment_id}"]&workflowType=machine_learning'
             )
-            tab = _open(browser, compare, "Comparing")
+            tab = _open(browser, compare, "Comparing", 810)
             _shot(tab, "comparison")
             folder = Path(first.artifact_uri.removeprefix("file://"))
             tab = browser.open(folder / "explanations" / "index.html", 1280, 900)
