@@ -199,7 +199,7 @@ class Job(MotoJob):
 
     def _scripted(self, number: int) -> str:
         script = json.loads(self._variables().get("SCRIPT", '["exit 0"]'))
-        mine = script[self.index or 0] if isinstance(script[0], list) else script
+        mine = script[(self.index or 0) % len(script)] if isinstance(script[0], list) else script
         words = mine[min(number, len(mine)) - 1]
         self.status = "RUNNING"
         for step in words.split("; "):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from l2i.launch.aws_batch import RETRY
+from l2i.errors import LaunchError, UsageError
+from l2i.launch.aws_batch import RETRY, AwsBatch
+from l2i.launch.job import JobSpec, Task
 from tests.launch.conftest import IMAGE, REGION, Batch, point_at_batch
 from tests.stores import Said
 
@@ -136,7 +139,9 @@ def test_what_is_asked_of_batch(queue: str, sweep_file: Path, say: Callable[...,
     assert box["logConfiguration"]["logDriver"] == "awslogs"
     assert box["secrets"] == [{"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": arn}]
     assert box["jobRoleArn"].endswith("role/l2i-gpu-spot-job")
-    assert newest["retryStrategy"] == {"attempts": 3, "evaluateOnExit": RETRY}
+    rules = newest["retryStrategy"]["evaluateOnExit"]
+    assert [r | {"action": r["action"].upper()} for r in rules] == RETRY
+    assert newest["retryStrategy"]["attempts"] == 3
     assert RETRY[0] == {"onStatusReason": "Host EC2*", "action": "RETRY"}
     assert RETRY[-1] == {"onReason": "*", "action": "EXIT"} and len(RETRY) <= 5
     job = batch.describe_jobs(jobs=[json.loads(say("jobs", "show", "--json").out)["native"]])[
@@ -214,12 +219,20 @@ def test_refusals(
     assert json.loads(say("jobs", "--json").out) == []
 
 
-def test_a_limit_of_batch(queue: str, say: Callable[..., Said]) -> None:
-    """More tasks than an array takes, and more words than a task can be told."""
-    seeds = list(range(10_001))
-    Path("many.toml").write_text(f'extends = "demo"\n[sweep]\nseeds = {seeds}\n')
-    said = say("submit", "many.toml", "--on", "aws-batch", "--queue", queue)
-    assert said.code != 0 and "at most 10000" in said.err.replace(",", "")
+def test_limits_of_batch(queue: str) -> None:
+    """More tasks than an array takes are refused before AWS is asked; more words than a task can
+    be told, by what packs them."""
+    tasks = [Task(index=i, key=f"{i:012x}", title=str(i)) for i in range(10_001)]
+    outputs = {"tracking": "http://mlflow.example:5000"}
+    spec = JobSpec.make(name="many", file="many.toml", config={}, tasks=tasks, outputs=outputs)
+    with pytest.raises(LaunchError, match="at most 10000: split the file"):
+        AwsBatch(Path("mlruns"), {"queue": queue}).submit(spec)
+    long = {"x": [sha256(str(i).encode()).hexdigest() for i in range(200)]}
+    spec = JobSpec.make(
+        name="long", file="long.toml", config=long, tasks=tasks[:2], outputs=outputs
+    )
+    with pytest.raises(UsageError, match="split it into several files"):
+        AwsBatch(Path("mlruns"), {"queue": queue, "definition": "l2i-gpu-spot"}).submit(spec)
 
 
 def test_wrong_keys(
@@ -312,6 +325,7 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
 
     batch.create_job_queue(
         jobQueueName="others",
+        state="ENABLED",
         priority=1,
         computeEnvironmentOrder=[
             {
