@@ -1,0 +1,161 @@
+"""What keeps processes on this machine: attempts, limits, ends, and its own end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from l2i.errors import LaunchError
+from l2i.launch.job import JobState, State
+from l2i.launch.runner import Process, begin, cancel, follow, is_alive, job_state
+
+
+def _python(code: str) -> Process:
+    return Process([sys.executable, "-c", code], [], [], [])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """Begin a job of Python programs in a folder."""
+    made: list[Path] = []
+
+    def start(*codes: str, parallel: int = 0, timeout_s: int = 60, attempts: int = 3) -> Path:
+        folder = tmp_path / "job"
+        begin(
+            folder,
+            [_python(code) for code in codes],
+            attempts=attempts,
+            timeout_s=timeout_s,
+            parallel=parallel,
+            environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        made.append(folder)
+        return folder
+
+    yield start  # type: ignore[misc]
+    for folder in made:
+        cancel(folder)
+
+
+def _until(folder: Path, true: Callable[[JobState], bool]) -> JobState:
+    end = time.monotonic() + 60
+    while not true(found := job_state(folder)):
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+    return found
+
+
+def _over(folder: Path) -> JobState:
+    return _until(folder, lambda s: s.over and not is_alive(folder))
+
+
+def test_ends_and_attempts(run: Callable[..., Path]) -> None:
+    """Exit code 75 and a kill are tried again, up to the limit; anything else is not."""
+    attempt = "import os, sys; n = int(os.environ['L2I_TASK_ATTEMPT']); "
+    folder = run(
+        "print('fine')",
+        attempt + "print('attempt', n); sys.exit(75 if n < 3 else 0)",
+        attempt + "n == 1 and os.kill(os.getpid(), 9)",
+        "import sys; sys.exit(70)",
+        "import sys; sys.exit(75)",
+    )
+    found = _over(folder)
+    seen = [(t.state, t.attempt, t.exit_code) for t in found.tasks]
+    assert seen == [
+        (State.SUCCEEDED, 1, 0),
+        (State.SUCCEEDED, 3, 0),
+        (State.SUCCEEDED, 2, 0),
+        (State.FAILED, 1, 70),
+        (State.FAILED, 3, 75),
+    ]
+    assert found.tasks[3].why == "a bug (exit code 70)"
+    assert found.state is State.FAILED and found.failed == [3, 4]
+    lines = list(follow(folder, 1, wait=False))
+    assert [x for x in lines if not x.startswith("---")] == [f"attempt {n}" for n in (1, 2, 3)]
+
+
+def test_one_at_a_time(run: Callable[..., Path], tmp_path: Path) -> None:
+    """No more at once than asked for."""
+    code = (
+        "import os, pathlib, time; p = pathlib.Path('busy'); assert not p.exists(); p.touch(); "
+        "time.sleep(0.2); p.unlink()"
+    )
+    found = _over(run(code, code, code, parallel=1))
+    assert [t.state for t in found.tasks] == [State.SUCCEEDED] * 3
+
+
+def test_too_long(run: Callable[..., Path]) -> None:
+    """An attempt that takes longer is told to stop, and is not tried again."""
+    found = _over(run("import time; time.sleep(60)", timeout_s=1))
+    assert found.tasks[0].state is State.FAILED
+    assert "longer than timeout_s = 1" in found.tasks[0].why
+
+
+def test_cancelled(run: Callable[..., Path]) -> None:
+    """What runs is told by SIGTERM, what waits is not begun; cancelling again is no error."""
+    folder = run("import time; time.sleep(60)", "print()", parallel=1)
+    _until(folder, lambda s: s.tasks[0].state is State.RUNNING)
+    assert job_state(folder).tasks[1].why == "1 at a time"
+    cancel(folder)
+    found = job_state(folder)
+    assert [t.state for t in found.tasks] == [State.CANCELLED] * 2
+    assert found.tasks[1].attempt == 0 and found.state is State.CANCELLED
+    cancel(folder)
+
+
+def test_begun_twice_is_once(run: Callable[..., Path]) -> None:
+    """While it runs, and when it is over."""
+    code = "import os; open('begun', 'a').write('x'); import time; time.sleep(0.5)"
+    first = run(code)
+    assert run(code) == first
+    _over(first)
+    run(code)
+    assert not is_alive(first) and Path("begun").read_text() == "x"
+
+
+def test_its_keeper_is_killed(run: Callable[..., Path]) -> None:
+    """Its tasks end with it; the state says so; begun again, it goes on with what is not over."""
+    code = "import os, time; n = int(os.environ['L2I_TASK_ATTEMPT']); n == 1 and time.sleep(60)"
+    folder = run("print()", code, parallel=1)
+    _until(folder, lambda s: s.tasks[1].state is State.RUNNING)
+    pid = json.loads((folder / "tasks" / "1.json").read_text())["pid"]
+    os.kill(int((folder / "lock").read_text()), signal.SIGKILL)
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and "zombie" not in _status(pid):
+        assert time.monotonic() < end, "the task goes on without its keeper"
+        time.sleep(0.05)
+    found = job_state(folder)
+    assert [t.state for t in found.tasks] == [State.SUCCEEDED, State.WAITING]
+    assert "keeper is gone" in found.tasks[1].why
+    run("print()", code, parallel=1)
+    found = _over(folder)
+    assert [(t.state, t.attempt) for t in found.tasks] == [
+        (State.SUCCEEDED, 1),
+        (State.SUCCEEDED, 2),
+    ]
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "zombie"
+
+
+def test_what_cannot_be_started(tmp_path: Path) -> None:
+    """A program that is not there fails its task, with the reason; a folder without a job."""
+    folder = tmp_path / "job"
+    absent = Process(["/nowhere/l2i"], [], [], [])
+    begin(folder, [absent], attempts=3, timeout_s=60, parallel=1, environment={})
+    found = _over(folder)
+    assert found.tasks[0].state is State.FAILED
+    assert found.tasks[0].why == "/nowhere/l2i cannot be started: No such file or directory"
+    with pytest.raises(LaunchError, match="There is no job in"):
+        job_state(tmp_path)
