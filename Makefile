@@ -6,9 +6,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := .venv/bin
 # What `make test` hands on to pytest: make test ARGS="-k tracker -x"
 ARGS ?=
+IMAGE ?= l2i:cpu
+IMAGES ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui screenshots image-cpu image-cuda clean lock
+.PHONY: help setup demo test check bench ui screenshots image-cpu image-cuda image-test sbom licences clean lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -42,6 +44,17 @@ image-cpu:  ## build the image l2i:cpu (docker/build says what can be chosen)
 
 image-cuda:  ## build the image l2i:cuda, with torch for NVIDIA GPUs (2.7 GB to fetch)
 	@docker/build cuda
+
+image-test: setup  ## build and test the image (IMAGES="cpu cuda" for both; ARGS for pytest)
+	@IMAGES="$(IMAGES)" $(BIN)/python -m pytest -q -m docker tests/images $(ARGS)
+
+sbom:  ## write build/l2i-cpu.cdx.json: all that the image is made of (IMAGE=l2i:cuda)
+	@mkdir -p build
+	@docker run --rm -i --entrypoint python $(IMAGE) - < docker/sbom.py > build/$(subst :,-,$(IMAGE)).cdx.json
+	@echo build/$(subst :,-,$(IMAGE)).cdx.json
+
+licences:  ## list packages of the image with their licences (IMAGE=l2i:cuda)
+	@docker run --rm -i --entrypoint python $(IMAGE) - licences < docker/sbom.py
 
 clean:  ## remove .venv and what tools left behind (not mlruns/)
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

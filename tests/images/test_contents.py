@@ -116,6 +116,28 @@ print(len(found), *lacking)
     assert len(lacking) < 20, lacking
 
 
+def test_bill_of_materials(image: Image, engine: Engine) -> None:
+    """Every distribution and every Debian package, each with a version, most with a licence; twice
+    the same."""
+    program = (REPOSITORY / "docker" / "sbom.py").read_text()
+    words = ("run", "--rm", "--entrypoint", "python", image.tag, "-c", program)
+    text = engine(*words).stdout
+    bill = json.loads(text)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    digest = image.config["Labels"]["l2i.digest"]
+    assert {"name": "l2i:digest", "value": digest} in bill["metadata"]["component"]["properties"]
+    parts = {part["purl"].partition("@")[0]: part for part in bill["components"]}
+    assert len(parts) == len(bill["components"]) > 150
+    assert parts["pkg:pypi/torch"]["version"].startswith("2.13.0")
+    assert {"pkg:pypi/l2i", "pkg:pypi/mlflow", "pkg:deb/debian/libc6"} <= parts.keys()
+    licences = {name: part.get("licenses") for name, part in parts.items()}
+    assert licences["pkg:pypi/numpy"] and licences["pkg:deb/debian/libc6"]
+    assert sum(not words for words in licences.values()) < 5
+    assert engine(*words).stdout == text
+    table = engine(*words, "licences").stdout.splitlines()
+    assert len(table) == len(parts)
+
+
 def test_a_change_of_code_rebuilds_only_the_code(
     engine: Engine, image: Image, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ def test_one_place_for_both_sides(place: Place, monkeypatch: pytest.MonkeyPatch)
         for file in mlruns.rglob("*"):
             os.chown(file, *USER)
     done = place.run("evaluate", outer.id, "--json", "--no-keep", options=same)
-    assert "top1_fidelity" in done.stdout
+    assert "fidelity_top1" in done.stdout
     listed = place.run("runs", "--json", options=same).stdout
     assert {run["id"] for run in json.loads(listed)} == {inner["run_id"], outer.id}
 
@@ -100,7 +100,7 @@ def test_another_place_on_each_side_is_noticed(
     done = place.run(*_WORDS, "--again", code=1)
     assert "keeps its artifacts in" in done.stderr and "'l2i runs relocate'" in done.stderr
     assert place.run("runs", "relocate").returncode == 0
-    assert "top1_fidelity" in place.run("evaluate", run_id, "--no-keep", "--json").stdout
+    assert "fidelity_top1" in place.run("evaluate", run_id, "--no-keep", "--json").stdout
 
 
 def test_artifacts_in_an_object_store(

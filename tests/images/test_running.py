@@ -20,10 +20,18 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 HARSH = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--shm-size", "1m")
 # Of the true experiments no more than proves that all of it works.
 SHORT = """
+[dataset]
+sample_rate = 11025
+
+[spectrogram]
+n_fft = 512
+hop_length = 200
+
 [classifier]
 epochs = 1
 
 [dictionary]
+components = 20
 iterations = 2
 
 [interpreter]
@@ -34,6 +42,9 @@ random_draws = 1
 
 [output]
 clips = 2
+
+[run]
+threads = 1
 """
 
 
@@ -58,7 +69,7 @@ def test_train_demo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     options = (*HARSH, "-e", "L2I_CONFIG=short.toml", "-e", "L2I_DATASET=demo")
     done = place.run("train", "--json", options=options)
     scores = json.loads(done.stdout)["scores"]
-    assert 0 <= scores["top1_fidelity"] <= 1
+    assert 0 <= scores["fidelity_top1"] <= 1
     assert "320 clip" in done.stderr and "are lost" not in done.stderr
     (run,) = runs_of(place, monkeypatch)
     assert (run.status, run.experiment) == ("FINISHED", "demo")
