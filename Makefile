@@ -8,6 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 IMAGE ?= l2i:cpu
 IMAGES ?= cpu
+SBOM = build/$(subst :,-,$(IMAGE)).cdx.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench ui screenshots image-cpu image-cuda image-test sbom licences clean lock
@@ -50,8 +51,8 @@ image-test: setup  ## build and test the image (IMAGES="cpu cuda" for both; ARGS
 
 sbom:  ## write build/l2i-cpu.cdx.json: all that the image is made of (IMAGE=l2i:cuda)
 	@mkdir -p build
-	@docker run --rm -i --entrypoint python $(IMAGE) - < docker/sbom.py > build/$(subst :,-,$(IMAGE)).cdx.json
-	@echo build/$(subst :,-,$(IMAGE)).cdx.json
+	@docker run --rm -i --entrypoint python $(IMAGE) - < docker/sbom.py > build/sbom.json
+	@mv build/sbom.json $(SBOM) && echo $(SBOM)
 
 licences:  ## list packages of the image with their licences (IMAGE=l2i:cuda)
 	@docker run --rm -i --entrypoint python $(IMAGE) - licences < docker/sbom.py

@@ -39,6 +39,13 @@ def test_readme_commands_are_understood(line: str) -> None:
     parse(shlex.split(line)[1:])
 
 
+@pytest.mark.parametrize("line", [c for c in COMMANDS if re.match("docker (compose .*)?run ", c)])
+def test_readme_commands_in_containers_are_understood(line: str) -> None:
+    """What an image is given is a command, too; so is what the service `l2i` is given."""
+    words = re.split(r" l2i(?::cpu|:cuda)? ", line)[1]
+    parse(shlex.split(words))
+
+
 def test_readme_shows_commands() -> None:
     """The README's two commands are the two that set everything up."""
     assert COMMANDS[:2] == ["make demo", "make test"]
@@ -47,8 +54,8 @@ def test_readme_shows_commands() -> None:
 
 def test_readme_verbs_are_in_the_makefile() -> None:
     """Every ``make verb`` the README names is a target with a line of help."""
-    targets = set(re.findall(r"^([a-z]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`|^\$ )make ([a-z]+)\b", README, re.M))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`|^\$ )make ([a-z-]+)\b", README, re.M))
     assert named and named <= targets
 
 
