@@ -78,7 +78,7 @@ def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
         mlflow.start()
         point_at(s3, monkeypatch)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
-        monkeypatch.setenv("L2I_ARTIFACT_ROOT", "s3://bucket/runs")
+        monkeypatch.setenv("L2I_ARTIFACTS", "s3://bucket/runs")
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         yield s3
     finally:
