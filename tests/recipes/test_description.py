@@ -1,0 +1,67 @@
+"""What MLflow's page of a run says at its top."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from l2i.recipes.description import DESCRIPTION, describe_model, describe_sweep, table
+from l2i.run.runs import resolve_run
+from l2i.run.store import VIEW, connect, locate
+from tests.recipes.conftest import Finished
+
+
+def _model(**changes: object) -> str:
+    facts: dict[str, object] = {
+        "what": "ESC-10, tested on fold 1",
+        "scores": {"accuracy": 0.85, "fidelity_top1": math.nan, "average_drop": 20.4},
+        "intervals": {"accuracy": (0.762, 0.925)},
+        "clips": 80,
+        "experiment_id": "7",
+        "run_id": "abc",
+        "listen": True,
+    }
+    return describe_model(**(facts | changes))  # type: ignore[arg-type]
+
+
+def test_figures_and_links() -> None:
+    """The figures that there are, with their intervals; what is undefined is left out; links go
+    to this run's pages, the one to listen to only where it is."""
+    text = _model()
+    assert text.startswith("ESC-10, tested on fold 1: accuracy **0.850**\n")
+    assert "| Classifier accuracy | 0.850 | 0.762 to 0.925 |" in text
+    assert "| AD, certainty lost | 20.400 |  |" in text
+    assert "nan" not in text
+    assert "(#/experiments/7/runs/abc/artifacts/explanations/index.html)" in text
+    assert "(#/experiments/7/runs/abc/artifacts/figures.html)" in text
+    assert "explanations" not in _model(listen=False)
+
+
+def test_names_are_text() -> None:
+    """What people called a setting is no markup, and breaks no table."""
+    text = describe_sweep(
+        what="<script>",
+        settings=["a|b", "gone"],
+        meaning={"accuracy": "Classifier accuracy"},
+        cells={"a|b": ["0.850 ± 0.021"]},
+    )
+    assert "\\<script\\>" in text
+    assert text.splitlines()[-1] == "| a\\|b | 0.850 ± 0.021 |"
+    assert table(["x", "y"], [["1", "2"]]).splitlines() == [
+        "| x | y |",
+        "| :-- | --: |",
+        "| 1 | 2 |",
+    ]
+
+
+def test_a_run_has_it(single: Finished) -> None:
+    """A finished run's description has its figures; its experiment a view with their columns."""
+    run = resolve_run("latest")
+    scores = json.loads((single.artifacts / "scores.json").read_text())["scores"]
+    text = run.tags[DESCRIPTION]
+    assert f"accuracy **{scores['accuracy']:.3f}**" in text
+    assert f"runs/{run.id}/artifacts/explanations/index.html" in text
+    experiment = connect(locate()).get_experiment(run.experiment_id)
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{VIEW}"])
+    metrics = [c.split("`")[1] for c in view["selectedColumns"] if c.startswith("metrics.")]
+    assert set(metrics) & set(run.metrics)
