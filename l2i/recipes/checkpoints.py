@@ -85,18 +85,20 @@ class Checkpoints:
     def saved(self, path: Path) -> None:
         """A stage has written this file: its state after an epoch, or its result."""
         self._latest = (path, _mark(path))
-        if path.name != "state.safetensors" or time.monotonic() - self._last >= self._every_s:
+        due = time.monotonic() - self._last >= self._every_s
+        # While the store is away, copies of every few minutes would pile up on the disk.
+        if path.name != "state.safetensors" or (
+            due and not self._run.is_sending(f"{_FOLDER}/{path.parent.name}")
+        ):
             self._send()
 
     def _send(self) -> None:
         if self._latest is None or not self._run.is_remote or not self._every_s:
             return
         path, mark = self._latest
-        folder = f"{_FOLDER}/{path.parent.name}"
-        # While the store is away, copies would pile up on the disk.
-        if self._sent.get(path) == mark or self._run.is_sending(folder):
+        if self._sent.get(path) == mark or not path.exists():
             return
-        self._run.artifact(path, folder)
+        self._run.artifact(path, f"{_FOLDER}/{path.parent.name}")
         self._sent[path] = mark
         self._last = time.monotonic()
 

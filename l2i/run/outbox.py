@@ -417,6 +417,10 @@ def _remove_files(artifact_uri: str, folder: str) -> None:
     """As far as these keys may: what is left costs a little room and misleads nobody."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    if is_s3(artifact_uri):
+        with suppress(StoreError):
+            s3.remove(s3.Location.parse(artifact_uri) / folder, patience_s=0.0)
+        return
     with suppress(Exception):
         get_artifact_repository(artifact_uri).delete_artifacts(folder)
 

@@ -223,6 +223,7 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Not even errors, which it logs with their tracebacks: they come to us as exceptions too.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     for name in ("alembic", "sqlalchemy", "mlflow", "urllib3"):

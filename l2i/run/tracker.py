@@ -66,6 +66,7 @@ from l2i.run.store import (
     mask,
     store_errors,
 )
+from l2i.storage import is_s3, s3
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -302,12 +303,20 @@ class Tracker:
 
     def listed(self, folder: str) -> list[str]:
         """Names of the artifacts in a folder of the run's, as the store has them."""
+        if is_s3(self._artifact_uri):
+            below = s3.listing(s3.Location.parse(self._artifact_uri) / folder)
+            return sorted({file.name.partition("/")[0] for file in below})
         with store_errors(self._store, "read"):
             found = self._client.list_artifacts(self.run_id, folder)
         return sorted(str(each.path).rpartition("/")[2] for each in found)
 
     def fetch(self, path: str, target: Path) -> Path:
         """Bring one artifact of the run's into a folder of this machine."""
+        if is_s3(self._artifact_uri):
+            folder, _, name = path.rpartition("/")
+            above = s3.Location.parse(self._artifact_uri) / folder
+            s3.fetch(above, target, [f for f in s3.listing(above) if f.name == name])
+            return target / name
         with store_errors(self._store, "read"):
             target.mkdir(parents=True, exist_ok=True)
             return Path(self._client.download_artifacts(self.run_id, path, str(target)))

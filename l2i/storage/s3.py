@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -24,7 +25,18 @@ from urllib.parse import urlsplit
 from l2i.errors import StoreError, UsageError
 from l2i.storage.files import is_inside, store_errors
 
-__all__ = ["Location", "RemoteFile", "exists", "fetch", "is_s3", "listing", "read", "send", "write"]
+__all__ = [
+    "Location",
+    "RemoteFile",
+    "exists",
+    "fetch",
+    "is_s3",
+    "listing",
+    "read",
+    "remove",
+    "send",
+    "write",
+]
 
 _JOBS = 8
 _CHUNK = 1 << 20
@@ -272,6 +284,25 @@ def write(place: Location, data: bytes, *, patience_s: float = PATIENCE_S) -> No
             lambda: _client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data),
             patience_s,
         )
+
+
+def remove(place: Location, *, patience_s: float = PATIENCE_S) -> int:
+    """Remove all objects below a location; how many there were.
+
+    Raises
+    ------
+    StoreError
+        It cannot be listed, or these keys may not remove.
+    """
+    files = listing(place, patience_s=patience_s)
+    with _sentences(place, "write"):
+        for file in files:
+            target = place / file.name
+            _patiently(
+                partial(_client().delete_object, Bucket=target.bucket, Key=target.prefix),
+                patience_s,
+            )
+    return len(files)
 
 
 def _side_by_side(work: Sequence[Callable[[], None]], jobs: int) -> None:
