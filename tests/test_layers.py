@@ -132,7 +132,7 @@ def test_types_config_and_registry_need_neither_torch_nor_mlflow() -> None:
     heavy = [
         f"{_module(path)}:{line} {name}"
         for path in SOURCES
-        if _top(_module(path)) in ("types", "errors", "registry", "config", "storage")
+        if _top(_module(path)) in ("types", "errors", "registry", "config", "storage", "launch")
         for name, line, typing in _imports(path)
         if not typing and (_of(name, "torch") or _of(name, "mlflow"))
     ]
@@ -144,7 +144,8 @@ import contextlib, io, json, sys
 from l2i.cli import COMMANDS, main
 
 lines = [["--help"], ["--version"], ["config", "show"], ["config", "show", "--dataset", "sust"],
-         ["data", "list"], ["data", "info", "esc10"], ["completion", "bash"], ["trian"],
+         ["data", "list"], ["data", "info", "esc10"], ["completion", "bash"], ["trian"], ["jobs"],
+         ["batch", "policy", "--queue", "q"], ["jobs", "retry", "--help"],
          *[[name, "--help"] for name in COMMANDS]]
 found = []
 for line in lines:

@@ -367,7 +367,7 @@ class AwsBatch:
     def attach(self) -> list[Job]:
         """Write down jobs of the queue that were submitted elsewhere; the newest first.
 
-        Of those only id, tasks and state are known: the description stays where it was made.
+        Their descriptions are put together from what Batch and the payload say.
         """
         self._check_queue()
         found = []
@@ -450,7 +450,30 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         found = decode(variables.get("L2I_JOB", ""))
     except UsageError:
         return None
-    tracking = variables.get("MLFLOW_TRACKING_URI", "")
+    named = {
+        "tracking": variables.get("MLFLOW_TRACKING_URI", ""),
+        "artifacts": variables.get("L2I_ARTIFACT_ROOT", ""),
+        "endpoint": variables.get("AWS_ENDPOINT_URL_S3", ""),
+    }
+    ours = ("MLFLOW_TRACKING_URI", "L2I_ARTIFACT_ROOT", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
+    environment = {
+        k: v
+        for k, v in variables.items()
+        if k not in ours and not k.startswith(("L2I_", "AWS_BATCH_"))
+    }
+    needs = {r["type"]: int(r["value"]) for r in box.get("resourceRequirements", [])}
+    sizes = {
+        "gpus": needs.get("GPU", 0),
+        **({"vcpus": needs["VCPU"]} if "VCPU" in needs else {}),
+        **({"memory_mib": needs["MEMORY"]} if "MEMORY" in needs else {}),
+    }
+    shared = (box.get("linuxParameters") or {}).get("sharedMemorySize")
+    if shared:
+        sizes["shared_memory_mib"] = int(shared)
+    if limit := (described.get("timeout") or {}).get("attemptDurationSeconds"):
+        sizes["timeout_s"] = int(limit)
+    if attempts := (described.get("retryStrategy") or {}).get("attempts"):
+        sizes["attempts"] = int(attempts)
     return JobSpec.make(
         name=found["name"],
         image=box.get("image", "") or variables.get("L2I_IMAGE_DIGEST", ""),
@@ -461,5 +484,9 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         sweep=found["sweep"],
         tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in found["tasks"]),
         inputs=found["inputs"],
-        outputs={"tracking": tracking} if tracking else {},
+        outputs={k: v for k, v in named.items() if v},
+        environment=environment,
+        secrets={s["name"]: s["valueFrom"] for s in box.get("secrets") or []},
+        checkpoint_minutes=found["checkpoint_minutes"],
+        **sizes,
     )

@@ -438,8 +438,12 @@ def _take_over(
         candidates = client.search_runs(
             [experiment], query, order_by=["attributes.start_time DESC"], max_results=50
         )
-    for candidate in candidates:
-        own = owner and candidate.data.tags.get("l2i.task") == owner
+
+    def is_own(run: Any) -> bool:
+        return bool(owner) and run.data.tags.get("l2i.task") == owner
+
+    for candidate in sorted(candidates, key=is_own, reverse=True):
+        own = is_own(candidate)
         if candidate.info.status == "RUNNING" and not own:
             continue  # `reap` has been here: it is alive, or on a machine out of our sight.
         lock = RunLock(store.lock(candidate.info.run_id))

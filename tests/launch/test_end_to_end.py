@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import l2i
+from l2i.launch.runner import cancel
 from l2i.run.family import members
 from l2i.run.runs import RunInfo, find_run, list_runs
 from l2i.run.store import connect, locate
@@ -127,6 +128,15 @@ class _Batch(_Engine):
         native = json.loads(Path(f"mlruns/work/jobs/{job}/job.json").read_text())["native"]
         name = _docker("ps", "-q", "--filter", f"label=job={native}:{task}").stdout.strip()
         assert _docker("kill", name).returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    """Whatever a test that failed left running ends with it."""
+    folder = Path.cwd() / "mlruns" / "work" / "jobs"
+    yield
+    for plan in folder.glob("*/plan.json"):
+        cancel(plan.parent)
 
 
 @pytest.fixture(

@@ -141,7 +141,7 @@ def test_whose_run_says_running(
 
 
 def test_half_a_checkpoint_is_no_reason_to_stop(
-    shared: Callable[[str], None], s3: S3, monkeypatch: pytest.MonkeyPatch, single: Finished
+    single: Finished, shared: Callable[[str], None], s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy in the store that is damaged: the stage begins anew, and says so."""
     words = ("run.checkpoint_minutes=0.0001", f"run.experiment={Path.cwd().parent.name}")
