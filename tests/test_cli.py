@@ -531,6 +531,50 @@ def test_python_m_l2i_is_l2i(monkeypatch: pytest.MonkeyPatch) -> None:
     assert end.value.code == 0
 
 
+def test_process_1_heeds_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the kernel keeps from it, unless it has a handler; all others end by it without one."""
+    import l2i.cli
+
+    set_: list[object] = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: set_.extend((number, handler)))
+    l2i.cli._heed_sigterm()
+    assert set_ == []
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    l2i.cli._heed_sigterm()
+    number, handler = set_
+    assert number == signal.SIGTERM and callable(handler)
+    with pytest.raises(SystemExit) as end:
+        handler(signal.SIGTERM, None)
+    assert end.value.code == 143
+
+
+def test_who_is_told_to_end_ends_at_once(child: Callable[[str], subprocess.Popen[str]]) -> None:
+    """With the exit code, after what is to be done at the end, and without taking everything to
+    pieces first."""
+    process = child(
+        """
+        import atexit, sys
+        import l2i.cli
+
+        class Slow:
+            def __del__(self):
+                print("taken to pieces")
+
+        slow = Slow()
+        atexit.register(print, "cleaned up")
+
+        def run(_):
+            print("there")
+            raise SystemExit(143)
+
+        l2i.cli._run = run
+        l2i.cli.main()
+        """
+    )
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out.split("\n")) == (143, ["there", "cleaned up", ""])
+
+
 def test_ctrl_c_of_a_real_process_is_130(child: Callable[[str], subprocess.Popen[str]]) -> None:
     """A process that is interrupted amid a command says so in one word."""
     process = child(

@@ -21,12 +21,14 @@ exit code   what happened
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -187,6 +189,19 @@ def _heed_sigterm() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
+def _leave(code: int) -> NoReturn:
+    """End a process that was told to, once it has done what it does at its end.
+
+    Python would go on for seconds, on a busy machine for more than the ten after which a container
+    is killed, to take torch and MLflow to pieces.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """The console script ``l2i``.
 
@@ -196,4 +211,12 @@ def main(args: Sequence[str] | None = None) -> None:
         By default those of the process.
     """
     _heed_sigterm()
-    sys.exit(_run(args))
+    try:
+        code = _run(args)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        if code <= 128:
+            raise
+    if code > 128 and args is None:
+        _leave(code)
+    sys.exit(code)
