@@ -11,6 +11,7 @@ import pytest
 from l2i.models.checkpoint import load_checkpoint
 from l2i.recipes import stage as stages
 from l2i.recipes.train import train
+from l2i.run.outbox import sync
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, list_runs
 from l2i.run.store import connect, locate
@@ -82,6 +83,7 @@ def test_on_another_machine(
         _gone_after(patch, "interpreter", 2)
         with pytest.raises(_Gone):
             train(small_config("demo", *words), QUIET, owner="sweep/child")
+    sync(locate(), 60)  # A slow machine may not have sent it all when it stopped.
     (run,) = _runs()
     assert run.status == "FAILED" and run.tags["l2i.task"] == "sweep/child"
     folder = next(s3.folder.glob(f"bucket/*/*/{run.id}/artifacts/checkpoint"))
@@ -129,11 +131,13 @@ def test_whose_run_says_running(
         _gone_after(patch, "classifier", 2)
         with pytest.raises(_Gone):
             train(small_config("demo", *words), QUIET, owner="sweep/other")
+    sync(locate(), 60)
     assert len(_runs()) == 2
     with monkeypatch.context() as patch:
         _gone_after(patch, "classifier", 3)
         with pytest.raises(_Gone):
             train(small_config("demo", *words), QUIET, owner="sweep/child")
+    sync(locate(), 60)
     runs = _runs()
     assert len(runs) == 2
     assert {r.id: r.status for r in runs}[run.id] == "FAILED"
@@ -149,6 +153,7 @@ def test_half_a_checkpoint_is_no_reason_to_stop(
         _gone_after(patch, "classifier", 2)
         with pytest.raises(_Gone):
             train(small_config("demo", *words), QUIET)
+    sync(locate(), 60)
     (file,) = s3.folder.glob("bucket/*/*/*/artifacts/checkpoint/*/state.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     shared("second")

@@ -1,0 +1,231 @@
+"""One parent for many machines, a table of what is finished, no run RUNNING for ever."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from l2i.launch.job import Job, JobSpec, Task, keep_job
+from l2i.launch.runner import Process, begin, cancel
+from l2i.recipes.sweep_file import read_sweep
+from l2i.recipes.sweep_table import facts, gather
+from l2i.run.family import find_parent, make_parent, member_tag, members
+from l2i.run.runs import RunInfo
+from l2i.run.store import Store, connect
+from tests.launch.conftest import IMAGE, Batch
+from tests.stores import Said
+
+
+def _run(store: Store, status: str = "RUNNING", **tags: str) -> str:
+    """A run of another machine, as its store has it."""
+    client = connect(store)
+    named = {"l2i.signature": "s", "l2i.host": "elsewhere", "l2i.lock": "/elsewhere/lock"}
+    named |= {k.replace("__", "."): v for k, v in tags.items()}
+    run = client.create_run("0", run_name="child", tags=named)
+    if status != "RUNNING":
+        client.set_terminated(run.info.run_id, status)
+    return str(run.info.run_id)
+
+
+def _status(store: Store, run_id: str) -> tuple[str, str]:
+    found = connect(store).get_run(run_id)
+    return found.info.status, found.data.tags.get("l2i.error", "")
+
+
+# --- the parent ---------------------------------------------------------------------------------
+
+
+def test_tasks_that_begin_together_make_one_parent(store: Store) -> None:
+    """Whoever comes first, and whoever comes at the same time."""
+    connect(store)
+    made: list[str] = []
+    gate = threading.Barrier(4)
+
+    def task() -> None:
+        gate.wait()
+        tags = {"l2i.kind": "sweep"}
+        made.append(make_parent("demo", "four-sweep", "abc", tags, {"sweep.children": 4}))
+
+    threads = [threading.Thread(target=task) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 4 and len(set(made)) == 1
+    experiment = connect(store).get_experiment_by_name("demo").experiment_id
+    (only,) = connect(store).search_runs([experiment])
+    assert only.info.run_id == made[0] and only.data.params["sweep.children"] == "4"
+    assert make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {}) == made[0]
+
+
+@pytest.fixture
+def parent(store: Store, sweep_file: Path) -> RunInfo:
+    """The run above a sweep of four."""
+    wanted = read_sweep(sweep_file)
+    experiment, name, tags, params = facts(wanted)
+    make_parent(experiment, name, wanted.signature, tags, params)
+    found = find_parent(experiment, wanted.signature)
+    assert found is not None
+    return found
+
+
+def _child(store: Store, sweep_file: Path, number: int, accuracy: float | None) -> str:
+    wanted = read_sweep(sweep_file)
+    status = "RUNNING" if accuracy is None else "FINISHED"
+    tag = member_tag(wanted.signature).replace(".", "__")
+    run_id = _run(store, "RUNNING", **{tag: wanted.children[number].key})
+    if accuracy is not None:
+        connect(store).log_metric(run_id, "test/accuracy", accuracy)
+        connect(store).set_terminated(run_id, status)
+    return run_id
+
+
+def test_the_table_is_of_what_is_finished(
+    store: Store, sweep_file: Path, parent: RunInfo, tmp_path: Path
+) -> None:
+    """After each child the parent has a table of all that are finished; with the last it is
+    FINISHED itself."""
+    wanted = read_sweep(sweep_file)
+    client = connect(store)
+    assert gather(wanted) == (0, 4)
+    _child(store, sweep_file, 0, 0.5)
+    _child(store, sweep_file, 1, None)
+    assert gather(wanted) == (1, 4)
+    assert _status(store, parent.id)[0] == "RUNNING"
+    key = "pooling_attention/accuracy/mean"
+    assert client.get_run(parent.id).data.metrics[key] == 0.5
+    for number, accuracy in ((1, 1.0), (2, 0.25), (3, 0.75)):
+        _child(store, sweep_file, number, accuracy)
+    assert gather(wanted) == (4, 4) and gather(wanted) == (4, 4)
+    found = client.get_run(parent.id)
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics[key] == 0.75
+    assert found.data.metrics["pooling_max/accuracy/mean"] == 0.5
+    text = Path(client.download_artifacts(parent.id, "sweep.json", str(tmp_path))).read_text()
+    children = json.loads(text)["children"]
+    assert [c["scores"]["accuracy"] for c in children] == [0.5, 1.0, 0.25, 0.75]
+    assert set(members(wanted.signature)) == {c.key for c in wanted.children}
+
+
+# --- runs whose job is gone ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(store: Store) -> Callable[..., Path]:
+    """Begin a job of one Python program, kept in this folder."""
+    folders = []
+
+    def start(name: str, code: str) -> Path:
+        spec = JobSpec.make(
+            name=name, file="x.toml", config={}, tasks=(Task(index=0, key=name, title=name),)
+        )
+        keep_job(store.root, Job(name, "local", spec))
+        folder = store.root / "work" / "jobs" / name
+        process = Process([sys.executable, "-c", code], [], [], [])
+        begin(folder, [process], attempts=1, timeout_s=60, parallel=1, environment={})
+        folders.append(folder)
+        return folder
+
+    yield start  # type: ignore[misc]
+    for folder in folders:
+        cancel(folder)
+
+
+def _tags(name: str, engine: str = "local") -> dict[str, str]:
+    return {"l2i__job": name, "l2i__job_task": "0", "l2i__engine": engine, "l2i__native": name}
+
+
+def test_what_is_gone_is_closed(
+    store: Store, job: Callable[..., Path], say: Callable[..., Said]
+) -> None:
+    """A run of a job that is over is KILLED, with the reason; of one that runs, of an engine that
+    cannot be asked, of a job that was submitted elsewhere, it is left alone and named."""
+    job("runs", "import time; time.sleep(60)")
+    over = job("over", "")
+    while (over / "lock").read_text() and not _ended(over):
+        pass
+    runs = {
+        "runs": _run(store, **_tags("runs")),
+        "over": _run(store, **_tags("over")),
+        "cluster": _run(store, **_tags("cluster", "slurm")),
+        "elsewhere": _run(store, **_tags("elsewhere")),
+        "mine": _run(store),
+    }
+    said = say("jobs", "reconcile", "--json")
+    assert said.code == 0, said.err
+    found = {each["run_id"]: each["alive"] for each in json.loads(said.out)}
+    assert found == {
+        runs["runs"]: True,
+        runs["over"]: False,
+        runs["cluster"]: None,
+        runs["elsewhere"]: None,
+    }
+    status, why = _status(store, runs["over"])
+    assert status == "KILLED" and "succeeded on this machine" in why
+    assert all(_status(store, runs[n])[0] == "RUNNING" for n in runs if n != "over")
+    said = say("jobs", "reconcile")
+    assert said.code == 0 and "not known: no way to ask slurm" in said.out
+
+
+def _ended(folder: Path) -> bool:
+    from l2i.launch.runner import is_alive
+
+    return not is_alive(folder)
+
+
+def test_on_batch(
+    store: Store, aws: Batch, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS is asked by the id that the task was given; where it is away nothing is closed."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert say("batch", "setup", "--queue", "q", "--image", IMAGE, "--yes").code == 0
+    batch = boto3.client("batch")
+
+    def submit(*script: str) -> str:
+        variables = [{"name": "SCRIPT", "value": json.dumps(script)}]
+        made = batch.submit_job(
+            jobName="scripted",
+            jobQueue="q",
+            jobDefinition="l2i-q",
+            containerOverrides={"environment": variables},
+        )
+        return str(made["jobId"])
+
+    ids = {"over": submit("exit 0"), "runs": submit("hang"), "gone": "no-such-job"}
+    for name, state in (("over", "SUCCEEDED"), ("runs", "RUNNING")):
+        while batch.describe_jobs(jobs=[ids[name]])["jobs"][0]["status"] != state:
+            pass
+    runs: dict[str, Any] = {}
+    for name, native in ids.items():
+        runs[name] = _run(store, **(_tags(name, "aws-batch") | {"l2i__native": native}))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    found = json.loads(say("jobs", "reconcile", "--json").out)
+    assert [each["alive"] for each in found] == [None] * 3
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    assert say("jobs", "reconcile").code == 0
+    assert {n: _status(store, r)[0] for n, r in runs.items()} == {
+        "over": "KILLED",
+        "runs": "RUNNING",
+        "gone": "KILLED",
+    }
+    batch.terminate_job(jobId=ids["runs"], reason="the test is over")
+
+
+def test_a_parent_of_which_nothing_runs(
+    store: Store, sweep_file: Path, parent: RunInfo, say: Callable[..., Said]
+) -> None:
+    """Is closed as FAILED where children are missing, and left alone while one runs."""
+    running = _child(store, sweep_file, 0, None)
+    _child(store, sweep_file, 1, 0.5)
+    assert say("jobs", "reconcile").code == 0
+    assert _status(store, parent.id)[0] == "RUNNING"
+    connect(store).set_terminated(running, "KILLED")
+    assert say("jobs", "reconcile").code == 0
+    assert _status(store, parent.id) == ("FAILED", "1 of 4 are done.")

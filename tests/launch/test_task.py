@@ -1,0 +1,232 @@
+"""One task, as an engine starts it: which training, how it ends, what it fetches; and watching."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import l2i
+from l2i.config import read_toml
+from l2i.errors import StoreError
+from l2i.launch.job import JobSpec, Task
+from l2i.launch.payload import encode
+from l2i.recipes.sweep_file import read_sweep
+from l2i.recipes.train import Outcome
+from l2i.run import outbox
+from l2i.run.runs import list_runs
+from l2i.run.store import Store
+from tests.recipes.conftest import SMALL
+from tests.servers import S3
+from tests.stores import Said
+
+
+def _payload(path: Path, sweep: str | None = None, **values: Any) -> str:
+    wanted = read_sweep(path)
+    tasks = tuple(Task(index=i, key=c.key, title=c.title) for i, c in enumerate(wanted.children))
+    given = {"name": "four", "file": path.name, "config": read_toml(path), "tasks": tasks}
+    given["sweep"] = wanted.signature if sweep is None else sweep
+    return encode(JobSpec.make(**(given | values)))
+
+
+class _Trained:
+    """Stands for the training: keeps what it was given, and ends as it is told."""
+
+    def __init__(self, end: BaseException | None = None) -> None:
+        self.end, self.given = end, []  # type: ignore[var-annotated]
+
+    def __call__(self, config: Any, _progress: Any, **how: Any) -> Outcome:
+        self.given.append((config, how))
+        if self.end is not None:
+            raise self.end
+        return Outcome("f" * 32, "name", "demo", {})
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch, store: Store) -> Callable[..., _Trained]:
+    """Put a training in place that ends so."""
+
+    def put(end: BaseException | None = None) -> _Trained:
+        found = _Trained(end)
+        monkeypatch.setattr("l2i.recipes.train.train", found)
+        return found
+
+    return put
+
+
+def test_which_training_it_is(
+    sweep_file: Path, trained: Callable[..., _Trained], say: Callable[..., Said], monkeypatch: Any
+) -> None:
+    """By the option, or by the variable of whatever engine; a job of some tasks counts in these;
+    the run says of what it is, and which attempt."""
+    done, word = trained(), _payload(sweep_file, checkpoint_minutes=2.5)
+    assert say("task", "--job", word, "--index", "3").code == 0
+    monkeypatch.setenv("L2I_JOB", word)
+    for name in ("AWS_BATCH_JOB_ARRAY_INDEX", "JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "2")
+            assert say("task").code == 0
+    monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "native:1")
+    assert say("task").code == 0  # Of one alone Batch gives no index.
+    children = read_sweep(sweep_file).children
+    configs = [config for config, _ in done.given]
+    assert [c.signature() for c in configs] == [children[i].key for i in (3, 2, 2, 2, 0)]
+    assert {c.run.checkpoint_minutes for c in configs} == {2.5}
+    how = done.given[-1][1]
+    signature = read_sweep(sweep_file).signature
+    assert how["owner"] == f"{signature}/{children[0].key}" and len(how["parent"]) == 32
+    assert how["marks"][f"l2i.member.{signature}"] == children[0].key
+    assert how["marks"]["l2i.attempt"] == "2" and how["marks"]["l2i.native"] == "native:1"
+    (parent,) = list_runs()
+    assert parent.id == how["parent"] and parent.params["sweep.children"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (SystemExit(143), 75),  # Stopped by SIGTERM, in order.
+        (ZeroDivisionError("planted"), 70),
+        (StoreError("The bucket is gone."), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_how_it_ends(
+    end: BaseException,
+    code: int,
+    sweep_file: Path,
+    trained: Callable[..., _Trained],
+    say: Callable[..., Said],
+) -> None:
+    """The exit code says whether another attempt is worth while; a bug has its traceback."""
+    trained(end)
+    said = say("task", "--job", _payload(sweep_file), "--index", "0")
+    assert said.code == code
+    assert ("Traceback" in said.err) == (code == 70)
+
+
+def test_what_could_not_be_sent_is_worth_another_attempt(
+    sweep_file: Path, trained: Callable[..., _Trained], say: Callable[..., Said]
+) -> None:
+    """In a container nothing of it would be left."""
+    trained()
+    outbox.UNSENT.append("Run x is done, and not all of it could be sent.")
+    said = say("task", "--job", _payload(sweep_file), "--index", "0")
+    assert said.code == 75 and "not all of it could be sent" in said.err
+
+
+def test_mistakes(
+    sweep_file: Path, trained: Callable[..., _Trained], say: Callable[..., Said]
+) -> None:
+    """Another version that makes other trainings of the file; an index beyond; no job."""
+    done = trained()
+    for words, sentence in (
+        (("--job", _payload(sweep_file, "abc"), "--index", "0"), "makes other trainings"),
+        (("--job", _payload(sweep_file), "--index", "4"), "there is no task 4"),
+        (("--job", "nonsense"), "L2I_JOB holds no job"),
+        ((), "Missing option '--job'"),
+    ):
+        said = say("task", *words)
+        assert said.code == 2 and sentence in said.err and "Traceback" not in said.err
+    assert done.given == []
+
+
+def test_inputs_are_fetched_once(
+    s3: S3, trained: Callable[..., _Trained], say: Callable[..., Said]
+) -> None:
+    """Weights at s3:// are an input: a file of the task's disk stands in their place, whatever
+    machine submits or does it; where there is nothing, a sentence."""
+    (s3.folder / "bucket" / "weights").mkdir()
+    (s3.folder / "bucket" / "weights" / "trunk.pkl").write_bytes(b"trunk")
+    done = trained()
+    Path("four.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    key = "classifier.audioset_weights"
+    said = say("submit", "four.toml", "-o", f"{key}=s3://bucket/weights/trunk.pkl", "--dry-run")
+    found = json.loads(said.out)
+    assert found["inputs"] == {key: "s3://bucket/weights/trunk.pkl"}
+    spec = JobSpec(**{k: v for k, v in found.items() if k not in ("id", "gpu_hours")})
+    for _ in range(2):
+        said = say("task", "--job", encode(spec), "--index", "1")
+        assert said.code == 0, said.err
+    assert "Fetched" not in said.err
+    weights = Path(done.given[0][0].classifier.audioset_weights)
+    assert weights.read_bytes() == b"trunk"
+    spec = spec.model_copy(update={"inputs": {key: "s3://bucket/weights/other.pkl"}})
+    said = say("task", "--job", encode(spec), "--index", "1")
+    assert said.code == 1 and "There is nothing at s3://bucket/weights/other.pkl" in said.err
+
+
+# --- real ones ----------------------------------------------------------------------------------
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(l2i.__file__).resolve().parent.parent)}
+
+
+def test_told_to_stop_it_says_run_me_again(
+    store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM while it trains: exit code 75, the run is KILLED; begun again it is resumed."""
+    text = SMALL.format(name="demo").replace("clips = 2", "clips = 0")
+    Path("two.toml").write_text(text + "\n[sweep]\nseeds = [0, 1]\n")
+    environment = {**_environment(), "L2I_JOB": _payload(Path("two.toml"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "l2i", "task", "--index", "1"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 120
+    while not list(Path("mlruns/work/stages").glob("classifier-*/state.safetensors")):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.terminate()
+    said = process.communicate()[1]
+    assert process.returncode == 75 and "Traceback" not in said, said
+    (run,) = [r for r in list_runs() if r.kind == "train"]
+    assert run.status == "KILLED"
+    done = subprocess.run(
+        [sys.executable, "-m", "l2i", "task", "--index", "1"],
+        env={**environment, "L2I_TASK_ATTEMPT": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "1 of 2 trainings" in done.stderr, done.stderr
+    (run,) = [r for r in list_runs() if r.kind == "train"]
+    assert run.status == "FINISHED"
+    assert (run.tags["l2i.resumed"], run.tags["l2i.attempt"]) == ("1", "2")
+
+
+def test_watching_ends_and_the_job_does_not(store: Store, say: Callable[..., Said]) -> None:
+    """Ctrl-C: exit code 130, the command that looks on again, and the job runs on."""
+    Path("two.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "l2i", "submit", "two.toml", "--watch"],
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if "running" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait() == 130
+        job = json.loads(say("jobs", "--json").out)[0]
+        assert f"'l2i jobs show {job['job']} --watch' looks on" in rest
+        assert "Traceback" not in rest and job["tasks"] == {"waiting": 1, "running": 1}
+    finally:
+        said = say("cancel", "latest")
+    assert said.code == 0
+    assert json.loads(say("jobs", "--json").out)[0]["tasks"] == {"cancelled": 2}
