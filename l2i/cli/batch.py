@@ -156,7 +156,10 @@ def setup(
     _end(steps, yes)
 
 
-@batch.command(example="l2i batch teardown --queue gpu-spot --yes")
+@batch.command(
+    short_help="Remove what setup made of a queue.",
+    example="l2i batch teardown --queue gpu-spot --yes",
+)
 @_queue
 @_region
 @_yes
@@ -172,7 +175,10 @@ def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
     _end(steps, yes)
 
 
-@batch.command(example="l2i batch policy --queue gpu-spot --bucket team")
+@batch.command(
+    short_help="Print the rights that it takes.",
+    example="l2i batch policy --queue gpu-spot --bucket team",
+)
 @_queue
 @_bucket
 @_secret

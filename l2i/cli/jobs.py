@@ -63,7 +63,10 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
         emit_table(["job", "engine", "submitted (UTC)", "tasks"], rows)
 
 
-@jobs.command(example=["l2i jobs show latest", "l2i jobs show latest --watch"])
+@jobs.command(
+    short_help="Show a job, task by task.",
+    example=["l2i jobs show latest", "l2i jobs show latest --watch"],
+)
 @click.argument("job", metavar="JOB", default="latest")
 @click.option("--watch", is_flag=True, help="Stay until it is over; Ctrl-C goes away only.")
 @options.quiet
@@ -90,7 +93,7 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
 
-@jobs.command(example="l2i jobs retry latest")
+@jobs.command(short_help="Do again what failed.", example="l2i jobs retry latest")
 @click.argument("job", metavar="JOB")
 @options.as_json
 def retry(job: str, as_json: bool) -> int:

@@ -452,10 +452,10 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         return None
     named = {
         "tracking": variables.get("MLFLOW_TRACKING_URI", ""),
-        "artifacts": variables.get("L2I_ARTIFACT_ROOT", ""),
+        "artifacts": variables.get("L2I_ARTIFACTS", ""),
         "endpoint": variables.get("AWS_ENDPOINT_URL_S3", ""),
     }
-    ours = ("MLFLOW_TRACKING_URI", "L2I_ARTIFACT_ROOT", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
+    ours = ("MLFLOW_TRACKING_URI", "L2I_ARTIFACTS", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
     environment = {
         k: v
         for k, v in variables.items()

@@ -42,7 +42,7 @@ def shared(
 ) -> Callable[[str], None]:
     """A store that several machines write to; the function goes to one with a disk of its own."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    monkeypatch.setenv("L2I_ARTIFACT_ROOT", f"s3://bucket/{tmp_path.name}")
+    monkeypatch.setenv("L2I_ARTIFACTS", f"s3://bucket/{tmp_path.name}")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
 
     def machine(name: str) -> None:
