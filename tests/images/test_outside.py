@@ -75,7 +75,7 @@ def test_one_place_for_both_sides(place: Place, monkeypatch: pytest.MonkeyPatch)
     if os.getuid() == 0:  # As one user on both sides, who is nobody special.
         for file in mlruns.rglob("*"):
             os.chown(file, *USER)
-    done = place.run("evaluate", outer.id, "--json", "--no-keep", options=same)
+    done = place.run("evaluate", outer.id, "--json", options=same)
     assert "fidelity_top1" in done.stdout
     listed = place.run("runs", "--json", options=same).stdout
     assert {run["id"] for run in json.loads(listed)} == {inner["run_id"], outer.id}
@@ -100,7 +100,7 @@ def test_another_place_on_each_side_is_noticed(
     done = place.run(*_WORDS, "--again", code=1)
     assert "keeps its artifacts in" in done.stderr and "'l2i runs relocate'" in done.stderr
     assert place.run("runs", "relocate").returncode == 0
-    assert "fidelity_top1" in place.run("evaluate", run_id, "--no-keep", "--json").stdout
+    assert "fidelity_top1" in place.run("evaluate", run_id, "--json").stdout
 
 
 def test_artifacts_in_an_object_store(
@@ -131,12 +131,12 @@ def test_a_tracking_server(place: Place, tmp_path: Path, monkeypatch: pytest.Mon
     server.start()
     try:
         options = ("--network", "host", "-e", f"MLFLOW_TRACKING_URI={server.url}")
-        first = place.start(*_WORDS, "-o", "classifier.epochs=60", options=options)
+        first = place.start(*_WORDS, "-o", "classifier.epochs=30", options=options)
         first.wait_for(r"Run demo-")
         first.engine("stop", first.id)
         assert first.end()[0] == 143
         assert list((place.folder / "mlruns" / "work").glob("run-*"))
-        done = place.run(*_WORDS, "-o", "classifier.epochs=60", options=options)
+        done = place.run(*_WORDS, "-o", "classifier.epochs=30", options=options)
         found = json.loads(done.stdout)
         assert found["resumed"] is True
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)

@@ -22,6 +22,7 @@ HARSH = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--shm-size", "1
 SHORT = """
 [dataset]
 sample_rate = 11025
+duration_s = 2.5
 
 [spectrogram]
 n_fft = 512
@@ -103,14 +104,16 @@ def test_train_esc10_on_real_clips(
 
 def test_data_and_caches_are_kept_on_a_volume(place: Place) -> None:
     """A new volume takes the rights of the image's folder, so that any user may write it; clips
-    are decoded once for all containers."""
+    are decoded once for all of a user's containers. Another user has a cache elsewhere."""
     volume = f"l2i-test-{os.getpid()}"
     options = (*HARSH, "-v", f"{volume}:/data")
     try:
         first = place.run("train", "--config", "small.toml", "--json", options=options)
         assert "clips: 48/48" in first.stderr
         code = "from l2i.data.places import cache_folder; print(cache_folder())"
-        assert place.image.python(code, "-v", f"{volume}:/data").strip() == "/data/.cache/l2i"
+        for user, where in (("{}:{}".format(*USER), "/data/.cache/l2i"), ("4712", "/tmp/l2i-4712")):
+            mine = ("-v", f"{volume}:/data", "--user", user)
+            assert place.image.python(code, *mine).strip() == where
         second = place.run("train", "--config", "small.toml", "--again", options=options)
         assert "clips: 48/48" not in second.stderr
     finally:
