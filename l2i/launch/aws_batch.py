@@ -9,9 +9,10 @@ from any machine, is submitting it once.
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,15 @@ from l2i.launch.job import (
     keep_job,
 )
 
-__all__ = ["LOG_GROUP", "MAX_TASKS", "RETRY", "AwsBatch", "attempt_states", "container"]
+__all__ = [
+    "LOG_GROUP",
+    "MAX_TASKS",
+    "RETRY",
+    "AwsBatch",
+    "attempt_states",
+    "container",
+    "differences",
+]
 
 MAX_TASKS = 10_000
 LOG_GROUP = "/aws/batch/job"
@@ -268,8 +277,7 @@ class AwsBatch:
         keys = ("image", "secrets", "linuxParameters", "jobRoleArn", "executionRoleArn")
         with aws_errors("register the job definition"):
             for old in sorted(self._revisions(), key=lambda d: -int(d["revision"])):
-                has = old["containerProperties"]
-                if all((has.get(k) or None) == (wanted.get(k) or None) for k in keys):
+                if not differences(old["containerProperties"], wanted, keys):
                     return str(old["jobDefinitionArn"])
             made = self._batch.register_job_definition(
                 jobDefinitionName=self._definition,
@@ -390,6 +398,34 @@ class AwsBatch:
                 place = {"queue": self._queue, "region": self._region}
                 jobs.append(Job(each["jobName"], self.name, spec, each["jobId"], place))
         return jobs
+
+
+def differences(
+    has: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]
+) -> list[str]:
+    """Those keys of a container's properties in which what there is does not do for what is wanted.
+
+    Batch adds keys of its own, empty ones among them, and may change the order of a list.
+
+    >>> wanted = {"linuxParameters": {"sharedMemorySize": 64}, "secrets": []}
+    >>> has = {"linuxParameters": {"sharedMemorySize": 64, "devices": []}}
+    >>> differences(has, wanted, wanted), differences({}, wanted, wanted)
+    ([], ['linuxParameters'])
+    """
+
+    def fits(there: Any, asked: Any) -> bool:
+        if isinstance(asked, Mapping):
+            return all(fits((there or {}).get(k), v) for k, v in asked.items())
+        if isinstance(asked, list):
+            mine, theirs = (
+                sorted(json.dumps(each, sort_keys=True) for each in x) for x in (asked, there or [])
+            )
+            return mine == theirs
+        return bool(there == asked)
+
+    return [
+        k for k in keys if not (fits(has.get(k), wanted[k]) if wanted.get(k) else not has.get(k))
+    ]
 
 
 def _roles(base: Mapping[str, Any] | None) -> dict[str, str]:

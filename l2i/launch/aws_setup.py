@@ -24,7 +24,7 @@ from typing import Any
 
 from l2i.errors import LaunchError
 from l2i.launch.aws import aws_errors, client, code_of, region_of
-from l2i.launch.aws_batch import LOG_GROUP, RETRY, container
+from l2i.launch.aws_batch import LOG_GROUP, RETRY, container, differences
 from l2i.launch.job import JobSpec
 
 __all__ = ["Setup", "Step", "policies", "setup", "submitter_policy", "teardown"]
@@ -583,7 +583,7 @@ def _setup_definition(
     newest = max(account.definitions(), key=lambda d: int(d["revision"]), default=None)
     has = newest["containerProperties"] if newest else {}
     keys = ("image", "secrets", "linuxParameters", "jobRoleArn", "resourceRequirements")
-    different = [k for k in keys if (has.get(k) or None) != (box.get(k) or None)]
+    different = differences(has, box, keys)
     action = "create" if newest is None else "update" if different else "keep"
     why = wanted.spec.image if newest is None else ", ".join(different)
     if plan.step(action, "job definition", name, why):

@@ -11,6 +11,8 @@ No recipe imports another. What they share:
 ====================  =================================================================
 ``material``          the clips of a run: opened, split, decoded
 ``stage``             a part of a run that survives a crash
+``checkpoints``       its state in the store, for the next machine
+``sweep_table``       mean and deviation over a sweep's runs
 ``bundle``            a finished run's networks, from its artifacts
 ``measure``           figures on clips
 ``figures``           an evaluation as files and a page

@@ -9,6 +9,7 @@
     store        where runs are kept, and the traps of keeping them
     outbox       what a run says, kept here until a store that may be away has it
     runs         reading: listing, finding by a word, fetching artifacts
+    family       a sweep's runs that many machines make: one parent, its table
     transfer     runs that move: export, import, a store that was moved
     tracker      writing: one run, from its start to its end, through crashes
 
