@@ -238,8 +238,8 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
                 f"{key} = {value!r} is on this machine, which tasks on {on} do not see: put it "
                 f"into a bucket, and give -o {key}=s3://..."
             )
-        elif value:
-            # Whatever folder a task is done in.
+        elif value and on == "docker":
+            # It is mounted where it is here.
             laid[key] = str(Path(value).expanduser().resolve())
     if not here and data_dir and not data_dir.startswith("s3://"):
         raise click.UsageError(

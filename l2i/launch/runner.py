@@ -372,9 +372,12 @@ def _die_with_keeper() -> None:
 
 
 def _main(folder: Path) -> int:
-    lock = _lock(folder)
-    if lock is None:
-        return 0
+    end = time.monotonic() + 5
+    # Whoever looks whether it is held holds it for an instant.
+    while (lock := _lock(folder)) is None:
+        if time.monotonic() > end:
+            return 0
+        time.sleep(0.05)
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     keeper = _Keeper(folder)

@@ -1,8 +1,9 @@
 """A SkyPilot managed job: ``sky jobs launch FILE``.
 
-One task is a task, several are a job group, in parallel. Machines are Spot; one that is taken
-away is replaced, and a task that ends with `RUN_AGAIN` is begun again. A secret's value is asked
-of the environment of who launches: ``sky jobs launch --secret NAME FILE``.
+One task is a task, several are a job group, in parallel, on any of a few small GPUs (edit
+``accelerators``). Machines are Spot; one that is taken away is replaced, and a task that ends with
+`RUN_AGAIN` is begun again. A secret's value is asked of the environment of who launches:
+``sky jobs launch --secret NAME FILE``.
 """
 
 from __future__ import annotations

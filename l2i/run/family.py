@@ -7,6 +7,7 @@ which; it may be of several sweeps.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,8 @@ def make_parent(
             tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
         )
         for key, value in params.items():
-            client.log_param(own.info.run_id, key, value)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            client.log_param(own.info.run_id, key, text[:5000])
     time.sleep(_SETTLE_S)
     found = find_parent(experiment, signature)
     if found is None or found.id == own.info.run_id:
