@@ -298,6 +298,7 @@ _NOT_SCIENCE = {
     "output.clips",
     "run.device",
     "run.threads",
+    "run.checkpoint_minutes",
     "run.experiment",
     "run.name",
 }

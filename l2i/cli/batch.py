@@ -18,7 +18,7 @@ _TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge")
 @click.group(
     cls=Group,
     example=[
-        "l2i batch setup --queue gpu-spot --image NAME@sha256:... --bucket team",
+        "l2i batch setup --queue gpu-spot --image $IMAGE --bucket team",
         "l2i batch policy --queue gpu-spot",
         "l2i batch teardown --queue gpu-spot --yes",
     ],
@@ -49,10 +49,11 @@ _secret = click.option(
 
 
 @batch.command(
+    short_help="Show what a queue lacks, and make it.",
     example=[
-        "l2i batch setup --queue gpu-spot --image NAME@sha256:... --bucket team --yes",
+        "l2i batch setup --queue gpu-spot --image $IMAGE --bucket team --yes",
         "l2i batch setup --queue cpu --gpus 0 --instance-type c7i.xlarge --no-spot",
-    ]
+    ],
 )
 @_queue
 @_region
@@ -157,8 +158,7 @@ def setup(
 
 
 @batch.command(
-    short_help="Remove what setup made of a queue.",
-    example="l2i batch teardown --queue gpu-spot --yes",
+    short_help="Remove what 'setup' made.", example="l2i batch teardown --queue gpu-spot --yes"
 )
 @_queue
 @_region

@@ -64,7 +64,7 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
 
 
 @jobs.command(
-    short_help="Show a job, task by task.",
+    short_help="Show how far the tasks of a job are.",
     example=["l2i jobs show latest", "l2i jobs show latest --watch"],
 )
 @click.argument("job", metavar="JOB", default="latest")
@@ -93,7 +93,7 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
 
-@jobs.command(short_help="Do again what failed.", example="l2i jobs retry latest")
+@jobs.command(short_help="Do what failed of a job again.", example="l2i jobs retry latest")
 @click.argument("job", metavar="JOB")
 @options.as_json
 def retry(job: str, as_json: bool) -> int:
@@ -122,7 +122,7 @@ def retry(job: str, as_json: bool) -> int:
     return 0
 
 
-@jobs.command(example="l2i jobs reconcile")
+@jobs.command(short_help="Close runs whose job is gone.", example="l2i jobs reconcile")
 @options.as_json
 def reconcile(as_json: bool) -> int:
     """Close runs that say RUNNING though their job is over or gone.

@@ -24,7 +24,7 @@ def _first(names: tuple[str, ...], default: str) -> str:
     return next((os.environ[name] for name in names if os.environ.get(name)), default)
 
 
-@click.command(cls=Command, example='l2i task --job "$L2I_JOB" --index 0')
+@click.command(cls=Command, example=['l2i task --job "$L2I_JOB" --index 0'])
 @click.option(
     "--job",
     metavar="WORD",
