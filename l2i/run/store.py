@@ -224,6 +224,10 @@ def _quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Files of a server come through the server. By default it sends us on to the object store
+    # behind it, at an address that often only it can reach.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     # Not even errors, which it logs with their tracebacks: they come to us as exceptions too.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     for name in ("alembic", "sqlalchemy", "mlflow", "urllib3"):

@@ -93,9 +93,12 @@ def test_up_and_one_run(
 ) -> None:
     """The run is in the database, its files are in the bucket, and all of it is read from
     outside through the server. Everything is kept when the services are made again."""
-    (tmp_path / "small.toml").write_text(SMALL.format(name="demo"))
+    work = tmp_path / "work"
+    work.mkdir()
+    work.chmod(0o755)  # The service's user is another.
+    (work / "small.toml").write_text(SMALL.format(name="demo"))
     done = compose(
-        *("run", "--rm", "-T", "-v", f"{tmp_path}:/work:ro", "l2i"),
+        *("run", "--rm", "-T", "-v", f"{work}:/work:ro", "l2i"),
         *("train", "--config", "small.toml", "--json"),
     )
     run_id = json.loads(done.stdout)["run_id"]
