@@ -81,11 +81,7 @@ def _exports(text: str) -> dict[str, str]:
 def engine() -> Iterator[Engine]:
     """The engine, for all tests."""
     own = {**os.environ, "DOCKER_BUILDKIT": "1"}
-    if _answers(own):
-        yield Engine(own)
-        return
-    if not os.access(_ELSEWHERE, os.X_OK):
-        pytest.skip("No Docker engine answers, and there is none beside the checkout to bring up.")
+    beside = os.access(_ELSEWHERE, os.X_OK)
 
     def ask(verb: str) -> str:
         done = subprocess.run([_ELSEWHERE, verb], stdout=subprocess.PIPE, text=True, timeout=900)
@@ -93,7 +89,13 @@ def engine() -> Iterator[Engine]:
             pytest.skip(f"{_ELSEWHERE} {verb} ended with {done.returncode}: no Docker engine.")
         return done.stdout
 
-    there = {**own, **_exports(ask("env"))}
+    there = {**own, **(_exports(ask("env")) if beside else {})}
+    # The variables of the shell may be those of the engine beside the checkout already.
+    if _answers(own) and (not beside or own.get("DOCKER_HOST") != there["DOCKER_HOST"]):
+        yield Engine(own)
+        return
+    if not beside:
+        pytest.skip("No Docker engine answers, and there is none beside the checkout to bring up.")
     running = _answers(there)
     ask("start")
     base = "python:3.11-slim-bookworm"
