@@ -300,6 +300,11 @@ class AwsBatch:
             for start in range(0, n, 100):
                 some = self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
                 found |= {each["jobId"]: each for each in some}
+            if n > 1 and len(found) < n:
+                # Batch makes the children of an array a while after the array.
+                above = self._batch.describe_jobs(jobs=[job.native])["jobs"]
+                for each in above:
+                    found = dict.fromkeys(ids, each) | found
         return [found.get(i, {}) for i in ids]
 
     def status(self, job: Job) -> JobState:

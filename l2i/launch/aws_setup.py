@@ -11,7 +11,8 @@
 ==========================  ======================================================================
 
 All of it is tagged ``l2i = <queue>``, and only what has the tag is changed or removed. None of it
-costs anything while no job runs.
+costs anything while no job runs. The log group of Batch's jobs is made where there is none, and
+left: it is that of all queues.
 """
 
 from __future__ import annotations
@@ -215,6 +216,8 @@ def submitter_policy(queue: str) -> dict[str, dict[str, Any]]:
             ],
             [*roles, f"arn:aws:iam::*:instance-profile/l2i-{queue}-*"],
         ),
+        _allow(["logs:DescribeLogGroups"], ["*"]),
+        _allow(["logs:CreateLogGroup"], [f"arn:aws:logs:*:*:log-group:{LOG_GROUP}:*"]),
         _allow(["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"], ["*"]),
     ]
     document = {"Version": "2012-10-17"}
@@ -407,6 +410,7 @@ def setup(wanted: Setup, *, do: bool, on_step: Callable[[Step], None]) -> list[S
     """
     account, plan = _Account(wanted.queue, wanted.region), _Plan(do, on_step)
     roles = _setup_roles(account, wanted, plan)
+    _setup_logs(account, plan)
     parts = [p for p, on in (("spot", wanted.spot), ("ondemand", wanted.on_demand)) if on]
     for part in parts:
         _setup_environment(account, wanted, part, roles["instance"], plan)
@@ -446,6 +450,18 @@ def _setup_roles(account: _Account, wanted: Setup, plan: _Plan) -> dict[str, str
         if part == "instance" and plan.do:
             found[part] = _profile(account, name)
     return found
+
+
+def _setup_logs(account: _Account, plan: _Plan) -> None:
+    """The log group of all of Batch's jobs, without which no container begins; it is not ours."""
+    logs = client("logs", account.region)
+    with aws_errors("show its log groups"):
+        found = logs.describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]
+    if any(group["logGroupName"] == LOG_GROUP for group in found):
+        return
+    if plan.step("create", "log group", LOG_GROUP, "of all jobs of Batch; it stays"):
+        with aws_errors(f"make the log group {LOG_GROUP}"):
+            logs.create_log_group(logGroupName=LOG_GROUP)
 
 
 def _put(account: _Account, name: str, policy: Mapping[str, Any]) -> None:

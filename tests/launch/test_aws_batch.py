@@ -14,7 +14,7 @@ import pytest
 
 from l2i.errors import LaunchError, UsageError
 from l2i.launch.aws_batch import RETRY, AwsBatch
-from l2i.launch.job import JobSpec, Task
+from l2i.launch.job import JobSpec, State, Task, list_jobs
 from tests.launch.conftest import IMAGE, REGION, Batch, point_at_batch
 from tests.stores import Said
 
@@ -110,6 +110,31 @@ def test_submitted_twice_is_one_job(
     said = say("jobs", "--queue", queue, "--json")
     assert [j["job"] for j in json.loads(said.out)] == [first["job"]]
     assert json.loads(say("jobs", "show", "--json").out)["native"] == first["native"]
+
+
+def test_an_array_whose_tasks_are_not_made_yet(
+    queue: str, sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """Batch makes them a while after the array: they wait, as it does, and are not lost; of an
+    array that is gone altogether they are."""
+    _submit(say, sweep_file, [["exit 0"]])
+    (job,) = list_jobs(Path("mlruns"))
+    engine = AwsBatch(Path("mlruns"), job.place)
+    real = engine._batch.describe_jobs
+
+    def describe_jobs(jobs: list[str]) -> dict[str, Any]:
+        found = [
+            each for each in real(jobs=jobs)["jobs"] if not each["jobId"].endswith((":2", ":3"))
+        ]
+        above = [each | {"status": "PENDING"} for each in found if ":" not in each["jobId"]]
+        return {"jobs": above or found}
+
+    engine._batch.describe_jobs = describe_jobs
+    states = [task.state for task in engine.status(job).tasks]
+    assert states[2:] == [State.WAITING] * 2 and not engine.status(job).over
+    engine._batch.describe_jobs = lambda jobs: {"jobs": []}
+    state = engine.status(job)
+    assert state.state is State.FAILED and "knows it no more" in state.tasks[0].why
 
 
 def test_what_is_asked_of_batch(queue: str, sweep_file: Path, say: Callable[..., Said]) -> None:
@@ -298,7 +323,7 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
     words = ("batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team")
     before = _there()
     said = say(*words)
-    assert said.code == 0 and "7 steps; nothing is done yet" in said.out
+    assert said.code == 0 and "8 steps; nothing is done yet" in said.out
     assert '"s3:PutObject"' in said.out and "arn:aws:s3:::team/*" in said.out
     assert _there() == before
     assert say(*words, "--yes").code == 0
@@ -310,6 +335,8 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
         "roles": ["l2i-gpu-spot-execution", "l2i-gpu-spot-instance", "l2i-gpu-spot-job"],
         "profiles": ["l2i-gpu-spot-instance"],
     }
+    groups = boto3.client("logs").describe_log_groups()["logGroups"]
+    assert [g["logGroupName"] for g in groups] == ["/aws/batch/job"]
     batch = boto3.client("batch")
     spot = batch.describe_compute_environments(computeEnvironments=["l2i-gpu-spot-spot"])
     resources = spot["computeEnvironments"][0]["computeResources"]
