@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 # Small matrices: several threads would only wait for one another, and rounding would depend on
 # how many there are. Before torch is imported, and for child processes too.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that: those of
+# tests that press it must hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.servers import s3  # noqa: F401  (fixture)
 from tests.stores import child, say, store, template  # noqa: F401  (fixtures)
