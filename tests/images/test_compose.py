@@ -81,11 +81,13 @@ def compose(engine: Engine, tmp_path: Path) -> Iterator[Compose]:
         variables["POSTGRES_IMAGE"] = _stand_in(engine, "postgres", tmp_path)
         variables["RCLONE_IMAGE"] = _stand_in(engine, "rclone", tmp_path)
     found = Compose(engine, program, variables)
+    down = ("down", "--volumes", "--timeout", "5")
+    found(*down)  # What tests that were killed have left.
     try:
         found("up", "--detach")
         yield found
     finally:
-        found("down", "--volumes", "--timeout", "5")
+        found(*down)
 
 
 def test_up_and_one_run(
