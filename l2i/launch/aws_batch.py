@@ -19,6 +19,7 @@ from typing import Any
 from l2i.errors import LaunchError
 from l2i.launch.aws import aws_errors, client, region_of
 from l2i.launch.job import (
+    OUTPUT_VARIABLES,
     RUN_AGAIN,
     Check,
     Job,
@@ -38,6 +39,7 @@ __all__ = [
     "attempt_states",
     "container",
     "differences",
+    "register",
 ]
 
 MAX_TASKS = 10_000
@@ -233,10 +235,7 @@ class AwsBatch:
         new = known is None
         if known is None:
             definition = self._register(resolved, roles)
-            variables = spec.variables() | {
-                "L2I_IMAGE_DIGEST": resolved.image,
-                "L2I_TASK_ENGINE": self.name,
-            }
+            variables = spec.variables(self.name) | {"L2I_IMAGE_DIGEST": resolved.image}
             how: dict[str, Any] = {
                 "jobName": spec.id,
                 "jobQueue": self._queue,
@@ -279,17 +278,7 @@ class AwsBatch:
             for old in sorted(self._revisions(), key=lambda d: -int(d["revision"])):
                 if not differences(old["containerProperties"], wanted, keys):
                     return str(old["jobDefinitionArn"])
-            made = self._batch.register_job_definition(
-                jobDefinitionName=self._definition,
-                type="container",
-                containerProperties=wanted,
-                retryStrategy={"attempts": spec.attempts, "evaluateOnExit": RETRY},
-                timeout={"attemptDurationSeconds": spec.timeout_s},
-                propagateTags=True,
-                platformCapabilities=["EC2"],
-                tags={"l2i": self._queue},
-            )
-        return str(made["jobDefinitionArn"])
+            return register(self._batch, self._definition, self._queue, spec, wanted)
 
     def _described(self, job: Job) -> list[dict[str, Any]]:
         """What Batch says of each task, in order."""
@@ -405,6 +394,23 @@ class AwsBatch:
         return jobs
 
 
+def register(
+    batch: Any, name: str, queue: str, spec: JobSpec, properties: Mapping[str, Any]
+) -> str:
+    """Make a revision of a queue's job definition; its ARN."""
+    made = batch.register_job_definition(
+        jobDefinitionName=name,
+        type="container",
+        containerProperties=properties,
+        retryStrategy={"attempts": spec.attempts, "evaluateOnExit": RETRY},
+        timeout={"attemptDurationSeconds": spec.timeout_s},
+        propagateTags=True,
+        platformCapabilities=["EC2"],
+        tags={"l2i": queue},
+    )
+    return str(made["jobDefinitionArn"])
+
+
 def differences(
     has: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]
 ) -> list[str]:
@@ -491,12 +497,8 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         found = decode(variables.get("L2I_JOB", ""))
     except UsageError:
         return None
-    named = {
-        "tracking": variables.get("MLFLOW_TRACKING_URI", ""),
-        "artifacts": variables.get("L2I_ARTIFACTS", ""),
-        "endpoint": variables.get("AWS_ENDPOINT_URL_S3", ""),
-    }
-    ours = ("MLFLOW_TRACKING_URI", "L2I_ARTIFACTS", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION")
+    named = {key: variables.get(name, "") for key, name in OUTPUT_VARIABLES.items()}
+    ours = (*OUTPUT_VARIABLES.values(), "AWS_DEFAULT_REGION")
     environment = {
         k: v
         for k, v in variables.items()

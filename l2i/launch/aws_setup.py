@@ -25,7 +25,7 @@ from typing import Any
 
 from l2i.errors import LaunchError
 from l2i.launch.aws import aws_errors, client, code_of, region_of
-from l2i.launch.aws_batch import LOG_GROUP, RETRY, container, differences
+from l2i.launch.aws_batch import LOG_GROUP, container, differences, register
 from l2i.launch.job import JobSpec
 
 __all__ = ["Setup", "Step", "policies", "setup", "submitter_policy", "teardown"]
@@ -245,6 +245,16 @@ def _trust(service: str) -> str:
 # --- making -------------------------------------------------------------------------------------
 
 
+def _if_there(call: Callable[..., Any], **how: Any) -> Any:
+    """What IAM answers, or None where there is no such thing."""
+    try:
+        return call(**how)
+    except Exception as error:
+        if code_of(error) in ("NoSuchEntity", "NoSuchEntityException"):
+            return None
+        raise
+
+
 class _Account:
     """What is there of a queue, and how each part is made, changed and removed."""
 
@@ -267,24 +277,19 @@ class _Account:
     def role(self, part: str) -> dict[str, Any] | None:
         name = f"l2i-{self.queue}-{part}"
         with aws_errors(f"show the role {name}"):
-            try:
-                found = self.iam.get_role(RoleName=name)["Role"]
-            except Exception as error:
-                if code_of(error) in ("NoSuchEntity", "NoSuchEntityException"):
-                    return None
-                raise
+            answer = _if_there(self.iam.get_role, RoleName=name)
+        if answer is None:
+            return None
+        found = answer["Role"]
         self.own("role", name, {t["Key"]: t["Value"] for t in found.get("Tags", [])})
         return dict(found)
 
     def role_policy(self, part: str) -> dict[str, Any] | None:
         name = f"l2i-{self.queue}-{part}"
         with aws_errors(f"show the role {name}"):
-            try:
-                found = self.iam.get_role_policy(RoleName=name, PolicyName="l2i")
-            except Exception as error:
-                if code_of(error) in ("NoSuchEntity", "NoSuchEntityException"):
-                    return None
-                raise
+            found = _if_there(self.iam.get_role_policy, RoleName=name, PolicyName="l2i")
+        if found is None:
+            return None
         document = found["PolicyDocument"]
         return dict(json.loads(document) if isinstance(document, str) else document)
 
@@ -476,15 +481,13 @@ def _profile(account: _Account, name: str) -> str:
     iam = account.iam
     with aws_errors(f"make the instance profile {name}"):
         iam.attach_role_policy(RoleName=name, PolicyArn=_AMI.format(partition=account.partition))
-        try:
-            found = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-        except Exception as error:
-            if code_of(error) not in ("NoSuchEntity", "NoSuchEntityException"):
-                raise
-            found = iam.create_instance_profile(
+        answer = _if_there(iam.get_instance_profile, InstanceProfileName=name)
+        if answer is None:
+            answer = iam.create_instance_profile(
                 InstanceProfileName=name,
                 Tags=[{"Key": k, "Value": v} for k, v in account.tags.items()],
-            )["InstanceProfile"]
+            )
+        found = answer["InstanceProfile"]
         if not found.get("Roles"):
             iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     return str(found["Arn"])
@@ -604,16 +607,7 @@ def _setup_definition(
     why = wanted.spec.image if newest is None else ", ".join(different)
     if plan.step(action, "job definition", name, why):
         with aws_errors(f"register the job definition {name}"):
-            account.batch.register_job_definition(
-                jobDefinitionName=name,
-                type="container",
-                containerProperties=box,
-                retryStrategy={"attempts": wanted.spec.attempts, "evaluateOnExit": RETRY},
-                timeout={"attemptDurationSeconds": wanted.spec.timeout_s},
-                propagateTags=True,
-                platformCapabilities=["EC2"],
-                tags=account.tags,
-            )
+            register(account.batch, name, wanted.queue, wanted.spec, box)
 
 
 # --- removing -----------------------------------------------------------------------------------
@@ -681,18 +675,9 @@ def _nothing_runs(account: _Account) -> None:
 
 def _remove_role(account: _Account, name: str) -> None:
     iam = account.iam
-    gone = ("NoSuchEntity", "NoSuchEntityException")
-
-    def unless_gone(call: Callable[..., Any], **how: Any) -> None:
-        try:
-            call(**how)
-        except Exception as error:
-            if code_of(error) not in gone:
-                raise
-
     with aws_errors(f"remove the role {name}"):
-        unless_gone(iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
-        unless_gone(iam.delete_instance_profile, InstanceProfileName=name)
+        _if_there(iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
+        _if_there(iam.delete_instance_profile, InstanceProfileName=name)
         for each in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
             iam.detach_role_policy(RoleName=name, PolicyArn=each["PolicyArn"])
         for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:

@@ -11,14 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from l2i.errors import LaunchError
-from l2i.launch.job import Check, Job, JobSpec, JobState, find_job, keep_job
-from l2i.launch.runner import GRACE_S, Process, begin, cancel, follow, job_state
+from l2i.launch.job import Check, Job, JobSpec
+from l2i.launch.runner import GRACE_S, KeptHere, Process
 
 __all__ = ["Docker", "resolve_image"]
 
@@ -74,24 +72,10 @@ def resolve_image(image: str, *, pull: bool = True) -> str:
     return digests[0] if digests else own
 
 
-class Docker:
-    """This machine's Docker engine.
-
-    Parameters
-    ----------
-    root : Path
-        The store's local folder, ``mlruns``.
-    place : mapping
-        Not looked at.
-    """
+class Docker(KeptHere):
+    """This machine's Docker engine; see `l2i.launch.runner.KeptHere`."""
 
     name = "docker"
-
-    def __init__(self, root: Path, place: Mapping[str, str]) -> None:
-        self._root = root
-
-    def _folder(self, job: Job | JobSpec) -> Path:
-        return self._root / "work" / "jobs" / job.id
 
     def check(self, spec: JobSpec) -> list[Check]:
         """Whether the engine answers and has the image, and whether secrets are set."""
@@ -117,32 +101,27 @@ class Docker:
         words += ["--cpus", str(min(spec.vcpus, os.cpu_count() or 1))]
         if spec.gpus:
             words += ["--gpus", str(spec.gpus)]
-        variables = spec.variables()
+        variables = spec.variables(self.name)
         uris = (variables.get("MLFLOW_TRACKING_URI", ""), variables.get("AWS_ENDPOINT_URL_S3", ""))
         if any(urlsplit(uri).hostname in _LOCAL for uri in uris):
             words += ["--network", "host"]
-        for folder, writable in _mounts(spec):
-            if writable:
-                # What it writes there must be this user's.
-                words += ["--user", f"{os.getuid()}:{os.getgid()}"]
+        mounts = _mounts(spec)
+        if any(writable for _, writable in mounts):
+            # What it writes there must be this user's.
+            words += ["--user", f"{os.getuid()}:{os.getgid()}"]
+        for folder, writable in mounts:
             words += ["--volume", f"{folder}:{folder}{'' if writable else ':ro'}"]
         for key, value in variables.items():
             words += ["--env", f"{key}={value}"]
         for key in spec.secrets:
             words += ["--env", key]  # Its value is this process's, and in no command line.
         words += ["--env", f"L2I_TASK_INDEX={index}", "--env", "L2I_TASK_ATTEMPT={attempt}"]
-        words += ["--env", f"L2I_TASK_ENGINE={self.name}"]
         return [*words, spec.image, *spec.command]
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin the containers; a job whose keeper is gone goes on."""
-        job = Job(spec.id, self.name, spec)
-        known = None
-        if (self._folder(spec) / "job.json").exists():
-            known = find_job(self._root, spec.id)
-        else:
+        if self._known(spec) is None:
             self.check(spec)
-            keep_job(self._root, job)
         processes = []
         for index in range(len(spec.tasks)):
             name = f"l2i-{spec.id}-{index}"
@@ -155,30 +134,7 @@ class Docker:
                 )
             )
         secrets = {name: os.environ[source] for name, source in spec.secrets.items()}
-        pid = begin(
-            self._folder(spec),
-            processes,
-            attempts=spec.attempts,
-            timeout_s=spec.timeout_s,
-            parallel=spec.parallel or 1,
-            environment=secrets,
-        )
-        return replace(known or job, native=str(pid or ""), new=known is None)
-
-    def status(self, job: Job) -> JobState:
-        """As the files in the job's folder say."""
-        return job_state(self._folder(job))
-
-    def logs(self, job: Job, index: int, *, follow: bool = False) -> Iterator[str]:
-        """What the task's containers have said."""
-        return _follow(self._folder(job), index, wait=follow)
-
-    def cancel(self, job: Job) -> None:
-        """Stop the containers that run; those that wait are not begun."""
-        cancel(self._folder(job))
-
-
-_follow = follow
+        return self._begin(spec, processes, secrets)
 
 
 def _mounts(spec: JobSpec) -> list[tuple[str, bool]]:

@@ -33,6 +33,7 @@ from l2i.storage import atomic_write_text, store_errors
 
 __all__ = [
     "BUG",
+    "OUTPUT_VARIABLES",
     "RUN_AGAIN",
     "Check",
     "Job",
@@ -53,6 +54,13 @@ RUN_AGAIN = 75
 
 BUG = 70
 """A task's exit code for a bug; the one that sysexits.h calls an internal software error."""
+
+OUTPUT_VARIABLES = {
+    "tracking": "MLFLOW_TRACKING_URI",
+    "artifacts": "L2I_ARTIFACTS",
+    "endpoint": "AWS_ENDPOINT_URL_S3",
+}
+"""What a description calls an output, and the variable by which a task knows it."""
 
 # Values that come with these names are somebody's secrets.
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[-_]?key|access[-_]?key|credential)")
@@ -202,18 +210,15 @@ class JobSpec(_Model):
         tasks = tuple(task for n, task in enumerate(self.tasks) if n in indices)
         return self.model_copy(update={"tasks": tasks, "round": self.round + 1})
 
-    def variables(self) -> dict[str, str]:
-        """The environment of every task, but for its index, its attempt, and secrets."""
+    def variables(self, engine: str) -> dict[str, str]:
+        """The environment of every task of an engine, but for its index, attempt, and secrets."""
         from l2i.launch.payload import encode
 
-        named = {
-            "MLFLOW_TRACKING_URI": self.outputs.get("tracking", ""),
-            "L2I_ARTIFACTS": self.outputs.get("artifacts", ""),
-            "AWS_ENDPOINT_URL_S3": self.outputs.get("endpoint", ""),
-            "L2I_IMAGE_DIGEST": self.image,
-        }
+        named = {name: self.outputs.get(key, "") for key, name in OUTPUT_VARIABLES.items()}
+        named["L2I_IMAGE_DIGEST"] = self.image
         found = {name: value for name, value in named.items() if value}
-        return {**found, **self.environment, "L2I_JOB": encode(self)}
+        own = {"L2I_JOB": encode(self), "L2I_TASK_ENGINE": engine}
+        return {**found, **self.environment, **own}
 
     @classmethod
     def make(cls, **values: Any) -> JobSpec:

@@ -30,9 +30,8 @@ def write(spec: JobSpec) -> str:
         raise UsageError("--on kubernetes needs --image NAME@sha256:...")
     name = spec.id.lower().replace("_", "-")[:52].strip("-")
     variables: list[dict[str, Any]] = [
-        {"name": key, "value": value} for key, value in spec.variables().items()
+        {"name": key, "value": value} for key, value in spec.variables("kubernetes").items()
     ]
-    variables.append({"name": "L2I_TASK_ENGINE", "value": "kubernetes"})
     for key, source in spec.secrets.items():
         secret, slash, field = source.partition("/")
         if not slash:

@@ -24,16 +24,26 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from l2i.errors import LaunchError
-from l2i.launch.job import RUN_AGAIN, JobState, State, TaskState, exit_sentence
+from l2i.launch.job import (
+    RUN_AGAIN,
+    Job,
+    JobSpec,
+    JobState,
+    State,
+    TaskState,
+    exit_sentence,
+    find_job,
+    keep_job,
+)
 from l2i.storage import atomic_write_text, store_errors
 
-__all__ = ["Process", "begin", "cancel", "follow", "is_alive", "job_state"]
+__all__ = ["KeptHere", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
 
 # What a task that is told to stop has for its last checkpoint; Batch gives as much.
 GRACE_S = 30.0
@@ -206,7 +216,7 @@ def cancel(folder: Path) -> None:
             atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
 
 
-def follow(folder: Path, index: int, *, wait: bool) -> Iterator[str]:
+def log_lines(folder: Path, index: int, *, wait: bool) -> Iterator[str]:
     """Lines of a task's log; with `wait`, until it is over."""
     path = folder / "tasks" / f"{index}.log"
     rest = ""
@@ -225,6 +235,63 @@ def follow(folder: Path, index: int, *, wait: bool) -> Iterator[str]:
                 yield rest
             return
         time.sleep(_POLL_S)
+
+
+class KeptHere:
+    """What the engines of this machine share: all but what a task starts.
+
+    Parameters
+    ----------
+    root : Path
+        The store's local folder, ``mlruns``.
+    place : mapping
+        Not looked at.
+    """
+
+    name: str
+
+    def __init__(self, root: Path, place: Mapping[str, str]) -> None:
+        self._root = root
+
+    def _folder(self, job: Job | JobSpec) -> Path:
+        return self._root / "work" / "jobs" / job.id
+
+    def _known(self, spec: JobSpec) -> Job | None:
+        """This very job, where it was begun before."""
+        try:
+            return find_job(self._root, spec.id)
+        except LaunchError:
+            return None
+
+    def _begin(
+        self, spec: JobSpec, processes: Sequence[Process], environment: Mapping[str, str]
+    ) -> Job:
+        """Begin the tasks; a job whose keeper is gone goes on."""
+        known = self._known(spec)
+        job = known or Job(spec.id, self.name, spec)
+        if known is None:
+            keep_job(self._root, job)
+        pid = begin(
+            self._folder(spec),
+            processes,
+            attempts=spec.attempts,
+            timeout_s=spec.timeout_s,
+            parallel=spec.parallel or 1,
+            environment=environment,
+        )
+        return replace(job, native=str(pid or ""), new=known is None)
+
+    def status(self, job: Job) -> JobState:
+        """As the files in the job's folder say."""
+        return job_state(self._folder(job))
+
+    def logs(self, job: Job, index: int, *, follow: bool = False) -> Iterator[str]:
+        """The task's log file: what its process, or its containers, have said."""
+        return log_lines(self._folder(job), index, wait=follow)
+
+    def cancel(self, job: Job) -> None:
+        """Ask the tasks that run to end; those that wait are not begun."""
+        cancel(self._folder(job))
 
 
 # --- the keeper ---------------------------------------------------------------------------------

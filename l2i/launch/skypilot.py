@@ -45,7 +45,7 @@ def write(spec: JobSpec) -> str:
         documents.append({"name": spec.id, "execution": "parallel"})
     words = " ".join(["l2i", *spec.command])
     for index in range(len(spec.tasks)):
-        envs = {**spec.variables(), "L2I_TASK_INDEX": str(index), "L2I_TASK_ENGINE": "skypilot"}
+        envs = {**spec.variables("skypilot"), "L2I_TASK_INDEX": str(index)}
         task: dict[str, Any] = {
             "name": f"{spec.id}-{index}" if len(spec.tasks) > 1 else spec.id,
             "resources": resources,

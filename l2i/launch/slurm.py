@@ -40,9 +40,8 @@ def write(spec: JobSpec) -> str:
     lines += ["", "set -u"]
     for key in spec.secrets:
         lines.append(f': "${{{key}:?the secret {key} must be set where sbatch is called}}"')
-    for key, value in spec.variables().items():
+    for key, value in spec.variables("slurm").items():
         lines.append(f"export {key}={shlex.quote(value)}")
-    lines.append("export L2I_TASK_ENGINE=slurm")
     command = ["l2i", *spec.command]
     if spec.image:
         nvidia = ["--nv"] if spec.gpus else []

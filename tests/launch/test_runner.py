@@ -14,7 +14,7 @@ import pytest
 
 from l2i.errors import LaunchError
 from l2i.launch.job import JobState, State
-from l2i.launch.runner import Process, begin, cancel, follow, is_alive, job_state
+from l2i.launch.runner import Process, begin, cancel, is_alive, job_state, log_lines
 
 
 def _python(code: str) -> Process:
@@ -77,7 +77,7 @@ def test_ends_and_attempts(run: Callable[..., Path]) -> None:
     ]
     assert found.tasks[3].why == "a bug (exit code 70)"
     assert found.state is State.FAILED and found.failed == [3, 4]
-    lines = list(follow(folder, 1, wait=False))
+    lines = list(log_lines(folder, 1, wait=False))
     assert [x for x in lines if not x.startswith("---")] == [f"attempt {n}" for n in (1, 2, 3)]
 
 
