@@ -71,13 +71,15 @@ def test_filters_that_are_none(
 
 
 def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is in the bin goes, with its files, and only when one says so; leftovers of runs
-    that are gone go too; a run whose model is registered stays."""
+    """Only what is in the bin goes, with its files and what it left here, and only when one says
+    so; a run whose model is registered stays, and what a run of another store has left."""
     kept, gone, named = _make("kept"), _make("gone"), _make("named")
     register(resolve_run("named"), "a model", "model")
     stage = store.root / "work" / "stages" / "classifier-1"
     stage.mkdir(parents=True)
     (stage / "weights").write_bytes(b"0" * 100)
+    stranger = store.folder("0" * 32)
+    stranger.mkdir()
     assert "nothing to remove" in say("runs", "gc").out
     for name in ("gone", "named"):
         assert say("runs", "delete", name, "--yes").code == 0
@@ -95,7 +97,7 @@ def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.Mon
 
     assert say("runs", "gc", "--yes").code == 0
     assert [path.exists() for path in there] == [False, False, True, True]
-    assert store.folder(kept).exists() and stage.exists()
+    assert store.folder(kept).exists() and stage.exists() and stranger.exists()
     assert [run.name for run in list_runs()] == ["kept"]
     assert "nothing to remove" in say("runs", "gc").out
     assert say("runs", "gc", "--stages", "--yes").code == 0

@@ -176,6 +176,14 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPa
 # --- making -----------------------------------------------------------------------------------
 
 
+def test_a_database_without_its_driver_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package that is missing is named, and no password."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mssql+pymssql://me:planted@127.0.0.1/x")
+    with pytest.raises(StoreError, match="needs the Python package 'pymssql'") as error:
+        connect(locate())
+    assert "planted" not in str(error.value)
+
+
 def test_two_processes_may_make_the_store_at_once(child: Callable[[str], Popen[str]]) -> None:
     """Both find a whole store, also beside what a process left that was killed while making one;
     the experiment that both make is one, and nothing half-made stays behind."""

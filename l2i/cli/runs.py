@@ -174,7 +174,7 @@ def delete(run: str, yes: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what there is to remove.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def gc(stages: bool, dry_run: bool, yes: bool) -> None:
-    """Remove for good what was deleted, and what runs that are gone left behind.
+    """Remove for good what was deleted, and what it left on this machine.
 
     Runs whose model is registered are kept. With --stages also the classifiers, dictionaries and
     interpreters that other trainings could share: they would be trained again.

@@ -7,15 +7,14 @@ which; it may be of several sweeps.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from l2i.run.outbox import send_event
-from l2i.run.runs import RunInfo, _search
-from l2i.run.store import connect, experiment_id, locate, mask, store_errors
+from l2i.run.runs import RunInfo, search_runs
+from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
 
 __all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
 
@@ -38,7 +37,7 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
     if finished:
         query += " AND attributes.status = 'FINISHED'"
     found: dict[str, RunInfo] = {}
-    for run in _search(store, connect(store), query, limit=50_000):
+    for run in search_runs(store, connect(store), query, limit=50_000):
         known = found.get(run.tags[tag])
         if known is None or (run.status == "FINISHED" != known.status):
             found[run.tags[tag]] = run
@@ -51,7 +50,7 @@ def find_parent(experiment: str, signature: str) -> RunInfo | None:
     if not store.exists:
         return None
     query = f"tags.`l2i.signature` = '{signature}' AND tags.`l2i.kind` = 'sweep'"
-    found = _search(store, connect(store), query, experiment=experiment, limit=100)
+    found = search_runs(store, connect(store), query, experiment=experiment, limit=100)
     # Of several, all processes must take the same one.
     return min(found, key=lambda run: run.id, default=None)
 
@@ -80,15 +79,16 @@ def make_parent(
     client = connect(store)
     where = experiment_id(store, client, experiment)
     with store_errors(store, "written"):
-        texts = {key: mask(str(value)) for key, value in tags.items()}
+        texts = {key: as_text(value) for key, value in tags.items()}
         own = client.create_run(
             where,
             run_name=name,
             tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
         )
-        for key, value in params.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            client.log_param(own.info.run_id, key, text[:5000])
+    asked = {key: as_text(value) for key, value in params.items()}
+    event = {"kind": "params", "data": asked}
+    uri = own.info.artifact_uri
+    send_event(store, client, own.info.run_id, uri, event, Path(), unsure=False)
     time.sleep(_SETTLE_S)
     found = find_parent(experiment, signature)
     if found is None or found.id == own.info.run_id:

@@ -173,8 +173,8 @@ class Outbox:
         Parameters
         ----------
         kind : str
-            params, metrics, tags, untag, files, remove, inputs,
-            register or end.
+            ``params``, ``metrics``, ``tags``, ``untag``, ``files``, ``remove``, ``inputs``,
+            ``register`` or ``end``.
         data : JSON
         source : Path, optional
             Of ``files``: a file, or a folder with all it holds; copied (or linked) here.

@@ -44,6 +44,7 @@ __all__ = [
     "resolve_run",
     "running_parents",
     "running_tasks",
+    "search_runs",
 ]
 
 _OURS = "tags.`l2i.signature` LIKE '%'"
@@ -132,7 +133,7 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
             return found
 
 
-def _search(
+def search_runs(
     store: Store,
     client: MlflowClient,
     query: str,
@@ -140,7 +141,16 @@ def _search(
     experiment: str | None = None,
     limit: int = 1,
     kinds: Container[str] | None = None,
+    binned: bool = False,
 ) -> list[RunInfo]:
+    """Runs of a query, newest first; with `binned` those in MLflow's bin.
+
+    Raises
+    ------
+    StoreError
+    """
+    from mlflow.entities import ViewType
+
     # The query language cannot ask for a tag that is absent or one of a few, so kinds are told
     # apart here.
     with store_errors(store, "read"):
@@ -154,6 +164,7 @@ def _search(
             page = client.search_runs(
                 wanted,
                 query,
+                ViewType.DELETED_ONLY if binned else ViewType.ACTIVE_ONLY,
                 max_results=min(limit - len(found) if kinds is None else 100, 1000),
                 order_by=_NEWEST,
                 page_token=token,
@@ -199,7 +210,7 @@ def reap(store: Store | None = None) -> list[RunInfo]:
     if not store.exists:
         return []
     client = connect(store)
-    running = _search(store, client, f"attributes.status = 'RUNNING' AND {_OURS}", limit=10_000)
+    running = search_runs(store, client, f"attributes.status = 'RUNNING' AND {_OURS}", limit=10_000)
     dead = [run for run in running if _is_dead(store, run)]
     for run in dead:
         with store_errors(store, "written"):
@@ -223,7 +234,7 @@ def find_run(run_id: str) -> RunInfo | None:
     if not store.exists:
         return None
     query = f"attributes.status = 'FINISHED' AND attributes.run_id = '{run_id}'"
-    found = _search(store, connect(store), query)
+    found = search_runs(store, connect(store), query)
     return found[0] if found else None
 
 
@@ -243,14 +254,14 @@ def running_tasks() -> list[RunInfo]:
     """Runs of tasks of jobs that say RUNNING, wherever their processes are."""
     query = "attributes.status = 'RUNNING' AND tags.`l2i.job` LIKE '%'"
     store = locate()
-    return _search(store, connect(store), query, limit=10_000) if store.exists else []
+    return search_runs(store, connect(store), query, limit=10_000) if store.exists else []
 
 
 def running_parents() -> list[RunInfo]:
     """Runs above sweeps that say RUNNING."""
     query = "attributes.status = 'RUNNING' AND tags.`l2i.kind` = 'sweep'"
     store = locate()
-    return _search(store, connect(store), query, limit=10_000) if store.exists else []
+    return search_runs(store, connect(store), query, limit=10_000) if store.exists else []
 
 
 def register(run: RunInfo, name: str, path: str) -> None:
@@ -284,7 +295,7 @@ def delete_run(run: RunInfo) -> int:
     """
     store = locate()
     client = connect(store)
-    below = _search(store, client, f"tags.`mlflow.parentRunId` = '{run.id}'", limit=1000)
+    below = search_runs(store, client, f"tags.`mlflow.parentRunId` = '{run.id}'", limit=1000)
     for each in (run, *below):
         if each.status == "RUNNING":
             raise UsageError(f"Run {each.name} ({each.id[:8]}) is running: stop it first.")
@@ -302,7 +313,7 @@ def find_finished(experiment: str, signature: str) -> RunInfo | None:
     # A run may be done, and its store not have heard of it.
     sync(store, 5.0)
     query = f"attributes.status = 'FINISHED' AND tags.`l2i.signature` = '{signature}'"
-    found = _search(store, connect(store), query, experiment=experiment, kinds=_MODELS)
+    found = search_runs(store, connect(store), query, experiment=experiment, kinds=_MODELS)
     return found[0] if found else None
 
 
@@ -366,7 +377,7 @@ def list_runs(
     if kind:
         kinds = None if kind == "all" else {kind}
     try:
-        return _search(
+        return search_runs(
             store,
             client,
             " AND ".join([*query, where] if where else query),
@@ -394,7 +405,7 @@ class Garbage:
     kept : list of RunInfo
         In the bin as well, and kept: a registered model is theirs.
     folders : list of Path
-        Left by runs that are gone, and copies of artifacts that lie elsewhere.
+        What `runs` have left here, and copies of artifacts that lie elsewhere.
     stages : list of Path
         Finished and half-finished stages, which trainings to come could use.
     n_bytes : int
@@ -409,7 +420,7 @@ class Garbage:
 
 
 def find_garbage(*, stages: bool = False) -> Garbage:
-    """What may be removed for good: runs in the bin, and what runs that are gone left behind.
+    """What may be removed for good: runs in the bin, and what they left on this machine.
 
     Parameters
     ----------
@@ -422,48 +433,23 @@ def find_garbage(*, stages: bool = False) -> Garbage:
         There are no runs, or the store is a server: there this is for who runs it.
     """
     store, client = _open()
-    from mlflow.entities import ViewType
-
     if store.is_server:
         raise StoreError(
             f"{store.shown} is a server: its bin is emptied where it runs, by 'mlflow gc'."
         )
+    binned = search_runs(store, client, _OURS, limit=1_000_000, binned=True)
     with store_errors(store, "read"):
-        experiments = _experiments(client)
-        binned, token = [], None
-        while True:
-            page = client.search_runs(
-                list(experiments), _OURS, ViewType.DELETED_ONLY, 1000, page_token=token
-            )
-            binned += [_info(run, experiments) for run in page]
-            token = page.token
-            if not token:
-                break
         registered = {v.run_id for v in client.search_model_versions(max_results=10_000)}
-    alive = {run.id for run in _search(store, client, _OURS, limit=1_000_000)}
-    work = store.root / "work"
-    folders = []
-    for path in sorted(work.glob("run-*")):
-        run_id = path.name.removeprefix("run-").removesuffix(".lock")
-        if run_id not in alive and not _is_held(path):
-            folders.append(path)
-    folders += sorted((work / "downloads").glob("*"))
     kept = [run for run in binned if run.id in registered]
     runs = [run for run in binned if run.id not in registered]
+    work = store.root / "work"
+    # Not those of runs that this store does not know: they may be another store's, unfinished.
+    left = [path for run in runs for path in (store.folder(run.id), store.lock(run.id))]
+    folders = [path for path in left if path.exists()] + sorted((work / "downloads").glob("*"))
     caches = sorted((work / "stages").glob("*")) if stages else []
     local = [place for run in runs if (place := local_path(run.artifact_uri)) is not None]
     n_bytes = sum(_size(path) for path in (*folders, *caches, *local))
     return Garbage(runs, kept, folders, caches, n_bytes)
-
-
-def _is_held(path: Path) -> bool:
-    lock = RunLock(path if path.suffix == ".lock" else path.with_name(f"{path.name}.lock"))
-    if not lock.path.exists():
-        return False
-    if lock.take():
-        lock.release()
-        return False
-    return True
 
 
 def _size(path: Path) -> int:
@@ -484,12 +470,8 @@ def collect_garbage(garbage: Garbage) -> None:
                 ids = ",".join(run.id for run in garbage.runs[start : start + 100])
                 gc.main(
                     [
-                        "--backend-store-uri",
-                        store.uri,
-                        "--tracking-uri",
-                        store.uri,
-                        "--run-ids",
-                        ids,
+                        *("--backend-store-uri", store.uri, "--tracking-uri", store.uri),
+                        *("--run-ids", ids),
                     ],
                     standalone_mode=False,
                 )
@@ -530,10 +512,10 @@ def resolve_run(word: str) -> RunInfo:
     word = word.strip()
     if word == "latest":
         done = f"attributes.status = 'FINISHED' AND {_OURS}"
-        found = _search(store, client, done, kinds=_MODELS)
+        found = search_runs(store, client, done, kinds=_MODELS)
         if found:
             return found[0]
-        others = _search(store, client, _OURS, limit=5, kinds=_MODELS)
+        others = search_runs(store, client, _OURS, limit=5, kinds=_MODELS)
         if others:
             raise StoreError(
                 f"No run in {store.shown} is finished yet; there are: {_named(others)}. Give the "
@@ -544,16 +526,16 @@ def resolve_run(word: str) -> RunInfo:
         )
     # The query language has no escape for a quote, so such a name is looked for below.
     if word and "'" not in word:
-        named = _search(store, client, f"attributes.run_name = '{word}'", limit=100)
+        named = search_runs(store, client, f"attributes.run_name = '{word}'", limit=100)
         if named:
             return next((run for run in named if run.status == "FINISHED"), named[0])
     if re.fullmatch(r"[0-9a-f]{6,32}", word):
-        fits = _search(store, client, f"attributes.run_id LIKE '{word}%'", limit=6)
+        fits = search_runs(store, client, f"attributes.run_id LIKE '{word}%'", limit=6)
         if len(fits) == 1:
             return fits[0]
         if fits:
             raise UsageError(f"{word!r} fits several runs: {_named(fits)}. Give more digits.")
-    newest = _search(store, client, _OURS, limit=200)
+    newest = search_runs(store, client, _OURS, limit=200)
     if not newest:
         raise StoreError(
             f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."

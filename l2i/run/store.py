@@ -37,7 +37,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from l2i.errors import L2IError, StoreError
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VIEW",
     "Store",
+    "as_text",
     "connect",
     "experiment_id",
     "local_path",
@@ -58,6 +59,8 @@ __all__ = [
     "store_errors",
 ]
 
+# What MLflow takes of one value.
+_VALUE_LENGTH = 5000
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
 
 
@@ -120,6 +123,16 @@ def mask(text: str) -> str:
     text = re.sub(r"(\w://[^\s:/@]*):[^\s@/]+@", r"\1:***@", text)
     secret = r"[\w-]*(?:password|passwd|secret|token|api[-_]?key|access[-_]?key)[\w-]*"
     return re.sub(rf"(?i)(\b{secret}(?:=|\s+))(?!-)[^\s]+", r"\1***", text)
+
+
+def as_text(value: Any) -> str:
+    """A parameter or tag as MLflow keeps it, without passwords.
+
+    >>> as_text(True), as_text([1, 2]), as_text(0.1), as_text("demo"), as_text(None)
+    ('true', '[1, 2]', '0.1', 'demo', 'null')
+    """
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return mask(text[:_VALUE_LENGTH])
 
 
 def locate() -> Store:
@@ -200,11 +213,6 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
         yield
     except L2IError:
         raise
-    except ModuleNotFoundError as error:
-        raise StoreError(
-            f"The run store {store.shown} needs the Python package {error.name!r}, which is not "
-            "installed here: install it, or take sqlite or a tracking server."
-        ) from error
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         hint = ""
         if "disk is full" in str(error) or "No space left" in str(error):
@@ -328,8 +336,14 @@ def connect(store: Store) -> MlflowClient:
     with store_errors(store, "opened"):
         if not store.exists:
             _create(store)
-        client = MlflowClient(tracking_uri=store.uri)
-        client.search_experiments(max_results=1)
+        try:
+            client = MlflowClient(tracking_uri=store.uri)
+            client.search_experiments(max_results=1)
+        except ModuleNotFoundError as error:  # The driver of a database.
+            raise StoreError(
+                f"The run store {store.shown} needs the Python package {error.name!r}, which is "
+                "not installed here: install it, or take sqlite or a tracking server."
+            ) from error
     _clients[store.uri] = client
     return client
 

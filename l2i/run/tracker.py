@@ -59,6 +59,7 @@ from l2i.run.runs import (
 )
 from l2i.run.store import (
     Store,
+    as_text,
     connect,
     experiment_id,
     locate,
@@ -86,7 +87,6 @@ __all__ = [
 # What one request to a tracking server may hold.
 _BATCH_PARAMS = 100
 _BATCH_METRICS = 1000
-_VALUE_LENGTH = 5000
 # Often enough for a run of three minutes, seldom enough to cost nothing.
 _SYSTEM_INTERVAL_S = 5.0
 # How long a run that was stopped or failed waits for its store, before it leaves the rest to
@@ -94,16 +94,6 @@ _SYSTEM_INTERVAL_S = 5.0
 _STOPPED_WAIT_S = 5.0
 # A task of a job has more: engines that stop a container give it 30 seconds.
 _STOPPED_TASK_WAIT_S = 20.0
-
-
-def _text(value: Any) -> str:
-    """A parameter as MLflow keeps it.
-
-    >>> _text(True), _text([1, 2]), _text(0.1), _text("demo"), _text(None)
-    ('true', '[1, 2]', '0.1', 'demo', 'null')
-    """
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return text[:_VALUE_LENGTH]
 
 
 def _chunks(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
@@ -196,7 +186,7 @@ class Tracker:
         one (of a setting that does not change the science, such as the device), the first stays
         and the change is noted in the tag ``l2i.changed_params``.
         """
-        texts = {key: mask(_text(value)) for key, value in values.items()}
+        texts = {key: as_text(value) for key, value in values.items()}
         new = {key: text for key, text in texts.items() if key not in self._params}
         changed = [
             f"{key}: {self._params[key]} -> {text}"
@@ -252,7 +242,7 @@ class Tracker:
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Write tags; a later value replaces an earlier one."""
-        texts = {key: mask(_text(value)) for key, value in values.items()}
+        texts = {key: as_text(value) for key, value in values.items()}
         for chunk in _chunks(texts, _BATCH_PARAMS):
             self._put("tags", chunk)
         self._tags.update(texts)
