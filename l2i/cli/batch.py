@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from l2i.cli import options
 from l2i.cli.base import Group, emit_json
 
 if TYPE_CHECKING:
-    from l2i.launch.aws_setup import Setup, Step
+    from l2i.launch.aws_setup import Step
 
 _TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge")
 
@@ -44,6 +45,7 @@ _secret = click.option(
     "secrets",
     multiple=True,
     metavar="NAME=ARN",
+    callback=options.pairs,
     help="A variable of tasks, and the secret with its value.",
 )
 
@@ -110,7 +112,7 @@ def setup(
     region: str,
     image: str,
     buckets: tuple[str, ...],
-    secrets: tuple[str, ...],
+    secrets: dict[str, str],
     instance_types: tuple[str, ...],
     max_vcpus: int,
     gpus: int,
@@ -130,7 +132,7 @@ def setup(
     it is tagged, costs nothing while no job runs, and goes away by 'l2i batch teardown'. Again,
     it changes what differs.
     """
-    from l2i.launch.aws_setup import Setup
+    from l2i.launch.aws_setup import Setup, policies
     from l2i.launch.aws_setup import setup as set_up
 
     if not (spot or on_demand):
@@ -149,11 +151,11 @@ def setup(
     )
     steps = set_up(wanted, do=yes, on_step=lambda s: None if as_json else _say(s))
     if as_json:
-        emit_json({"done": yes, "steps": [vars_of(s) for s in steps]})
+        emit_json({"done": yes, "steps": [asdict(s) for s in steps]})
         return
     if not yes:
         click.echo("\nRights of the tasks and of what starts them:")
-        _show_policies(wanted)
+        emit_json(policies(wanted))
     _end(steps, yes)
 
 
@@ -170,7 +172,7 @@ def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
 
     steps = tear_down(queue, region, do=yes, on_step=lambda s: None if as_json else _say(s))
     if as_json:
-        emit_json({"done": yes, "steps": [vars_of(s) for s in steps]})
+        emit_json({"done": yes, "steps": [asdict(s) for s in steps]})
         return
     _end(steps, yes)
 
@@ -182,7 +184,7 @@ def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
 @_queue
 @_bucket
 @_secret
-def policy(queue: str, buckets: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+def policy(queue: str, buckets: tuple[str, ...], secrets: dict[str, str]) -> None:
     """Print the rights that it takes, as IAM's documents: of tasks, and of people.
 
     'submit' is for who submits and looks on, 'setup' what setting up takes on top of it.
@@ -194,16 +196,10 @@ def policy(queue: str, buckets: tuple[str, ...], secrets: tuple[str, ...]) -> No
 
 
 def _spec(
-    image: str, secrets: tuple[str, ...], gpus: int, vcpus: int, memory: int, shared: int
+    image: str, secrets: dict[str, str], gpus: int, vcpus: int, memory: int, shared: int
 ) -> Any:
     from l2i.launch.job import JobSpec, Task
 
-    pairs = {}
-    for word in secrets:
-        name, equals, arn = word.partition("=")
-        if not equals:
-            raise click.UsageError(f"--secret {word}: it must be NAME=ARN.")
-        pairs[name] = arn
     return JobSpec.make(
         name="l2i",
         image=image,
@@ -214,24 +210,13 @@ def _spec(
         vcpus=vcpus,
         memory_mib=memory,
         shared_memory_mib=shared,
-        secrets=pairs,
+        secrets=secrets,
     )
-
-
-def vars_of(step: Step) -> dict[str, str]:
-    """A step for programs."""
-    return {"action": step.action, "kind": step.kind, "name": step.name, "why": step.why}
 
 
 def _say(step: Step) -> None:
     why = f": {step.why}" if step.why else ""
     click.echo(f"{step.action:<7} {step.kind} {step.name}{why}")
-
-
-def _show_policies(wanted: Setup) -> None:
-    from l2i.launch.aws_setup import policies
-
-    emit_json(policies(wanted))
 
 
 def _end(steps: list[Step], yes: bool) -> None:

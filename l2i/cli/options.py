@@ -18,6 +18,7 @@ __all__ = [
     "device",
     "model_name",
     "overrides",
+    "pairs",
     "precision",
     "quiet",
     "resolved",
@@ -101,6 +102,17 @@ def model_name(_ctx: click.Context, _param: click.Parameter, value: str | None) 
     if value is not None and (not value.strip() or set(value) & set("/:")):
         raise click.BadParameter(f"{value!r} is no name for a model: it has no '/' and no ':'.")
     return value
+
+
+def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` words as a mapping, or a usage error."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{word!r} is not {param.metavar}.")
+        found[key] = value
+    return found
 
 
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")

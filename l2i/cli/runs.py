@@ -36,16 +36,6 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     }
 
 
-def _pairs(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"{word!r} is not KEY=VALUE.")
-        found[key] = value
-    return found
-
-
 @click.group(
     cls=Group,
     invoke_without_command=True,
@@ -78,7 +68,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...])
     "tags",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=_pairs,
+    callback=options.pairs,
     help="Only those with this tag, as in dataset=esc10; may be given several times.",
 )
 @click.option(

@@ -17,6 +17,7 @@ depend on its neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ from torch import Tensor
 
 __all__ = [
     "SpectrogramSettings",
+    "common_gain",
     "log_magnitude",
     "log_mel",
     "magnitude",
@@ -95,6 +97,18 @@ def peak_normalise(waveform: Tensor) -> Tensor:
     """
     peak = waveform.abs().amax(dim=-1, keepdim=True)
     return torch.where(peak > 0, waveform / peak.clamp_min(torch.finfo(waveform.dtype).tiny), 0.0)
+
+
+def common_gain(sounds: Iterable[Tensor]) -> float:
+    """The gain by which the loudest of some sounds is full scale or less.
+
+    One for all of them, so that their levels can be compared by ear.
+
+    >>> common_gain([torch.tensor([0.5, -2.0]), torch.tensor([1.0])]), common_gain([torch.zeros(2)])
+    (0.5, 1.0)
+    """
+    loudest = max(float(sound.abs().max()) for sound in sounds)
+    return 1.0 / loudest if loudest > 1.0 else 1.0
 
 
 @lru_cache(maxsize=8)

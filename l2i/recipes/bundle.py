@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from l2i.config import Config, resolve
+from l2i.config import Explanation as ExplanationSettings
 from l2i.data import card
 from l2i.data.base import clip_settings
 from l2i.errors import CheckpointError, ConfigError, UsageError
@@ -18,6 +19,7 @@ from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
 from l2i.models.vgg import MIN_FRAMES, VGG
+from l2i.registry import nearest
 from l2i.run.runs import RunInfo, download
 from l2i.types import Task
 
@@ -28,6 +30,8 @@ __all__ = [
     "build_classifier",
     "build_explainer",
     "build_interpreter",
+    "class_index",
+    "explanation_settings",
     "open_bundle",
     "shortest_input",
 ]
@@ -45,6 +49,32 @@ def shortest_input(config: Config, hop_length: int) -> int:
     """Samples below which a sound is padded with silence: a clip of the data set's length."""
     _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
     return max(clip_samples, MIN_FRAMES * hop_length)
+
+
+def class_index(classes: Sequence[str], name: str, who: str, also: str = "") -> int:
+    """The index of the class of this name; `who` knows the classes, and `also` is what else may
+    be said, for the message.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    if name not in classes:
+        like = nearest(name, list(classes))
+        hint = f"; did you mean {like!r}?" if like else "."
+        known = f"{', '.join(classes)}{also}"
+        raise UsageError(f"{who} knows no class {name!r}{hint} It knows: {known}.")
+    return classes.index(name)
+
+
+def explanation_settings(
+    config: Config, threshold: float | None, max_components: int | None
+) -> ExplanationSettings:
+    """A run's settings of explanations, but for what is given."""
+    given = {"threshold": threshold, "max_components": max_components}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return config.explanation.model_copy(update=changes)
 
 
 def build_classifier(

@@ -16,7 +16,7 @@ from torch import Tensor
 from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import log_magnitude, peak_normalise, resynthesise, stft
+from l2i.dsp.spectrogram import common_gain, log_magnitude, peak_normalise, resynthesise, stft
 from l2i.explanation import Explainer, soft_mask
 from l2i.pages import Media, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
@@ -111,9 +111,7 @@ def write_explanation(
         for name, sound in sounds.items()
         if name != "original"
     }
-    # One gain for all three, so that their levels can be compared by ear.
-    loudest = max(float(sound.abs().max()) for sound in sounds.values())
-    gain = 1.0 / loudest if loudest > 1.0 else 1.0
+    gain = common_gain(sounds.values())
     folder.mkdir(parents=True, exist_ok=True)
     length = n_samples or x.shape[1]
     rate = explainer.settings.sample_rate

@@ -14,11 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from l2i.dsp.audio import read_audio
-from l2i.errors import DataError, StoreError, UsageError
+from l2i.errors import DataError, StoreError
 from l2i.pages import Media, refuse_foreign, write_listening_page
-from l2i.recipes.bundle import MAX_SECONDS, open_bundle, shortest_input
+from l2i.recipes.bundle import (
+    MAX_SECONDS,
+    class_index,
+    explanation_settings,
+    open_bundle,
+    shortest_input,
+)
 from l2i.recipes.examples import write_explanation
-from l2i.registry import nearest
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -90,21 +95,8 @@ def explain(
     classes = explainer.classifier.classes
     explained = None
     if class_name is not None:
-        if class_name not in classes:
-            like = nearest(class_name, classes)
-            hint = f"; did you mean {like!r}?" if like else "."
-            raise UsageError(
-                f"Run {run.name} knows no class {class_name!r}{hint} It knows: "
-                f"{', '.join(classes)}."
-            )
-        explained = classes.index(class_name)
-    settings = config.explanation
-    changes: dict[str, Any] = {}
-    if threshold is not None:
-        changes["threshold"] = threshold
-    if max_components is not None:
-        changes["max_components"] = max_components
-    settings = settings.model_copy(update=changes)
+        explained = class_index(classes, class_name, f"Run {run.name}")
+    settings = explanation_settings(config, threshold, max_components)
 
     sample_rate = explainer.settings.sample_rate
     shortest = shortest_input(config, explainer.settings.hop_length)

@@ -19,6 +19,7 @@ from l2i.dsp.mixing import coloured_noise, db_to_gain, rms
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
+from l2i.recipes.bundle import class_index
 from l2i.recipes.measure import MASK_SCORES
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import (
@@ -263,14 +264,8 @@ def _asked(
     if explain in ("first", "second"):
         clips = firsts if explain == "first" else seconds
         return lambda scene, decisions: clips[scene.key].labels
-    if explain not in classes:
-        like = nearest(explain, list(classes))
-        hint = f"; did you mean {like!r}?" if like else "."
-        raise UsageError(
-            f"The run knows no class {explain!r}{hint} It knows: {', '.join(classes)}; or say "
-            "predicted, first or second."
-        )
-    return lambda scene, decisions: [classes.index(explain)]
+    c = class_index(classes, explain, "The run", also="; or say predicted, first or second")
+    return lambda scene, decisions: [c]
 
 
 def _scenes(

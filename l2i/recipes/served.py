@@ -19,7 +19,6 @@ another store. MLflow's own "logged models" lie beside the runs, and would stay 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -41,11 +40,19 @@ from numpy.typing import NDArray
 
 import l2i
 from l2i.config import Config, resolve
+from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import fit_length, read_audio, resample
-from l2i.dsp.spectrogram import peak_normalise
+from l2i.dsp.spectrogram import common_gain, peak_normalise
 from l2i.errors import DataError, L2IError, UsageError
-from l2i.recipes.bundle import MAX_SECONDS, MODEL, build_explainer, shortest_input
-from l2i.registry import nearest
+from l2i.pages.sound import flac
+from l2i.recipes.bundle import (
+    MAX_SECONDS,
+    MODEL,
+    build_explainer,
+    class_index,
+    explanation_settings,
+    shortest_input,
+)
 from l2i.run.device import pick_device
 
 __all__ = ["ServedModel", "write_model"]
@@ -111,7 +118,9 @@ class ServedModel(PythonModel):
         """
         asked = params or {}
         try:
-            explained = self._class(str(asked.get("class_name") or ""))
+            name = str(asked.get("class_name") or "")
+            classes = self._explainer.classifier.classes
+            explained = class_index(classes, name, "The model") if name else None
             settings = self._settings(asked)
             rows = _rows(model_input)
             sounds = []
@@ -123,32 +132,25 @@ class ServedModel(PythonModel):
         except L2IError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
-    def _class(self, name: str) -> int | None:
-        classes = self._explainer.classifier.classes
-        if not name:
-            return None
-        if name not in classes:
-            like = nearest(name, classes)
-            hint = f"; did you mean {like!r}?" if like else "."
-            raise UsageError(f"There is no class {name!r}{hint} There are: {', '.join(classes)}.")
-        return classes.index(name)
-
-    def _settings(self, asked: Mapping[str, Any]) -> Any:
+    def _settings(self, asked: Mapping[str, Any]) -> ExplanationSettings:
         threshold = float(asked.get("threshold", _NOT_GIVEN))
         most = int(asked.get("max_components", _NOT_GIVEN))
-        changes: dict[str, Any] = {}
-        if threshold != _NOT_GIVEN:
-            if not 0 <= threshold < 1:
-                raise UsageError(f"threshold is {threshold:g}; it is at least 0 and less than 1.")
-            changes["threshold"] = threshold
-        if most != _NOT_GIVEN:
-            if most < 0:
-                raise UsageError(f"max_components is {most}; it is 0 (no limit) or more.")
-            changes["max_components"] = most
-        return self._config.explanation.model_copy(update=changes)
+        if threshold != _NOT_GIVEN and not 0 <= threshold < 1:
+            raise UsageError(f"threshold is {threshold:g}; it is at least 0 and less than 1.")
+        if most != _NOT_GIVEN and most < 0:
+            raise UsageError(f"max_components is {most}; it is 0 (no limit) or more.")
+        return explanation_settings(
+            self._config,
+            None if threshold == _NOT_GIVEN else threshold,
+            None if most == _NOT_GIVEN else most,
+        )
 
     def _one(
-        self, sound: NDArray[np.float32], explained: int | None, settings: Any, want: bool
+        self,
+        sound: NDArray[np.float32],
+        explained: int | None,
+        settings: ExplanationSettings,
+        want: bool,
     ) -> dict[str, Any]:
         explainer = self._explainer
         classifier, rate = explainer.classifier, explainer.settings.sample_rate
@@ -176,12 +178,11 @@ class ServedModel(PythonModel):
             "components": [k for k in order if e.selected[0, k]],
         }
         if want:
-            # One gain for both, by which the original too would be within full scale.
+            # The original's level counts, as where all three are written.
             original = peak_normalise(x.to(e.audio.device))
-            loudest = max(float(s.abs().max()) for s in (original, e.audio, e.removal))
-            gain = 1.0 / loudest if loudest > 1.0 else 1.0
+            gain = common_gain((original, e.audio, e.removal))
             for name, heard in (("explanation", e.audio), ("removal", e.removal)):
-                found[name] = _flac((heard[0] * gain).cpu().numpy()[: len(sound)], rate)
+                found[name] = flac((heard[0] * gain).cpu().numpy()[: len(sound)], rate)
             found["sample_rate"] = rate
         return found
 
@@ -379,11 +380,3 @@ def _relative(out: Path) -> None:
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )/.*/([^/\n]+)$", r"\1\2", text)
     path.write_text(text, encoding="utf-8")
-
-
-def _flac(x: NDArray[np.float32], sample_rate: int) -> bytes:
-    import soundfile
-
-    encoded = io.BytesIO()
-    soundfile.write(encoded, x.clip(-1, 1), sample_rate, format="FLAC", subtype="PCM_16")
-    return encoded.getvalue()
