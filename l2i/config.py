@@ -303,10 +303,7 @@ class Config(_Section):
             lines.append(f"[{name}]")
             for key, value in tree.items():
                 if value is not None and not isinstance(value, dict):
-                    # JSON's strings, numbers, booleans and arrays are TOML's too, but for one
-                    # control character that JSON leaves bare.
-                    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-                    lines.append(f"{key} = {text}")
+                    lines.append(f"{key} = {_toml_value(value)}")
             lines.append("")
             for key, value in tree.items():
                 if isinstance(value, dict):
@@ -381,16 +378,21 @@ def toml_of(tree: Mapping[str, Any]) -> str:
     "extends" = "demo"
     "sweep" = {"seeds" = [0, 1], "interpreter.epochs" = [2]}
     """
+    return "\n".join(_toml_pairs(tree))
 
-    def inline(value: Any) -> str:
-        if isinstance(value, Mapping):
-            pairs = [f"{inline(str(k))} = {inline(v)}" for k, v in value.items() if v is not None]
-            return "{" + ", ".join(pairs) + "}"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(map(inline, value)) + "]"
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
-    return "\n".join(f"{inline(str(k))} = {inline(v)}" for k, v in tree.items() if v is not None)
+def _toml_pairs(tree: Mapping[str, Any]) -> list[str]:
+    return [f"{_toml_value(str(k))} = {_toml_value(v)}" for k, v in tree.items() if v is not None]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_toml_pairs(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    # JSON's strings, numbers and booleans are TOML's too, but for one control character that JSON
+    # leaves bare.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _preset(name: str) -> dict[str, Any]:
