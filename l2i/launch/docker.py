@@ -31,7 +31,7 @@ def _docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "it said nothing"
+    return lines[-1].rstrip(".?") if lines else "it said nothing"
 
 
 def resolve_image(image: str, *, pull: bool = True) -> str:
