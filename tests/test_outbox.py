@@ -15,9 +15,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from l2i.errors import StoreError
 from l2i.run import outbox
 from l2i.run.outbox import UNSENT, Outbox, outboxes, sync
-from l2i.run.runs import find_finished, list_runs
+from l2i.run.runs import download, find_finished, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
 from tests.servers import AKID, S3, Mlflow, free_port
@@ -99,6 +100,28 @@ def test_all_is_there(remote: S3, tmp_path: Path) -> None:
         "again/a.txt": "one",
     }
     assert connect(locate()).download_artifacts(run.run_id, "a.txt", str(tmp_path))
+
+
+def test_what_is_in_the_bucket_comes_back(remote: S3, tmp_path: Path) -> None:
+    """A file, a folder with all below it, all of it; no neighbour whose name begins alike; what is
+    not there is said, with what is."""
+    out = _write(tmp_path / "out" / "model", a="one")
+    _write(out / "deep", b="two")
+    _write(tmp_path / "out" / "model-2", c="three")
+    with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
+        run.artifacts(tmp_path / "out")
+    found = resolve_run(run.run_id)
+    assert download(found, "model/deep/b.txt").read_text() == "two"
+    folder = download(found, "model")
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.txt"))
+    assert names == ["a.txt", "deep/b.txt"]
+    assert not (folder.parent / "model-2").exists()
+    assert (download(found, "") / "model-2" / "c.txt").read_text() == "three"
+    with pytest.raises(StoreError, match=r"no artifact 'nothing'; there are: model, model-2"):
+        download(found, "nothing")
+    remote.kill()
+    with pytest.raises(StoreError, match="s3://bucket"):
+        download(found, "model")
 
 
 def test_a_store_killed_amid_a_run_and_started_again(remote: S3, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from l2i.registry import nearest
 from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event, sync
 from l2i.run.store import Store, connect, local_path, locate, store_errors
+from l2i.storage import is_s3, s3
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -35,9 +36,11 @@ __all__ = [
     "collect_garbage",
     "delete_run",
     "download",
+    "fetch_artifact",
     "find_finished",
     "find_garbage",
     "find_run",
+    "list_artifacts",
     "list_runs",
     "reap",
     "register",
@@ -54,6 +57,8 @@ _NEWEST = ["attributes.start_time DESC"]
 _MODELS = frozenset({"train", "import", ""})
 # A run is made a moment before it is locked; a younger one without a lock is given that moment.
 _GRACE_S = 60.0
+# How long somebody who waits for an artifact waits for an object store that is away.
+_READING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,6 +556,68 @@ def resolve_run(word: str) -> RunInfo:
     )
 
 
+def list_artifacts(
+    store: Store, run_id: str, uri: str, folder: str, patience_s: float = s3.PATIENCE_S
+) -> list[str]:
+    """Paths of the artifacts that lie directly in a folder of a run's; ``""``: in none.
+
+    Parameters
+    ----------
+    store : Store
+    run_id, uri : str
+        The run, and where its artifacts are.
+    folder : str
+    patience_s : float
+        How long an S3-compatible store may be away.
+
+    Raises
+    ------
+    StoreError
+        They cannot be listed.
+    """
+    above = f"{folder}/" if folder else ""
+    if is_s3(uri):
+        below = s3.listing(_below(uri, folder), patience_s=patience_s)
+        return sorted({above + file.name.partition("/")[0] for file in below})
+    with store_errors(store, "read"):
+        return sorted(a.path for a in connect(store).list_artifacts(run_id, folder or None))
+
+
+def _below(uri: str, folder: str) -> s3.Location:
+    place = s3.Location.parse(uri)
+    return place / folder if folder else place
+
+
+def fetch_artifact(
+    store: Store,
+    run_id: str,
+    uri: str,
+    path: str,
+    target: Path,
+    patience_s: float = s3.PATIENCE_S,
+) -> Path:
+    """Bring an artifact, a file or a folder with all it holds, to ``target/path``.
+
+    Raises
+    ------
+    StoreError
+        It cannot be fetched.
+    """
+    if is_s3(uri):
+        folder, _, name = path.rpartition("/")
+        above = _below(uri, folder)
+        below = [
+            file
+            for file in s3.listing(above, patience_s=patience_s)
+            if not name or file.name == name or file.name.startswith(f"{name}/")
+        ]
+        s3.fetch(above, target / folder, below, patience_s=patience_s)
+        return target / path
+    with store_errors(store, "read"):
+        target.mkdir(parents=True, exist_ok=True)
+        return Path(connect(store).download_artifacts(run_id, path, dst_path=str(target)))
+
+
 def download(run: RunInfo, path: str) -> Path:
     """A local copy of one artifact of a run: a file, or a folder with all it holds.
 
@@ -571,7 +638,6 @@ def download(run: RunInfo, path: str) -> Path:
         There is no such artifact, or it cannot be fetched.
     """
     store = locate()
-    client = connect(store)
     base = local_path(run.artifact_uri)
     if base is not None:
         if (base / path).exists():
@@ -582,15 +648,12 @@ def download(run: RunInfo, path: str) -> Path:
                 "not there: the store was moved, copied or mounted elsewhere (which 'l2i runs "
                 "relocate' mends), or nothing was written yet."
             )
-    with store_errors(store, "read"):
-        folder, _, _leaf = path.rpartition("/")
-        there = sorted(a.path for a in client.list_artifacts(run.id, folder or None))
+    folder = path.rpartition("/")[0]
+    there = list_artifacts(store, run.id, run.artifact_uri, folder, _READING_S)
     if path and path not in there:
         raise StoreError(
             f"Run {run.name} ({run.id[:8]}) has no artifact {path!r}; "
             + (f"there are: {', '.join(there)}." if there else "it has none there.")
         )
-    with store_errors(store, "read"):
-        target = store.root / "work" / "downloads" / run.id
-        target.mkdir(parents=True, exist_ok=True)
-        return Path(client.download_artifacts(run.id, path, dst_path=str(target)))
+    target = store.root / "work" / "downloads" / run.id
+    return fetch_artifact(store, run.id, run.artifact_uri, path, target, _READING_S)

@@ -51,7 +51,9 @@ from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event, sy
 from l2i.run.runs import (
     RunInfo,
     download,
+    fetch_artifact,
     find_finished,
+    list_artifacts,
     list_runs,
     mount_namespace,
     reap,
@@ -67,7 +69,6 @@ from l2i.run.store import (
     mask,
     store_errors,
 )
-from l2i.storage import is_s3, s3
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -293,23 +294,12 @@ class Tracker:
 
     def listed(self, folder: str) -> list[str]:
         """Names of the artifacts in a folder of the run's, as the store has them."""
-        if is_s3(self._artifact_uri):
-            below = s3.listing(s3.Location.parse(self._artifact_uri) / folder)
-            return sorted({file.name.partition("/")[0] for file in below})
-        with store_errors(self._store, "read"):
-            found = self._client.list_artifacts(self.run_id, folder)
-        return sorted(str(each.path).rpartition("/")[2] for each in found)
+        found = list_artifacts(self._store, self.run_id, self._artifact_uri, folder)
+        return [path.rpartition("/")[2] for path in found]
 
     def fetch(self, path: str, target: Path) -> Path:
         """Bring one artifact of the run's into a folder of this machine."""
-        if is_s3(self._artifact_uri):
-            folder, _, name = path.rpartition("/")
-            above = s3.Location.parse(self._artifact_uri) / folder
-            s3.fetch(above, target, [f for f in s3.listing(above) if f.name == name])
-            return target / name
-        with store_errors(self._store, "read"):
-            target.mkdir(parents=True, exist_ok=True)
-            return Path(self._client.download_artifacts(self.run_id, path, str(target)))
+        return fetch_artifact(self._store, self.run_id, self._artifact_uri, path, target)
 
     def _upload(self, path: Path, folder: str) -> None:
         if not path.exists():

@@ -22,7 +22,7 @@ import pytest
 import l2i
 from l2i.launch.runner import cancel
 from l2i.run.family import members
-from l2i.run.runs import RunInfo, find_run, list_runs
+from l2i.run.runs import RunInfo, download, find_run, list_runs
 from l2i.run.store import connect, locate
 from tests.conftest import REPOSITORY
 from tests.launch.conftest import Batch, point_at_batch
@@ -287,8 +287,7 @@ def test_a_sweep_through_all_that_may_happen(
 
 
 def _table(parent: RunInfo) -> list[dict[str, Any]]:
-    folder = Path(connect(locate()).download_artifacts(parent.id, "sweep.json"))
-    return list(json.loads(folder.read_text())["children"])
+    return list(json.loads(download(parent, "sweep.json").read_text())["children"])
 
 
 def _same_as_undisturbed(killed: RunInfo, path: Path, tmp_path: Path) -> None:
