@@ -18,8 +18,12 @@ from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
 
 __all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
 
-# Longer than a store takes to show a run to others.
+# At least this long a run is left to be seen by others, before it is asked which is the parent.
 _SETTLE_S = 1.0
+# A store that is slow to take a run is slow with the others' too: so many times as long as it took.
+_SETTLE_FACTOR = 4.0
+# On the run that tasks have agreed upon.
+_AGREED = "l2i.parent_agreed"
 
 
 def member_tag(signature: str) -> str:
@@ -46,13 +50,21 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
 
 def find_parent(experiment: str, signature: str) -> RunInfo | None:
     """The run above all of a sweep, or None."""
+    return min(_parents(experiment, signature), key=_order, default=None)
+
+
+def _parents(experiment: str, signature: str) -> list[RunInfo]:
     store = locate()
     if not store.exists:
-        return None
+        return []
     query = f"tags.`l2i.signature` = '{signature}' AND tags.`l2i.kind` = 'sweep'"
-    found = search_runs(store, connect(store), query, experiment=experiment, limit=100)
-    # Of several, all processes must take the same one.
-    return min(found, key=lambda run: run.id, default=None)
+    return search_runs(store, connect(store), query, experiment=experiment, limit=100)
+
+
+def _order(run: RunInfo) -> tuple[bool, float, str]:
+    """Of several, all processes must take the same: an agreed one, else the first."""
+    begin = run.start.timestamp() if run.start else float("inf")
+    return _AGREED not in run.tags, begin, run.id
 
 
 def make_parent(
@@ -64,8 +76,11 @@ def make_parent(
 ) -> str:
     """The id of the run above all of a sweep, which is made where there is none.
 
-    Tasks that begin at the same time may each make one; then all keep the same, and each removes
-    its own other.
+    A run store has nothing that only one of many can do, so that tasks agree in steps. Where no run
+    is agreed upon, each makes one, leaves the others' time to be seen, takes an agreed one or else
+    the first of all, says on it that it is agreed upon, and removes its own other. One who comes
+    late, or whose run is late to be seen, so finds the mark, whatever the order of the two runs;
+    and what somebody made who was killed in between is taken by the next.
 
     Raises
     ------
@@ -73,29 +88,35 @@ def make_parent(
         The store cannot be reached, or refuses.
     """
     known = find_parent(experiment, signature)
-    if known is not None:
+    if known is not None and _AGREED in known.tags:
         return known.id
     store = locate()
     client = connect(store)
     where = experiment_id(store, client, experiment)
+    begin = time.monotonic()
     with store_errors(store, "written"):
         texts = {key: as_text(value) for key, value in tags.items()}
         own = client.create_run(
             where,
             run_name=name,
             tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
-        )
-    asked = {key: as_text(value) for key, value in params.items()}
-    event = {"kind": "params", "data": asked}
-    uri = own.info.artifact_uri
-    send_event(store, client, own.info.run_id, uri, event, Path(), unsure=False)
-    time.sleep(_SETTLE_S)
+        ).info
+    time.sleep(max(_SETTLE_S, _SETTLE_FACTOR * (time.monotonic() - begin)))
     found = find_parent(experiment, signature)
-    if found is None or found.id == own.info.run_id:
-        return str(own.info.run_id)
-    with store_errors(store, "written"):
-        client.delete_run(own.info.run_id)
-    return found.id
+    chosen, uri = own.run_id, own.artifact_uri
+    if found is not None:
+        chosen, uri = found.id, found.artifact_uri
+    if found is None or _AGREED not in found.tags:
+        # Whoever made it may not have come so far.
+        asked = {key: as_text(value) for key, value in params.items()}
+        event = {"kind": "params", "data": asked}
+        send_event(store, client, chosen, uri, event, Path(), unsure=False)
+        with store_errors(store, "written"):
+            client.set_tag(chosen, _AGREED, "true")
+    if chosen != own.run_id:
+        with store_errors(store, "written"):
+            client.delete_run(own.run_id)
+    return str(chosen)
 
 
 def write_parent(

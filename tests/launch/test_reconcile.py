@@ -11,14 +11,16 @@ from typing import Any
 
 import boto3
 import pytest
+from mlflow import MlflowClient
 
 from l2i.launch.job import Job, JobSpec, Task, keep_job
 from l2i.launch.runner import Process, begin, cancel
 from l2i.recipes.sweep_file import read_sweep
 from l2i.recipes.sweep_table import facts, gather
+from l2i.run import family
 from l2i.run.family import find_parent, make_parent, member_tag, members
 from l2i.run.runs import RunInfo
-from l2i.run.store import Store, connect
+from l2i.run.store import Store, connect, experiment_id
 from tests.launch.conftest import IMAGE, Batch
 from tests.stores import Said
 
@@ -63,6 +65,56 @@ def test_tasks_that_begin_together_make_one_parent(store: Store) -> None:
     (only,) = connect(store).search_runs([experiment])
     assert only.info.run_id == made[0] and only.data.params["sweep.children"] == "4"
     assert make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {}) == made[0]
+
+
+def test_a_task_whose_run_is_late_to_be_seen_takes_the_others_parent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that took its time with one run does not leave two parents, whichever is first."""
+    connect(store)
+    monkeypatch.setattr(family, "_SETTLE_S", 0.1)
+    create, asked, go_on = MlflowClient.create_run, threading.Event(), threading.Event()
+
+    def slow(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread() is late:
+            asked.set()
+            assert go_on.wait(60)
+            # It asked first, and counts as the first that was made.
+            kwargs["start_time"] = 1
+        return create(self, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_run", slow)
+    made: list[str] = []
+
+    def task() -> None:
+        made.append(make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {"a": 1}))
+
+    late = threading.Thread(target=task)
+    late.start()
+    assert asked.wait(60)
+    task()
+    go_on.set()
+    late.join()
+    assert len(made) == 2 and len(set(made)) == 1
+    experiment = connect(store).get_experiment_by_name("demo").experiment_id
+    (only,) = connect(store).search_runs([experiment])
+    assert only.info.run_id == made[0]
+
+
+def test_what_a_killed_task_began_becomes_the_parent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole: with the parameters that it did not come to write."""
+    monkeypatch.setattr(family, "_SETTLE_S", 0.1)
+    client = connect(store)
+    where = experiment_id(store, client, "demo")
+    begun = client.create_run(where, tags={"l2i.kind": "sweep", "l2i.signature": "abc"}).info
+    params = {"sweep.children": 4}
+    for _ in range(2):
+        made = make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, params)
+        assert made == begun.run_id
+        (only,) = client.search_runs([where])
+        assert only.data.params == {"sweep.children": "4"}
 
 
 @pytest.fixture
