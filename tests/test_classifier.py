@@ -11,7 +11,7 @@ from torch import nn
 from l2i.dsp.spectrogram import SpectrogramSettings, log_mel
 from l2i.errors import CheckpointError
 from l2i.models.classifier import FrozenClassifier, hidden_maps
-from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
+from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm, last_map_size
 from l2i.types import Task
 
 SETTINGS = SpectrogramSettings(sample_rate=8000, n_fft=256, hop_length=64, n_mels=128)
@@ -155,6 +155,19 @@ def test_shapes_of_the_hidden_maps(frozen: FrozenClassifier, frames: int) -> Non
     ]
     assert all(m.min() >= 0 for m in found.maps)
     assert all(m.is_contiguous(memory_format=torch.channels_last) for m in found.maps)
+
+
+@pytest.mark.parametrize(("frames", "bands"), [(128, 128), (191, 128), (192, 128), (431, 256)])
+def test_the_last_maps_size_is_the_trunks(network: VGG, frames: int, bands: int) -> None:
+    """And one clip can be trained on if, and only if, it is more than one value."""
+    trunk = copy.deepcopy(network.netx)
+    size = last_map_size(frames, bands)
+    assert trunk.eval()(torch.zeros(1, 1, frames, bands)).shape[2:].numel() == size
+    if size == 1:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            trunk.train()(torch.zeros(1, 1, frames, bands))
+    else:
+        trunk.train()(torch.zeros(1, 1, frames, bands))
 
 
 def test_large_batches_are_cut_and_joined(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import power_to_db
 
-__all__ = ["augment", "crop_frames", "mask_bands", "mixup", "shift_frames"]
+__all__ = ["augment", "crop_frames", "cropped", "mask_bands", "mixup", "shift_frames"]
 
 
 def shift_frames(mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -88,6 +88,11 @@ def mask_bands(db: Tensor, axis: int, count: int, width: int, generator: torch.G
     return torch.where(hidden.unsqueeze(2 if axis == 1 else 1), mean, db)
 
 
+def cropped(frames: int, share: float, min_frames: int = 1) -> int:
+    """How many frames `augment` leaves of a clip."""
+    return min(frames, max(min_frames, round(frames * share)))
+
+
 def augment(
     mel: Tensor,
     targets: Tensor,
@@ -121,7 +126,7 @@ def augment(
     """
     if shift:
         mel = shift_frames(mel, generator)
-    frames = max(min_frames, round(mel.shape[1] * crop_share))
+    frames = cropped(mel.shape[1], crop_share, min_frames)
     if frames < mel.shape[1]:
         mel = crop_frames(mel, frames, generator)
     if mixup_alpha > 0:

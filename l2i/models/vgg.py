@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["HIDDEN_MAPS", "MIN_FRAMES", "VGG", "fold_batch_norm"]
+__all__ = ["HIDDEN_MAPS", "MIN_FRAMES", "VGG", "fold_batch_norm", "last_map_size"]
 
 HIDDEN_MAPS = {"512": "layer16", "256": "layer14", "128": "layer11"}
 """Name of a hidden map -> the layer whose output it is."""
@@ -37,6 +37,16 @@ MIN_FRAMES = 128
 
 _WIDTHS = {1: 16, 2: 16, 4: 32, 5: 32, 7: 64, 8: 64, 10: 128, 11: 128, 13: 256, 14: 256, 16: 512}
 _POOLS = (3, 6, 9, 12, 15, 17)
+
+
+def last_map_size(frames: int, bands: int) -> int:
+    """How many values of a channel of the trunk's last map there are per clip.
+
+    Of one value alone a batch norm can learn nothing: torch refuses to train on one clip where
+    this is 1.
+    """
+    step = 2 ** len(_POOLS)
+    return (frames // step - 1) * (bands // step - 1)
 
 
 class _Trunk(nn.Sequential):

@@ -37,14 +37,14 @@ from l2i.dsp.spectrogram import (
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.explanation import Explainer
 from l2i.metrics.classification import best_thresholds
-from l2i.models.augmentation import augment
+from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import band_dictionary, learn_dictionary, random_dictionary
 from l2i.models.features import allocate, compute_features, memory_budget
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
-from l2i.models.vgg import MIN_FRAMES, VGG
+from l2i.models.vgg import MIN_FRAMES, VGG, last_map_size
 from l2i.recipes.bundle import MODEL, build_classifier, build_explainer, build_interpreter
 from l2i.recipes.checkpoints import keep_checkpoints
 from l2i.recipes.description import DESCRIPTION, describe_model
@@ -255,6 +255,14 @@ def _same_data(classifier: FrozenClassifier, material: Material, path: Path) -> 
 # --- classifier ---------------------------------------------------------------------------------
 
 
+def _batches(rows: Tensor, size: int, lone: bool) -> list[Tensor]:
+    """Batches of `size`; unless `lone`, a last one of one clip goes with the batch before."""
+    found = list(rows.split(size))
+    if not lone and len(found) > 1 and len(found[-1]) == 1:
+        found[-2:] = [torch.cat(found[-2:])]
+    return found
+
+
 def _train_classifier(
     config: Config,
     material: Material,
@@ -309,7 +317,15 @@ def _train_classifier(
     averaged = copy.deepcopy(network)
     best = stage.restore(optimizer, network=network, averaged=averaged)
     a = c.augmentation
-    batches = math.ceil(n / c.batch_size)
+    frames = cropped(mel.shape[1], a.crop_share if a.enabled else 1.0, MIN_FRAMES)
+    lone = not c.train_trunk or last_map_size(frames, mel.shape[2]) > 1
+    if not lone and min(n, c.batch_size) == 1:
+        why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
+        raise UsageError(
+            f"Clips of {frames} frames are too short for the classifier to learn from one at a "
+            f"time, and {why}: give it two at a time, or set dataset.duration_s higher."
+        )
+    batches = len(_batches(torch.arange(n), c.batch_size, lone))
     done = len(stage.history)
     with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:
         for epoch in range(done + 1, c.epochs + 1):
@@ -319,7 +335,8 @@ def _train_classifier(
             if not c.train_trunk:
                 network.netx.eval()  # Frozen batch norms keep their statistics, too.
             total = 0.0
-            for step, rows in enumerate(torch.randperm(n, generator=generator).split(c.batch_size)):
+            order = torch.randperm(n, generator=generator)
+            for step, rows in enumerate(_batches(order, c.batch_size, lone)):
                 rate = _learning_rate(config, (epoch - 1) * batches + step, batches)
                 for group in optimizer.param_groups:
                     group["lr"] = rate

@@ -30,8 +30,7 @@ hop_length = 200
 
 [classifier]
 epochs = 1
-# Not the 16 that leaves one clip over, of which a batch norm can make nothing where it is so short.
-batch_size = 20
+batch_size = 16
 
 [dictionary]
 components = 20

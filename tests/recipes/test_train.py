@@ -19,6 +19,7 @@ from l2i.config import resolve
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
+from l2i.models.vgg import VGG
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -247,6 +248,32 @@ def test_short_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DataError, match="have 63 frames, and the classifier needs 128"):
         train(small_config("demo", "dataset.duration_s=0.5"), QUIET)
     assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one clip whose last map is one value a batch norm can learn nothing: it goes with the
+    batch before. Where all clips come one at a time, that is said before any epoch."""
+    monkeypatch.chdir(tmp_path)
+    sizes: list[int] = []
+    forward = VGG.forward
+
+    def noted(self: VGG, log_mel: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            sizes.append(len(log_mel))
+        return forward(self, log_mel)
+
+    monkeypatch.setattr(VGG, "forward", noted)
+    few = ("dataset.clips_per_class=5", "classifier.epochs=1", "interpreter.epochs=1")
+    train(small_config("demo", *few), QUIET)
+    n = sum(sizes)
+    size = next(size for size in range(2, n) if n % size == 1)
+    sizes.clear()
+    train(small_config("demo", *few, f"classifier.batch_size={size}"), QUIET)
+    assert sizes == [*[size] * (n // size - 1), size + 1]
+    with pytest.raises(
+        UsageError, match=r"of 138 frames .* classifier.batch_size is 1: give it two"
+    ):
+        train(small_config("demo", *few, "classifier.batch_size=1"), QUIET)
 
 
 def test_labels_play_no_part_in_the_interpreter(bench: Path) -> None:
