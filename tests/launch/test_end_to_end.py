@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from l2i.launch.runner import cancel
 from l2i.run.family import members
 from l2i.run.runs import RunInfo, download, find_run, list_runs
 from l2i.run.store import connect, locate
+from l2i.storage.s3 import Location, send
+from tests import miniatures
 from tests.conftest import REPOSITORY
 from tests.launch.conftest import Batch, point_at_batch
 from tests.recipes.conftest import SMALL
@@ -176,8 +178,8 @@ def engine(
         server.kill()
 
 
-def _file(name: str, sweep: str) -> Path:
-    text = SMALL.format(name="demo").replace(
+def _file(name: str, sweep: str, data: str = "demo") -> Path:
+    text = SMALL.format(name=data).replace(
         "[interpreter]\nepochs = 3", f"[interpreter]\nepochs = {EPOCHS}"
     )
     path = Path(name)
@@ -283,24 +285,23 @@ def test_a_sweep_through_all_that_may_happen(
     for child in _table(parent):
         assert _run(child["run_id"]).tags["mlflow.parentRunId"] == parent.id
 
-    _same_as_undisturbed(killed, path, tmp_path)
+    _same_as_undisturbed(killed, path, tmp_path, ("run.seed", "interpreter.pooling"))
 
 
 def _table(parent: RunInfo) -> list[dict[str, Any]]:
     return list(json.loads(download(parent, "sweep.json").read_text())["children"])
 
 
-def _same_as_undisturbed(killed: RunInfo, path: Path, tmp_path: Path) -> None:
+def _same_as_undisturbed(
+    found: RunInfo, path: Path, tmp_path: Path, keys: Sequence[str], *more: str
+) -> None:
     """The same training here, in one piece, with a store of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "L2I_"))}
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "l2i", "train", "--config", str(path.resolve()), "--json", "-q"]
-        + [
-            w
-            for k in ("run.seed", "interpreter.pooling")
-            for w in ("-o", f"{k}={killed.params[k]}")
-        ],
+        + [word for key in keys for word in ("-o", f"{key}={found.params[key]}")]
+        + list(more),
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -308,8 +309,30 @@ def _same_as_undisturbed(killed: RunInfo, path: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     scores = {k: v for k, v in json.loads(done.stdout)["scores"].items() if v is not None}
-    mine = {k.removeprefix("test/"): v for k, v in killed.metrics.items() if k.startswith("test/")}
+    mine = {k.removeprefix("test/"): v for k, v in found.metrics.items() if k.startswith("test/")}
     assert mine == pytest.approx(scores, abs=1e-9)
+
+
+def test_data_from_the_bucket(
+    engine: _Engine, stores: S3, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    """A data set that no task's machine has: each brings it from the bucket, and its figures are
+    those of the folder that was sent there."""
+    local = miniatures.folder_csv(tmp_path / "clips", clips_per_class=9)
+    send(local, Location("bucket", "clips"))
+    path = _file("folds.toml", "\n[sweep]\nfolds = [1, 2]\n", "folder")
+    words = [*engine.words, "--data-dir", "s3://bucket/clips"]
+    words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
+    said = say("submit", str(path), *words, "--json")
+    assert said.code == 0, said.err
+    job = json.loads(said.out)["job"]
+    found = _until("the job does not end", lambda: _overs(say, job))
+    logs = "\n".join(say("logs", job, str(n)).out[-1500:] for n in range(2))
+    assert [t["state"] for t in found["tasks"]] == ["succeeded"] * 2, logs
+    for task in found["tasks"]:
+        run = _run(task["run_id"])
+        assert run.status == "FINISHED" and run.params["dataset.data_dir"] == "s3://bucket/clips"
+    _same_as_undisturbed(run, path, tmp_path, ("dataset.fold",), "--data-dir", str(local))
 
 
 def test_cancelled(engine: _Engine, stores: S3, say: Callable[..., Said]) -> None:
