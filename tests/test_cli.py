@@ -509,6 +509,8 @@ def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, lines)) <= 80
     assert "…" in lines[1] and lines[1].endswith("   7") and lines[2].endswith("1234")
     assert "None" not in lines[2]
+    emit_table(["name", "note"], [["a" * 49, "b" * 30]])
+    assert capsys.readouterr().out.splitlines()[1] == "a" * 49 + " " + "b" * 30
     emit_table(["a", "b"], [])
     assert capsys.readouterr().out == "a  b\n"
 

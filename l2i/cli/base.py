@@ -99,7 +99,9 @@ def _cut(text: str, width: int) -> str:
 def emit_table(
     head: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = ()
 ) -> None:
-    """Print a table of at most 80 columns; the widest columns are cut where it is wider.
+    """Print a table of at most 80 columns.
+
+    A wider one has its columns closer together; of one that is still too wide the widest are cut.
 
     Parameters
     ----------
@@ -112,7 +114,8 @@ def emit_table(
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     table = [list(head), *cells]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-    room = WIDTH - 2 * (len(head) - 1)
+    gap = 2 if sum(widths) + 2 * (len(head) - 1) <= WIDTH else 1
+    room = WIDTH - gap * (len(head) - 1)
     while sum(widths) > room and max(widths) > 4:
         widths[widths.index(max(widths))] -= 1
     for number, row in enumerate(table):
@@ -120,5 +123,5 @@ def emit_table(
             _cut(cell, width).rjust(width) if i in right else _cut(cell, width).ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        line = "  ".join(parts).rstrip()
+        line = (gap * " ").join(parts).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
