@@ -484,6 +484,10 @@ def sweep(
         axes.set_yticks(range(len(settings)), settings, fontsize=8)
         axes.set_ylim(len(settings) - 0.5, -0.5)
         axes.tick_params(axis="x", labelsize=8)
+        # Of figures around 0.00004 the numbers would run into one another.
+        axes.locator_params(axis="x", nbins=5)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
+        axes.xaxis.get_offset_text().set_fontsize(8)
         axes.grid(axis="x", lw=0.5, alpha=0.4)
         axes.margins(x=0.12)
         _tidy(axes)

@@ -1,0 +1,39 @@
+"""Pictures that can be read: looked at by measuring where the drawn text lies."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from l2i import plots
+
+
+@pytest.mark.parametrize("scale", [4e-5, 0.9, 30.0, 2e5])
+def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    children = [
+        {"setting": "all", "scores": dict.fromkeys("abc", scale * (1 + 0.9 * n))}
+        for n in range(-2, 3)
+    ]
+    plots.sweep(children, {"a": "A", "b": "B", "c": "C"}, ["all"], tmp_path / "sweep.png")
+
+    (figure,) = drawn
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        boxes = [
+            tick.label1.get_window_extent()
+            for tick in axes.xaxis.get_major_ticks()
+            if low <= tick.get_loc() <= high
+        ]
+        assert len(boxes) >= 2
+        boxes.sort(key=lambda box: box.x0)
+        gaps = [right.x0 - left.x1 for left, right in pairwise(boxes)]
+        assert min(gaps) > 2, gaps
