@@ -31,7 +31,7 @@ from l2i.models.features import FeatureStore
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.models.vgg import VGG
-from l2i.run.device import set_threads
+from l2i.run.device import cpu_has_bfloat16, set_threads
 from l2i.types import Task
 from tests.reference import published_activations
 
@@ -59,11 +59,10 @@ def _in_turns(rounds: int, *what: Callable[[], object]) -> list[list[float]]:
     return taken
 
 
-def _explainer() -> Explainer:
+def _explainer(dtype: torch.dtype = torch.float32) -> Explainer:
     torch.manual_seed(0)
-    classifier = FrozenClassifier(
-        VGG(CLASSES), SETTINGS, [str(c) for c in range(CLASSES)], Task.SINGLE_LABEL
-    )
+    names = [str(c) for c in range(CLASSES)]
+    classifier = FrozenClassifier(VGG(CLASSES), SETTINGS, names, Task.SINGLE_LABEL, dtype=dtype)
     w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
     return Explainer(classifier, w, Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False))
 
@@ -117,25 +116,30 @@ def interpreter_epoch(rounds: int) -> None:
 def explanations(rounds: int) -> None:
     """Explanation and removal audio, and what the classifier says of the removal, per clip."""
     explainer, n = _explainer(), 32
+    half = _explainer(torch.bfloat16)
     x = torch.randn(n, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
     spectrum = explainer.classifier.spectrum(x)
 
     @torch.inference_mode()
-    def whole() -> None:
+    def whole(explainer: Explainer) -> None:
         for some in x.split(16):
             found, _, _ = explainer.explain(some, threshold=0.2)
             explainer.classifier.logits(found.removal)
 
     features = explainer.features(spectrum)
-    times, classifier, network = _in_turns(
-        rounds,
-        whole,
+    what: list[Callable[[], object]] = [
+        lambda: whole(explainer),
         lambda: explainer.features(spectrum),
         lambda: explainer.interpret(features, spectrum.shape[2]),
-    )
+    ]
+    if cpu_has_bfloat16():
+        what.append(lambda: whole(half))
+    times, classifier, network, *halves = _in_turns(rounds, *what)
     _line("explanation, removal and faithfulness, per clip", times, 1000 / n, "ms")
     _line("  of which the classifier's forward, each of two", classifier, 1000 / n, "ms")
     _line("  of which the interpreter's forward", network, 1000 / n, "ms")
+    for some in halves:
+        _line("  the whole with --precision bfloat16", some, 1000 / n, "ms")
 
 
 def warm_cache(rounds: int) -> None:
