@@ -155,6 +155,7 @@ def test_mask_is_the_papers_formula(seed: int, b: int, f: int, k: int, t: int) -
     w, h = _non_negative(g, f, k), _non_negative(g, b, k, t)
     selected = torch.rand(b, k, generator=g) > 0.5
     got = soft_mask(w, h, selected)
+    assert torch.equal(soft_mask(w, h, selected, w @ h), got)
     assert got.min() >= 0 and got.max() <= 1
     for i in range(b):
         chosen = set(selected[i].nonzero().flatten().tolist())

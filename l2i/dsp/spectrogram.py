@@ -32,10 +32,11 @@ __all__ = [
     "magnitude",
     "mel_filters",
     "peak_normalise",
+    "phase",
     "power_to_db",
     "resynthesise",
     "stft",
-    "with_magnitude",
+    "synthesise",
 ]
 
 AMIN = 1e-10
@@ -174,33 +175,46 @@ def resynthesise(
     Tensor [B, S]
     """
     wanted = torch.expm1(log_magnitudes)
-    return with_magnitude(spectrum, spectrum.abs(), wanted, settings, n_samples)
+    return synthesise(phase(spectrum, spectrum.abs()), wanted, settings, n_samples)
 
 
-def with_magnitude(
-    spectrum: Tensor, size: Tensor, wanted: Tensor, settings: SpectrogramSettings, n_samples: int
-) -> Tensor:
-    """Waveform with other magnitudes and the phase of the input.
+def phase(spectrum: Tensor, size: Tensor) -> Tensor:
+    """X / |X|, for many sounds of one phase; zero where the input is, and has no phase.
 
     Parameters
     ----------
     spectrum : Tensor [B, F, T], complex
     size : Tensor [B, F, T]
-        ``|X|``, of `spectrum`.
-    wanted : Tensor [B, F, T]
-        The magnitudes wanted; where `size` is zero there is no phase, and they stay zero.
+        ``|X|``.
+
+    Returns
+    -------
+    Tensor [B, F, T], complex
+    """
+    return spectrum * torch.where(size > 0, 1.0 / size.clamp_min(1e-30), 0.0)
+
+
+def synthesise(
+    phase: Tensor, magnitudes: Tensor, settings: SpectrogramSettings, n_samples: int
+) -> Tensor:
+    """Waveform of a magnitude and a phase.
+
+    Parameters
+    ----------
+    phase : Tensor [B, F, T], complex
+        See `phase`.
+    magnitudes : Tensor [B, F, T]
     n_samples : int
 
     Returns
     -------
     Tensor [B, S]
     """
-    gain = torch.where(size > 0, wanted / size.clamp_min(1e-30), 0.0)
     return torch.istft(
-        spectrum * gain,
+        phase * magnitudes,
         settings.n_fft,
         settings.hop_length,
-        window=_window(settings.n_fft, spectrum.device),
+        window=_window(settings.n_fft, phase.device),
         center=True,
         length=n_samples,
     )

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import SpectrogramSettings, magnitude, with_magnitude
+from l2i.dsp.spectrogram import SpectrogramSettings, magnitude, phase, synthesise
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
 from l2i.types import Explanation, Features, Interpretation
@@ -130,7 +130,9 @@ def random_ranks(keys: Sequence[int], seed: int, draws: int, components: int) ->
     return torch.from_numpy(draw.argsort(axis=2).argsort(axis=2))
 
 
-def soft_mask(w: Tensor, activations: Tensor, selected: Tensor) -> Tensor:
+def soft_mask(
+    w: Tensor, activations: Tensor, selected: Tensor, whole: Tensor | None = None
+) -> Tensor:
     """The selected components' share of what all components say is there.
 
     Parameters
@@ -138,6 +140,8 @@ def soft_mask(w: Tensor, activations: Tensor, selected: Tensor) -> Tensor:
     w : Tensor [F, K]
     activations : Tensor [B, K, T]
     selected : Tensor [B, K], bool
+    whole : Tensor [B, F, T], optional
+        ``W H``, where it is known already.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def soft_mask(w: Tensor, activations: Tensor, selected: Tensor) -> Tensor:
         In [0, 1]; 0 where no component is active.
     """
     part = torch.matmul(w, activations * selected.unsqueeze(2))
-    whole = torch.matmul(w, activations)
+    whole = torch.matmul(w, activations) if whole is None else whole
     tiny = torch.finfo(whole.dtype).tiny
     # Two sums of the same terms may differ in the last bit, hence the clamp.
     return torch.where(whole > 0, part / whole.clamp_min(tiny), 0.0).clamp_(0.0, 1.0)
@@ -172,11 +176,12 @@ def split_audio(
     size = magnitude(spectrum)
     whole = torch.log1p(size)
     kept = mask * whole
+    directions = phase(spectrum, size)
     # Not left = (|X| - kept) / (1 + kept), which is quicker: of a full mask rounding would be
     # left instead of nothing, and the classifier's front-end brings what is left to full scale.
     return (
-        with_magnitude(spectrum, size, torch.expm1(kept), settings, n_samples),
-        with_magnitude(spectrum, size, torch.expm1_(whole - kept), settings, n_samples),
+        synthesise(directions, torch.expm1(kept), settings, n_samples),
+        synthesise(directions, torch.expm1_(whole - kept), settings, n_samples),
     )
 
 

@@ -13,7 +13,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from l2i.config import Explanation as ExplanationSettings
-from l2i.dsp.spectrogram import log_magnitude, resynthesise
+from l2i.dsp.spectrogram import log_magnitude, magnitude, phase, synthesise
 from l2i.explanation import (
     Explainer,
     random_ranks,
@@ -204,12 +204,15 @@ def _judge(
     jobs, where = torch.unique(
         torch.cat([pair, wanted], dim=3).flatten(0, 2), dim=0, return_inverse=True
     )
+    # Many sounds of one clip: what they share is computed once.
+    size = magnitude(part.spectrum)
+    logs, directions = size.log1p(), phase(part.spectrum, size)
+    whole = torch.matmul(explainer.w, h)
     after = []
     for some in jobs.split(_BATCH):
         i, selected = some[:, 0], some[:, 1:].bool()
-        size = log_magnitude(part.spectrum[i])
-        left = size * (1 - soft_mask(explainer.w, h[i], selected))
-        removal = resynthesise(part.spectrum[i], left, explainer.settings, n_samples)
+        left = logs[i] * (1 - soft_mask(explainer.w, h[i], selected, whole[i]))
+        removal = synthesise(directions[i], left.expm1_(), explainer.settings, n_samples)
         after.append(classifier.logits(removal))
     heard = torch.cat(after)[where].unflatten(0, wanted.shape[:3])
     index = part.classes.view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
