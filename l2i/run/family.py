@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from l2i.run.outbox import send_event
 from l2i.run.runs import RunInfo, search_runs
 from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
@@ -111,15 +109,10 @@ def make_parent(
     if found is None or _AGREED not in found.tags:
         # Whoever made it may not have come so far.
         asked = {key: as_text(value) for key, value in params.items()}
-        event = {"kind": "params", "data": asked}
-        send_event(store, client, chosen, uri, event, Path(), unsure=False)
-        try:
-            client.set_tag(chosen, _AGREED, "true")
-        except MlflowException:
-            # Two who set one new tag at once: the database takes one and refuses the other. Then
-            # it is there, and may be set again.
-            with store_errors(store, "written"):
-                client.set_tag(chosen, _AGREED, "true")
+        # By events, which two may write at once.
+        for kind, data in (("params", asked), ("tags", {_AGREED: "true"})):
+            event = {"kind": kind, "data": data}
+            send_event(store, client, chosen, uri, event, Path(), unsure=False)
     if chosen != own.run_id:
         with store_errors(store, "written"):
             client.delete_run(own.run_id)

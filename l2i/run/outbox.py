@@ -340,15 +340,15 @@ def send_event(
     kind, data = event["kind"], event["data"]
     with store_errors(store, "written"):
         if kind == "params":
-            client.log_batch(run_id, params=[Param(k, v) for k, v in data.items()])
+            _log(client, run_id, params=[Param(k, v) for k, v in data.items()])
         elif kind == "metrics":
             metrics = [Metric(k, float(v), t, step) for k, v, t, step in data]
             if unsure:
                 metrics = _new(client, run_id, metrics)
             if metrics:
-                client.log_batch(run_id, metrics=metrics)
+                _log(client, run_id, metrics=metrics)
         elif kind == "tags":
-            client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data.items()])
+            _log(client, run_id, tags=[RunTag(k, v) for k, v in data.items()])
         elif kind == "untag":
             if data in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, data)
@@ -364,6 +364,23 @@ def send_event(
             client.set_terminated(run_id, data["status"], data["time"])
         else:
             raise StoreError(f"There is no event of kind {kind!r}; a newer l2i wrote it.")
+
+
+def _log(client: MlflowClient, run_id: str, **batch: Any) -> None:
+    """Log one batch, once more where another process logged the same keys at the same moment.
+
+    Then the database has taken the other's and refused ours, as a key that is there already: the
+    second time MLflow finds it. Nothing else is tried again here; outages are the outbox's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_batch(run_id, **batch)
+    except MlflowException as error:
+        # sqlite and PostgreSQL say "unique constraint", MySQL "duplicate entry".
+        if not any(word in str(error).lower() for word in ("unique constraint", "duplicate entry")):
+            raise
+        client.log_batch(run_id, **batch)
 
 
 def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]:

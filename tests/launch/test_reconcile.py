@@ -12,6 +12,8 @@ from typing import Any
 import boto3
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from l2i.launch.job import Job, JobSpec, Task, keep_job
 from l2i.launch.runner import Process, begin, cancel
@@ -19,6 +21,7 @@ from l2i.recipes.sweep_file import read_sweep
 from l2i.recipes.sweep_table import facts, gather
 from l2i.run import family
 from l2i.run.family import find_parent, make_parent, member_tag, members
+from l2i.run.outbox import send_event
 from l2i.run.runs import RunInfo
 from l2i.run.store import Store, connect, experiment_id
 from tests.launch.conftest import IMAGE, Batch
@@ -65,6 +68,50 @@ def test_tasks_that_begin_together_make_one_parent(store: Store) -> None:
     (only,) = connect(store).search_runs([experiment])
     assert only.info.run_id == made[0] and only.data.params["sweep.children"] == "4"
     assert make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {}) == made[0]
+
+
+def test_tasks_that_mark_the_parent_at_the_same_moment_both_go_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each finds neither settings nor mark; of both the database refuses the second."""
+    connect(store)
+    unmarked, written = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
+    made: list[str] = []
+    met: set[tuple[threading.Thread, str]] = set()
+
+    def together(*args: Any, **kwargs: Any) -> None:
+        if args[4]["kind"] == "params":
+            unmarked.wait()
+        send_event(*args, **kwargs)
+
+    def before_flush(session: Session, *_: Any) -> None:
+        for key in {"sweep.children", family._AGREED} & {
+            getattr(x, "key", "") for x in session.new
+        }:
+            if (mine := (threading.current_thread(), key)) not in met:
+                met.add(mine)
+                written.wait()
+
+    monkeypatch.setattr(family, "send_event", together)
+
+    def task() -> None:
+        made.append(
+            make_parent("demo", "two-sweep", "abc", {"l2i.kind": "sweep"}, {"sweep.children": 2})
+        )
+
+    threads = [threading.Thread(target=task) for _ in range(2)]
+    event.listen(Session, "before_flush", before_flush)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        event.remove(Session, "before_flush", before_flush)
+    assert met == {(t, key) for t in threads for key in ("sweep.children", family._AGREED)}
+    assert len(made) == 2 and len(set(made)) == 1
+    found = connect(store).get_run(made[0]).data
+    assert found.tags[family._AGREED] == "true" and found.params == {"sweep.children": "2"}
 
 
 def test_a_task_whose_run_is_late_to_be_seen_takes_the_others_parent(
