@@ -116,7 +116,6 @@ def interpreter_epoch(rounds: int) -> None:
 def explanations(rounds: int) -> None:
     """Explanation and removal audio, and what the classifier says of the removal, per clip."""
     explainer, n = _explainer(), 32
-    half = _explainer(torch.bfloat16)
     x = torch.randn(n, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
     spectrum = explainer.classifier.spectrum(x)
 
@@ -133,13 +132,14 @@ def explanations(rounds: int) -> None:
         lambda: explainer.interpret(features, spectrum.shape[2]),
     ]
     if cpu_has_bfloat16():
-        what.append(lambda: whole(half))
-    times, classifier, network, *halves = _in_turns(rounds, *what)
+        in_bfloat16 = _explainer(torch.bfloat16)
+        what.append(lambda: whole(in_bfloat16))
+    times, classifier, network, *reduced = _in_turns(rounds, *what)
     _line("explanation, removal and faithfulness, per clip", times, 1000 / n, "ms")
     _line("  of which the classifier's forward, each of two", classifier, 1000 / n, "ms")
     _line("  of which the interpreter's forward", network, 1000 / n, "ms")
-    for some in halves:
-        _line("  the whole with --precision bfloat16", some, 1000 / n, "ms")
+    for seconds in reduced:
+        _line("  the whole with --precision bfloat16", seconds, 1000 / n, "ms")
 
 
 def warm_cache(rounds: int) -> None:
