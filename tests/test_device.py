@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from l2i.run.device import (
     cpu_count,
     cuda_problem,
     epoch_generator,
+    keep_memory,
     pick_device,
     seed_everything,
     set_threads,
@@ -171,6 +175,46 @@ def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
             assert set_threads() == cpu_count()
     finally:
         torch.set_num_threads(before)
+
+
+_FAULTS = """
+import ctypes, resource, sys, torch
+from l2i.run.device import keep_memory
+
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # No huge pages, with which there are few faults anyway.
+kept = keep_memory() if sys.argv[1] == "keep" else None
+torch.set_num_threads(1)
+for _ in range(3):
+    torch.ones(16_000_000).mul(2)  # What is kept is fetched once.
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(16_000_000).mul(2)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's mallopt is asked for")
+def test_memory_that_is_freed_is_kept() -> None:
+    """Six times 64 MB: with glibc's defaults every page is fetched anew, each time; kept, hardly
+    one is."""
+
+    def faults(word: str) -> list[str]:
+        command = [sys.executable, "-c", _FAULTS, word]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    kept, few = faults("keep")
+    assert kept == "True"
+    assert 10 * int(few) < int(faults("leave")[1])
+
+
+def test_memory_is_left_to_a_c_library_that_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No mallopt (musl), or another system: False, and no error."""
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    assert not keep_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_memory()
 
 
 def test_one_seed_seeds_everything() -> None:

@@ -7,10 +7,12 @@ comes from `epoch_generator` and not from where a global generator happens to st
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import random
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ __all__ = [
     "cpu_has_bfloat16",
     "cuda_problem",
     "epoch_generator",
+    "keep_memory",
     "pick_device",
     "seed_everything",
     "set_threads",
@@ -178,8 +181,34 @@ def cpu_count() -> int:
     return max(1, int(min(allowed, physical, _quota())))
 
 
+def keep_memory() -> bool:
+    """Let the C library keep the memory that torch frees, for what torch allocates next.
+
+    A batch's maps are tens of megabytes each. glibc fetches such a block from the system, page by
+    page and zeroed, and gives it back, at every operation: a third of the time of a training on a
+    CPU. Kept, the pages are fetched once. The process then holds its largest size until it ends.
+
+    Returns
+    -------
+    bool
+        Whether it could be asked for: with glibc, that is on Linux for the most part.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    # No block of its own for what is large; never back to the system; grown by 64 MiB at a time.
+    wanted = ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26))
+    return all(mallopt(name, value) == 1 for name, value in wanted)
+
+
 def set_threads(n: int = 0) -> int:
     """Let torch compute with `n` threads; 0: ``OMP_NUM_THREADS`` or one per physical core.
+
+    It is also where `keep_memory` is asked for, since all that computes begins here.
 
     Returns
     -------
@@ -192,6 +221,7 @@ def set_threads(n: int = 0) -> int:
         word = os.environ.get("OMP_NUM_THREADS", "")
         n = int(word) if word.isdigit() and int(word) > 0 else cpu_count()
     torch.set_num_threads(n)
+    keep_memory()
     return n
 
 
