@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from l2i.explanation.listen_to_interpret import (
     Explainer,
     random_ranks,
+    reconstruction,
     relevance,
     select,
     soft_mask,
@@ -40,6 +41,7 @@ __all__ = [
     "ExplanationMethod",
     "MethodSettings",
     "random_ranks",
+    "reconstruction",
     "relevance",
     "select",
     "soft_mask",

@@ -39,6 +39,7 @@ __all__ = [
     "Explainer",
     "ListenToInterpret",
     "random_ranks",
+    "reconstruction",
     "relevance",
     "select",
     "soft_mask",
@@ -130,6 +131,23 @@ def random_ranks(keys: Sequence[int], seed: int, draws: int, components: int) ->
     return torch.from_numpy(draw.argsort(axis=2).argsort(axis=2))
 
 
+def reconstruction(w: Tensor, activations: Tensor) -> Tensor:
+    """What the components add up to, ``W H``.
+
+    Parameters
+    ----------
+    w : Tensor [F, K]
+    activations : Tensor [B, K, T]
+
+    Returns
+    -------
+    Tensor [B, F, T]
+        In memory frame after frame, as `stft` leaves a spectrogram: what multiplies the two, and
+        the inverse transform, then reads both in one order. On a CPU a quarter of their time.
+    """
+    return torch.matmul(activations.transpose(1, 2), w.T).transpose(1, 2)
+
+
 def soft_mask(
     w: Tensor, activations: Tensor, selected: Tensor, whole: Tensor | None = None
 ) -> Tensor:
@@ -141,22 +159,26 @@ def soft_mask(
     activations : Tensor [B, K, T]
     selected : Tensor [B, K], bool
     whole : Tensor [B, F, T], optional
-        ``W H``, where it is known already.
+        `reconstruction`, where it is known already.
 
     Returns
     -------
     Tensor [B, F, T]
         In [0, 1]; 0 where no component is active.
     """
-    part = torch.matmul(w, activations * selected.unsqueeze(2))
-    whole = torch.matmul(w, activations) if whole is None else whole
+    part = reconstruction(w, activations * selected.unsqueeze(2))
+    whole = reconstruction(w, activations) if whole is None else whole
     tiny = torch.finfo(whole.dtype).tiny
     # Two sums of the same terms may differ in the last bit, hence the clamp.
     return torch.where(whole > 0, part / whole.clamp_min(tiny), 0.0).clamp_(0.0, 1.0)
 
 
 def split_audio(
-    spectrum: Tensor, mask: Tensor, settings: SpectrogramSettings, n_samples: int
+    spectrum: Tensor,
+    mask: Tensor,
+    settings: SpectrogramSettings,
+    n_samples: int,
+    size: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Explanation and removal audio.
 
@@ -168,12 +190,14 @@ def split_audio(
     mask : Tensor [B, F, T]
         In [0, 1].
     n_samples : int
+    size : Tensor [B, F, T], optional
+        ``|X|``, where it is known already.
 
     Returns
     -------
     Tensor [B, S], Tensor [B, S]
     """
-    size = magnitude(spectrum)
+    size = magnitude(spectrum) if size is None else size
     whole = torch.log1p(size)
     kept = mask * whole
     directions = phase(spectrum, size)
@@ -208,7 +232,8 @@ class Explainer:
         return self.classifier.settings
 
     def features(self, spectrum: Tensor) -> Features:
-        """Logits, and the hidden maps this interpreter reads, of spectrograms [B, F, T]."""
+        """Logits, and the hidden maps this interpreter reads, of spectrograms [B, F, T], complex
+        or their magnitude."""
         return self.classifier.features(spectrum, self.interpreter.maps)
 
     @torch.inference_mode()
@@ -238,7 +263,8 @@ class Explainer:
             0: no limit.
         """
         spectrum = self.classifier.spectrum(waveform)
-        features = self.features(spectrum)
+        size = magnitude(spectrum)  # Four times needed, once computed.
+        features = self.features(size)
         said = self.interpret(features, spectrum.shape[2])
         if classes is None:
             chosen = features.logits.argmax(dim=1)
@@ -246,10 +272,10 @@ class Explainer:
             chosen = torch.as_tensor(classes, dtype=torch.int64, device=spectrum.device)
         r = relevance(said.pooled, self.interpreter.theta, chosen)
         # Silence has nothing to explain, whatever the network's biases make of it.
-        r = r * (spectrum.abs().amax(dim=(1, 2)) > 0).unsqueeze(1)
+        r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
         selected = select(r, threshold, max_components)
         mask = soft_mask(self.w, said.activations, selected)
-        audio, removal = split_audio(spectrum, mask, self.settings, waveform.shape[1])
+        audio, removal = split_audio(spectrum, mask, self.settings, waveform.shape[1], size)
         return Explanation(chosen, r, selected, mask, audio, removal), features, said
 
 
@@ -263,9 +289,10 @@ class ListenToInterpret:
     def select(self, spectrum: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Activations [B, K, T] and the components selected [B, K], bool."""
         e = self.explainer
-        said = e.interpret(e.features(spectrum), spectrum.shape[2])
+        size = magnitude(spectrum)
+        said = e.interpret(e.features(size), spectrum.shape[2])
         r = relevance(said.pooled, e.interpreter.theta, classes)
-        r = r * (spectrum.abs().amax(dim=(1, 2)) > 0).unsqueeze(1)
+        r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
         s = self.settings
         return said.activations, select(r, s.threshold, s.max_components)
 

@@ -17,6 +17,7 @@ from l2i.dsp.spectrogram import log_magnitude, magnitude, phase, synthesise
 from l2i.explanation import (
     Explainer,
     random_ranks,
+    reconstruction,
     relevance,
     select,
     soft_mask,
@@ -114,7 +115,7 @@ def evaluate_clips(
             spectrum = classifier.spectrum(x)
             features = explainer.features(spectrum)
             said = explainer.interpret(features, spectrum.shape[2])
-            residual = log_magnitude(spectrum) - torch.matmul(explainer.w, said.activations)
+            residual = log_magnitude(spectrum) - reconstruction(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(features.logits)
             which, classes = decisions.nonzero(as_tuple=True)
@@ -207,7 +208,7 @@ def _judge(
     # Many sounds of one clip: what they share is computed once.
     size = magnitude(part.spectrum)
     logs, directions = size.log1p(), phase(part.spectrum, size)
-    whole = torch.matmul(explainer.w, h)
+    whole = reconstruction(explainer.w, h)
     after = []
     for some in jobs.split(_BATCH):
         i, selected = some[:, 0], some[:, 1:].bool()
