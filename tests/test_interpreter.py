@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -75,10 +77,40 @@ def test_with_fewer_maps_the_other_branches_are_left_out(names: tuple[str, ...])
     _assert_published(network, _maps(215, names), 215)
 
 
-def test_with_more_mel_bands_conv6_is_as_tall_as_what_is_left() -> None:
-    """256 mel bands: eight rows of the 512-channel map, and the rest as published."""
-    network = _interpreter(rows=8)
-    _assert_published(network, _maps(160, network.maps, rows=8), 160)
+@pytest.mark.parametrize("rows", [6, 8])
+def test_with_more_mel_bands_conv6_is_as_tall_as_what_is_left(rows: int) -> None:
+    """192 and 256 mel bands: six or eight rows of the 512-channel map, which tiles of four rows
+    fill or do not fill, and the rest as published."""
+    network = _interpreter(rows=rows)
+    _assert_published(network, _maps(160, network.maps, rows=rows), 160)
+
+
+def test_in_double_precision_nothing_is_left_of_rounding(usual: Interpreter) -> None:
+    """The order of operations is another, the function is the same: to 1e-12."""
+    network = copy.deepcopy(usual).double()
+    maps = tuple(m.double() for m in _maps(157, usual.maps))
+    named = dict(zip(network.maps, maps, strict=True))
+    want = reference.published_activations(network.state_dict(), named, 157)
+    torch.testing.assert_close(network(maps, 157).activations, want, atol=1e-12, rtol=1e-12)
+
+
+def test_reduced_precision_does_without_tiles(
+    usual: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 sums of a tile's rows would lose what sets them apart: H is the float32 one to
+    bfloat16's precision, and no tile is made."""
+    maps = _maps(157, usual.maps)
+    want = usual(maps, 157).activations
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a tile was made")
+
+    monkeypatch.setattr("l2i.models.interpreter._winograd", refuse)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = usual(maps, 157).activations.float()
+    assert (got - want).norm() < 0.02 * want.norm()
+    with pytest.raises(AssertionError, match="tile"):
+        usual(maps, 157)
 
 
 def test_memory_order_of_the_maps_does_not_matter(usual: Interpreter) -> None:
