@@ -174,6 +174,12 @@ class Interpreter(_Section):
     epochs: Positive = 35
     batch_size: Positive = 32
     learning_rate: Rate = 2e-4
+    head_learning_rate: Rate | None = Field(
+        None, description="Of the head Theta; unset: learning_rate, as published."
+    )
+    average: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
+    )
     lambda_reconstruction: NonNegative = 5.0
     lambda_fidelity: NonNegative = 0.5
     lambda_fidelity_late: NonNegative = 1.0
@@ -225,6 +231,12 @@ _NOT_SCIENCE = {
     "run": {"device", "threads", "checkpoint_minutes", "experiment", "name"},
     "output": None,
 }
+
+_LATE_KEYS = (
+    ("dictionary", "weights"),
+    ("interpreter", "head_learning_rate"),
+    ("interpreter", "average"),
+)
 
 # The sections each stage of `train` reads; a stage depends on those before it.
 STAGES = {
@@ -288,9 +300,10 @@ class Config(_Section):
             else:
                 for key in keys:
                     del tree[section][key]
-        # Unset, it leaves the signatures of runs that were made before there was this key.
-        if not tree["dictionary"]["weights"]:
-            del tree["dictionary"]["weights"]
+        # Unset, they leave the signatures of runs that were made before there were these keys.
+        for section, key in _LATE_KEYS:
+            if not tree[section][key]:
+                del tree[section][key]
         if stage is not None:
             tree = {name: tree[name] for name in STAGES[stage]}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]

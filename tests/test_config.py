@@ -285,6 +285,7 @@ _OTHER: dict[str, Any] = {
     "dictionary.weights": "d.safetensors",
     "dictionary.method": "class-wise",
     "explanation.thresholds": [0.5],
+    "interpreter.head_learning_rate": 2e-3,
     "interpreter.maps": ["512"],
     "interpreter.pooling": "max",
     "spectrogram.n_mels": 256,
@@ -332,6 +333,11 @@ def test_the_signature_is_of_the_science_and_nothing_else(key: str) -> None:
     for stage, sections in STAGES.items():
         reads = key.split(".")[0] in sections and key not in _NOT_SCIENCE
         assert (base.signature(stage) != other.signature(stage)) == reads, stage
+
+
+def test_settings_that_came_later_leave_the_signatures_of_earlier_runs() -> None:
+    """Unset, they are no part of it: a run of before is found again."""
+    assert Config().signature() == "08c9eca32cb6"
 
 
 def test_signatures_are_short_and_the_same_everywhere() -> None:

@@ -392,7 +392,7 @@ def _train_classifier(
 
 
 @torch.no_grad()
-def _average(averaged: VGG, network: VGG, step: int, decay: float) -> None:
+def _average(averaged: torch.nn.Module, network: torch.nn.Module, step: int, decay: float) -> None:
     """Let the averaged weights (and batch norms' statistics) follow the trained ones.
 
     An exponential moving average (Polyak and Juditsky 1992). Few clips give noisy steps, and a
@@ -681,10 +681,17 @@ def _train_interpreter(
     }
     torch.manual_seed(config.run.seed)
     network = build_interpreter(meta).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=i.learning_rate)
+    averaged = copy.deepcopy(network) if i.average else network
+    networks = {"network": network} | ({"averaged": averaged} if i.average else {})
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in network.parameters() if p is not network.theta]},
+        {"params": [network.theta], "lr": i.head_learning_rate or i.learning_rate},
+    ]
+    optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
     gram = w.T @ w
     n, task = len(split.train), material.card.task
-    best = stage.restore(optimizer, network=network)
+    batches = len(torch.arange(n).split(i.batch_size))
+    best = stage.restore(optimizer, **networks)
     done = len(stage.history)
     with progress.task("interpreter", total=i.epochs, unit="epoch", done=done) as bar:
         for epoch in range(done + 1, i.epochs + 1):
@@ -695,7 +702,8 @@ def _train_interpreter(
             view = torch.randint(i.views, (n,), generator=generator) * n + torch.arange(n)
             network.train()
             totals = torch.zeros(3, dtype=torch.float64)
-            for rows in view[torch.randperm(n, generator=generator)].split(i.batch_size):
+            order = view[torch.randperm(n, generator=generator)]
+            for step, rows in enumerate(order.split(i.batch_size)):
                 features, projected, energy = kept.batch(rows, device)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     said = network(features.maps, kept.frames)
@@ -710,13 +718,17 @@ def _train_interpreter(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
+                if i.average:
+                    _average(averaged, network, (epoch - 1) * batches + step, i.average)
                 totals += torch.stack([t.detach().double().cpu() for t in terms]) * len(rows)
             figures = dict(
                 zip(("reconstruction", "fidelity", "sparsity"), (totals / n).tolist(), strict=True)
             )
-            figures |= _validate(network, held, gram, w.shape[0], task, device, dtype, i.batch_size)
-            best = _keep_best(stage, figures, network, best)
-            stage.save(optimizer, best, network=network)
+            figures |= _validate(
+                averaged, held, gram, w.shape[0], task, device, dtype, i.batch_size
+            )
+            best = _keep_best(stage, figures, averaged, best)
+            stage.save(optimizer, best, **networks)
             bar.advance(1, f"validation fidelity {figures['validation_fidelity']:.3f}")
     stage.finish(best, {**meta, "epoch": _best_epoch(stage)}, material.settings)
     for part in ("train", "validate"):

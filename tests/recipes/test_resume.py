@@ -137,6 +137,32 @@ def test_full_disk(
     assert done.scores == single.outcome.scores
 
 
+def test_averaged_weights_go_on_too(
+    tmp_path: Path, bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the interpreter, whose weights are averaged and whose head has its own rate: the
+    figures and weights of a run that nobody stopped."""
+    more = ("interpreter.average=0.9", "interpreter.head_learning_rate=2e-3")
+    whole = Finished(bench, train(small_config("demo", *more), QUIET))
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    monkeypatch.chdir(apart)
+    save = stages.Stage.save
+
+    def stopped(stage: stages.Stage, *rest: object, **networks: object) -> None:
+        save(stage, *rest, **networks)  # type: ignore[arg-type]
+        if stage.name == "interpreter" and len(stage.history) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages.Stage, "save", stopped)
+        train(small_config("demo", *more), QUIET)
+    done = train(small_config("demo", *more), QUIET)
+    assert done.resumed
+    assert done.scores == whole.outcome.scores
+    _equal(Finished(apart, done).artifacts, whole.artifacts)
+
+
 def test_damaged_state(tmp_path: Path, bench: Path) -> None:
     """A state that is damaged is named; it is not taken for a beginning."""
     from l2i.errors import CheckpointError

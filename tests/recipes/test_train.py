@@ -14,12 +14,14 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from torch import Tensor
 
 from l2i.config import resolve
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
+from l2i.recipes.bundle import build_interpreter
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -274,6 +276,36 @@ def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.Mon
         UsageError, match=r"of 138 frames .* classifier.batch_size is 1: give it two"
     ):
         train(small_config("demo", *few, "classifier.batch_size=1"), QUIET)
+
+
+_ONE_STEP = ("interpreter.epochs=1", "interpreter.batch_size=64", "interpreter.learning_rate=1e-3")
+
+
+def _interpreter_after(*overrides: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights before the only step of a training, and those it keeps."""
+    config = small_config("demo", *_ONE_STEP, *overrides)
+    done = train(config, QUIET)
+    path = Finished(Path.cwd(), done).artifacts / "model" / "artifacts" / "interpreter.safetensors"
+    after, document = load_checkpoint(path, "interpreter")
+    torch.manual_seed(config.run.seed)
+    return dict(build_interpreter(document).state_dict()), after
+
+
+def test_the_head_may_have_a_rate_of_its_own(bench: Path) -> None:
+    """Adam's first step is the rate's size: Theta's is the head's, all others' the usual one."""
+    before, after = _interpreter_after("interpreter.head_learning_rate=0.02")
+    moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    assert moved.pop("fc1.weight") == pytest.approx(0.02, rel=1e-3)
+    assert max(moved.values()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_interpreters_weights_may_be_averaged(bench: Path) -> None:
+    """What is kept lies between the first weights, with 2/11 of the weight, and the last."""
+    before, last = _interpreter_after()
+    _, kept = _interpreter_after("interpreter.average=0.9")
+    for name, first in before.items():
+        want = first * 2 / 11 + last[name] * 9 / 11
+        torch.testing.assert_close(kept[name], want, atol=1e-6, rtol=0)
 
 
 def test_labels_play_no_part_in_the_interpreter(bench: Path) -> None:
