@@ -302,6 +302,24 @@ def test_resynthesis_is_librosas() -> None:
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("hop", [256, 128, 64, 100])
+@pytest.mark.parametrize("n_samples", [4096, 4195, 4351])
+def test_the_inverse_transform_is_torchs(hop: int, n_samples: int) -> None:
+    """Of a spectrum that no waveform has, too, at two, four or eight frames to a sample, or where
+    a frame is no whole number of hops; up to the last sample."""
+    form = SpectrogramSettings(16000, n_fft=512, hop_length=hop)
+    g = torch.Generator().manual_seed(0)
+    shape = (2, form.n_bins, form.n_frames(n_samples))
+    phase = torch.polar(torch.ones(shape), 6.3 * torch.rand(shape, generator=g))
+    size = torch.rand(shape, generator=g)
+    got = sp.synthesise(phase, size, form, n_samples)
+    want = torch.istft(
+        phase * size, 512, hop, window=torch.hann_window(512), center=True, length=n_samples
+    )
+    assert got.shape == (2, n_samples)
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
+
+
 def test_mask_and_removal_add_up_in_the_log_domain_only() -> None:
     """M S and (1 - M) S sum to S, but their waveforms do not sum to the clip: expm1 is convex."""
     x = _clips(SMALL)[1:2]

@@ -191,7 +191,8 @@ def phase(spectrum: Tensor, size: Tensor) -> Tensor:
     -------
     Tensor [B, F, T], complex
     """
-    return spectrum * torch.where(size > 0, 1.0 / size.clamp_min(1e-30), 0.0)
+    # Where |X| is zero so is X, and stays so.
+    return spectrum * size.clamp_min(1e-30).reciprocal_()
 
 
 def synthesise(
@@ -210,14 +211,28 @@ def synthesise(
     -------
     Tensor [B, S]
     """
-    return torch.istft(
-        phase * magnitudes,
-        settings.n_fft,
-        settings.hop_length,
-        window=_window(settings.n_fft, phase.device),
-        center=True,
-        length=n_samples,
-    )
+    spectrum = phase * magnitudes
+    n_fft, hop = settings.n_fft, settings.hop_length
+    window = _window(n_fft, phase.device)
+    if n_fft % hop:
+        return torch.istft(spectrum, n_fft, hop, window=window, center=True, length=n_samples)
+    # torch.istft in half its time: where a frame is a whole number of hops long, frames add up hop
+    # by hop. What is divided by is the windows' squares added up in the same way.
+    frames = torch.fft.irfft(spectrum.transpose(1, 2), n=n_fft) * window
+    kept = slice(n_fft // 2, n_fft // 2 + n_samples)
+    count = frames.shape[1]
+    weight = _overlap_add(window.square().expand(1, count, n_fft), hop)[:, kept]
+    return _overlap_add(frames, hop)[:, kept] / weight.clamp_min(1e-11)
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Frames [B, T, n * hop], a hop apart, to their sum [B, (T + n - 1) * hop]."""
+    batch, count, length = frames.shape
+    parts = frames.unflatten(2, (length // hop, hop))
+    total = frames.new_zeros(batch, count + length // hop - 1, hop)
+    for i in range(length // hop):
+        total[:, i : i + count] += parts[:, :, i]
+    return total.flatten(1)
 
 
 @lru_cache(maxsize=8)
