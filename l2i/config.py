@@ -108,6 +108,9 @@ class Augmentation(_Section):
     time_masks: int = Field(2, ge=0)
     time_mask_share: Share = Field(0.1, description="Of the frames, at most, per mask.")
     gain_db: NonNegative = Field(6.0, description="Random gain, at most, either way.")
+    filter_db: NonNegative = Field(
+        0.0, description="Random smooth filter over the bands, at most, either way."
+    )
     crop_share: float = Field(
         1.0, gt=0.1, le=1.0, description="Train on random crops of this share of the frames."
     )
@@ -233,6 +236,7 @@ _NOT_SCIENCE = {
 }
 
 _LATE_KEYS = (
+    ("classifier", "augmentation", "filter_db"),
     ("dictionary", "weights"),
     ("interpreter", "head_learning_rate"),
     ("interpreter", "average"),
@@ -301,9 +305,12 @@ class Config(_Section):
                 for key in keys:
                     del tree[section][key]
         # Unset, they leave the signatures of runs that were made before there were these keys.
-        for section, key in _LATE_KEYS:
-            if not tree[section][key]:
-                del tree[section][key]
+        for *path, key in _LATE_KEYS:
+            node = tree
+            for part in path:
+                node = node[part]
+            if not node[key]:
+                del node[key]
         if stage is not None:
             tree = {name: tree[name] for name in STAGES[stage]}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from l2i.dsp.spectrogram import power_to_db
-from l2i.models.augmentation import augment, crop_frames, mask_bands, mixup, shift_frames
+from l2i.models.augmentation import (
+    augment,
+    crop_frames,
+    filter_bands,
+    mask_bands,
+    mixup,
+    shift_frames,
+)
 
 B, T, M, C = 6, 20, 8, 3
 
@@ -139,6 +146,28 @@ def test_gain_is_at_most_so_many_decibels(mel: torch.Tensor, targets: torch.Tens
     assert change[:, 0].min() < 0 < change[:, 0].max()
 
 
+def test_filter_is_smooth_over_the_bands_and_the_same_in_all_frames(mel: torch.Tensor) -> None:
+    """Each clip has gains of its own, within the limit, as many straight stretches as there are
+    points less one, and none over time."""
+    got = filter_bands(mel, 6.0, _generator(2), points=3)
+    db = 20 * (got / mel).log10()
+    assert db.abs().max() <= 6.0 + 1e-4
+    torch.testing.assert_close(db, db[:, :1].expand_as(db), atol=1e-4, rtol=0)
+    assert len({round(float(first), 3) for first in db[:, 0, 0]}) == B
+    # Eight bands, three points: the knee lies between the fourth band and the fifth.
+    bend = db[:, 0].diff(n=2, dim=1).abs() > 1e-3
+    assert bend.any() and not bend[:, [0, 1, 4, 5]].any()
+
+
+def test_no_filter_draws_nothing(mel: torch.Tensor, targets: torch.Tensor) -> None:
+    """Switched off, it leaves what comes after it to the draws it had before."""
+    how = {"gain_db": 6.0, "frequency_masks": 2, "frequency_mask_bands": 3}
+    plain, _ = augment(mel, targets, _generator(8), **how)
+    off, _ = augment(mel, targets, _generator(8), filter_db=0.0, **how)
+    on, _ = augment(mel, targets, _generator(8), filter_db=6.0, **how)
+    assert off.equal(plain) and not on.equal(plain)
+
+
 def test_a_crop_is_not_shorter_than_the_network_needs(
     mel: torch.Tensor, targets: torch.Tensor
 ) -> None:
@@ -156,6 +185,7 @@ def test_all_that_is_random_comes_from_the_generator(
     how = {
         "mixup_alpha": 0.3,
         "gain_db": 6.0,
+        "filter_db": 6.0,
         "crop_share": 0.8,
         "frequency_masks": 2,
         "frequency_mask_bands": 3,

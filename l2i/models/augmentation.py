@@ -6,17 +6,26 @@ two clips commute with it (a mixture up to the phases), so that each clip is tra
 and not once per epoch.
 
 Sources: mixup, Zhang et al. 2018 (arXiv 1710.09412); SpecAugment, Park et al. 2019
-(arXiv 1904.08779).
+(arXiv 1904.08779); FilterAugment, Nam, Kim and Park 2022 (arXiv 2110.03282), its linear type.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import power_to_db
 
-__all__ = ["augment", "crop_frames", "cropped", "mask_bands", "mixup", "shift_frames"]
+__all__ = [
+    "augment",
+    "crop_frames",
+    "cropped",
+    "filter_bands",
+    "mask_bands",
+    "mixup",
+    "shift_frames",
+]
 
 
 def shift_frames(mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,6 +73,24 @@ def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     return (a[:, 0] / a.sum(dim=1).clamp_min(1e-300)).float()
 
 
+def filter_bands(
+    mel: Tensor, gain_db: float, generator: torch.Generator, points: int = 6
+) -> Tensor:
+    """FilterAugment: each clip through a random smooth filter, as of another microphone or room.
+
+    Parameters
+    ----------
+    mel : Tensor [B, T, M]
+        Magnitudes.
+    gain_db : float
+        Each of `points` gains, evenly spaced over the bands, is drawn from +-gain_db; between
+        them decibels are interpolated.
+    """
+    db = (torch.rand(len(mel), 1, points, generator=generator) * 2 - 1) * gain_db
+    db = F.interpolate(db, size=mel.shape[2], mode="linear", align_corners=True)
+    return mel * (10 ** (db / 20)).to(mel)
+
+
 def mask_bands(db: Tensor, axis: int, count: int, width: int, generator: torch.Generator) -> Tensor:
     """SpecAugment: set `count` random stretches of up to `width` to each clip's mean.
 
@@ -101,6 +128,7 @@ def augment(
     shift: bool = True,
     mixup_alpha: float = 0.0,
     gain_db: float = 0.0,
+    filter_db: float = 0.0,
     crop_share: float = 1.0,
     frequency_masks: int = 0,
     frequency_mask_bands: int = 0,
@@ -108,7 +136,7 @@ def augment(
     time_mask_share: float = 0.0,
     min_frames: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The whole chain: shift, crop, mixup, gain, decibels, masks.
+    """The whole chain: shift, crop, mixup, gain, filter, decibels, masks.
 
     Parameters
     ----------
@@ -134,6 +162,8 @@ def augment(
     if gain_db > 0:
         db = (torch.rand(len(mel), 1, 1, generator=generator) * 2 - 1) * gain_db
         mel = mel * (10 ** (db / 20)).to(mel)
+    if filter_db > 0:
+        mel = filter_bands(mel, filter_db, generator)
     db = power_to_db(mel)
     db = mask_bands(db, 2, frequency_masks, frequency_mask_bands, generator)
     db = mask_bands(db, 1, time_masks, round(db.shape[1] * time_mask_share), generator)

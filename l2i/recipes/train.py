@@ -349,6 +349,7 @@ def _train_classifier(
                         shift=a.shift,
                         mixup_alpha=a.mixup,
                         gain_db=a.gain_db,
+                        filter_db=a.filter_db,
                         crop_share=a.crop_share,
                         frequency_masks=a.frequency_masks,
                         frequency_mask_bands=a.frequency_mask_bands,
