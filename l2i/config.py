@@ -191,6 +191,11 @@ class Interpreter(_Section):
     views: Positive = Field(
         1, description="Fixed time-shifted copies of each training clip the classifier hears once."
     )
+    mixed_db: NonNegative = Field(
+        0.0,
+        description="In each view but the first another clip is added, 0 to so many dB below; "
+        "0: none.",
+    )
 
 
 class Explanation(_Section):
@@ -240,6 +245,7 @@ _LATE_KEYS = (
     ("dictionary", "weights"),
     ("interpreter", "head_learning_rate"),
     ("interpreter", "average"),
+    ("interpreter", "mixed_db"),
 )
 
 # The sections each stage of `train` reads; a stage depends on those before it.

@@ -1,8 +1,8 @@
 """What the frozen classifier says of the training clips: computed once, kept in memory or on disk.
 
-Per clip and view (a view is the clip, rotated in time by a fixed amount): logits, hidden maps,
-W'S and |S|^2, which are all that the interpreter's training reads (see `losses`). An epoch never
-runs the classifier.
+Per clip and view (a view is the clip, rotated in time, alone or with another one): logits, hidden
+maps, W'S and |S|^2, which are all that the interpreter's training reads (see `losses`). An epoch
+never runs the classifier.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import log_magnitude
+from l2i.dsp.spectrogram import log_magnitude, peak_normalise
 from l2i.models.classifier import FrozenClassifier
 from l2i.types import Features
 
@@ -74,6 +74,11 @@ class FeatureStore:
         )
 
 
+def _rotated(x: Tensor, turns: Tensor) -> Tensor:
+    """Clips [B, S], each by its own number of samples."""
+    return torch.stack([torch.roll(one, int(n)) for one, n in zip(x, turns, strict=True)])
+
+
 def compute_features(
     classifier: FrozenClassifier,
     w: Tensor,
@@ -83,6 +88,8 @@ def compute_features(
     folder: Path,
     *,
     views: int = 1,
+    mixed_db: float = 0.0,
+    generator: torch.Generator | None = None,
     batch_size: int = 16,
     on_clip: Callable[[int], None] | None = None,
 ) -> FeatureStore:
@@ -99,19 +106,43 @@ def compute_features(
     folder : Path
         For what does not fit into memory.
     views : int
-        Clip n of view v is row ``v * n_rows + n``; view v is rotated by v / views of its length.
+        Clip n of view v is row ``v * n_rows + n``; view 0 is the clip as it is, view v is rotated
+        by v / views of its length.
+    mixed_db : float
+        Unless 0: in every view but the first each clip has another one of `rows` added, both
+        peak-normalised and rotated at random, at a level drawn from 0 to so many dB below it. Of
+        the clips it was trained on a classifier is sure, and its outputs say hardly more than
+        their labels; of mixtures it is as unsure as of clips it has never heard.
+    generator : torch.Generator, optional
+        On the CPU; all that is random is drawn from it. Needed where `mixed_db` is not 0.
     on_clip : callable, optional
         Called with the number of clips done since the last call.
     """
+    if mixed_db and generator is None:
+        raise ValueError("mixed_db needs a generator")
     n, total = len(rows), len(rows) * views
     store: FeatureStore | None = None
     at = 0
+    length = waveforms.shape[1]
+
+    def read(which: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(waveforms[which]))
+
     for view in range(views):
+        if view and mixed_db:
+            others = rows[torch.randperm(n, generator=generator).numpy()]
+            turns = torch.randint(length, (2, n), generator=generator)
+            gains = 10 ** (-mixed_db / 20 * torch.rand(n, 1, generator=generator))
         for start in range(0, n, batch_size):
-            some = rows[start : start + batch_size]
-            x = torch.from_numpy(np.asarray(waveforms[some]))
-            if view:
-                x = torch.roll(x, view * x.shape[1] // views, dims=1)
+            part = slice(start, start + batch_size)
+            some = rows[part]
+            x = read(some)
+            if view and mixed_db:
+                x = _rotated(peak_normalise(x), turns[0, part])
+                y = _rotated(peak_normalise(read(others[part])), turns[1, part])
+                x = x + gains[part] * y
+            elif view:
+                x = torch.roll(x, view * length // views, dims=1)
             spectrum = classifier.spectrum(x)
             features = classifier.features(spectrum, maps)
             size = log_magnitude(spectrum)

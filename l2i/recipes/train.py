@@ -661,6 +661,8 @@ def _train_interpreter(
             maps,
             stage.folder / "train",
             views=i.views,
+            mixed_db=i.mixed_db,
+            generator=epoch_generator(config.run.seed, "views"),
             on_clip=bar.advance,
         )
         held = compute_features(
