@@ -84,7 +84,7 @@ def filter_bands(
         Magnitudes.
     gain_db : float
         Each of `points` gains, evenly spaced over the bands, is drawn from +-gain_db; between
-        them decibels are interpolated.
+        them decibels are interpolated. Of one point it is a gain of the clip as a whole.
     """
     db = (torch.rand(len(mel), 1, points, generator=generator) * 2 - 1) * gain_db
     db = F.interpolate(db, size=mel.shape[2], mode="linear", align_corners=True)
@@ -160,8 +160,7 @@ def augment(
     if mixup_alpha > 0:
         mel, targets = mixup(mel, targets, mixup_alpha, generator)
     if gain_db > 0:
-        db = (torch.rand(len(mel), 1, 1, generator=generator) * 2 - 1) * gain_db
-        mel = mel * (10 ** (db / 20)).to(mel)
+        mel = filter_bands(mel, gain_db, generator, points=1)
     if filter_db > 0:
         mel = filter_bands(mel, filter_db, generator)
     db = power_to_db(mel)

@@ -88,7 +88,7 @@ _WINOGRAD_G = (
 
 
 @lru_cache(maxsize=16)
-def _winograd(rows: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+def _winograd(rows: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """A' [4, 6], B' of every tile of four of `rows` rows between two of zeros [6 * tiles, rows],
     and G [6, 3]."""
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
@@ -101,7 +101,7 @@ def _winograd(rows: int, device: torch.device, dtype: torch.dtype) -> tuple[Tens
             b[:, :, 1:-1].reshape(6 * tiles, rows),
             torch.tensor(_WINOGRAD_G, dtype=torch.float64),
         )
-        return tuple(m.to(device, dtype).contiguous() for m in found)
+        return tuple(m.to(dtype).contiguous() for m in found)
 
 
 def _taps(x: Tensor, weight: Tensor) -> Tensor:
@@ -124,12 +124,12 @@ def _taps(x: Tensor, weight: Tensor) -> Tensor:
         y = F.conv2d(x, flat, padding=(height // 2, 0))  # [B, taps * out, R, T]
         # In channels_last the memory is already [B, R, T, taps, out]: no copy is made here.
         return y.permute(0, 2, 3, 1).reshape(batch * rows, short * taps, out)
-    a, b, g = _winograd(rows, x.device, x.dtype)
+    a, b, g = _winograd(rows, x.dtype)
     tiles = rows // 4
     v = torch.matmul(b, x.permute(0, 2, 3, 1).reshape(batch, rows, short * inner))
     v = v.view(batch, 6, tiles * short, inner).transpose(0, 1).reshape(6, -1, inner)
-    u = torch.matmul(g.to(weight), weight.permute(2, 1, 3, 0).reshape(3, -1))
-    m = torch.bmm(v, u.view(6, inner, taps * out).to(v))  # [6, B * tiles * T, taps * out]
+    u = torch.matmul(g, weight.permute(2, 1, 3, 0).reshape(3, -1))
+    m = torch.bmm(v, u.view(6, inner, taps * out))  # [6, B * tiles * T, taps * out]
     y = torch.matmul(a, m.view(6, -1)).view(4, batch, tiles, short * taps, out)
     return y.permute(1, 2, 0, 3, 4).reshape(batch * rows, short * taps, out)
 

@@ -185,8 +185,9 @@ def _judge(
     then of as many random components; of probability and logit."""
     classifier, h = explainer.classifier, part.activations
     p, k = h.shape[:2]
+    size = magnitude(part.spectrum)
     r = relevance(part.pooled, explainer.interpreter.theta, part.classes)
-    r = r * (part.spectrum.abs().amax(dim=(1, 2)) > 0).unsqueeze(1)  # Silence: nothing matters.
+    r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)  # Silence: nothing matters.
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
     found = judge_masks(classifier, part.spectrum, part.logits, part.classes, mask, n_samples)
@@ -206,7 +207,6 @@ def _judge(
         torch.cat([pair, wanted], dim=3).flatten(0, 2), dim=0, return_inverse=True
     )
     # Many sounds of one clip: what they share is computed once.
-    size = magnitude(part.spectrum)
     logs, directions = size.log1p(), phase(part.spectrum, size)
     whole = reconstruction(explainer.w, h)
     after = []

@@ -693,7 +693,7 @@ def _train_interpreter(
     optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
     gram = w.T @ w
     n, task = len(split.train), material.card.task
-    batches = len(torch.arange(n).split(i.batch_size))
+    batches = math.ceil(n / i.batch_size)
     best = stage.restore(optimizer, **networks)
     done = len(stage.history)
     with progress.task("interpreter", total=i.epochs, unit="epoch", done=done) as bar:
