@@ -113,6 +113,44 @@ def test_reduced_precision_does_without_tiles(
         usual(maps, 157)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n, other: n.load_state_dict(other.state_dict()),
+        lambda n, other: [n.get_parameter(k).lerp_(p, 0.5) for k, p in other.named_parameters()],
+        lambda n, other: n.double(),
+        lambda n, other: setattr(n, "conv2", other.conv2),
+    ],
+    ids=["loaded", "averaged", "double", "replaced"],
+)
+def test_what_is_kept_of_frozen_weights_ends_with_them(change: object) -> None:
+    """A frozen network keeps its weights' transforms, and makes them anew when they change."""
+    network = _interpreter()
+    torch.manual_seed(1)
+    other = Interpreter(K, C).eval().requires_grad_(False)
+    maps = _maps(157, network.maps)
+    with torch.inference_mode():
+        before = network(maps, 157).activations
+        kept = network.conv2._winograd[1]
+        assert torch.equal(network(maps, 157).activations, before)
+        assert network.conv2._winograd[1] is kept
+        change(network, other)  # type: ignore[operator]
+        now = tuple(m.to(network.conv2.weight.dtype) for m in maps)
+        after = network(now, 157).activations
+    want = reference.published_activations(
+        network.state_dict(), dict(zip(network.maps, now, strict=True)), 157
+    )
+    torch.testing.assert_close(after, want, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(after.float(), before)
+
+
+def test_nothing_is_kept_of_weights_that_learn() -> None:
+    """They change with every step, and a gradient must reach them."""
+    network = _interpreter().requires_grad_(True)
+    network(_maps(157, network.maps), 157)
+    assert not hasattr(network.conv2, "_winograd")
+
+
 def test_memory_order_of_the_maps_does_not_matter(usual: Interpreter) -> None:
     """channels_last or not, the same activations."""
     maps = _maps(160, usual.maps)

@@ -202,11 +202,28 @@ def test_power_to_db_takes_any_number_of_axes(shape: tuple[int, ...]) -> None:
 
 def test_a_batch_is_its_clips() -> None:
     """Each clip's features are what they are alone."""
-    x = _clips(SMALL)
-    whole = sp.log_mel(sp.stft(x, SMALL), SMALL)
-    for i in range(4):
-        alone = sp.log_mel(sp.stft(x[i : i + 1], SMALL), SMALL)
-        torch.testing.assert_close(whole[i : i + 1], alone, atol=1e-4, rtol=1e-5)
+    # An odd number: a CPU takes a few at a time, and one is left.
+    x = torch.cat([_clips(SMALL), _clips(SMALL)[:1].flip(1)])
+    spectrum = sp.stft(x, SMALL)
+    whole = sp.log_mel(spectrum, SMALL)
+    heard = sp.resynthesise(spectrum, sp.log_magnitude(spectrum), SMALL, x.shape[1])
+    for i in range(5):
+        alone = sp.stft(x[i : i + 1], SMALL)
+        torch.testing.assert_close(whole[i : i + 1], sp.log_mel(alone, SMALL), atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(heard[i], x[i], atol=1e-5, rtol=0)
+
+
+def test_the_magnitude_is_the_absolute_value() -> None:
+    """Of loud and of soft bins, of a real one and of none at all; a magnitude is its own."""
+    x = torch.tensor([3 + 4j, -2e4 + 1j, 1e-12 - 1e-12j, 0, -5e-9j, 7])
+    torch.testing.assert_close(sp.magnitude(x), x.abs(), atol=0, rtol=1e-6)
+    assert torch.equal(sp.magnitude(x.abs()), x.abs())
+    assert sp.magnitude(torch.tensor([1e-25 + 0j])) == 0
+
+
+def test_a_batch_of_no_clips_is_none() -> None:
+    """An empty batch has an empty spectrogram."""
+    assert sp.stft(torch.zeros(0, 800), SMALL).shape == (0, SMALL.n_bins, SMALL.n_frames(800))
 
 
 def test_features_leave_their_input_as_it_was() -> None:

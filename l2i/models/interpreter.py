@@ -104,18 +104,44 @@ def _winograd(rows: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return tuple(m.to(dtype).contiguous() for m in found)
 
 
-def _taps(x: Tensor, weight: Tensor) -> Tensor:
+def _transformed(conv: nn.Conv2d, g: Tensor) -> Tensor:
+    """G times a convolution's three rows of weights [6, C, taps * out].
+
+    Of frozen weights it is kept beside them for as long as they are what they were: for one clip
+    it is a third of the interpreter's time.
+    """
+    weight = conv.weight
+    inner = weight.shape[1]
+
+    def transform() -> Tensor:
+        return torch.matmul(g, weight.permute(2, 1, 3, 0).reshape(3, -1)).view(6, inner, -1)
+
+    if weight.requires_grad or weight.is_inference():
+        return transform()
+    state = weight.data_ptr(), weight._version
+    kept: tuple[tuple[int, int], Tensor] | None = getattr(conv, "_winograd", None)
+    if kept is None or kept[0] != state:
+        # Outside of inference mode, where what is made is good for nothing else.
+        with torch.inference_mode(False), torch.no_grad():
+            kept = state, transform()
+        conv._winograd = kept  # type: ignore[assignment]
+    return kept[1]
+
+
+def _taps(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """Each tap in time of a convolution by itself, on the frames of x [B, C, R, T].
 
     Parameters
     ----------
     x : Tensor [B, C, R, T]
-    weight : Tensor [out, C, 3, taps]
+    conv : nn.Conv2d
+        Weights [out, C, 3, taps].
 
     Returns
     -------
     Tensor [B * R, T * taps, out]
     """
+    weight = conv.weight
     out, inner, height, taps = weight.shape
     batch, _, rows, short = x.shape
     # Reduced precision would lose too much in the sums of tiles; GPUs' libraries have their own.
@@ -128,8 +154,7 @@ def _taps(x: Tensor, weight: Tensor) -> Tensor:
     tiles = rows // 4
     v = torch.matmul(b, x.permute(0, 2, 3, 1).reshape(batch, rows, short * inner))
     v = v.view(batch, 6, tiles * short, inner).transpose(0, 1).reshape(6, -1, inner)
-    u = torch.matmul(g, weight.permute(2, 1, 3, 0).reshape(3, -1))
-    m = torch.bmm(v, u.view(6, inner, taps * out))  # [6, B * tiles * T, taps * out]
+    m = torch.bmm(v, _transformed(conv, g))  # [6, B * tiles * T, taps * out]
     y = torch.matmul(a, m.view(6, -1)).view(4, batch, tiles, short * taps, out)
     return y.permute(1, 2, 0, 3, 4).reshape(batch * rows, short * taps, out)
 
@@ -139,7 +164,7 @@ def _conv_after_upsampling(x: Tensor, conv: nn.Conv2d, frames: int) -> Tensor:
     assert conv.bias is not None
     out, _, _, taps = conv.weight.shape
     batch, _, rows, short = x.shape
-    y = _taps(x, conv.weight)
+    y = _taps(x, conv)
     matrix = interpolation_matrix(short, frames, taps, x.device, y.dtype)
     y = torch.matmul(matrix, y)  # [B * R, frames, out]
     return (y + conv.bias).view(batch, rows, frames, out).permute(0, 3, 1, 2)
