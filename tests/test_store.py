@@ -160,17 +160,28 @@ def test_a_file_that_is_no_database_is_said_to_be_none() -> None:
         connect(locate())
 
 
-def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of after minutes of asking again: the first knock decides."""
+@pytest.mark.parametrize(
+    ("scheme", "what"),
+    [
+        ("http", "tracking server"),
+        ("postgresql", "database"),
+        ("mysql+pymysql", "database"),
+    ],
+)
+def test_a_store_that_is_not_there_is_said_at_once(
+    scheme: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of after minutes of asking again: the first knock decides. No password is said."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # Bound and not listening: nobody answers, nobody else may.
         port = probe.getsockname()[1]
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        with pytest.raises(StoreError, match=rf"No tracking server answers at .*:{port}"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:planted@127.0.0.1:{port}/x")
+        with pytest.raises(StoreError, match=rf"No {what} answers at .*:{port}") as error:
             connect(locate())
+    assert "planted" not in str(error.value)
 
 
 # --- making -----------------------------------------------------------------------------------
@@ -178,9 +189,11 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch: pytest.MonkeyPa
 
 def test_a_database_without_its_driver_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package that is missing is named, and no password."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mssql+pymssql://me:planted@127.0.0.1/x")
-    with pytest.raises(StoreError, match="needs the Python package 'pymssql'") as error:
-        connect(locate())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"me:planted@127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"mssql+pymssql://{address}/x")
+        with pytest.raises(StoreError, match="needs the Python package 'pymssql'") as error:
+            connect(locate())
     assert "planted" not in str(error.value)
 
 

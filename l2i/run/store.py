@@ -243,16 +243,31 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|pydantic)\b")
 
 
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
 def _knock(store: Store) -> None:
-    if any(k.lower() in ("http_proxy", "https_proxy", "all_proxy") for k in os.environ):
+    """Whether anybody answers where a server or a database should be.
+
+    MLflow would ask an absent database again and again for two minutes, and say nothing.
+    """
+    if store.is_server and any(
+        k.lower() in ("http_proxy", "https_proxy", "all_proxy") for k in os.environ
+    ):
         return  # A server that is only reached by way of a proxy need not answer us directly.
-    parts = urlsplit(store.uri)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        socket.create_connection((parts.hostname or "", port), timeout=10).close()
+        parts = urlsplit(store.uri)
+        port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError:
+        return  # Several hosts, or no address at all: the driver knows better.
+    if not parts.hostname or port is None:
+        return  # A database behind a local socket.
+    what = "tracking server" if store.is_server else "database"
+    try:
+        socket.create_connection((parts.hostname, port), timeout=10).close()
     except OSError as error:
         raise StoreError(
-            f"No tracking server answers at {store.shown} ({error.strerror or error}); "
+            f"No {what} answers at {store.shown} ({error.strerror or error}); "
             "start it, or mend MLFLOW_TRACKING_URI."
         ) from None
 
@@ -328,7 +343,7 @@ def connect(store: Store) -> MlflowClient:
     if store.uri in _clients and store.exists:
         return _clients[store.uri]
     _quiet()
-    if store.is_server:
+    if store.database is None:
         _knock(store)
     from mlflow.tracking import MlflowClient
 
