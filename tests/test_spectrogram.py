@@ -221,6 +221,14 @@ def test_the_magnitude_is_the_absolute_value() -> None:
     assert sp.magnitude(torch.tensor([1e-25 + 0j])) == 0
 
 
+def test_a_gradient_goes_through_silence() -> None:
+    """Where the input is zero the magnitude's gradient is zero, and no NaN spoils the rest."""
+    x = _clips(SMALL)[3:].clone()  # Half of it is silent.
+    x.requires_grad_()
+    sp.log_magnitude(sp.stft(x, SMALL)).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and x.grad.abs().max() > 0
+
+
 def test_a_batch_of_no_clips_is_none() -> None:
     """An empty batch has an empty spectrogram."""
     assert sp.stft(torch.zeros(0, 800), SMALL).shape == (0, SMALL.n_bins, SMALL.n_frames(800))

@@ -167,7 +167,8 @@ def magnitude(spectrum: Tensor) -> Tensor:
 
     Squares that are too small for a float are none: below 1e-19 the magnitude is zero.
     """
-    if not spectrum.is_complex():
+    # A root has no derivative at zero; an absolute value's is taken to be zero there.
+    if not spectrum.is_complex() or spectrum.requires_grad:
         return spectrum.abs()
     parts = torch.view_as_real(spectrum)
     # Half the time of `abs`, which guards against squares too large: a spectrum is of sound.

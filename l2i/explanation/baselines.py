@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import log_magnitude, log_mel, mel_filters
+from l2i.dsp.spectrogram import log_magnitude, log_mel, magnitude, mel_filters
 from l2i.explanation import Explainer, MethodSettings
 from l2i.explanation.listen_to_interpret import ListenToInterpret, random_ranks, soft_mask
 from l2i.models.classifier import FrozenClassifier
@@ -47,7 +47,7 @@ class Full:
 
     def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Ones [B, F, T]; zeros for silence."""
-        heard = spectrum.abs().amax(dim=(1, 2), keepdim=True) > 0
+        heard = magnitude(spectrum).amax(dim=(1, 2), keepdim=True) > 0
         return heard.expand(spectrum.shape).float()
 
 

@@ -16,7 +16,14 @@ from torch import Tensor
 from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import common_gain, log_magnitude, peak_normalise, resynthesise, stft
+from l2i.dsp.spectrogram import (
+    common_gain,
+    log_magnitude,
+    magnitude,
+    peak_normalise,
+    resynthesise,
+    stft,
+)
 from l2i.explanation import Explainer, soft_mask
 from l2i.pages import Media, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
@@ -125,7 +132,7 @@ def write_explanation(
     components = [(k, float(e.relevance[0, k])) for k in chosen]
     # Not rescaled to the peak again: the three pictures share one scale, as the sounds do.
     spectra = [
-        stft(sound, explainer.settings)[0].abs().cpu().numpy()[:, :frames]
+        magnitude(stft(sound, explainer.settings))[0].cpu().numpy()[:, :frames]
         for sound in sounds.values()
     ]
     reference = max(float(spectrum.max()) for spectrum in spectra)

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from l2i.config import Config
 from l2i.dsp.spectrogram import (
     log_magnitude,
+    magnitude,
     mel_filters,
     peak_normalise,
     power_to_db,
@@ -477,7 +478,7 @@ def _mel_magnitudes(
         for start in range(0, len(rows), 32):
             some = rows[start : start + 32]
             x = torch.from_numpy(np.asarray(material.waves.array[some])).to(device)
-            size = stft(peak_normalise(x), settings).abs()
+            size = magnitude(stft(peak_normalise(x), settings))
             mel[start : start + len(some)] = (size.transpose(1, 2) @ filters).cpu()
             bar.advance(len(some))
     return mel

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import log_magnitude, peak_normalise, resynthesise, stft
+from l2i.dsp.spectrogram import log_magnitude, magnitude, peak_normalise, resynthesise, stft
 from l2i.explanation import METHODS, Explainer, MethodSettings
 from l2i.metrics.separation import energy_share, level_db, si_sdr
 from l2i.metrics.statistics import bootstrap_interval
@@ -171,12 +171,12 @@ def _against(
     peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
     right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
     size = log_magnitude(spectrum)
-    whole = spectrum.abs()
+    whole = magnitude(spectrum)
     gain = torch.where(whole > 0, (mask * size).expm1() / whole.clamp_min(1e-30), 0.0)
 
     def heard(part: Tensor) -> Tensor:
         x = stft(part, classifier.settings)
-        return resynthesise(x, (gain * x.abs()).log1p(), classifier.settings, n_samples)
+        return resynthesise(x, (gain * magnitude(x)).log1p(), classifier.settings, n_samples)
 
     of_right, of_other = heard(right), heard(other)
     explanation = of_right + of_other
