@@ -70,15 +70,16 @@ def test_the_content_is_valid(path: Path) -> None:
 
 
 def test_plain_takes_back_all_that_the_preset_adds() -> None:
-    """Whatever esc10's preset says of augmentation and interpreter, the batch apart, the plain
-    sweep says too: it inherits nothing that its figures were not measured with."""
+    """Whatever esc10's preset says of classifier and interpreter, batch and weight decay apart, the
+    plain sweep says too: it inherits nothing that its figures were not measured with."""
     preset = tomllib.loads((REPOSITORY / "l2i/presets/esc10.toml").read_text(encoding="utf-8"))
     plain = tomllib.loads((FOLDER / "esc10/five_folds_plain.toml").read_text(encoding="utf-8"))
     for mine, theirs in (
         (plain["interpreter"], preset["interpreter"]),
+        (plain["classifier"], preset["classifier"]),
         (plain["classifier"]["augmentation"], preset["classifier"]["augmentation"]),
     ):
-        assert set(theirs) - {"batch_size"} <= set(mine)
+        assert set(theirs) - {"batch_size", "weight_decay"} <= set(mine)
 
 
 def test_a_wrong_preset_is_told() -> None:
