@@ -70,6 +70,28 @@ def test_folded_batch_norms_change_no_logit(network: VGG) -> None:
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 
+@pytest.mark.parametrize(("frames", "bands"), [(136, 128), (431, 128), (160, 192)])
+def test_every_layer_of_the_folded_copy_is_the_originals(
+    network: VGG, frames: int, bands: int
+) -> None:
+    """Tiles, patches and a rectifier after the pooling: where the copy has been through a layer's
+    pooling it has what the original has, whatever is left over at the edges."""
+    g = torch.Generator().manual_seed(2)
+    mine = theirs = 20 * torch.randn(2, 1, frames, bands, generator=g) - 40
+    original, folded = copy.deepcopy(network).eval(), fold_batch_norm(network)
+    seen = []
+    with torch.no_grad():
+        for (name, a), (same, b) in zip(
+            original.netx.named_children(), folded.netx.named_children(), strict=True
+        ):
+            theirs, mine = a(theirs), b(mine)
+            assert name == same
+            if name in HIDDEN_MAPS.values() or not isinstance(a, nn.Sequential) or name[5:] == "18":
+                torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())
+                seen.append(name)
+    assert len(seen) == 6 + 3 + 1
+
+
 def test_folding_leaves_the_original_as_it_is() -> None:
     """Weights, statistics, mode and gradients of the original are untouched, also by its use."""
     network = _trained()

@@ -105,7 +105,7 @@ def test_reduced_precision_does_without_tiles(
     def refuse(*_: object) -> None:
         raise AssertionError("a tile was made")
 
-    monkeypatch.setattr("l2i.models.interpreter._winograd", refuse)
+    monkeypatch.setattr("l2i.models.interpreter._tile_matrix", refuse)
     with torch.autocast("cpu", torch.bfloat16):
         got = usual(maps, 157).activations.float()
     assert (got - want).norm() < 0.02 * want.norm()
@@ -131,9 +131,9 @@ def test_what_is_kept_of_frozen_weights_ends_with_them(change: object) -> None:
     maps = _maps(157, network.maps)
     with torch.inference_mode():
         before = network(maps, 157).activations
-        kept = network.conv2._winograd[1]
+        kept = network.conv2._tiles[1]
         assert torch.equal(network(maps, 157).activations, before)
-        assert network.conv2._winograd[1] is kept
+        assert network.conv2._tiles[1] is kept
         change(network, other)  # type: ignore[operator]
         now = tuple(m.to(network.conv2.weight.dtype) for m in maps)
         after = network(now, 157).activations
@@ -148,7 +148,7 @@ def test_nothing_is_kept_of_weights_that_learn() -> None:
     """They change with every step, and a gradient must reach them."""
     network = _interpreter().requires_grad_(True)
     network(_maps(157, network.maps), 157)
-    assert not hasattr(network.conv2, "_winograd")
+    assert not hasattr(network.conv2, "_tiles")
 
 
 def test_memory_order_of_the_maps_does_not_matter(usual: Interpreter) -> None:

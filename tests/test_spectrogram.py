@@ -140,6 +140,14 @@ def test_log_mel_is_of_the_magnitude_not_of_its_square() -> None:
     np.testing.assert_allclose((loud - soft).numpy(), 10.0, atol=1e-4)
 
 
+@pytest.mark.parametrize("settings", FORMS, ids=str)
+def test_bands_are_the_whole_filters_matrix(settings: SpectrogramSettings) -> None:
+    """Taken apart or not, the same sums; also with bands that no bin is in."""
+    size = torch.rand(2, settings.n_bins, 9, generator=torch.Generator().manual_seed(0))
+    want = size.transpose(1, 2) @ sp.mel_filters(settings)
+    torch.testing.assert_close(sp.mel_bands(size, settings), want, atol=1e-6, rtol=1e-5)
+
+
 def test_log_mel_takes_a_magnitude_as_well() -> None:
     """Complex or already its modulus: the same."""
     spectrum = sp.stft(_clips(SMALL), SMALL)

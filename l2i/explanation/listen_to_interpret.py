@@ -169,8 +169,9 @@ def soft_mask(
     part = reconstruction(w, activations * selected.unsqueeze(2))
     whole = reconstruction(w, activations) if whole is None else whole
     tiny = torch.finfo(whole.dtype).tiny
-    # Two sums of the same terms may differ in the last bit, hence the clamp.
-    return torch.where(whole > 0, part / whole.clamp_min(tiny), 0.0).clamp_(0.0, 1.0)
+    # Where the whole is zero so is a part of it, and 0 / tiny is 0. Two sums of the same terms may
+    # differ in the last bit, hence the upper clamp.
+    return (part / whole.clamp_min(tiny)).clamp_(0.0, 1.0)
 
 
 def split_audio(

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from l2i.models import winograd
 from l2i.types import Interpretation
 
 __all__ = ["AttentionPooling", "Interpreter", "MaxPooling", "interpolation_matrix"]
@@ -60,72 +61,22 @@ def interpolation_matrix(
         return shifted.reshape(short * taps, long).T.contiguous().to(device, dtype)
 
 
-# Winograd's minimal filtering F(4, 3): four outputs of a filter of three taps from six products
-# instead of twelve, ``y = A' ((G g) * (B' d))`` for six inputs d and taps g; interpolation at
-# 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016, arXiv 1509.09308).
-_WINOGRAD_A = (
-    (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
-)
-_WINOGRAD_B = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
-_WINOGRAD_G = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
-    (0, 0, 1),
-)
-
-
 @lru_cache(maxsize=16)
-def _winograd(rows: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """A' [4, 6], B' of every tile of four of `rows` rows between two of zeros [6 * tiles, rows],
-    and G [6, 3]."""
+def _tile_matrix(rows: int, dtype: torch.dtype) -> Tensor:
+    """B' of every tile of four of `rows` rows between two of zeros [6 * tiles, rows]."""
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
         tiles = rows // 4
-        b = torch.zeros(6, tiles, rows + 2, dtype=torch.float64)
+        found = torch.zeros(6, tiles, rows + 2, dtype=dtype)
         for tile in range(tiles):
-            b[:, tile, 4 * tile : 4 * tile + 6] = torch.tensor(_WINOGRAD_B, dtype=torch.float64)
-        found = (
-            torch.tensor(_WINOGRAD_A, dtype=torch.float64),
-            b[:, :, 1:-1].reshape(6 * tiles, rows),
-            torch.tensor(_WINOGRAD_G, dtype=torch.float64),
-        )
-        return tuple(m.to(dtype).contiguous() for m in found)
+            found[:, tile, 4 * tile : 4 * tile + 6] = winograd.matrices(dtype)[1]
+        return found[:, :, 1:-1].reshape(6 * tiles, rows).contiguous()
 
 
-def _transformed(conv: nn.Conv2d, g: Tensor) -> Tensor:
-    """G times a convolution's three rows of weights [6, C, taps * out].
-
-    Of frozen weights it is kept beside them for as long as they are what they were: for one clip
-    it is a third of the interpreter's time.
-    """
-    weight = conv.weight
-    inner = weight.shape[1]
-
-    def transform() -> Tensor:
-        return torch.matmul(g, weight.permute(2, 1, 3, 0).reshape(3, -1)).view(6, inner, -1)
-
-    if weight.requires_grad or weight.is_inference():
-        return transform()
-    state = weight.data_ptr(), weight._version
-    kept: tuple[tuple[int, int], Tensor] | None = getattr(conv, "_winograd", None)
-    if kept is None or kept[0] != state:
-        # Outside of inference mode, where what is made is good for nothing else.
-        with torch.inference_mode(False), torch.no_grad():
-            kept = state, transform()
-        conv._winograd = kept  # type: ignore[assignment]
-    return kept[1]
+def _transformed(weight: Tensor) -> Tensor:
+    """G times the three rows of a convolution's weights [6, C, taps * out]."""
+    _, _, g = winograd.matrices(weight.dtype)
+    rows = weight.permute(2, 1, 3, 0).reshape(3, -1)
+    return torch.matmul(g, rows).view(6, weight.shape[1], -1)
 
 
 def _taps(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -144,17 +95,17 @@ def _taps(x: Tensor, conv: nn.Conv2d) -> Tensor:
     weight = conv.weight
     out, inner, height, taps = weight.shape
     batch, _, rows, short = x.shape
-    # Reduced precision would lose too much in the sums of tiles; GPUs' libraries have their own.
-    if rows % 4 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if not winograd.worthwhile(x, rows):
         flat = weight.permute(3, 0, 1, 2).reshape(taps * out, inner, height, 1)
         y = F.conv2d(x, flat, padding=(height // 2, 0))  # [B, taps * out, R, T]
         # In channels_last the memory is already [B, R, T, taps, out]: no copy is made here.
         return y.permute(0, 2, 3, 1).reshape(batch * rows, short * taps, out)
-    a, b, g = _winograd(rows, x.dtype)
+    a, _, _ = winograd.matrices(x.dtype)
     tiles = rows // 4
-    v = torch.matmul(b, x.permute(0, 2, 3, 1).reshape(batch, rows, short * inner))
+    frames_first = x.permute(0, 2, 3, 1).reshape(batch, rows, short * inner)
+    v = torch.matmul(_tile_matrix(rows, x.dtype), frames_first)
     v = v.view(batch, 6, tiles * short, inner).transpose(0, 1).reshape(6, -1, inner)
-    m = torch.bmm(v, _transformed(conv, g))  # [6, B * tiles * T, taps * out]
+    m = torch.bmm(v, winograd.kept_with(conv, _transformed))  # [6, B * tiles * T, taps * out]
     y = torch.matmul(a, m.view(6, -1)).view(4, batch, tiles, short * taps, out)
     return y.permute(1, 2, 0, 3, 4).reshape(batch * rows, short * taps, out)
 

@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from l2i.models.winograd import TiledConv2d
+
 __all__ = ["HIDDEN_MAPS", "MIN_FRAMES", "VGG", "fold_batch_norm", "last_map_size"]
 
 HIDDEN_MAPS = {"512": "layer16", "256": "layer14", "128": "layer11"}
@@ -37,6 +39,9 @@ MIN_FRAMES = 128
 
 _WIDTHS = {1: 16, 2: 16, 4: 32, 5: 32, 7: 64, 8: 64, 10: 128, 11: 128, 13: 256, 14: 256, 16: 512}
 _POOLS = (3, 6, 9, 12, 15, 17)
+# Where a frozen network's channels are many enough for tiles (see `l2i.models.winograd`), and the
+# weights of the tiles small enough to be read for a single clip.
+_TILED = ("layer11", "layer13", "layer14")
 
 
 def last_map_size(frames: int, bands: int) -> int:
@@ -134,22 +139,55 @@ class VGG(nn.Module):
         return sorted(k for k in state if k not in own)
 
 
+class _Patches(nn.Module):
+    """A convolution of a small image as one matrix product of its patches, half its time there."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.size = conv.kernel_size
+        flat = conv.weight.permute(0, 2, 3, 1).flatten(1).contiguous()
+        self.weight, self.bias = nn.Parameter(flat), conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, T, M] to [B, out, T - t + 1, M - m + 1] of a kernel of t by m."""
+        t, m = self.size
+        patches = x.permute(0, 2, 3, 1).unfold(1, t, 1).unfold(2, m, 1)  # [B, T', M', C, t, m]
+        y = F.linear(patches.permute(0, 1, 2, 4, 5, 3).flatten(3), self.weight, self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
 def fold_batch_norm(model: VGG) -> VGG:
     """A copy for inference, batch norms folded into the convolutions before them.
 
     In evaluation a batch norm is one multiplication and one addition per channel, which a
     convolution can do along with its own: ``W' = W g / sqrt(v + e)``,
     ``b' = (b - m) g / sqrt(v + e) + beta``. Same outputs to rounding, and the first layers,
-    which are bound by memory and not by arithmetic, take about half the time.
+    which are bound by memory and not by arithmetic, take about half the time. They are also
+    rectified after the pooling, where it follows at once and nobody reads what lies between.
     """
     import copy
 
     folded = copy.deepcopy(model).eval()
-    for name, block in folded.netx.named_children():
-        if isinstance(block, nn.Sequential):
-            conv, norm, _ = block
-            fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
-            setattr(folded.netx, name, nn.Sequential(fused, nn.ReLU(inplace=True)))
+    trunk = folded.netx
+    for name, block in list(trunk.named_children()):
+        if not isinstance(block, nn.Sequential):
+            continue
+        conv, norm, _ = block
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        fused = fuse_conv_bn_eval(conv, norm)
+        number = int(name.removeprefix("layer"))
+        layer: nn.Module = fused
+        if name in _TILED:
+            layer = TiledConv2d(fused)
+        elif name == "layer18":
+            layer = _Patches(fused)
+        if number + 1 in _POOLS and name not in HIDDEN_MAPS.values():
+            # The greatest of what is rectified is the greatest, rectified: a quarter of the values.
+            after = f"layer{number + 1}"
+            setattr(trunk, name, layer)
+            setattr(trunk, after, nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True)))
+        else:
+            setattr(trunk, name, nn.Sequential(layer, nn.ReLU(inplace=True)))
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The new blocks are born in training mode.
     return folded.eval().requires_grad_(False)

@@ -30,7 +30,7 @@ from l2i.config import Config
 from l2i.dsp.spectrogram import (
     log_magnitude,
     magnitude,
-    mel_filters,
+    mel_bands,
     peak_normalise,
     power_to_db,
     stft,
@@ -473,13 +473,12 @@ def _mel_magnitudes(
     shape = (len(rows), settings.n_frames(material.dataset.n_samples), settings.n_mels)
     path = folder / "mel.npy"
     mel = allocate(shape, path, in_memory=4 * math.prod(shape) <= memory_budget())
-    filters = mel_filters(settings, device)
     with progress.task("spectrograms", total=len(rows), unit="clip") as bar:
         for start in range(0, len(rows), 32):
             some = rows[start : start + 32]
             x = torch.from_numpy(np.asarray(material.waves.array[some])).to(device)
             size = magnitude(stft(peak_normalise(x), settings))
-            mel[start : start + len(some)] = (size.transpose(1, 2) @ filters).cpu()
+            mel[start : start + len(some)] = mel_bands(size, settings).cpu()
             bar.advance(len(some))
     return mel
 
