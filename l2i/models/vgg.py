@@ -156,6 +156,16 @@ class _Patches(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
+class _RectifiedMaxPool(nn.Module):
+    """ReLU and max-pooling by 2, in the other order and without the indices a gradient needs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, T, M] to [B, C, T // 2, M // 2]."""
+        t, m = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+        y = torch.maximum(x[:, :, 0:t:2], x[:, :, 1:t:2])
+        return torch.maximum(y[..., 0:m:2], y[..., 1:m:2]).relu_()
+
+
 def fold_batch_norm(model: VGG) -> VGG:
     """A copy for inference, batch norms folded into the convolutions before them.
 
@@ -183,9 +193,8 @@ def fold_batch_norm(model: VGG) -> VGG:
             layer = _Patches(fused)
         if number + 1 in _POOLS and name not in HIDDEN_MAPS.values():
             # The greatest of what is rectified is the greatest, rectified: a quarter of the values.
-            after = f"layer{number + 1}"
             setattr(trunk, name, layer)
-            setattr(trunk, after, nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True)))
+            setattr(trunk, f"layer{number + 1}", _RectifiedMaxPool())
         else:
             setattr(trunk, name, nn.Sequential(layer, nn.ReLU(inplace=True)))
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
