@@ -111,9 +111,19 @@ class Augmentation(_Section):
     filter_db: NonNegative = Field(
         0.0, description="Random smooth filter over the bands, at most, either way."
     )
+    noise_db: NonNegative = Field(
+        0.0,
+        description="Noise under seven of ten clips, from 10 to so many dB below them; 0: none.",
+    )
     crop_share: float = Field(
         1.0, gt=0.1, le=1.0, description="Train on random crops of this share of the frames."
     )
+
+    @model_validator(mode="after")
+    def _noise(self) -> Augmentation:
+        if 0 < self.noise_db < 10:
+            raise ValueError(f"noise_db {self.noise_db:g} must be 0, or at least 10")
+        return self
 
 
 class Classifier(_Section):
@@ -242,6 +252,7 @@ _NOT_SCIENCE = {
 
 _LATE_KEYS = (
     ("classifier", "augmentation", "filter_db"),
+    ("classifier", "augmentation", "noise_db"),
     ("dictionary", "weights"),
     ("interpreter", "head_learning_rate"),
     ("interpreter", "average"),

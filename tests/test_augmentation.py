@@ -7,6 +7,7 @@ import torch
 
 from l2i.dsp.spectrogram import power_to_db
 from l2i.models.augmentation import (
+    add_noise,
     augment,
     crop_frames,
     filter_bands,
@@ -159,6 +160,40 @@ def test_filter_is_smooth_over_the_bands_and_the_same_in_all_frames(mel: torch.T
     assert bend.any() and not bend[:, [0, 1, 4, 5]].any()
 
 
+def test_noise_lies_so_far_below_its_clip() -> None:
+    """Seven of ten clips have it, from 10 dB below their own level to the limit; it falls towards
+    high bands, is as loud at the end as at the start, and no two frames have the same."""
+    clips, frames, bands = 400, 300, 32
+    mel = 0.01 * torch.ones(clips, frames, bands)
+    noise = add_noise(mel, 40.0, _generator(3)) - mel
+    assert noise.min() >= 0
+    level = noise.square().mean(dim=(1, 2)).sqrt()
+    given = level > 0
+    assert 0.6 < given.float().mean() < 0.8
+    db = 20 * (level[given] / 0.01).log10()
+    assert -40.2 < db.min() < -38 and -12 < db.max() < -9.8
+    heard = noise[given] / level[given, None, None]
+    low, high = heard[:, :, :8].mean(), heard[:, :, -8:].mean()
+    assert low > 3 * high
+    torch.testing.assert_close(heard[:, :150].mean(), heard[:, 150:].mean(), rtol=0.02, atol=0)
+    # Rayleigh: the standard deviation is 0.523 of the mean.
+    ratio = heard.std(dim=1) / heard.mean(dim=1)
+    assert abs(float(ratio.mean()) - 0.523) < 0.01
+
+
+def test_silence_has_no_noise_below_it() -> None:
+    """What is so many decibels below nothing is nothing."""
+    assert add_noise(torch.zeros(20, T, M), 60.0, _generator()).abs().max() == 0
+
+
+def test_no_noise_draws_nothing(mel: torch.Tensor, targets: torch.Tensor) -> None:
+    """Switched off, it leaves what comes after it to the draws it had before."""
+    plain, _ = augment(mel, targets, _generator(8), gain_db=6.0)
+    off, _ = augment(mel, targets, _generator(8), gain_db=6.0, noise_db=0.0)
+    on, _ = augment(mel, targets, _generator(8), gain_db=6.0, noise_db=60.0)
+    assert off.equal(plain) and not on.equal(plain)
+
+
 def test_no_filter_draws_nothing(mel: torch.Tensor, targets: torch.Tensor) -> None:
     """Switched off, it leaves what comes after it to the draws it had before."""
     how = {"gain_db": 6.0, "frequency_masks": 2, "frequency_mask_bands": 3}
@@ -186,6 +221,7 @@ def test_all_that_is_random_comes_from_the_generator(
         "mixup_alpha": 0.3,
         "gain_db": 6.0,
         "filter_db": 6.0,
+        "noise_db": 60.0,
         "crop_share": 0.8,
         "frequency_masks": 2,
         "frequency_mask_bands": 3,

@@ -189,6 +189,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(word: str, hint: str) -> No
         "classifier.steps=[[4, -1.0]]",
         "classifier.thresholds=[1.5]",
         "classifier.pos_weight=[-1.0]",
+        "classifier.augmentation.noise_db=5",
     ],
 )
 def test_values_that_cannot_be_are_refused(word: str) -> None:
@@ -277,6 +278,7 @@ _OTHER: dict[str, Any] = {
     "dataset.limit": 9,
     "classifier.weights": "w.safetensors",
     "classifier.audioset_weights": "a.pkl",
+    "classifier.augmentation.noise_db": 60.0,
     "classifier.optimizer": "adam",
     "classifier.schedule": "steps",
     "classifier.steps": [(1, 1e-3)],

@@ -351,6 +351,7 @@ def _train_classifier(
                         mixup_alpha=a.mixup,
                         gain_db=a.gain_db,
                         filter_db=a.filter_db,
+                        noise_db=a.noise_db,
                         crop_share=a.crop_share,
                         frequency_masks=a.frequency_masks,
                         frequency_mask_bands=a.frequency_mask_bands,
