@@ -189,7 +189,6 @@ def test_an_unknown_key_is_answered_with_the_nearest(word: str, hint: str) -> No
         "classifier.steps=[[4, -1.0]]",
         "classifier.thresholds=[1.5]",
         "classifier.pos_weight=[-1.0]",
-        "classifier.augmentation.noise_db=5",
     ],
 )
 def test_values_that_cannot_be_are_refused(word: str) -> None:
@@ -199,6 +198,13 @@ def test_values_that_cannot_be_are_refused(word: str) -> None:
     assert problem.startswith(section)
     assert leaf.removesuffix(".more") in problem
     assert problem.endswith(".")
+
+
+def test_noise_nearer_than_its_loudest_is_refused() -> None:
+    """The loudest lies 10 dB below a clip."""
+    (problem,) = _problems(overrides=["classifier.augmentation.noise_db=5"])
+    assert problem == "classifier.augmentation: noise_db 5 must be 0, or at least 10."
+    assert resolve(overrides=["classifier.augmentation.noise_db=10"])
 
 
 @pytest.mark.parametrize(
