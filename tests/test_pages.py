@@ -273,11 +273,22 @@ def test_pictures_of_long_clips_are_small() -> None:
 
 def test_mask_is_opaque_where_it_keeps() -> None:
     """Alpha follows the mask, and its zero shows nothing; silence is black."""
-    alpha = _pixels(mask_picture(np.repeat([[0.0, 0.5, 1.0]], 129, axis=0), 8000), "RGBA")[..., 3]
+    mask, loud = np.repeat([[0.0, 0.5, 1.0]], 129, axis=0), np.ones((129, 3))
+    alpha = _pixels(mask_picture(mask, 8000, loud, 1.0), "RGBA")[..., 3]
     assert (alpha[:, 0] == 0).all()
     assert alpha[:, 1] == pytest.approx(alpha[0, 2] / 2, abs=2)
     assert (alpha[:, 2] > 100).all()
     assert _pixels(spectrogram_picture(np.zeros((129, 3)), 8000, 0.0), "RGB").max() < 10
+
+
+def test_of_silence_a_mask_keeps_nothing() -> None:
+    """Where the spectrogram's picture is black, 80 dB below the brightest, no mask is seen; one of
+    a silent clip is not seen anywhere."""
+    mask, magnitude = np.ones((129, 3)), np.repeat([[1.0, 2e-4, 0.5e-4]], 129, axis=0)
+    alpha = _pixels(mask_picture(mask, 8000, magnitude, 1.0), "RGBA")[..., 3]
+    assert (alpha[:, :2] > 100).all() and (alpha[:, 2] == 0).all()
+    silent = mask_picture(mask, 8000, np.zeros((129, 3)), 0.0)
+    assert (_pixels(silent, "RGBA")[..., 3] == 0).all()
 
 
 # --- the page of figures ------------------------------------------------------------------------

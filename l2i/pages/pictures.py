@@ -80,8 +80,16 @@ def spectrogram_picture(
     return _png(level.round().astype(np.uint8), palette)
 
 
-def mask_picture(mask: NDArray[np.floating], sample_rate: int) -> bytes:
+def mask_picture(
+    mask: NDArray[np.floating],
+    sample_rate: int,
+    magnitude: NDArray[np.floating],
+    reference: float,
+) -> bytes:
     """A PNG to lie over a spectrogram's: the more opaque, the more is kept.
+
+    Where the spectrogram's own picture is black it is transparent, whatever the mask: of nothing
+    nothing is kept, and a mask of silence would be all that one sees.
 
     Parameters
     ----------
@@ -89,8 +97,12 @@ def mask_picture(mask: NDArray[np.floating], sample_rate: int) -> bytes:
         In [0, 1].
     sample_rate : int
         Hz.
+    magnitude, reference
+        Of the spectrogram's picture.
     """
-    level = (_shrink(mask, sample_rate / 2).clip(0, 1) * (_LEVELS - 1)).round().astype(np.uint8)
+    there = magnitude > reference * 10 ** (-_RANGE_DB / 20)
+    kept = _shrink(mask * there, sample_rate / 2)
+    level = (kept.clip(0, 1) * (_LEVELS - 1)).round().astype(np.uint8)
     alpha = (np.linspace(0, 1, _LEVELS) * _MASK_ALPHA).round().astype(np.uint8)
     return _png(level, np.tile(np.array(_MASK_COLOUR, np.uint8), (_LEVELS, 1)), alpha.tobytes())
 

@@ -146,7 +146,10 @@ def write_explanation(
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
         heard[str(k)] = (sound * gain).cpu().numpy()[:length]
-    seen |= {name: mask_picture(m.cpu().numpy()[:, :frames], rate) for name, m in masks.items()}
+    seen |= {
+        name: mask_picture(m.cpu().numpy()[:, :frames], rate, spectra[0], reference)
+        for name, m in masks.items()
+    }
     media = Media(rate, length / rate, {k: flac(v, rate) for k, v in heard.items()}, seen)
     name = classifier.classes[c]
 
