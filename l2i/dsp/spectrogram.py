@@ -23,9 +23,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = [
+    "OverlapAdd",
     "SpectrogramSettings",
+    "blocks",
     "common_gain",
     "log_magnitude",
     "log_mel",
@@ -43,9 +46,9 @@ __all__ = [
 AMIN = 1e-10
 TOP_DB = 80.0
 
-# Clips a CPU transforms at a time: what lies between waveform and spectrogram then stays in its
+# Frames a CPU transforms at a time: what lies between waveform and spectrogram then stays in its
 # cache, and takes half the time.
-_CLIPS_IN_CACHE = 2
+_FRAMES_IN_CACHE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,10 @@ def peak_normalise(waveform: Tensor) -> Tensor:
     tensor([[ 0.2000, -1.0000],
             [ 0.0000,  0.0000]])
     """
-    peak = waveform.abs().amax(dim=-1, keepdim=True)
-    return torch.where(peak > 0, waveform / peak.clamp_min(torch.finfo(waveform.dtype).tiny), 0.0)
+    # Without a copy of what may be large, as `abs` would make one.
+    peak = torch.maximum(waveform.amax(-1, keepdim=True), -waveform.amin(-1, keepdim=True))
+    tiny = torch.finfo(waveform.dtype).tiny
+    return waveform / torch.where(peak > 0, peak.clamp_min(tiny), 1.0)
 
 
 def common_gain(sounds: Iterable[Tensor]) -> float:
@@ -140,27 +145,33 @@ def stft(waveform: Tensor, settings: SpectrogramSettings) -> Tensor:
     """
     exact = torch.float32 if waveform.device.type == "mps" else torch.float64
     window = _window(settings.n_fft, waveform.device, exact)
+    half, hop = settings.n_fft // 2, settings.hop_length
     shape = len(waveform), settings.n_frames(waveform.shape[1]), settings.n_bins
-    # Frame after frame in memory, as torch has it.
-    spectrum = waveform.new_empty(shape, dtype=torch.complex64).transpose(1, 2)
-    for some in _in_cache(waveform):
-        spectrum[some] = torch.stft(
-            waveform[some].to(exact),
-            settings.n_fft,
-            settings.hop_length,
-            window=window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
-        )
-    return spectrum
+    spectrum = waveform.new_empty(shape, dtype=torch.complex64)
+    # torch.stft in half its time, which would have all frames before it transforms the first.
+    for clips, frames in blocks(spectrum.transpose(1, 2)):
+        if not frames.start:
+            some = waveform[clips]
+            padded = some.new_zeros(len(some), some.shape[1] + 2 * half, dtype=exact)
+            padded[:, half : half + some.shape[1]] = some
+            windows = padded.unfold(1, settings.n_fft, hop)
+        spectrum[clips, frames] = torch.fft.rfft(windows[:, frames] * window)
+    return spectrum.transpose(1, 2)  # In memory frame after frame, as torch.stft leaves it.
 
 
-def _in_cache(x: Tensor) -> Iterator[slice]:
-    """Slices of a batch: a few clips each on a CPU, the whole elsewhere."""
-    at_once = _CLIPS_IN_CACHE if x.device.type == "cpu" else max(len(x), 1)
-    for first in range(0, len(x), at_once):
-        yield slice(first, first + at_once)
+def blocks(spectrum: Tensor) -> Iterator[tuple[slice, slice]]:
+    """What of a batch of spectrograms [B, F, T] to work on at a time: clips, and their frames.
+
+    On a CPU some hundred frames of one clip, clip after clip: what is made of them on the way
+    then never leaves the cache. Elsewhere the whole.
+    """
+    batch, _, count = spectrum.shape
+    if spectrum.device.type != "cpu":
+        yield slice(0, batch), slice(0, count)
+        return
+    for clip in range(batch):
+        for first in range(0, count, _FRAMES_IN_CACHE):
+            yield slice(clip, clip + 1), slice(first, min(first + _FRAMES_IN_CACHE, count))
 
 
 def magnitude(spectrum: Tensor) -> Tensor:
@@ -171,9 +182,9 @@ def magnitude(spectrum: Tensor) -> Tensor:
     # A root has no derivative at zero; an absolute value's is taken to be zero there.
     if not spectrum.is_complex() or spectrum.requires_grad:
         return spectrum.abs()
-    parts = torch.view_as_real(spectrum)
-    # Half the time of `abs`, which guards against squares too large: a spectrum is of sound.
-    return torch.sqrt(parts[..., 0].square() + parts[..., 1].square())
+    squares = torch.view_as_real(spectrum).square()
+    # A third of `abs`'s time, which guards against squares too large: a spectrum is of sound.
+    return (squares[..., 0] + squares[..., 1]).sqrt_()
 
 
 def log_magnitude(spectrum: Tensor) -> Tensor:
@@ -237,32 +248,55 @@ def synthesise(
     -------
     Tensor [B, S]
     """
-    n_fft, hop = settings.n_fft, settings.hop_length
-    window = _window(n_fft, phase.device)
-    if n_fft % hop:
-        spectrum = phase * magnitudes
-        return torch.istft(spectrum, n_fft, hop, window=window, center=True, length=n_samples)
-    # torch.istft in a third of its time: where a frame is a whole number of hops long, frames add
-    # up hop by hop. What is divided by is the windows' squares added up in the same way.
-    kept = slice(n_fft // 2, n_fft // 2 + n_samples)
-    count = phase.shape[2]
-    weight = _overlap_add(window.square().expand(1, count, n_fft), hop)[:, kept].clamp_min_(1e-11)
-    waveform = magnitudes.new_empty(len(phase), n_samples)
-    for some in _in_cache(phase):
-        spectrum = (phase[some] * magnitudes[some]).transpose(1, 2)
-        frames = torch.fft.irfft(spectrum, n=n_fft) * window
-        waveform[some] = _overlap_add(frames, hop)[:, kept] / weight
-    return waveform
+    heard = OverlapAdd(len(phase), phase.shape[2], settings, phase.device)
+    directions, sizes = phase.transpose(1, 2), magnitudes.transpose(1, 2)
+    for block in blocks(phase):
+        heard.add(block, directions[block] * sizes[block])
+    return heard.waveform(n_samples)
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Frames [B, T, n * hop], a hop apart, to their sum [B, (T + n - 1) * hop]."""
-    batch, count, length = frames.shape
-    parts = frames.unflatten(2, (length // hop, hop))
-    total = frames.new_zeros(batch, count + length // hop - 1, hop)
-    for i in range(length // hop):
-        total[:, i : i + count] += parts[:, :, i]
-    return total.flatten(1)
+class OverlapAdd:
+    """The inverse of `stft`, which takes frames as they come.
+
+    torch.istft in half its time where they come as `blocks`: frames add up hop by hop.
+
+    Parameters
+    ----------
+    clips, frames : int
+        B and T.
+    settings : SpectrogramSettings
+    device : torch.device
+    """
+
+    def __init__(
+        self, clips: int, frames: int, settings: SpectrogramSettings, device: torch.device
+    ) -> None:
+        self.n_fft, self.hop = settings.n_fft, settings.hop_length
+        self.window = _window(self.n_fft, device)
+        self.frames = frames
+        # Hops to a frame; where its end is no whole one, zeros make it one.
+        self.hops = -(-self.n_fft // self.hop)
+        self.total = torch.zeros(clips, frames + self.hops - 1, self.hop, device=device)
+
+    def add(self, block: tuple[slice, slice], spectrum: Tensor) -> None:
+        """Add the frames [b, t, F], complex, of a block of clips and frames."""
+        clips, frames = block
+        windows = torch.fft.irfft(spectrum, n=self.n_fft).mul_(self.window)
+        self._add(self.total[clips], frames.start, windows)
+
+    def _add(self, total: Tensor, first: int, windows: Tensor) -> None:
+        count = windows.shape[1]
+        parts = F.pad(windows, (0, self.hops * self.hop - self.n_fft))
+        parts = parts.unflatten(2, (self.hops, self.hop))
+        for i in range(self.hops):
+            total[:, first + i : first + i + count] += parts[:, :, i]
+
+    def waveform(self, n_samples: int) -> Tensor:
+        """What the frames add up to [B, S], each sample by the weight its windows give it."""
+        weight = torch.zeros_like(self.total[:1])
+        self._add(weight, 0, self.window.square().expand(1, self.frames, self.n_fft))
+        kept = slice(self.n_fft // 2, self.n_fft // 2 + n_samples)
+        return self.total.flatten(1)[:, kept] / weight.flatten(1)[:, kept].clamp_min_(1e-11)
 
 
 @lru_cache(maxsize=8)
