@@ -92,6 +92,37 @@ def test_every_layer_of_the_folded_copy_is_the_originals(
     assert len(seen) == 6 + 3 + 1
 
 
+def test_the_folded_copy_hands_gradients_on(network: VGG) -> None:
+    """To what it is asked about, as the original does: gradients are explanations too. In double
+    precision, where rounding decides between no two values that are pooled."""
+    g = torch.Generator().manual_seed(2)
+    mel = 20 * torch.randn(2, 1, 136, 128, generator=g, dtype=torch.float64) - 40
+    network = copy.deepcopy(network).double().eval()
+    found = []
+    for model in (network, fold_batch_norm(network)):
+        x = mel.clone().requires_grad_()
+        model(x)[:, 1].sum().backward()
+        assert x.grad is not None
+        found.append(x.grad)
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(fold_batch_norm(network)(mel), network(mel), rtol=1e-9, atol=0)
+
+
+def test_a_processor_without_the_library_says_the_same(
+    network: VGG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolution and rectifier one after the other where they cannot be had at once."""
+    mel = 20 * torch.randn(2, 1, 136, 128, generator=torch.Generator().manual_seed(2)) - 40
+    folded = fold_batch_norm(network)
+    with torch.no_grad():
+        want = folded(mel)
+        monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+        got = folded(mel)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+
+
 def test_folding_leaves_the_original_as_it_is() -> None:
     """Weights, statistics, mode and gradients of the original are untouched, also by its use."""
     network = _trained()

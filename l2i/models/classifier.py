@@ -156,4 +156,5 @@ class FrozenClassifier:
 
 
 def _join(pieces: list[Tensor]) -> Tensor:
-    return torch.cat([p.contiguous(memory_format=torch.channels_last) for p in pieces])
+    pieces = [p.contiguous(memory_format=torch.channels_last) for p in pieces]
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]

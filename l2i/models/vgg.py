@@ -41,7 +41,7 @@ _WIDTHS = {1: 16, 2: 16, 4: 32, 5: 32, 7: 64, 8: 64, 10: 128, 11: 128, 13: 256, 
 _POOLS = (3, 6, 9, 12, 15, 17)
 # Where a frozen network's channels are many enough for tiles (see `l2i.models.winograd`), and the
 # weights of the tiles small enough to be read for a single clip.
-_TILED = ("layer11", "layer13", "layer14")
+_TILED = ("layer11", "layer13", "layer14", "layer16")
 
 
 def last_map_size(frames: int, bands: int) -> int:
@@ -158,6 +158,31 @@ class _Patches(nn.Module):
         return y.view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
 
 
+class _RectifiedConv2d(nn.Module):
+    """A convolution and its ReLU, at once where a CPU's library can."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, T, M] to [B, out, T, M]."""
+        c = self.conv
+        # What torch's compiler calls. It knows no gradient, no other dtype and no autocast.
+        at_once = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+        if (
+            at_once is None
+            or not torch.backends.mkldnn.enabled
+            or x.device.type != "cpu"
+            or x.dtype != torch.float32
+            or torch.is_autocast_enabled("cpu")
+            or (x.requires_grad and torch.is_grad_enabled())
+        ):
+            return F.relu_(c(x))
+        shape = list(c.padding), list(c.stride), list(c.dilation), c.groups
+        return at_once(x, c.weight, c.bias, *shape, "relu", [], "")
+
+
 class _RectifiedMaxPool(nn.Module):
     """ReLU and max-pooling by 2, in the other order and without the indices a gradient needs."""
 
@@ -197,6 +222,8 @@ def fold_batch_norm(model: VGG) -> VGG:
             # The greatest of what is rectified is the greatest, rectified: a quarter of the values.
             setattr(trunk, name, layer)
             setattr(trunk, f"layer{number + 1}", _RectifiedMaxPool())
+        elif layer is fused:
+            setattr(trunk, name, _RectifiedConv2d(fused))
         else:
             setattr(trunk, name, nn.Sequential(layer, nn.ReLU(inplace=True)))
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

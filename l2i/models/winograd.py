@@ -125,9 +125,10 @@ class TiledConv2d(nn.Conv2d):
         products = torch.bmm(
             v.view(across * tiles, 36, inner).transpose(0, 1), kept_with(self, _both_ways)
         )  # [36, across * tiles, out]
+        if self.bias is not None:
+            # A polynomial that is one at 1, and zero at the other points, is one throughout.
+            products[7] += self.bias
         y = torch.mm(torch.kron(a, a), products.view(36, -1))
         y = y.view(4, 4, across, batch, long, self.out_channels).permute(3, 4, 0, 2, 1, 5)
         y = y.reshape(batch, 4 * long, bands, self.out_channels)[:, 1 : frames + 1]
-        if self.bias is not None:
-            y = y + self.bias
-        return y.contiguous().permute(0, 3, 1, 2)
+        return y.permute(0, 3, 1, 2)
