@@ -121,6 +121,12 @@ def _conv_after_upsampling(x: Tensor, conv: nn.Conv2d, frames: int) -> Tensor:
     return (y + conv.bias).view(batch, rows, frames, out).permute(0, 3, 1, 2)
 
 
+def _of_one_row(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """A convolution in time of x [B, C, 1, T]."""
+    taps = conv.kernel_size[0]
+    return F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, taps // 2))
+
+
 class AttentionPooling(nn.Module):
     """Gated attention over time: softmax over t of w . (tanh(V h_t) * relu(U h_t)).
 
@@ -235,8 +241,9 @@ class Interpreter(nn.Module):
         y = F.relu(_conv_after_upsampling(y, self.conv2, 8 * short))
         # conv6 is one frame wide, so that it commutes with the interpolation, bias included.
         y = F.relu(_interpolate(self.conv6(y), 16 * short))
-        y = F.interpolate(y.squeeze(2), size=frames, mode="linear", align_corners=True)
-        return F.relu(self.conv5(F.relu(self.conv4(y))))
+        # Of one row, and as images: channels stay last, where copies would put them first.
+        y = F.interpolate(y, size=(1, frames), mode="bilinear", align_corners=True)
+        return F.relu(_of_one_row(F.relu(_of_one_row(y, self.conv4)), self.conv5)).squeeze(2)
 
     def forward(self, maps: tuple[Tensor, ...], frames: int) -> Interpretation:
         """Hidden maps of a batch to activations [B, K, T], z [B, K] and logits [B, C]."""
