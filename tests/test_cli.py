@@ -484,13 +484,17 @@ def test_completion_scripts(shell: str, say: Callable[..., Said]) -> None:
 
 
 def test_words_are_completed(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the script asks for: commands, their sub-commands, their options."""
+    """What the script asks for: commands, their sub-commands, their options, names of data sets;
+    where a folder is wanted the shell is told to look for one."""
     monkeypatch.setenv("_L2I_COMPLETE", "bash_complete")
     for words, want in (
         ("l2i tr", {"train"}),
         ("l2i config c", {"check"}),
         ("l2i runs --e", {"--experiment"}),
         ("l2i completion ", {"bash", "zsh", "fish"}),
+        ("l2i train --dataset esc", {"esc10", "esc50"}),
+        ("l2i data fetch s", {"sust"}),
+        ("l2i train --data-dir ES", {"ES"}),
     ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))

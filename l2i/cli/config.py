@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from l2i.cli import options
 from l2i.cli.base import Group
 
 
@@ -23,7 +24,9 @@ def config() -> None:
         "l2i config show -o interpreter.epochs=10 > mine.toml",
     ]
 )
-@click.option("--dataset", metavar="NAME", help="Name of the data set.  [default: demo]")
+@click.option(
+    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
+)
 @click.option(
     "--config",
     "file",

@@ -75,7 +75,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 
 
 @data.command(example="l2i data info esc10")
-@click.argument("name")
+@click.argument("name", type=options.DATASET)
 @_data_dir
 @_json
 def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
@@ -138,7 +138,7 @@ def _cache_line(entries: list[Any]) -> str:
 
 
 @data.command(example="l2i data fetch esc50 --data-dir /data")
-@click.argument("name")
+@click.argument("name", type=options.DATASET)
 @_data_dir
 @_quiet
 def fetch(name: str, data_dir: Path | str | None, quiet: bool) -> None:
@@ -191,7 +191,7 @@ class _Bytes:
 
 
 @data.command(example="l2i data check esc10 --data-dir /data/ESC-10")
-@click.argument("name")
+@click.argument("name", type=options.DATASET)
 @_data_dir
 @click.option(
     "--decode/--no-decode",
@@ -249,7 +249,7 @@ def _problems(kind: str, lines: list[str], most: int = 20) -> None:
 
 
 @data.command(example="l2i data clean esc10 --yes")
-@click.argument("name", required=False)
+@click.argument("name", type=options.DATASET, required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 def clean(name: str | None, yes: bool) -> None:
     """Remove decoded clips from the cache: of one data set, or of all.

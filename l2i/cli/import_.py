@@ -22,7 +22,9 @@ from l2i.cli.base import Command, emit_json
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
-@click.option("--dataset", metavar="NAME", help="What the networks were trained on.")
+@click.option(
+    "--dataset", type=options.DATASET, metavar="NAME", help="What the networks were trained on."
+)
 @options.data_dir
 @click.option(
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 __all__ = [
+    "DATASET",
     "PLACE",
     "artifacts",
     "as_json",
@@ -43,8 +47,32 @@ class _Place(click.ParamType):
             self.fail(f"{text!r} is neither a folder nor an s3:// address.", param, ctx)
         return text
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        # The shell knows its files better than we do.
+        return [CompletionItem(incomplete, type="file")]
+
+
+class _Dataset(click.ParamType):
+    """The name of a data set, as it stands: what has none says so with the nearest one."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from l2i.data import DATASETS
+
+        return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
+
 
 PLACE = _Place()
+DATASET = _Dataset()
 data_dir: _Decorator = click.option(
     "--data-dir",
     type=PLACE,

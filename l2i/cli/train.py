@@ -18,7 +18,12 @@ from l2i.cli.base import Command, emit_json
         "l2i train --dataset sust --config mine.toml -o interpreter.epochs=10",
     ],
 )
-@click.option("--dataset", metavar="NAME", help="'l2i data list' has them.  [default: demo]")
+@click.option(
+    "--dataset",
+    type=options.DATASET,
+    metavar="NAME",
+    help="'l2i data list' has them.  [default: demo]",
+)
 @options.data_dir
 @click.option(
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
