@@ -147,6 +147,9 @@ class Classifier(_Section):
     average: float = Field(
         0.99, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
     )
+    precision: Literal["", "float32", "bfloat16", "float16", "auto"] = Field(
+        "", description="Of its training ('auto': bfloat16 if the device has it); empty: the run's."
+    )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     pos_weight: list[NonNegative] = Field(
         default_factory=list, description="Multi-label: weight of the positives, per class."
@@ -251,6 +254,7 @@ _NOT_SCIENCE = {
 }
 
 _LATE_KEYS = (
+    ("classifier", "precision"),
     ("classifier", "augmentation", "filter_db"),
     ("classifier", "augmentation", "noise_db"),
     ("dictionary", "weights"),

@@ -285,6 +285,7 @@ _OTHER: dict[str, Any] = {
     "classifier.weights": "w.safetensors",
     "classifier.audioset_weights": "a.pkl",
     "classifier.augmentation.noise_db": 60.0,
+    "classifier.precision": "bfloat16",
     "classifier.optimizer": "adam",
     "classifier.schedule": "steps",
     "classifier.steps": [(1, 1e-3)],

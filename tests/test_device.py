@@ -41,8 +41,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_auto_falls_back_to_the_cpu_and_says_why() -> None:
-    """float32 on the CPU, with the reason in the sentence."""
+def test_auto_falls_back_to_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 where it has no bfloat16, with the reason in the sentence."""
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
     place, dtype, sentences = pick_device("auto", "auto")
     assert (place, dtype) == (torch.device("cpu"), torch.float32)
     assert sentences == ["Device: cpu, float32 (torch sees no CUDA device)."]
@@ -95,7 +96,8 @@ def test_what_is_not_there_is_refused(name: str, precision: str, words: str) -> 
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Emulated it would be slower than float32."""
     monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: True)
-    assert pick_device("cpu", "bfloat16")[:2] == (torch.device("cpu"), torch.bfloat16)
+    for wanted in ("bfloat16", "auto"):
+        assert pick_device("cpu", wanted)[:2] == (torch.device("cpu"), torch.bfloat16)
     monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match="This processor has no bfloat16"):
         pick_device("cpu", "bfloat16")

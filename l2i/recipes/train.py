@@ -111,6 +111,8 @@ def train(
     """
     threads = set_threads(config.run.threads)
     device, dtype, sentences = pick_device(config.run.device, config.run.precision)
+    learns_in, more = _training_precision(config, device, dtype)
+    sentences = [*sentences, *more]
     seed_everything(config.run.seed)
     material = prepare(config, progress)
     experiment = config.run.experiment or config.dataset.name
@@ -171,7 +173,7 @@ def train(
 
         with hold("classifier") as stage:
             if not stage.result.exists():
-                _train_classifier(config, material, stage, device, dtype, progress)
+                _train_classifier(config, material, stage, device, learns_in, progress)
             tensors, document = stage.load()
             classifier = build_classifier(tensors, document, stage.result, device, dtype)
             shutil.copy2(stage.result, bundle)
@@ -262,6 +264,20 @@ def _batches(rows: Tensor, size: int, lone: bool) -> list[Tensor]:
     if not lone and len(found) > 1 and len(found[-1]) == 1:
         found[-2:] = [torch.cat(found[-2:])]
     return found
+
+
+def _training_precision(
+    config: Config, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.dtype, list[str]]:
+    """What the classifier is trained in, `dtype` being that of all else, and a sentence on it."""
+    own = config.classifier.precision
+    if not own or config.classifier.weights:
+        return dtype, []
+    found = pick_device(device.type, own)[1]
+    if own == "auto" and found == torch.float16:
+        found = torch.float32  # Gradients would be lost below its range.
+    word = str(found).removeprefix("torch.")
+    return found, [f"The classifier is trained in {word}."] if found != dtype else []
 
 
 def _train_classifier(

@@ -112,8 +112,8 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
     name : {'auto', 'cpu', 'cuda', 'mps'}
         ``auto`` is CUDA where it works, else MPS, else the CPU.
     precision : {'float32', 'bfloat16', 'float16', 'auto'}
-        Of the matrix products under autocast; weights stay float32. ``auto`` is bfloat16 or
-        float16 on a CUDA device that has it, float32 elsewhere.
+        Of the matrix products under autocast; weights stay float32. ``auto`` is what the device
+        has instructions for: bfloat16, on an older CUDA device float16, float32 elsewhere.
 
     Returns
     -------
@@ -145,6 +145,8 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
         if name == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             precision = "bfloat16" if native else "float16"
+        elif name == "cpu" and cpu_has_bfloat16():
+            precision = "bfloat16"
     if precision == "float16" and name != "cuda":
         raise DeviceError(
             f"--precision float16 needs a CUDA device, not {name}; take float32 or bfloat16."

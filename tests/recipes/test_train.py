@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from l2i.config import resolve
-from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
@@ -276,6 +276,31 @@ def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.Mon
         UsageError, match=r"of 138 frames .* classifier.batch_size is 1: give it two"
     ):
         train(small_config("demo", *few, "classifier.batch_size=1"), QUIET)
+
+
+def test_the_classifier_may_be_trained_in_bfloat16(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the processor has it; what is measured afterwards is measured in float32."""
+    monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: True)
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
+    forward = VGG.forward
+
+    def noted(self: VGG, log_mel: torch.Tensor) -> torch.Tensor:
+        logits = forward(self, log_mel)
+        seen[any(isinstance(m, torch.nn.BatchNorm2d) for m in self.modules())].add(logits.dtype)
+        return logits
+
+    monkeypatch.setattr(VGG, "forward", noted)
+    brief = ("classifier.epochs=1", "interpreter.epochs=1", "dataset.clips_per_class=5")
+    train(small_config("demo", *brief, "classifier.precision=auto"), Progress())
+    assert "The classifier is trained in bfloat16." in capsys.readouterr().err
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}
+    monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
+    with pytest.raises(DeviceError, match="no bfloat16"):
+        train(small_config("demo", *brief, "classifier.precision=bfloat16"), QUIET)
+    train(small_config("demo", *brief, "classifier.precision=auto"), Progress(), again=True)
+    assert "trained in" not in capsys.readouterr().err
 
 
 _ONE_STEP = ("interpreter.epochs=1", "interpreter.batch_size=64", "interpreter.learning_rate=1e-3")
