@@ -81,12 +81,14 @@ class Dataset(_Section):
 class Spectrogram(_Section):
     """Short-time Fourier transform and log-mel front-end."""
 
-    n_fft: int = Field(1024, ge=64, le=65536)
+    n_fft: int = Field(1024, ge=64, le=65536, description="Samples to a frame; even.")
     hop_length: int = Field(512, ge=1)
     n_mels: int = Field(128, ge=128, le=512, description="A multiple of 64, from 128.")
 
     @model_validator(mode="after")
     def _fits(self) -> Spectrogram:
+        if self.n_fft % 2:
+            raise ValueError(f"n_fft {self.n_fft} must be even: frames have a middle")
         if self.hop_length > self.n_fft // 2:
             raise ValueError(
                 f"hop_length {self.hop_length} leaves gaps: with a Hann window of n_fft "

@@ -176,6 +176,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(word: str, hint: str) -> No
     "word",
     [
         "spectrogram.hop_length=600",
+        "spectrogram.n_fft=1001",
         "spectrogram.n_mels=200",
         "dataset.validation_share=0",
         "interpreter.maps=['64']",
@@ -297,6 +298,7 @@ _OTHER: dict[str, Any] = {
     "interpreter.head_learning_rate": 2e-3,
     "interpreter.maps": ["512"],
     "interpreter.pooling": "max",
+    "spectrogram.n_fft": 2048,
     "spectrogram.n_mels": 256,
     "run.device": "cuda",
     "run.precision": "bfloat16",

@@ -286,8 +286,9 @@ class OverlapAdd:
 
     def _add(self, total: Tensor, first: int, windows: Tensor) -> None:
         count = windows.shape[1]
-        parts = F.pad(windows, (0, self.hops * self.hop - self.n_fft))
-        parts = parts.unflatten(2, (self.hops, self.hop))
+        if rest := self.hops * self.hop - self.n_fft:
+            windows = F.pad(windows, (0, rest))
+        parts = windows.unflatten(2, (self.hops, self.hop))
         for i in range(self.hops):
             total[:, first + i : first + i + count] += parts[:, :, i]
 
