@@ -35,7 +35,7 @@ from l2i.dsp.spectrogram import (
     power_to_db,
     stft,
 )
-from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
 from l2i.explanation import Explainer
 from l2i.metrics.classification import best_thresholds
 from l2i.models.augmentation import augment, cropped
@@ -273,7 +273,11 @@ def _training_precision(
     own = config.classifier.precision
     if not own or config.classifier.weights:
         return dtype, []
-    found = pick_device(device.type, own)[1]
+    try:
+        found = pick_device(device.type, own)[1]
+    except DeviceError as error:
+        # The option's words, of this setting.
+        raise DeviceError(str(error).replace("--precision", "classifier.precision")) from None
     if own == "auto" and found == torch.float16:
         found = torch.float32  # Gradients would be lost below its range.
     word = str(found).removeprefix("torch.")
