@@ -50,10 +50,7 @@ class _Place(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        # The shell knows its files better than we do.
-        return [CompletionItem(incomplete, type="file")]
+        return click.Path().shell_complete(ctx, param, incomplete)
 
 
 class _Dataset(click.ParamType):
