@@ -189,6 +189,9 @@ class Interpreter(_Section):
     maps: list[Literal["512", "256", "128"]] = ["512", "256", "128"]
     pooling: Literal["attention", "max"] = "attention"
     attention_width: Positive = 256
+    skip_silence: bool = Field(
+        False, description="No activations where there is nothing to hear; unpublished."
+    )
     epochs: Positive = 35
     batch_size: Positive = 32
     learning_rate: Rate = 2e-4
@@ -209,6 +212,13 @@ class Interpreter(_Section):
     mixed_db: NonNegative = Field(
         0.0,
         description="In each view but the first another clip is added, 0 to so many dB below; "
+        "0: none.",
+    )
+    silenced: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of clips in each view but the first of which a stretch alone is left; "
         "0: none.",
     )
 
@@ -260,9 +270,11 @@ _LATE_KEYS = (
     ("classifier", "augmentation", "filter_db"),
     ("classifier", "augmentation", "noise_db"),
     ("dictionary", "weights"),
+    ("interpreter", "skip_silence"),
     ("interpreter", "head_learning_rate"),
     ("interpreter", "average"),
     ("interpreter", "mixed_db"),
+    ("interpreter", "silenced"),
 )
 
 # The sections each stage of `train` reads; a stage depends on those before it.

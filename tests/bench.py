@@ -75,6 +75,7 @@ def interpreter_epoch(rounds: int) -> None:
     store = FeatureStore(
         torch.randn(n, CLASSES),
         tuple(torch.rand(n, r, t, c) for c, r, t in ((512, 4, 13), (256, 8, 26), (128, 16, 53))),
+        torch.ones(n, frames, dtype=torch.bool),
         torch.rand(n, COMPONENTS, frames),
         torch.rand(n) * 1e5,
     )
@@ -86,7 +87,7 @@ def interpreter_epoch(rounds: int) -> None:
 
     def epoch(published: bool) -> None:
         for rows in torch.randperm(n).split(batch):
-            features, projected, energy = store.batch(rows, cpu)
+            features, _, projected, energy = store.batch(rows, cpu)
             if published:
                 weights = dict(network.named_parameters())
                 maps = dict(zip(network.maps, features.maps, strict=True))
@@ -129,7 +130,7 @@ def explanations(rounds: int) -> None:
     what: list[Callable[[], object]] = [
         lambda: whole(explainer),
         lambda: explainer.features(spectrum),
-        lambda: explainer.interpret(features, spectrum.shape[2]),
+        lambda: explainer.interpret(features, spectrum),
     ]
     if cpu_has_bfloat16():
         in_bfloat16 = _explainer(torch.bfloat16)

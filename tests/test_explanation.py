@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2i.dsp.spectrogram import SpectrogramSettings, log_magnitude, peak_normalise, stft
+from l2i.dsp.spectrogram import (
+    SpectrogramSettings,
+    audible_frames,
+    log_magnitude,
+    peak_normalise,
+    stft,
+)
 from l2i.explanation import (
     Explainer,
+    MethodSettings,
     random_ranks,
     relevance,
     select,
     soft_mask,
     split_audio,
 )
+from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.interpreter import Interpreter
@@ -367,6 +377,32 @@ def test_silence_is_explained_by_nothing(real: Explainer) -> None:
     assert found.audio[0].abs().max() == 0 and found.removal[0].abs().max() == 0
     assert found.relevance[1].abs().max() == 1
     assert found.removal[1].abs().max() > 0
+
+
+def test_where_there_is_nothing_to_hear_nothing_is_explained(real: Explainer) -> None:
+    """A network that skips silence: of half a clip of zeros, no activation and an empty mask there,
+    whatever the biases say."""
+    interpreter = Interpreter(6, 4, skip_silence=True)
+    interpreter.load_state_dict(real.interpreter.state_dict())
+    skips = replace(real, interpreter=interpreter.eval().requires_grad_(False))
+    x = torch.randn(2, REAL_SAMPLES, generator=torch.Generator().manual_seed(4))
+    x[0, REAL_SAMPLES // 2 :] = 0
+    found, _, said = skips.explain(x, [0, 0], threshold=0.0)
+    edge = REAL.n_fft // REAL.hop_length
+    silent = slice(80 + edge, None)
+    _, _, before = real.explain(x, [0, 0], threshold=0.0)
+    assert before.activations[0, :, silent].max() > 0, "the biases should say something there"
+    assert not said.activations[0, :, silent].any() and not found.mask[0, :, silent].any()
+    assert said.activations[0, :, : 80 - edge].max() > 0
+    heard = audible_frames(skips.classifier.spectrum(x))
+    assert not heard[0, silent].any() and heard[1].all()
+    torch.testing.assert_close(said.activations[0][:, heard[0]], before.activations[0][:, heard[0]])
+    # Its neighbour sounds throughout, and is explained as ever.
+    torch.testing.assert_close(said.pooled[1], before.pooled[1])
+    # And the method as one of several reads the same frames.
+    method = ListenToInterpret(skips, MethodSettings(threshold=0.0))
+    mask = method(skips.classifier.spectrum(x), torch.tensor([0, 0]), [0, 1])
+    torch.testing.assert_close(mask, found.mask)
 
 
 def test_a_clip_does_not_depend_on_its_batch(real: Explainer) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from l2i.dsp.spectrogram import log_magnitude, peak_normalise
 from l2i.models.features import FeatureStore, compute_features
-from tests.toys import BANDS, SAMPLES, ToneClassifier, band_dictionary, tone
+from tests.toys import BANDS, SAMPLES, SETTINGS, ToneClassifier, band_dictionary, tone
 
 # Rows 1, 2 and 4 are asked for, each of a tone of its own; the peaks differ.
 WAVES = torch.stack([tone(band, level=0.1 + 0.1 * band) for band in range(5)]).numpy()
@@ -42,6 +42,22 @@ def test_what_is_kept_is_what_the_classifier_says(tmp_path: Path) -> None:
     torch.testing.assert_close(kept.maps[0], said.maps[0].permute(0, 2, 3, 1))
     torch.testing.assert_close(kept.projected, band_dictionary().T @ size)
     torch.testing.assert_close(kept.energy, size.square().sum(dim=(1, 2)))
+    assert kept.audible.all()
+
+
+def test_silence_is_kept_with_the_clip_it_is_of(tmp_path: Path) -> None:
+    """A clip that is zero in its second half is inaudible there, in every view where that is."""
+    waves = WAVES.copy()
+    waves[ROWS[1], SAMPLES // 2 :] = 0
+    kept = _kept(tmp_path, waves, views=2)
+    half = kept.frames // 2
+    assert kept.audible[[0, 2, 3, 5]].all()
+    edge = 3  # A frame reaches over the border.
+    assert kept.audible[1, : half - edge].all() and not kept.audible[1, half + edge :].any()
+    assert kept.audible[4, half + edge : -edge].all()
+    assert not kept.audible[4, edge : half - edge].any()
+    _, audible, _, _ = kept.batch(torch.tensor([4, 0]), torch.device("cpu"))
+    assert torch.equal(audible, kept.audible[[4, 0]])
 
 
 def test_views_are_rotations(tmp_path: Path) -> None:
@@ -85,3 +101,45 @@ def test_mixed_views_depend_on_the_generator_alone(tmp_path: Path) -> None:
     torch.testing.assert_close(of(0, peak_normalise(torch.from_numpy(WAVES)).numpy()), first)
     with pytest.raises(ValueError, match="generator"):
         _kept(tmp_path, views=2, mixed_db=20.0)
+
+
+@pytest.mark.parametrize("mixed_db", [0.0, 20.0])
+def test_of_silenced_clips_a_stretch_with_the_loudest_sample_is_left(
+    tmp_path: Path, mixed_db: float
+) -> None:
+    """One stretch, round the clip's end perhaps, of a tenth of the clip to all of it, with the
+    click in it; the first view, and clips that were spared, are whole."""
+    waves = WAVES / 4
+    click = 700
+    waves[:, click] = 1.0
+    how = {"views": 31, "mixed_db": mixed_db, "generator": torch.Generator().manual_seed(0)}
+    kept = _kept(tmp_path, waves, silenced=0.5, **how)
+    assert kept.audible[:3].all()
+    whole = kept.audible.all(dim=1)
+    assert 0.4 < whole[3:].float().mean() < 0.65
+    lengths = []
+    for row in (~whole).nonzero()[:, 0].tolist():
+        audible = kept.audible[row]
+        starts = int((audible & ~audible.roll(1)).sum())
+        assert starts == 1, row
+        lengths.append(float(audible.float().mean()))
+        if not mixed_db:  # Else both clips were rotated at random first.
+            turned = (click + (row // 3) * SAMPLES // 31) % SAMPLES
+            assert audible[turned // SETTINGS.hop_length], row
+    assert min(lengths) > 0.1 and min(lengths) < 0.25 and max(lengths) > 0.8
+    with pytest.raises(ValueError, match="generator"):
+        _kept(tmp_path, views=2, silenced=0.5)
+
+
+def test_silence_changes_nothing_but_what_it_is_given_to(tmp_path: Path) -> None:
+    """Where chance gives it to no clip, mixtures are those of a view without it."""
+
+    def of(silenced: float) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(5)
+        how = {"views": 2, "mixed_db": 20.0, "generator": generator}
+        return _kept(tmp_path, silenced=silenced, **how).energy
+
+    without = of(0.0)
+    assert torch.equal(of(1e-9), without)
+    silenced = of(1.0)
+    assert torch.equal(silenced[:3], without[:3]) and not torch.isclose(silenced, without)[3:].any()

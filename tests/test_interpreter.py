@@ -245,6 +245,45 @@ def test_attention_does_not_depend_on_the_order_of_frames() -> None:
     torch.testing.assert_close(pool(h[:, :, torch.randperm(9)]), pool(h))
 
 
+@pytest.mark.parametrize("pooling", ["attention", "max"])
+def test_a_network_that_skips_silence_says_nothing_of_it(pooling: str) -> None:
+    """No activations in silent frames, the published ones in the others, and z is pooled of them as
+    published; of a clip that is silent everywhere z is zero, and so are its logits."""
+    published = _interpreter(pooling=pooling)
+    network = _interpreter(pooling=pooling, skip_silence=True)
+    network.load_state_dict(published.state_dict())
+    maps = _maps(160, network.maps)
+    audible = torch.zeros(2, 160, dtype=torch.bool)
+    audible[0, 40:90] = True
+    said, whole = network(maps, 160, audible), published(maps, 160, audible)
+    assert torch.equal(said.activations[0, :, 40:90], whole.activations[0, :, 40:90])
+    assert not said.activations[0, :, :40].any() and not said.activations[0, :, 90:].any()
+    assert torch.equal(said.pooled, published.pool(said.activations))
+    assert not said.activations[1].any() and not said.pooled[1].any() and not said.logits[1].any()
+    # The published network takes no notice of what can be heard.
+    assert torch.equal(whole.pooled, published(maps, 160).pooled)
+    assert not torch.equal(said.pooled, whole.pooled)
+
+
+def test_a_network_that_skips_silence_must_be_told_where_it_is() -> None:
+    """It does not guess that all frames are to be heard."""
+    network = _interpreter(skip_silence=True)
+    with pytest.raises(ValueError, match="must be told where it is"):
+        network(_maps(160, network.maps), 160)
+
+
+def test_gradients_pass_a_clip_without_sound() -> None:
+    """Digital silence among the training clips leaves all gradients finite, and has none itself."""
+    network = _interpreter(skip_silence=True).requires_grad_(True)
+    audible = torch.ones(2, 160, dtype=torch.bool)
+    audible[1] = False
+    maps = tuple(m.requires_grad_() for m in _maps(160, network.maps))
+    network(maps, 160, audible).logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    for m in maps:
+        assert m.grad is not None and m.grad[0].any() and not m.grad[1].any()
+
+
 def test_max_pooling_is_the_greatest_activation() -> None:
     """Of each component over time; and the interpreter that is told so uses it."""
     h = torch.tensor([[[0.0, 2.0, 1.0], [0.5, 0.0, 0.25]]])

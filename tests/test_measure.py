@@ -195,8 +195,13 @@ def test_removal_uses_the_pooling_that_the_interpreter_has() -> None:
     tone, the loudest for a moment, is what it says matters."""
 
     class MaxInterpreter(BandInterpreter):
-        def forward(self, maps: tuple[torch.Tensor, ...], frames: int) -> Interpretation:
-            said = super().forward(maps, frames)
+        def forward(
+            self,
+            maps: tuple[torch.Tensor, ...],
+            frames: int,
+            audible: torch.Tensor | None = None,
+        ) -> Interpretation:
+            said = super().forward(maps, frames, audible)
             pooled = said.activations.amax(dim=2)
             return Interpretation(said.activations, pooled, pooled @ self.theta.T)
 

@@ -164,6 +164,19 @@ def test_silence_has_finite_features() -> None:
     np.testing.assert_allclose(sp.log_mel(spectrum, SMALL).numpy(), -100.0, atol=1e-4)
 
 
+def test_what_is_80_db_down_cannot_be_heard() -> None:
+    """By the loudest bin of a frame and of the clip itself, whatever its neighbours' level; complex
+    or not. Of silence nothing is audible."""
+    db = torch.tensor([[0.0, -79.9, -80.1, -300.0], [-90.0, -90.0, -171.0, -20.0]])
+    size = 10 ** (db / 20)
+    size = torch.stack([size / 3, size, torch.zeros_like(size)], dim=1)
+    want = [[True, True, False, False], [True, True, False, True]]
+    spectrum = torch.polar(size, torch.ones_like(size))
+    assert sp.audible_frames(size).tolist() == want
+    assert torch.equal(sp.audible_frames(spectrum), sp.audible_frames(size))
+    assert not sp.audible_frames(torch.zeros(2, 5, 4)).any()
+
+
 def test_silence_comes_back_as_silence() -> None:
     """Bins of no phase stay zero, whatever magnitude is asked of them."""
     spectrum = sp.stft(torch.zeros(1, 4000), SMALL)

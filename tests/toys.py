@@ -78,13 +78,16 @@ class BandInterpreter(nn.Module):
     """W'S as activations, their mean over time as z, a given head."""
 
     maps = ("spectrogram",)
+    skip_silence = False
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
         self.theta = theta
         self.w = band_dictionary()
 
-    def forward(self, maps: tuple[Tensor, ...], frames: int) -> Interpretation:
+    def forward(
+        self, maps: tuple[Tensor, ...], frames: int, audible: Tensor | None = None
+    ) -> Interpretation:
         """Exact activations."""
         activations = torch.matmul(self.w.T, maps[0].squeeze(1))
         assert activations.shape[2] == frames

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 __all__ = [
     "OverlapAdd",
     "SpectrogramSettings",
+    "audible_frames",
     "blocks",
     "common_gain",
     "log_magnitude",
@@ -49,6 +50,9 @@ TOP_DB = 80.0
 # Frames a CPU transforms at a time: what lies between waveform and spectrogram then stays in its
 # cache, and takes half the time.
 _FRAMES_IN_CACHE = 256
+
+# What is quieter than this below a clip's loudest bin counts as silence.
+_AUDIBLE_DB = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,32 @@ def magnitude(spectrum: Tensor) -> Tensor:
 def log_magnitude(spectrum: Tensor) -> Tensor:
     """S = log(1 + |X|): what the dictionary explains. Zero where the input is silent."""
     return magnitude(spectrum).log1p_()
+
+
+def audible_frames(spectrum: Tensor) -> Tensor:
+    """Frames in which there is something to hear.
+
+    Sixteen bits reach 96 dB: what is so far down is rounding, what a lossy format left in a pause,
+    or the zeros that fill up a clip that was too short.
+
+    Parameters
+    ----------
+    spectrum : Tensor [B, F, T]
+        Complex, or its magnitude.
+
+    Returns
+    -------
+    Tensor [B, T], bool
+        Whether a frame's loudest bin is less than 80 dB below the clip's. Of a silent clip none is.
+
+    Examples
+    --------
+    >>> size = torch.tensor([[[1.0, 0.5, 0.0, 5e-5], [0.2, 0.0, 0.0, 1e-6]]])
+    >>> audible_frames(size)
+    tensor([[ True,  True, False, False]])
+    """
+    loudest = magnitude(spectrum).amax(dim=1)
+    return loudest > 10 ** (-_AUDIBLE_DB / 20) * loudest.amax(dim=1, keepdim=True)
 
 
 def resynthesise(

@@ -27,7 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import OverlapAdd, SpectrogramSettings, blocks, magnitude, phase
+from l2i.dsp.spectrogram import (
+    OverlapAdd,
+    SpectrogramSettings,
+    audible_frames,
+    blocks,
+    magnitude,
+    phase,
+)
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.interpreter import Interpreter
 from l2i.types import Explanation, Features, Interpretation
@@ -243,9 +250,11 @@ class Explainer:
         return self.classifier.features(spectrum, self.interpreter.maps)
 
     @torch.inference_mode()
-    def interpret(self, features: Features, frames: int) -> Interpretation:
-        """Activations, pooled activations and interpreter's logits of a batch."""
-        return self.interpreter(features.maps, frames)
+    def interpret(self, features: Features, spectrum: Tensor) -> Interpretation:
+        """Activations, pooled activations and interpreter's logits of spectrograms [B, F, T],
+        complex or their magnitude, and their `features`."""
+        audible = audible_frames(spectrum) if self.interpreter.skip_silence else None
+        return self.interpreter(features.maps, spectrum.shape[2], audible)
 
     @torch.inference_mode()
     def explain(
@@ -271,7 +280,7 @@ class Explainer:
         spectrum = self.classifier.spectrum(waveform)
         size = magnitude(spectrum)  # Four times needed, once computed.
         features = self.features(size)
-        said = self.interpret(features, spectrum.shape[2])
+        said = self.interpret(features, size)
         if classes is None:
             chosen = features.logits.argmax(dim=1)
         else:
@@ -296,7 +305,7 @@ class ListenToInterpret:
         """Activations [B, K, T] and the components selected [B, K], bool."""
         e = self.explainer
         size = magnitude(spectrum)
-        said = e.interpret(e.features(size), spectrum.shape[2])
+        said = e.interpret(e.features(size), size)
         r = relevance(said.pooled, e.interpreter.theta, classes)
         r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
         s = self.settings

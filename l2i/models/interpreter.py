@@ -174,6 +174,10 @@ class Interpreter(nn.Module):
         Mel rows of the 512-channel map: mel bands / 32.
     pooling : {'attention', 'max'}
     attention_width : int
+    skip_silence : bool
+        Not published. Frames in which there is nothing to hear have no activations: attention that
+        is paid to them adds nothing to z. Without it the network says of a pause what its biases
+        make of it; the attention may look there, and what is said to have mattered cannot be heard.
     """
 
     def __init__(
@@ -185,9 +189,11 @@ class Interpreter(nn.Module):
         rows: int = 4,
         pooling: str = "attention",
         attention_width: int = 256,
+        skip_silence: bool = False,
     ) -> None:
         super().__init__()
         self.maps = tuple(maps)
+        self.skip_silence = skip_silence
         width = sum(_WIDTH[name] for name in self.maps)
         if "256" in maps:
             self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
@@ -245,9 +251,26 @@ class Interpreter(nn.Module):
         y = F.interpolate(y, size=(1, frames), mode="bilinear", align_corners=True)
         return F.relu(_of_one_row(F.relu(_of_one_row(y, self.conv4)), self.conv5)).squeeze(2)
 
-    def forward(self, maps: tuple[Tensor, ...], frames: int) -> Interpretation:
-        """Hidden maps of a batch to activations [B, K, T], z [B, K] and logits [B, C]."""
+    def forward(
+        self, maps: tuple[Tensor, ...], frames: int, audible: Tensor | None = None
+    ) -> Interpretation:
+        """Activations, pooled activations and logits of a batch.
+
+        Parameters
+        ----------
+        maps : tuple of Tensor [B, D_l, F_l, T_l]
+            In the order of the constructor's `maps`.
+        frames : int
+            T of the spectrogram.
+        audible : Tensor [B, T], bool, optional
+            Frames in which there is something to hear (see `audible_frames`). Read, and needed,
+            where the network skips silence.
+        """
         activations = self.activations(maps, frames)
+        if self.skip_silence:
+            if audible is None:
+                raise ValueError("a network that skips silence must be told where it is")
+            activations = activations * audible.unsqueeze(1)
         pooled = self.pool(activations)
         return Interpretation(activations, pooled, self.fc1(pooled))
 

@@ -108,6 +108,7 @@ def build_interpreter(document: Mapping[str, Any]) -> Interpreter:
         rows=document["rows"],
         pooling=document["pooling"],
         attention_width=document["attention_width"],
+        skip_silence=document.get("skip_silence", False),  # Older checkpoints do not say.
     )
 
 

@@ -177,7 +177,7 @@ def _listen(
         some = rows[start : start + _BATCH]
         spectrum = explainer.classifier.spectrum(torch.from_numpy(np.asarray(waveforms[some])))
         features = explainer.features(spectrum)
-        z = explainer.interpret(features, spectrum.shape[2]).pooled.float()
+        z = explainer.interpret(features, spectrum).pooled.float()
         which, c = explainer.classifier.decisions(features.logits).nonzero(as_tuple=True)
         relevances.append(relevance(z[which], explainer.interpreter.theta, c).cpu().numpy())
         classes.append(c.cpu().numpy())
@@ -191,7 +191,7 @@ def _listen(
 def _sound(explainer: Explainer, x: NDArray[np.float32], index: int, path: Path) -> None:
     """What the mask of one component keeps of a clip, at the clip's level."""
     spectrum = explainer.classifier.spectrum(torch.from_numpy(x).unsqueeze(0))
-    h = explainer.interpret(explainer.features(spectrum), spectrum.shape[2]).activations
+    h = explainer.interpret(explainer.features(spectrum), spectrum).activations
     selected = torch.zeros(1, h.shape[1], dtype=torch.bool, device=h.device)
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)

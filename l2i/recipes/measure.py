@@ -114,7 +114,7 @@ def evaluate_clips(
             x = torch.from_numpy(np.asarray(waveforms[some]))
             spectrum = classifier.spectrum(x)
             features = explainer.features(spectrum)
-            said = explainer.interpret(features, spectrum.shape[2])
+            said = explainer.interpret(features, spectrum)
             residual = log_magnitude(spectrum) - reconstruction(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(features.logits)

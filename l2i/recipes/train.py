@@ -683,6 +683,7 @@ def _train_interpreter(
             stage.folder / "train",
             views=i.views,
             mixed_db=i.mixed_db,
+            silenced=i.silenced,
             generator=epoch_generator(config.run.seed, "views"),
             on_clip=bar.advance,
         )
@@ -702,6 +703,7 @@ def _train_interpreter(
         "rows": material.settings.n_mels // 32,
         "pooling": i.pooling,
         "attention_width": i.attention_width,
+        "skip_silence": i.skip_silence,
     }
     torch.manual_seed(config.run.seed)
     network = build_interpreter(meta).to(device)
@@ -728,9 +730,9 @@ def _train_interpreter(
             totals = torch.zeros(3, dtype=torch.float64)
             order = view[torch.randperm(n, generator=generator)]
             for step, rows in enumerate(order.split(i.batch_size)):
-                features, projected, energy = kept.batch(rows, device)
+                features, audible, projected, energy = kept.batch(rows, device)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    said = network(features.maps, kept.frames)
+                    said = network(features.maps, kept.frames, audible)
                 h = said.activations.float()
                 terms = (
                     reconstruction_loss(h, gram, projected, energy, w.shape[0]),
@@ -774,9 +776,9 @@ def _validate(
     network.eval()
     loss = rec = agree = 0.0
     for rows in torch.arange(len(held)).split(batch_size):
-        features, projected, energy = held.batch(rows, device)
+        features, audible, projected, energy = held.batch(rows, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            said = network(features.maps, held.frames)
+            said = network(features.maps, held.frames, audible)
         g = said.logits.float()
         loss += float(fidelity_loss(features.logits, g, task)) * len(rows)
         h = said.activations.float()

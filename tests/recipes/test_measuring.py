@@ -362,13 +362,14 @@ def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
         def __len__(self) -> int:
             return 7
 
-        def batch(self, rows: torch.Tensor, device: object) -> tuple[Features, torch.Tensor, Any]:
+        def batch(self, rows: torch.Tensor, device: object) -> tuple[Any, ...]:
             g = torch.Generator().manual_seed(0)
             logits, h = torch.randn(7, 3, generator=g), torch.rand(7, 4, 5, generator=g)
-            return Features(logits[rows], (h[rows],)), h[rows], torch.ones(7)[rows]
+            audible = torch.ones(7, 5, dtype=torch.bool)
+            return Features(logits[rows], (h[rows],)), audible[rows], h[rows], torch.ones(7)[rows]
 
     class Network(torch.nn.Module):
-        def forward(self, maps: tuple[torch.Tensor, ...], frames: int) -> Interpretation:
+        def forward(self, maps: tuple[torch.Tensor, ...], *_: object) -> Interpretation:
             z = maps[0].mean(2)
             return Interpretation(maps[0], z, z[:, :3])
 

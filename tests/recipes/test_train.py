@@ -21,7 +21,7 @@ from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
-from l2i.recipes.bundle import build_interpreter
+from l2i.recipes.bundle import build_interpreter, open_bundle
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -324,6 +324,41 @@ def test_the_head_may_have_a_rate_of_its_own(bench: Path) -> None:
     assert max(moved.values()) == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_a_checkpoint_says_whether_its_network_skips_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained with it and opened again with it, where half of every clip is zeros; a checkpoint of
+    before does not say, and its network does not."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sounds"
+    rng = np.random.default_rng(0)
+    rate, length = 8000, 8800
+    for name in ("hiss", "hum"):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            x = np.zeros(length, np.float32)
+            noise = rng.normal(0, 0.1, length // 2)
+            x[: length // 2] = noise if name == "hiss" else np.cumsum(noise) / 20
+            soundfile.write(folder / name / f"{i}.wav", x, rate)
+    few = ("classifier.epochs=1", "dictionary.components=8", "interpreter.epochs=2")
+    clips = (f"dataset.data_dir={folder}", f"dataset.sample_rate={rate}", "dataset.duration_s=1.1")
+    short = ("spectrogram.n_fft=256", "spectrogram.hop_length=64", "output.clips=1")
+    skips = "interpreter.skip_silence=true"
+    config = resolve(overrides=["dataset.name=folder", *clips, *short, *few, skips])
+    done = Finished(Path.cwd(), train(config, QUIET))
+    path = done.artifacts / "model" / "artifacts" / "interpreter.safetensors"
+    _, document = load_checkpoint(path, "interpreter")
+    assert build_interpreter(document).skip_silence
+    del document["skip_silence"]
+    assert not build_interpreter(document).skip_silence
+    run = resolve_run(done.outcome.run_id)
+    _, explainer = open_bundle(run, torch.device("cpu"), torch.float32)
+    x, _ = soundfile.read(folder / "hum" / "0.wav", dtype="float32")
+    _, _, said = explainer.explain(torch.from_numpy(x).unsqueeze(0))
+    silent = said.activations.shape[2] * 3 // 5
+    assert said.activations[..., : silent // 2].any() and not said.activations[..., silent:].any()
+
+
 def test_the_interpreters_weights_may_be_averaged(bench: Path) -> None:
     """What is kept lies between the first weights, with 2/11 of the weight, and the last."""
     before, last = _interpreter_after()
@@ -340,4 +375,4 @@ def test_labels_play_no_part_in_the_interpreter(bench: Path) -> None:
     from l2i.models.features import FeatureStore
 
     names = {field.name for field in fields(FeatureStore)}
-    assert names == {"logits", "maps", "projected", "energy"}
+    assert names == {"logits", "maps", "audible", "projected", "energy"}
