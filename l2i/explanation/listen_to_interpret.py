@@ -256,6 +256,12 @@ class Explainer:
         audible = audible_frames(spectrum) if self.interpreter.skip_silence else None
         return self.interpreter(features.maps, spectrum.shape[2], audible)
 
+    def relevances(self, pooled: Tensor, classes: Tensor, size: Tensor) -> Tensor:
+        """`relevance` [B, K] of clips of magnitude `size` [B, F, T]; of silence, none."""
+        r = relevance(pooled, self.interpreter.theta, classes)
+        # Silence has nothing to explain, whatever the network's biases make of it.
+        return r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
+
     @torch.inference_mode()
     def explain(
         self,
@@ -285,9 +291,7 @@ class Explainer:
             chosen = features.logits.argmax(dim=1)
         else:
             chosen = torch.as_tensor(classes, dtype=torch.int64, device=spectrum.device)
-        r = relevance(said.pooled, self.interpreter.theta, chosen)
-        # Silence has nothing to explain, whatever the network's biases make of it.
-        r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
+        r = self.relevances(said.pooled, chosen, size)
         selected = select(r, threshold, max_components)
         mask = soft_mask(self.w, said.activations, selected)
         audio, removal = split_audio(spectrum, mask, self.settings, waveform.shape[1], size)
@@ -306,8 +310,7 @@ class ListenToInterpret:
         e = self.explainer
         size = magnitude(spectrum)
         said = e.interpret(e.features(size), size)
-        r = relevance(said.pooled, e.interpreter.theta, classes)
-        r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
+        r = e.relevances(said.pooled, classes, size)
         s = self.settings
         return said.activations, select(r, s.threshold, s.max_components)
 

@@ -165,7 +165,8 @@ def compute_features(
             turns = torch.randint(samples, (2, n), generator=generator)
             gains = 10 ** (-mixed_db / 20 * torch.rand(n, 1, generator=generator))
         if view and silenced:
-            given, length, where = torch.rand(3, n, 1, generator=generator)
+            chance, share, where = torch.rand(3, n, 1, generator=generator)
+            given, length = chance < silenced, 0.1 + 0.9 * share
         for start in range(0, n, batch_size):
             part = slice(start, start + batch_size)
             some = rows[part]
@@ -177,8 +178,7 @@ def compute_features(
             elif view:
                 x = torch.roll(x, view * samples // views, dims=1)
             if view and silenced:
-                left = 0.1 + 0.9 * length[part]
-                x = _silenced(x, given[part] < silenced, left, where[part])
+                x = _silenced(x, given[part], length[part], where[part])
             spectrum = classifier.spectrum(x)
             size = magnitude(spectrum)
             features = classifier.features(size, maps)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from l2i import plots
 from l2i.dsp.audio import write_audio
+from l2i.dsp.spectrogram import magnitude
 from l2i.explanation import Explainer, relevance, soft_mask, split_audio
 from l2i.recipes.opened import open_finished, write_found
 from l2i.run.progress import Progress
@@ -176,8 +177,9 @@ def _listen(
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
         spectrum = explainer.classifier.spectrum(torch.from_numpy(np.asarray(waveforms[some])))
-        features = explainer.features(spectrum)
-        z = explainer.interpret(features, spectrum).pooled.float()
+        size = magnitude(spectrum)
+        features = explainer.features(size)
+        z = explainer.interpret(features, size).pooled.float()
         which, c = explainer.classifier.decisions(features.logits).nonzero(as_tuple=True)
         relevances.append(relevance(z[which], explainer.interpreter.theta, c).cpu().numpy())
         classes.append(c.cpu().numpy())
@@ -191,11 +193,12 @@ def _listen(
 def _sound(explainer: Explainer, x: NDArray[np.float32], index: int, path: Path) -> None:
     """What the mask of one component keeps of a clip, at the clip's level."""
     spectrum = explainer.classifier.spectrum(torch.from_numpy(x).unsqueeze(0))
-    h = explainer.interpret(explainer.features(spectrum), spectrum).activations
+    size = magnitude(spectrum)
+    h = explainer.interpret(explainer.features(size), size).activations
     selected = torch.zeros(1, h.shape[1], dtype=torch.bool, device=h.device)
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
-    audio, _ = split_audio(spectrum, mask, explainer.settings, len(x))
+    audio, _ = split_audio(spectrum, mask, explainer.settings, len(x), size)
     write_audio(path, audio[0].cpu().numpy(), explainer.settings.sample_rate)
 
 

@@ -13,12 +13,11 @@ from scipy.special import expit
 from torch import Tensor
 
 from l2i.config import Explanation as ExplanationSettings
-from l2i.dsp.spectrogram import log_magnitude, magnitude, phase, synthesise
+from l2i.dsp.spectrogram import magnitude, phase, synthesise
 from l2i.explanation import (
     Explainer,
     random_ranks,
     reconstruction,
-    relevance,
     select,
     soft_mask,
     split_audio,
@@ -113,9 +112,10 @@ def evaluate_clips(
             some = rows[start : start + _BATCH]
             x = torch.from_numpy(np.asarray(waveforms[some]))
             spectrum = classifier.spectrum(x)
-            features = explainer.features(spectrum)
-            said = explainer.interpret(features, spectrum)
-            residual = log_magnitude(spectrum) - reconstruction(explainer.w, said.activations)
+            size = magnitude(spectrum)
+            features = explainer.features(size)
+            said = explainer.interpret(features, size)
+            residual = size.log1p_() - reconstruction(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(features.logits)
             which, classes = decisions.nonzero(as_tuple=True)
@@ -186,8 +186,7 @@ def _judge(
     classifier, h = explainer.classifier, part.activations
     p, k = h.shape[:2]
     size = magnitude(part.spectrum)
-    r = relevance(part.pooled, explainer.interpreter.theta, part.classes)
-    r = r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)  # Silence: nothing matters.
+    r = explainer.relevances(part.pooled, part.classes, size)
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
     found = judge_masks(classifier, part.spectrum, part.logits, part.classes, mask, n_samples)
