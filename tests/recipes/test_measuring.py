@@ -18,8 +18,8 @@ from PIL import Image
 from l2i.explanation import METHODS
 from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
+from l2i.recipes.fit_interpreter import validate
 from l2i.recipes.measure import MASK_SCORES
-from l2i.recipes.train import _validate
 from l2i.recipes.truth import TRUTH_SCORES
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
@@ -374,7 +374,7 @@ def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
             return Interpretation(maps[0], z, z[:, :3])
 
     found = [
-        _validate(
+        validate(
             Network(),  # type: ignore[arg-type]
             Held(),
             torch.eye(4),

@@ -1,0 +1,315 @@
+"""The classifier of a run: trained here, or taken from the weights that the config names."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2i.config import Config
+from l2i.dsp.spectrogram import magnitude, mel_bands, peak_normalise, power_to_db, stft
+from l2i.errors import CheckpointError, DeviceError, UsageError
+from l2i.metrics.classification import best_thresholds
+from l2i.models.augmentation import augment, cropped
+from l2i.models.checkpoint import load_checkpoint, read_settings
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.features import allocate, memory_budget
+from l2i.models.vgg import MIN_FRAMES, VGG, last_map_size
+from l2i.recipes.bundle import build_classifier
+from l2i.recipes.fitting import average_weights, best_epoch, keep_best, share_right
+from l2i.recipes.material import Material
+from l2i.recipes.stage import Stage
+from l2i.run.device import epoch_generator, pick_device
+from l2i.run.progress import Progress
+from l2i.types import Task
+
+__all__ = ["fit_classifier", "same_data", "training_precision"]
+
+
+def training_precision(
+    config: Config, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.dtype, list[str]]:
+    """What the classifier is trained in, which may be less precise than all else.
+
+    Parameters
+    ----------
+    config : Config
+    device : device
+    dtype : dtype
+        Of all else.
+
+    Returns
+    -------
+    dtype
+    list of str
+        A sentence on it, where it is another than `dtype`.
+
+    Raises
+    ------
+    DeviceError
+        The device cannot do what ``classifier.precision`` asks for.
+    """
+    own = config.classifier.precision
+    if not own or config.classifier.weights:
+        return dtype, []
+    try:
+        found = pick_device(device.type, own)[1]
+    except DeviceError as error:
+        # The option's words, of this setting.
+        raise DeviceError(str(error).replace("--precision", "classifier.precision")) from None
+    if own == "auto" and found == torch.float16:
+        found = torch.float32  # Gradients would be lost below its range.
+    word = str(found).removeprefix("torch.")
+    return found, [f"The classifier is trained in {word}."] if found != dtype else []
+
+
+def fit_classifier(
+    config: Config,
+    material: Material,
+    stage: Stage,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress,
+) -> None:
+    """Train a classifier from where the stage stands, and finish the stage with its best epoch.
+
+    Parameters
+    ----------
+    config : Config
+    material : Material
+    stage : Stage
+    device : device
+    dtype : dtype
+        Of the network's arithmetic; weights and losses are float32.
+    progress : Progress
+
+    Raises
+    ------
+    UsageError
+        Settings do not fit the data set.
+    CheckpointError
+        Weights that the config names are damaged, or made for something else.
+    DataError
+        A loss is no longer a number.
+    """
+    c, task = config.classifier, material.card.task
+    meta: dict[str, Any] = {
+        "classes": list(material.card.classes),
+        "task": str(task),
+        "head": c.head,
+        "dropout": c.dropout,
+    }
+    if c.weights:
+        path = Path(c.weights)
+        tensors, document = load_checkpoint(path, "classifier")
+        read_settings(path, document, material.settings)
+        same_data(build_classifier(tensors, document, path, device, dtype), material, path)
+        stage.finish(tensors, {**document, "source": path.name}, material.settings)
+        return
+    if c.pos_weight and len(c.pos_weight) != len(material.card.classes):
+        raise UsageError(
+            f"classifier.pos_weight has {len(c.pos_weight)} values for "
+            f"{len(material.card.classes)} classes."
+        )
+    torch.manual_seed(config.run.seed)
+    network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
+    if c.audioset_weights:
+        _load_audioset(network, Path(c.audioset_weights), progress)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not c.train_trunk:
+        network.netx.requires_grad_(False)
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(parameters, lr=c.learning_rate, weight_decay=c.weight_decay)
+
+    split = material.split
+    mel = _mel_magnitudes(material, stage.folder, device, progress)
+    y = torch.cat([material.targets(split.train), material.targets(split.validate)])
+    n = len(split.train)
+    validation = torch.arange(n, len(y))
+    pos_weight = torch.tensor(c.pos_weight, device=device) if c.pos_weight else None
+
+    def loss_of(logits: Tensor, target: Tensor) -> Tensor:
+        if task is Task.SINGLE_LABEL:
+            return F.cross_entropy(logits, target, label_smoothing=c.label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight)
+
+    averaged = copy.deepcopy(network)
+    best = stage.restore(optimizer, network=network, averaged=averaged)
+    a = c.augmentation
+    frames = cropped(mel.shape[1], a.crop_share if a.enabled else 1.0, MIN_FRAMES)
+    lone = not c.train_trunk or last_map_size(frames, mel.shape[2]) > 1
+    if not lone and min(n, c.batch_size) == 1:
+        why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
+        raise UsageError(
+            f"Clips of {frames} frames are too short for the classifier to learn from one at a "
+            f"time, and {why}: give it two at a time, or set dataset.duration_s higher."
+        )
+    batches = len(_batches(torch.arange(n), c.batch_size, lone))
+    done = len(stage.history)
+    with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:
+        for epoch in range(done + 1, c.epochs + 1):
+            generator = epoch_generator(config.run.seed, "classifier", epoch)
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # Dropout.
+            network.train()
+            if not c.train_trunk:
+                network.netx.eval()  # Frozen batch norms keep their statistics, too.
+            total = 0.0
+            order = torch.randperm(n, generator=generator)
+            for step, rows in enumerate(_batches(order, c.batch_size, lone)):
+                rate = _learning_rate(config, (epoch - 1) * batches + step, batches)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                x, target = mel[rows].to(device), y[rows].to(device)
+                if a.enabled:
+                    x, target = augment(
+                        x,
+                        target,
+                        generator,
+                        shift=a.shift,
+                        mixup_alpha=a.mixup,
+                        gain_db=a.gain_db,
+                        filter_db=a.filter_db,
+                        noise_db=a.noise_db,
+                        crop_share=a.crop_share,
+                        frequency_masks=a.frequency_masks,
+                        frequency_mask_bands=a.frequency_mask_bands,
+                        time_masks=a.time_masks,
+                        time_mask_share=a.time_mask_share,
+                        min_frames=MIN_FRAMES,
+                    )
+                else:
+                    x = power_to_db(x).unsqueeze(1)
+                x = x.contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    logits = network(x)
+                loss = loss_of(logits.float(), target)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                average_weights(averaged, network, (epoch - 1) * batches + step, c.average)
+                total += float(loss.detach()) * len(rows)
+            logits = _classify(averaged, mel, validation, device, dtype, c.batch_size)
+            wanted = y[validation]
+            figures = {
+                "loss": total / n,
+                "validation_loss": float(loss_of(logits.to(device), wanted.to(device))),
+                "validation_accuracy": share_right(logits, wanted, task),
+                "learning_rate": rate,
+            }
+            best = keep_best(stage, figures, averaged, best)
+            stage.save(optimizer, best, network=network, averaged=averaged)
+            bar.advance(1, f"validation accuracy {figures['validation_accuracy']:.3f}")
+    thresholds: list[float] = []
+    if task is Task.MULTI_LABEL:
+        thresholds = list(c.thresholds)
+        if not thresholds:
+            averaged.load_state_dict(best)
+            every = torch.arange(len(y))
+            logits = _classify(averaged, mel, every, device, dtype, c.batch_size)
+            thresholds = best_thresholds(logits.sigmoid().numpy(), y.numpy().astype(bool))
+    stage.finish(
+        best, {**meta, "thresholds": thresholds, "epoch": best_epoch(stage)}, material.settings
+    )
+
+
+def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> None:
+    """Refuse a classifier, read from `path`, of other classes or another front-end.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if different := classifier.settings.differences(material.settings):
+        raise CheckpointError(f"{path} was made under other settings: {', '.join(different)} now.")
+    if classifier.classes != material.card.classes:
+        raise CheckpointError(
+            f"{path} knows {len(classifier.classes)} classes ({', '.join(classifier.classes[:4])}"
+            f"...), which are not the {len(material.card.classes)} of {material.card.title}."
+        )
+
+
+def _batches(rows: Tensor, size: int, lone: bool) -> list[Tensor]:
+    """Batches of `size`; unless `lone`, a last one of one clip goes with the batch before."""
+    found = list(rows.split(size))
+    if not lone and len(found) > 1 and len(found[-1]) == 1:
+        found[-2:] = [torch.cat(found[-2:])]
+    return found
+
+
+def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        unused = network.load_audioset(state)
+    except Exception as error:  # torch.load raises whatever the bytes make it raise.
+        line = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} does not hold the trunk's AudioSet weights: {line}"
+        ) from None
+    progress.say(f"AudioSet weights from {path.name}; unused: {', '.join(unused) or 'none'}.")
+
+
+def _learning_rate(config: Config, step: int, batches: int) -> float:
+    """Of one step, in closed form, so that a resumed run needs no scheduler's state."""
+    c = config.classifier
+    if c.schedule == "steps":
+        epoch = step // batches
+        for epochs, rate in c.steps:
+            if epoch < epochs:
+                return rate
+            epoch -= epochs
+        return c.steps[-1][1] if c.steps else c.learning_rate
+    if c.schedule == "constant":
+        return c.learning_rate
+    # One cycle (Smith and Topin 2019, arXiv 1708.07120): up for a fifth, then down to nothing.
+    total, top = c.epochs * batches, c.learning_rate
+    rise = max(1, total // 5)
+    if step < rise:
+        return top * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise)))
+    share = (step - rise) / max(1, total - rise)
+    return top * max(1e-4, 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _mel_magnitudes(
+    material: Material, folder: Path, device: torch.device, progress: Progress
+) -> Tensor:
+    """Mel magnitudes [N, T, M] of training and validation clips, transformed once."""
+    rows = material.rows([*material.split.train, *material.split.validate])
+    settings = material.settings
+    shape = (len(rows), settings.n_frames(material.dataset.n_samples), settings.n_mels)
+    path = folder / "mel.npy"
+    mel = allocate(shape, path, in_memory=4 * math.prod(shape) <= memory_budget())
+    with progress.task("spectrograms", total=len(rows), unit="clip") as bar:
+        for start in range(0, len(rows), 32):
+            some = rows[start : start + 32]
+            x = torch.from_numpy(np.asarray(material.waves.array[some])).to(device)
+            size = magnitude(stft(peak_normalise(x), settings))
+            mel[start : start + len(some)] = mel_bands(size, settings).cpu()
+            bar.advance(len(some))
+    return mel
+
+
+@torch.inference_mode()
+def _classify(
+    network: VGG,
+    mel: Tensor,
+    rows: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+) -> Tensor:
+    """Logits [n, C] of unchanged clips, on the CPU."""
+    network.eval()
+    found = []
+    for some in rows.split(batch_size):
+        x = power_to_db(mel[some].to(device)).unsqueeze(1)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            y = network(x.contiguous(memory_format=torch.channels_last))
+        found.append(y.float().cpu())
+    return torch.cat(found)
