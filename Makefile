@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 BIN := .venv/bin
 # What `make test` hands on to pytest: make test ARGS="-k tracker -x"
 ARGS ?=
+# All of them run in several processes, each of up to 2.5 GB; those that one chooses, in one.
+ALL_TESTS = -n logical --maxprocesses 4 --dist worksteal
 IMAGE ?= l2i:cpu
 IMAGES ?= cpu
 SBOM = build/$(subst :,-,$(IMAGE)).cdx.json
@@ -24,7 +26,7 @@ demo: setup  ## train on the built-in sounds, measure, and write explanations to
 	@$(BIN)/l2i train --dataset demo
 
 test: setup  ## run the tests (ARGS="-m slow" for the slow ones, ARGS="-k word" for some)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q $(or $(ARGS),$(ALL_TESTS))
 
 check: setup  ## lint, formatting, types
 	@$(BIN)/ruff check .

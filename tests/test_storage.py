@@ -507,6 +507,7 @@ def test_flipped_bytes_are_noticed_or_harmless(
 @pytest.mark.parametrize(
     "content",
     [b"", b"<html>404</html>", gzip.compress(b"x"), bz2.compress(b"x"), lzma.compress(b"x")],
+    ids=["empty", "page", "gzip", "bz2", "xz"],
 )
 def test_what_is_no_archive_is_said(tmp_path: Path, content: bytes) -> None:
     """A page of a server that did not have it, or one compressed file."""
