@@ -29,6 +29,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from l2i.errors import LaunchError, UsageError
+from l2i.launch.payload import encode
 from l2i.storage import atomic_write_text, store_errors
 
 __all__ = [
@@ -205,6 +206,11 @@ class JobSpec(_Model):
         """The most GPU hours that the job can take."""
         return self.gpus * self.bound_hours
 
+    @property
+    def payload(self) -> str:
+        """What its tasks are told: see `l2i.launch.payload`."""
+        return encode(self.model_dump(mode="json"), self.id, [task.index for task in self.tasks])
+
     def only(self, indices: list[int]) -> JobSpec:
         """The job of some of the tasks, to be tried again."""
         tasks = tuple(task for n, task in enumerate(self.tasks) if n in indices)
@@ -212,12 +218,10 @@ class JobSpec(_Model):
 
     def variables(self, engine: str) -> dict[str, str]:
         """The environment of every task of an engine, but for its index, attempt, and secrets."""
-        from l2i.launch.payload import encode
-
         named = {name: self.outputs.get(key, "") for key, name in OUTPUT_VARIABLES.items()}
         named["L2I_IMAGE_DIGEST"] = self.image
         found = {name: value for name, value in named.items() if value}
-        own = {"L2I_JOB": encode(self), "L2I_TASK_ENGINE": engine}
+        own = {"L2I_JOB": self.payload, "L2I_TASK_ENGINE": engine}
         return {**found, **self.environment, **own}
 
     @classmethod

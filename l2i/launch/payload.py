@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from l2i.errors import UsageError
-
-if TYPE_CHECKING:
-    from l2i.launch.job import JobSpec
 
 __all__ = ["LIMIT", "decode", "encode"]
 
@@ -24,28 +22,33 @@ LIMIT = 6000
 _KEYS = ("name", "file", "config", "overrides", "options", "sweep", "inputs", "checkpoint_minutes")
 
 
-def encode(spec: JobSpec) -> str:
+def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
     """The payload of a job: one word of letters, digits, ``-``, ``_`` and ``=``.
+
+    Parameters
+    ----------
+    what : mapping
+        The fields of `l2i.launch.job.JobSpec`, as JSON has them; tasks are told some of them.
+    job : str
+        The job's id.
+    tasks : sequence of int
+        Their indices.
 
     Raises
     ------
     UsageError
         It would be longer than engines take.
     """
-    whole = spec.model_dump(mode="json")
-    document = {key: whole[key] for key in _KEYS if whole[key]}
-    document["job"] = spec.id
-    indices = [task.index for task in spec.tasks]
+    document = {key: what[key] for key in _KEYS if what[key]}
+    document["job"] = job
     # All of them, in order, need not be written down: thousands of numbers would not fit.
-    if indices == list(range(len(indices))):
-        document["tasks"] = len(indices)
-    else:
-        document["tasks"] = indices
+    in_order = list(tasks) == list(range(len(tasks)))
+    document["tasks"] = len(tasks) if in_order else list(tasks)
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     word = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
     if len(word) > LIMIT:
         raise UsageError(
-            f"What {spec.file} has to say takes {len(word)} characters, and an engine hands on "
+            f"What {what['file']} has to say takes {len(word)} characters, and an engine hands on "
             f"{LIMIT}: split it into several files."
         )
     return word

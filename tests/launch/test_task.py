@@ -18,7 +18,6 @@ import l2i
 from l2i.config import read_toml
 from l2i.errors import StoreError
 from l2i.launch.job import JobSpec, Task
-from l2i.launch.payload import encode
 from l2i.recipes.sweep_file import read_sweep
 from l2i.recipes.train import Outcome
 from l2i.run import outbox
@@ -34,7 +33,7 @@ def _payload(path: Path, sweep: str | None = None, **values: Any) -> str:
     tasks = tuple(Task(index=i, key=c.key, title=c.title) for i, c in enumerate(wanted.children))
     given = {"name": "four", "file": path.name, "config": read_toml(path), "tasks": tasks}
     given["sweep"] = wanted.signature if sweep is None else sweep
-    return encode(JobSpec.make(**(given | values)))
+    return JobSpec.make(**(given | values)).payload
 
 
 class _Trained:
@@ -154,13 +153,13 @@ def test_inputs_are_fetched_once(
     assert found["inputs"] == {key: "s3://bucket/weights/trunk.pkl"}
     spec = JobSpec(**{k: v for k, v in found.items() if k not in ("id", "gpu_hours")})
     for _ in range(2):
-        said = say("task", "--job", encode(spec), "--index", "1")
+        said = say("task", "--job", spec.payload, "--index", "1")
         assert said.code == 0, said.err
     assert "Fetched" not in said.err
     weights = Path(done.given[0][0].classifier.audioset_weights)
     assert weights.read_bytes() == b"trunk"
     spec = spec.model_copy(update={"inputs": {key: "s3://bucket/weights/other.pkl"}})
-    said = say("task", "--job", encode(spec), "--index", "1")
+    said = say("task", "--job", spec.payload, "--index", "1")
     assert said.code == 1 and "There is nothing at s3://bucket/weights/other.pkl" in said.err
 
 
