@@ -52,7 +52,7 @@ def test_without_a_terminal_there_are_lines() -> None:
     lines = out.getvalue().splitlines()
     assert lines[0] == "Learning."
     assert len(lines) == 2
-    assert lines[1].startswith("interpreter: 3/3 epoch, ")
+    assert lines[1].startswith("interpreter: 3/3 epochs, ")
     assert ", done in " in lines[1] and lines[1].endswith(", loss 2")
     assert "left" not in lines[1]
 
@@ -64,10 +64,10 @@ def test_lines_say_how_long_it_will_take() -> None:
         task.advance()
         task.advance()
     lines = out.getvalue().splitlines()
-    assert lines[0].startswith("clips: 1/4 clip, ") and lines[0].endswith(" left")
+    assert lines[0].startswith("clips: 1/4 clips, ") and lines[0].endswith(" left")
     assert "about" in lines[1]
     # It stopped early, and says where.
-    assert lines[2].startswith("clips: 2 clip, done in ")
+    assert lines[2].startswith("clips: 2 clips, done in ")
 
 
 def test_where_nobody_knows_the_end_there_is_none() -> None:
@@ -85,10 +85,25 @@ def test_what_an_earlier_process_did_is_counted_but_not_timed() -> None:
     """A resumed task begins where it was, and its speed is that of this process."""
     progress = Progress(stream=io.StringIO())
     with progress.task("interpreter", total=10, unit="epoch", done=9) as task:
-        assert task.line() == "interpreter: 9/10 epoch"
+        assert task.line() == "interpreter: 9/10 epochs"
         task._start -= 10.0
         task.advance()
-        assert "10/10 epoch, 10.0 s/epoch" in task.line()
+        assert "10/10 epochs, 10.0 s/epoch" in task.line()
+
+
+@pytest.mark.parametrize(
+    ("total", "unit", "words"),
+    [
+        (1, "clip", "0/1 clip"),
+        (2, "clip", "0/2 clips"),
+        (None, "file", "0 files"),
+        (5, "MB", "0/5 MB"),
+    ],
+)
+def test_one_clip_and_two_clips(total: float | None, unit: str, words: str) -> None:
+    """Words have a plural; what is an abbreviation has none."""
+    with Progress(stream=io.StringIO()).task("x", total=total, unit=unit) as task:
+        assert task.line() == f"x: {words}"
 
 
 def test_quiet_is_quiet() -> None:

@@ -43,6 +43,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def _units(n: float, unit: str) -> str:
+    """The unit's word for so many of it; MB are MB."""
+    return unit if n == 1 or unit.isupper() else f"{unit}s"
+
+
 def _rate(per_s: float, unit: str) -> str:
     if per_s <= 0:
         return ""
@@ -88,7 +93,8 @@ class Task:
     def line(self, note: str = "") -> str:
         """The state in one line, for where there is no terminal."""
         count = f"{self.done:g}" + (f"/{self.total:g}" if self.total is not None else "")
-        words = [f"{self.name}: {count} {self.unit}"]
+        of = self.done if self.total is None else self.total
+        words = [f"{self.name}: {count} {_units(of, self.unit)}"]
         rate = (self.done - self._first) / self.elapsed_s if self.elapsed_s > 0 else 0.0
         if rate > 0:
             words.append(_rate(rate, self.unit))
@@ -149,7 +155,7 @@ class Progress:
         Parameters
         ----------
         name, unit : str
-            For people: ``"interpreter"``, ``"epoch"``.
+            For people: ``"interpreter"``, ``"epoch"``; of one.
         total : float, optional
             Units in all; None where nobody knows.
         done : float
@@ -179,7 +185,7 @@ class Progress:
         yield task
         # A task whose end is not known, or that stopped early, still says where it ended.
         if task.done > done and (task.total is None or task.done < task.total):
-            count = f"{task.done:g} {unit}"
+            count = f"{task.done:g} {_units(task.done, unit)}"
             print(
                 f"{name}: {count}, done in {duration(task.elapsed_s)}"
                 + (f", {latest}" if latest else ""),
