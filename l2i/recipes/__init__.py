@@ -10,9 +10,9 @@ No recipe imports another. What they share:
 
 ====================  =================================================================
 ``material``          the clips of a run: opened, split, decoded
-``fit_classifier``    its three stages,
-``fit_dictionary``    one after
-``fit_interpreter``   the other
+``fit_classifier``    the first stage of ``train``
+``fit_dictionary``    the second
+``fit_interpreter``   the third
 ``fitting``           what the trainings of both networks share
 ``stage``             a part of a run that survives a crash
 ``checkpoints``       its state in the store, for the next machine

@@ -115,7 +115,7 @@ def evaluate_clips(
             size = magnitude(spectrum)
             features = explainer.features(size)
             said = explainer.interpret(features, size)
-            residual = size.log1p_() - reconstruction(explainer.w, said.activations)
+            residual = size.log1p() - reconstruction(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(features.logits)
             which, classes = decisions.nonzero(as_tuple=True)
@@ -127,6 +127,7 @@ def evaluate_clips(
                     continue
                 part = _Part(
                     spectrum[clip],
+                    size[clip],
                     features.logits[clip],
                     c,
                     said.activations[clip],
@@ -162,10 +163,11 @@ def evaluate_clips(
 
 @dataclass(frozen=True)
 class _Part:
-    """Pairs of clip and class [P]: the clip's spectrogram, logits, activations, pooled
-    activations, and the number that seeds its random baseline."""
+    """Pairs of clip and class [P]: the clip's spectrogram, its magnitude, logits, activations,
+    pooled activations, and the number that seeds its random baseline."""
 
     spectrum: Tensor
+    size: Tensor
     logits: Tensor
     classes: Tensor
     activations: Tensor
@@ -185,11 +187,12 @@ def _judge(
     then of as many random components; of probability and logit."""
     classifier, h = explainer.classifier, part.activations
     p, k = h.shape[:2]
-    size = magnitude(part.spectrum)
-    r = explainer.relevances(part.pooled, part.classes, size)
+    r = explainer.relevances(part.pooled, part.classes, part.size)
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
-    found = judge_masks(classifier, part.spectrum, part.logits, part.classes, mask, n_samples)
+    found = judge_masks(
+        classifier, part.spectrum, part.logits, part.classes, mask, n_samples, part.size
+    )
     found["components"] = chosen.sum(dim=1).cpu().numpy()
 
     rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
@@ -206,7 +209,7 @@ def _judge(
         torch.cat([pair, wanted], dim=3).flatten(0, 2), dim=0, return_inverse=True
     )
     # Many sounds of one clip: what they share is computed once.
-    logs, directions = size.log1p(), phase(part.spectrum, size)
+    logs, directions = part.size.log1p(), phase(part.spectrum, part.size)
     whole = reconstruction(explainer.w, h)
     after = []
     for some in jobs.split(_BATCH):
@@ -242,6 +245,7 @@ def judge_masks(
     classes: Tensor,
     mask: Tensor,
     n_samples: int,
+    size: Tensor | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Figures of masks, whatever made them: what the classifier says of the explanation alone
     and of the clip without it, as audio.
@@ -256,13 +260,15 @@ def judge_masks(
         The class explained.
     mask : Tensor [P, F, T]
     n_samples : int
+    size : Tensor [P, F, T], optional
+        ``|X|``, where it is known already.
 
     Returns
     -------
     dict of str to array [P]
         The columns of `MASK_COLUMNS`.
     """
-    audio, removal = split_audio(spectrum, mask, classifier.settings, n_samples)
+    audio, removal = split_audio(spectrum, mask, classifier.settings, n_samples, size)
     o, q = classifier.logits(audio), classifier.logits(removal)
     index = classes.unsqueeze(1)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import log_magnitude, magnitude, peak_normalise, resynthesise, stft
+from l2i.dsp.spectrogram import magnitude, peak_normalise, resynthesise, stft
 from l2i.explanation import METHODS, Explainer, MethodSettings
 from l2i.metrics.separation import energy_share, level_db, si_sdr
 from l2i.metrics.statistics import bootstrap_interval
@@ -170,9 +170,8 @@ def _against(
     sounds = sounds.to(mask.device)
     peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
     right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
-    size = log_magnitude(spectrum)
-    whole = magnitude(spectrum)
-    gain = torch.where(whole > 0, (mask * size).expm1() / whole.clamp_min(1e-30), 0.0)
+    size = magnitude(spectrum)
+    gain = torch.where(size > 0, (mask * size.log1p()).expm1() / size.clamp_min(1e-30), 0.0)
 
     def heard(part: Tensor) -> Tensor:
         x = stft(part, classifier.settings)
