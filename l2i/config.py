@@ -149,6 +149,9 @@ class Classifier(_Section):
     average: float = Field(
         0.99, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
     )
+    last_epoch: bool = Field(
+        False, description="Keep the last epoch's weights, not those of the best one."
+    )
     precision: Literal["", "float32", "bfloat16", "float16", "auto"] = Field(
         "", description="Of its training ('auto': bfloat16 if the device has it); empty: the run's."
     )
@@ -266,6 +269,7 @@ _NOT_SCIENCE = {
 }
 
 _LATE_KEYS = (
+    ("classifier", "last_epoch"),
     ("classifier", "precision"),
     ("classifier", "augmentation", "filter_db"),
     ("classifier", "augmentation", "noise_db"),

@@ -53,8 +53,12 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """The figures of every epoch of every stage.
+def training_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    path: Path,
+    kept: Mapping[str, int] | None = None,
+) -> None:
+    """The figures of every epoch of every stage; the epoch that was kept is marked.
 
     Parameters
     ----------
@@ -63,6 +67,8 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path
         out.
     path : Path
         A ``.png``.
+    kept : mapping of str to int, optional
+        Stage to the epoch whose weights were kept, from 1.
     """
     panels: list[tuple[str, str, list[str]]] = []
     for stage, epochs in histories.items():
@@ -87,9 +93,8 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path
             y = [figures.get(name, np.nan) for figures in epochs]
             # A single epoch is a point, which a line would not show.
             axes.plot(x, y, color=colour, label=name.replace("_", " "), marker="." * (len(x) < 3))
-        if "validation_loss" in group:
-            best = int(np.argmin([figures["validation_loss"] for figures in epochs]))
-            axes.axvline(best + 1, color=_GREY, linewidth=0.8, linestyle=":")
+        if "validation_loss" in group and kept and stage in kept:
+            axes.axvline(kept[stage], color=_GREY, linewidth=0.8, linestyle=":")
         if word == "share":
             axes.set_ylim(0, 1.02)
         elif min(y for name in group for y in (e.get(name, 1.0) for e in epochs)) > 0:

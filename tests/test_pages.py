@@ -81,6 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "dictionary": [{"objective": 5.0}],
             "interpreter": [],
         },
+        kept={"classifier": 2},
     )
     return found
 
@@ -324,6 +325,14 @@ def test_curves_leave_out_what_is_not_there(folder: Path) -> None:
     assert "classifier: loss" in titles
     assert "dictionary: loss" in titles
     assert not [t for t in titles if t.startswith("interpreter")]
+
+
+def test_the_epoch_that_was_kept_is_marked(folder: Path) -> None:
+    """Where the curve's point of that epoch stands, and nowhere else."""
+    text = (folder / "figures.html").read_text(encoding="utf-8")
+    (chart,) = re.findall(r"<figcaption>classifier: loss</figcaption>(<svg.*?</svg>)", text, re.S)
+    points = re.findall(r'class="dot l0" cx="([\d.]+)"', chart)
+    assert re.findall(r'class="mark" x1="([\d.]+)"', text) == [points[1]]
 
 
 def test_figures_of_a_run_without_detections(tmp_path: Path) -> None:

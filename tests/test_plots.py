@@ -12,6 +12,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from l2i import plots
 
 
+def test_the_epoch_that_was_kept_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a line at it, which need not be where the validation loss is lowest; a stage of which it
+    is not known has none."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    epochs = [{"loss": 1 / n, "validation_loss": n} for n in (1, 2, 3, 4)]
+    histories = {"classifier": epochs, "interpreter": epochs}
+    plots.training_curves(histories, tmp_path / "curves.png", {"classifier": 3})
+
+    (figure,) = drawn
+    marked = {
+        axes.get_title(): [
+            line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"
+        ]
+        for axes in figure.axes
+    }
+    assert marked == {"classifier: loss": [3], "interpreter: loss": []}
+
+
 @pytest.mark.parametrize("scale", [4e-5, 0.9, 30.0, 2e5])
 def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
     scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

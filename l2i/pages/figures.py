@@ -139,8 +139,8 @@ def _chart(
     )
 
 
-def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """The figures of every epoch of every stage; the best epoch is marked."""
+def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]], kept: Mapping[str, int]) -> str:
+    """The figures of every epoch of every stage; the epoch that was kept is marked."""
     charts = []
     for stage, epochs in histories.items():
         names = list(dict.fromkeys(name for figures in epochs for name in figures))
@@ -153,8 +153,6 @@ def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         ):
             if not group:
                 continue
-            losses = [figures.get("validation_loss", math.inf) for figures in epochs]
-            best = losses.index(min(losses)) + 1 if math.isfinite(min(losses)) else None
             charts.append(
                 _chart(
                     f"{stage}: {word}",
@@ -163,14 +161,15 @@ def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
                     "sweep" if group == ["objective"] else "epoch",
                     log="loss" in word,
                     span=(0.0, 1.0) if "share" in word else None,
-                    mark=best,
+                    mark=kept.get(stage),
                 )
             )
     if not any(charts):
         return ""
     return (
         '<section><h2>Learning</h2><p class="soft">Dotted: the epoch that was kept, the one of '
-        f'the lowest validation loss.</p><div class="charts">{"".join(charts)}</div></section>'
+        "the lowest validation loss unless the settings say to keep the last.</p>"
+        f'<div class="charts">{"".join(charts)}</div></section>'
     )
 
 
@@ -330,6 +329,7 @@ def write_figures_page(
     counts: NDArray[np.int64],
     answers: Sequence[str] = (),
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    kept: Mapping[str, int] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -347,6 +347,8 @@ def write_figures_page(
         Where a clip may have several classes: found, missed, and so on.
     histories : mapping of str to sequence of mappings, optional
         Stage to its epochs' figures.
+    kept : mapping of str to int, optional
+        Stage to the epoch whose weights were kept, from 1.
     """
     body = [
         f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
@@ -355,6 +357,6 @@ def write_figures_page(
         _faithfulness(document["faithfulness"]),
         _confusion(counts, classes, answers or classes, "class" if answers else "is ↓  said →"),
         _per_class(document),
-        _curves(histories or {}),
+        _curves(histories or {}, kept or {}),
     ]
     write_page(path, "figures", title, {"body": "\n".join(body)})

@@ -47,6 +47,7 @@ def write_evaluation(
     *,
     title: str,
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    kept: Mapping[str, int] | None = None,
 ) -> None:
     """Write ``scores.json``, ``clips.csv``, ``confusion_matrix.png``, ``faithfulness.png`` and
     ``figures.html``.
@@ -63,6 +64,8 @@ def write_evaluation(
         Of the page.
     histories : mapping of str to sequence of mappings, optional
         Stage to its epochs' figures: curves on the page.
+    kept : mapping of str to int, optional
+        Stage to the epoch whose weights were kept, from 1.
     """
     known = document(e)
     text = json.dumps(known, indent=2, ensure_ascii=False)
@@ -121,4 +124,5 @@ def write_evaluation(
         counts=counts,
         answers=() if single else ("found", "missed", "false alarm", "rightly not named"),
         histories=histories,
+        kept=kept,
     )

@@ -77,7 +77,7 @@ def fit_classifier(
     dtype: torch.dtype,
     progress: Progress,
 ) -> None:
-    """Train a classifier from where the stage stands, and finish the stage with its best epoch.
+    """Train a classifier from where the stage stands, and finish the stage with the epoch to keep.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def fit_classifier(
                 "validation_accuracy": share_right(logits, wanted, task),
                 "learning_rate": rate,
             }
-            best = keep_best(stage, figures, averaged, best)
+            best = keep_best(stage, figures, averaged, best, last=c.last_epoch)
             stage.save(optimizer, best, network=network, averaged=averaged)
             bar.advance(1, f"validation accuracy {figures['validation_accuracy']:.3f}")
     thresholds: list[float] = []
@@ -214,9 +214,8 @@ def fit_classifier(
             every = torch.arange(len(y))
             logits = _classify(averaged, mel, every, device, dtype, c.batch_size)
             thresholds = best_thresholds(logits.sigmoid().numpy(), y.numpy().astype(bool))
-    stage.finish(
-        best, {**meta, "thresholds": thresholds, "epoch": best_epoch(stage)}, material.settings
-    )
+    epoch = best_epoch(stage, last=c.last_epoch)
+    stage.finish(best, {**meta, "thresholds": thresholds, "epoch": epoch}, material.settings)
 
 
 def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> None:

@@ -49,9 +49,14 @@ def average_weights(
 
 
 def keep_best(
-    stage: Stage, figures: dict[str, float], network: torch.nn.Module, best: dict[str, Tensor]
+    stage: Stage,
+    figures: dict[str, float],
+    network: torch.nn.Module,
+    best: dict[str, Tensor],
+    *,
+    last: bool = False,
 ) -> dict[str, Tensor]:
-    """Append an epoch's figures to the stage's history.
+    """Append an epoch's figures to the stage's history, and say which weights to keep so far.
 
     Parameters
     ----------
@@ -62,6 +67,8 @@ def keep_best(
         As it is after this epoch.
     best : dict of str to Tensor
         The weights of the best epoch so far.
+    last : bool
+        Every epoch is better than those before it.
 
     Returns
     -------
@@ -79,13 +86,15 @@ def keep_best(
             f"{figures}; a lower learning rate or --precision float32 may help."
         )
     stage.history.append(figures)
-    if best_epoch(stage) == len(stage.history):
+    if best_epoch(stage, last=last) == len(stage.history):
         return {k: v.detach().clone() for k, v in network.state_dict().items()}
     return best
 
 
-def best_epoch(stage: Stage) -> int:
-    """The epoch with the lowest validation loss, from 1; of equal ones the first."""
+def best_epoch(stage: Stage, *, last: bool = False) -> int:
+    """The epoch with the lowest validation loss, from 1; of equal ones the first. Or the `last`."""
+    if last:
+        return len(stage.history)
     losses = [figures["validation_loss"] for figures in stage.history]
     return 1 + losses.index(min(losses))
 

@@ -260,13 +260,20 @@ def _publish(
     (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     told = write_model(bundle, config, out / MODEL)
     split = material.split
-    histories = {
-        name: load_checkpoint(bundle / f"{name}.safetensors", name)[1]["history"]
-        for name in _STAGES
-    }
+    documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in _STAGES}
+    histories = {name: document["history"] for name, document in documents.items()}
+    kept = {name: document["epoch"] for name, document in documents.items() if "epoch" in document}
     classes = explainer.classifier.classes
-    write_evaluation(evaluation, split.test, classes, out, title=run.name, histories=histories)
-    plots.training_curves(histories, out / "training_curves.png")
+    write_evaluation(
+        evaluation,
+        split.test,
+        classes,
+        out,
+        title=run.name,
+        histories=histories,
+        kept=kept,
+    )
+    plots.training_curves(histories, out / "training_curves.png", kept)
     plots.dictionary(explainer.w.cpu().numpy(), explainer.settings, out / "dictionary.png")
     with progress.task("explanations", total=config.output.clips, unit="clip") as bar:
         write_examples(

@@ -153,6 +153,49 @@ def test_best_epoch_is_the_one_of_lowest_validation_loss(single: Finished) -> No
         assert document["epoch"] == 1 + int(np.argmin(losses))
 
 
+def test_the_last_epoch_may_be_kept(bench: Path) -> None:
+    """Of the classifier alone, and whatever the validation clips say: here a last step is far too
+    long. The page marks the epoch that was kept."""
+    done = train(
+        small_config(
+            "demo",
+            "classifier.last_epoch=true",
+            "classifier.schedule=steps",
+            "classifier.steps=[[2, 1e-3], [1, 0.3]]",
+            "interpreter.epochs=2",
+        ),
+        QUIET,
+    )
+    folder = bench / "mlruns" / "artifacts" / "demo" / done.run_id / "artifacts"
+    found = {
+        stage: load_checkpoint(folder / "model" / "artifacts" / f"{stage}.safetensors", stage)[1]
+        for stage in ("classifier", "interpreter")
+    }
+    best = {
+        stage: 1 + int(np.argmin([figures["validation_loss"] for figures in document["history"]]))
+        for stage, document in found.items()
+    }
+    assert best["classifier"] < 3
+    assert found["classifier"]["epoch"] == 3
+    assert found["interpreter"]["epoch"] == best["interpreter"]
+    charts = re.findall(
+        r"<figcaption>(\w+): [^<]*</figcaption>(<svg.*?</svg>)",
+        (folder / "figures.html").read_text(encoding="utf-8"),
+        re.S,
+    )
+    marks = [
+        re.findall(r'class="mark" x1="([\d.]+)"', svg)
+        for stage, svg in charts
+        if stage == "classifier"
+    ]
+    ends = [
+        re.findall(r'class="dot l0" cx="([\d.]+)"', svg)[-1:]
+        for stage, svg in charts
+        if stage == "classifier"
+    ]
+    assert marks == ends and marks
+
+
 def test_finished_is_found(single: Finished) -> None:
     """The same command again finds the finished run, and gives its figures."""
     again = train(small_config(), QUIET)

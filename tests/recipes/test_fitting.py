@@ -1,0 +1,41 @@
+"""Which epoch's weights are kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from l2i.recipes.fitting import best_epoch, keep_best
+from l2i.recipes.stage import Stage
+
+
+def _learn(losses: list[float], *, last: bool) -> tuple[int, Tensor]:
+    """The epoch, and the weight, which counts epochs, that are kept of so many epochs."""
+    stage = cast(Stage, SimpleNamespace(name="toy", history=[]))
+    network = torch.nn.Linear(1, 1, bias=False)
+    best: dict[str, Tensor] = {}
+    for epoch, loss in enumerate(losses, start=1):
+        torch.nn.init.constant_(network.weight, epoch)
+        best = keep_best(stage, {"validation_loss": loss}, network, best, last=last)
+    return best_epoch(stage, last=last), best["weight"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "last", "kept"),
+    [
+        ([3.0, 1.0, 2.0], False, 2),
+        ([3.0, 1.0, 1.0], False, 2),
+        ([3.0, 1.0, 2.0], True, 3),
+        ([1.0], True, 1),
+    ],
+)
+def test_the_best_or_the_last(losses: list[float], last: bool, kept: int) -> None:
+    """Of equally good ones the first; the weights are those of the epoch that is named, and no
+    later step changes them."""
+    epoch, weight = _learn(losses, last=last)
+    assert epoch == kept
+    assert weight.item() == kept
