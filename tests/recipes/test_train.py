@@ -179,20 +179,12 @@ def test_the_last_epoch_may_be_kept(bench: Path) -> None:
     assert found["classifier"]["epoch"] == 3
     assert found["interpreter"]["epoch"] == best["interpreter"]
     charts = re.findall(
-        r"<figcaption>(\w+): [^<]*</figcaption>(<svg.*?</svg>)",
+        r"<figcaption>classifier: [^<]*</figcaption>(<svg.*?</svg>)",
         (folder / "figures.html").read_text(encoding="utf-8"),
         re.S,
     )
-    marks = [
-        re.findall(r'class="mark" x1="([\d.]+)"', svg)
-        for stage, svg in charts
-        if stage == "classifier"
-    ]
-    ends = [
-        re.findall(r'class="dot l0" cx="([\d.]+)"', svg)[-1:]
-        for stage, svg in charts
-        if stage == "classifier"
-    ]
+    marks = [re.findall(r'class="mark" x1="([\d.]+)"', svg) for svg in charts]
+    ends = [re.findall(r'class="dot l0" cx="([\d.]+)"', svg)[-1:] for svg in charts]
     assert marks == ends and marks
 
 
