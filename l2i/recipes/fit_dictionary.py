@@ -23,7 +23,67 @@ from l2i.run.device import epoch_generator
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["fit_dictionary"]
+__all__ = ["check_dictionary", "fit_dictionary"]
+
+
+def check_dictionary(config: Config, material: Material) -> None:
+    """Refuse what no dictionary can be made of, before a classifier has trained for hours.
+
+    What only the sounds tell, how many of the frames are silent, `fit_dictionary` finds.
+
+    Parameters
+    ----------
+    config : Config
+    material : Material
+
+    Raises
+    ------
+    UsageError
+        The components cannot be shared out among the classes.
+    DataError
+        A class has no training clip, or there are more components than frames or bins.
+    CheckpointError
+        Weights that the config names are damaged, or made for something else.
+    """
+    d, card, clips = config.dictionary, material.card, material.split.train
+    if d.weights:
+        _load_dictionary(Path(d.weights), material)
+    elif d.method == "none":
+        band_dictionary(material.settings.n_bins, d.components)
+    elif d.method == "joint":
+        _check_frames(config, material, len(clips), d.components, "")
+    elif d.method == "class-wise":
+        n_classes = len(card.classes)
+        if d.components % n_classes:
+            raise UsageError(
+                f"dictionary.components = {d.components} must be a multiple of the {n_classes} "
+                "classes when it is learnt class-wise."
+            )
+        for index, name in enumerate(card.classes):
+            mine = sum(index in clip.labels for clip in clips)
+            if not mine:
+                raise DataError(f"No training clip of {card.title} has the class {name!r}.")
+            _check_frames(config, material, mine, d.components // n_classes, f" of {name!r}")
+
+
+def _check_frames(
+    config: Config, material: Material, clips: int, components: int, whose: str
+) -> None:
+    """Every component begins as a frame."""
+    each = material.settings.n_frames(material.dataset.n_samples)
+    most = config.dictionary.max_clips
+    used = min(clips, most) if most > 0 else clips
+    if components > used * each:
+        raise DataError(
+            f"The dictionary wants {components} components{whose} but the {used} training clips"
+            f"{whose} hold only {used * each} frames; set dictionary.components lower or add clips."
+        )
+
+
+def _load_dictionary(path: Path, material: Material) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors, document = load_checkpoint(path, "dictionary")
+    read_settings(path, document, material.settings)
+    return tensors, document
 
 
 def fit_dictionary(
@@ -44,18 +104,14 @@ def fit_dictionary(
 
     Raises
     ------
-    UsageError
-        The components cannot be shared out among the classes.
-    DataError
-        A class has no training clip.
-    CheckpointError
-        Weights that the config names are damaged, or made for something else.
+    UsageError, DataError, CheckpointError
+        See `check_dictionary`; or hardly any frame is more than silence.
     """
+    check_dictionary(config, material)
     d, card = config.dictionary, material.card
     if d.weights:
         path = Path(d.weights)
-        tensors, document = load_checkpoint(path, "dictionary")
-        read_settings(path, document, material.settings)
+        tensors, document = _load_dictionary(path, material)
         stage.finish(tensors, {**document, "source": path.name}, material.settings)
         return
     clips = material.split.train
@@ -106,13 +162,7 @@ def fit_dictionary(
     if d.method == "joint":
         w, objective = learn(clips, d.components, "")
     else:
-        n_classes = len(card.classes)
-        if d.components % n_classes:
-            raise UsageError(
-                f"dictionary.components = {d.components} must be a multiple of the {n_classes} "
-                "classes when it is learnt class-wise."
-            )
-        each = d.components // n_classes
+        each = d.components // len(card.classes)
         # Clips without any class are noise proper; where there are none, those without the class.
         unlabelled = [clip for clip in clips if not clip.labels]
         noise: Tensor | None = None
@@ -121,8 +171,6 @@ def fit_dictionary(
         columns, curves = [], []
         for index, name in enumerate(card.classes):
             mine = [clip for clip in clips if index in clip.labels]
-            if not mine:
-                raise DataError(f"No training clip of {card.title} has the class {name!r}.")
             others = [clip for clip in clips if index not in clip.labels]
             if d.noise_components and others and not unlabelled:
                 noise, _ = learn(others, d.noise_components, f"all but {name}")

@@ -26,7 +26,7 @@ from l2i.recipes.description import DESCRIPTION, describe_model
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
 from l2i.recipes.fit_classifier import fit_classifier, same_data, training_precision
-from l2i.recipes.fit_dictionary import fit_dictionary
+from l2i.recipes.fit_dictionary import check_dictionary, fit_dictionary
 from l2i.recipes.fit_interpreter import fit_interpreter
 from l2i.recipes.material import Material, prepare
 from l2i.recipes.measure import Evaluation, evaluate_clips
@@ -100,6 +100,7 @@ def train(
         if register_as:
             register(done, register_as, MODEL)
         return _found(done)
+    check_dictionary(config, material)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
     tags = provenance.tags(device) | {
         "l2i.kind": "train",

@@ -266,17 +266,55 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         train(small_config("demo", *over), QUIET)
 
 
-def test_too_many_components(bench: Path) -> None:
-    """K beyond the number of frames is refused, with both numbers."""
-    with pytest.raises(DataError, match=r"wants 100000 components but .* only \d+ frames"):
-        train(small_config("demo", "dictionary.components=100000"), QUIET)
-
-
-def test_classwise_needs_a_multiple(bench: Path) -> None:
-    """Class-wise learning shares the components evenly, or not at all."""
-    over = ["dictionary.method=class-wise", "dictionary.components=17"]
-    with pytest.raises(UsageError, match="multiple of the 8 classes"):
-        train(small_config("demo", *over), QUIET)
+@pytest.mark.parametrize(
+    ("words", "kind", "sentence"),
+    [
+        (
+            "dictionary.components=100000",
+            DataError,
+            r"wants 100000 components but the .* only \d+ frames",
+        ),
+        (
+            "dictionary.components=100000 dictionary.method=class-wise",
+            DataError,
+            r"wants 12500 components of 'alarm' but the 3 training clips of 'alarm' hold",
+        ),
+        (
+            "dictionary.components=100000 dictionary.max_clips=3",
+            DataError,
+            "the 3 training clips hold only 414 frames",
+        ),
+        (
+            "dictionary.components=16 dictionary.method=class-wise dataset.limit=6",
+            DataError,
+            "No training clip of .* has the class",
+        ),
+        (
+            "dictionary.components=17 dictionary.method=class-wise",
+            UsageError,
+            "multiple of the 8 classes",
+        ),
+        (
+            "dictionary.components=130 dictionary.method=none",
+            DataError,
+            "129 frequency bins cannot make 130 bands",
+        ),
+        ("dictionary.weights=damaged.safetensors", CheckpointError, "is damaged"),
+    ],
+)
+def test_an_impossible_dictionary_is_refused_before_any_work(
+    words: str,
+    kind: type[Exception],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not after the classifier has trained: more components than frames or bins, among others."""
+    monkeypatch.chdir(tmp_path)
+    Path("damaged.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(kind, match=sentence):
+        train(small_config("demo", *words.split()), QUIET)
+    assert not (tmp_path / "mlruns" / "work").exists()
 
 
 def test_short_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
