@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -427,7 +427,15 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if extends in preset_names():
         # A file may build on a built-in preset by its bare name.
         return _merge(_preset(extends), tree)
-    return _merge(read_toml(path.parent / extends, (*seen, path)), tree)
+    base = path.parent / extends
+    if not base.exists():
+        raise ConfigError(
+            [
+                f"{path} extends {extends!r}, which is neither a file ({base.resolve()}) nor a "
+                f"preset: {', '.join(preset_names())}."
+            ]
+        )
+    return _merge(read_toml(base, (*seen, path)), tree)
 
 
 def toml_of(tree: Mapping[str, Any]) -> str:
@@ -525,7 +533,7 @@ def resolve(
     Raises
     ------
     ConfigError
-        With one sentence per mistake.
+        With one sentence per mistake, which begins with the file where that is to be mended.
 
     Examples
     --------
@@ -536,8 +544,9 @@ def resolve(
     l2i.errors.ConfigError: There is no setting 'run.sed'; did you mean 'run.seed'?
     """
     problems: list[str] = []
-    over: dict[str, Any] = read_toml(Path(file)) if file is not None else {}
-    over.pop("sweep", None)
+    own: dict[str, Any] = read_toml(Path(file)) if file is not None else {}
+    own.pop("sweep", None)
+    over: dict[str, Any] = {}
     for word in overrides:
         tree, problem = _override(word)
         if problem is not None or tree is None:
@@ -550,6 +559,7 @@ def resolve(
             over = _merge(over, {section: {leaf: value}})
     if dataset is not None:
         over = _merge(over, {"dataset": {"name": dataset}})
+    given, over = over, _merge(own, over)
 
     section = over.get("dataset", {})
     name = section.get("name", "demo") if isinstance(section, Mapping) else "demo"
@@ -557,7 +567,20 @@ def resolve(
     try:
         config = Config.model_validate(layers)
     except ValidationError as error:
-        problems += [_sentence(e) for e in error.errors()]
+        for e in error.errors():
+            # Where to mend it: what words or options say wins over the file.
+            blamed = _holds(own, e["loc"]) and not _holds(given, e["loc"])
+            problems.append(f"{file}: {_sentence(e)}" if blamed else _sentence(e))
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _holds(tree: Any, location: Sequence[int | str]) -> bool:
+    """Whether a tree says something of what a mistake is at, or of a part of it."""
+    for part in location:
+        try:
+            tree = tree[part]
+        except (TypeError, KeyError, IndexError):
+            return False
+    return bool(location) or bool(tree)

@@ -158,6 +158,19 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert "dictionary.components = 0: " in text
 
 
+def test_a_mistake_names_the_file_where_it_is_to_be_mended() -> None:
+    """And no file where a word of the command line is to blame, or wins over the file."""
+    path = _file("[interpreter]\nepoch = 3\n[run]\nseed = -1\n[classifier]\nsteps = [[0, 1e-3]]\n")
+    found = _problems(file=path, overrides=["run.seed=-2", "dictionary.components=0"])
+    assert [problem.removeprefix(f"{path}: ").split(" ")[0] for problem in found] == [
+        "classifier.steps[0][0]",
+        "dictionary.components",
+        "There",
+        "run.seed",
+    ]
+    assert [problem.startswith(f"{path}: ") for problem in found] == [True, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
@@ -214,7 +227,7 @@ def test_noise_nearer_than_its_loudest_is_refused() -> None:
         (None, "There is no config file"),
         ("a = = 3", "is not TOML"),
         ("extends = 3", "must be the name of one file"),
-        ('extends = "absent.toml"', "There is no config file"),
+        ('extends = "absent.toml"', "extends 'absent.toml', which is neither a file ("),
         ("dataset = 3", "dataset = 3: "),
     ],
 )

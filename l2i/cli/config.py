@@ -84,7 +84,11 @@ def check(files: tuple[Path, ...]) -> None:
         try:
             settings = resolve(file)
         except ConfigError as error:
-            problems += [f"{file}: {problem}" for problem in error.problems]
+            # Most name the file already; what no key of it is to blame for does not.
+            named = (str(file), str(file.resolve()))
+            problems += [
+                p if any(name in p for name in named) else f"{file}: {p}" for p in error.problems
+            ]
         else:
             click.echo(f"{file}: fine; data set {settings.dataset.name}, {settings.signature()}")
     if problems:
