@@ -29,7 +29,7 @@ from l2i.run.device import epoch_generator, pick_device
 from l2i.run.progress import Progress
 from l2i.types import Task
 
-__all__ = ["fit_classifier", "same_data", "training_precision"]
+__all__ = ["check_classifier", "fit_classifier", "same_data", "training_precision"]
 
 
 def training_precision(
@@ -69,6 +69,47 @@ def training_precision(
     return found, [f"The classifier is trained in {word}."] if found != dtype else []
 
 
+def check_classifier(config: Config, material: Material) -> None:
+    """Refuse what no classifier can be trained by, before a run is begun.
+
+    Parameters
+    ----------
+    config : Config
+    material : Material
+
+    Raises
+    ------
+    UsageError
+        There are values for more or fewer classes than there are, or batches of one clip that is
+        too short to be learnt from alone.
+    """
+    c, classes = config.classifier, len(material.card.classes)
+    if c.weights:
+        return
+    for name in ("pos_weight", "thresholds"):
+        if (values := getattr(c, name)) and len(values) != classes:
+            raise UsageError(f"classifier.{name} has {len(values)} values for {classes} classes.")
+    n = len(material.split.train)
+    frames = _frames(config, material.settings.n_frames(material.dataset.n_samples))
+    if min(n, c.batch_size) == 1 and not _takes_one(config, frames, material.settings.n_mels):
+        why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
+        raise UsageError(
+            f"Clips of {frames} frames are too short for the classifier to learn from one at a "
+            f"time, and {why}: give it two at a time, or set dataset.duration_s higher."
+        )
+
+
+def _frames(config: Config, frames: int) -> int:
+    """How many of a clip's frames the classifier learns from at a time."""
+    a = config.classifier.augmentation
+    return cropped(frames, a.crop_share if a.enabled else 1.0, MIN_FRAMES)
+
+
+def _takes_one(config: Config, frames: int, bands: int) -> bool:
+    """Whether a batch of one clip can be learnt from."""
+    return not config.classifier.train_trunk or last_map_size(frames, bands) > 1
+
+
 def fit_classifier(
     config: Config,
     material: Material,
@@ -82,6 +123,7 @@ def fit_classifier(
     Parameters
     ----------
     config : Config
+        That `check_classifier` does not refuse.
     material : Material
     stage : Stage
     device : device
@@ -91,8 +133,6 @@ def fit_classifier(
 
     Raises
     ------
-    UsageError
-        Settings do not fit the data set.
     CheckpointError
         Weights that the config names are damaged, or made for something else.
     DataError
@@ -112,11 +152,6 @@ def fit_classifier(
         same_data(build_classifier(tensors, document, path, device, dtype), material, path)
         stage.finish(tensors, {**document, "source": path.name}, material.settings)
         return
-    if c.pos_weight and len(c.pos_weight) != len(material.card.classes):
-        raise UsageError(
-            f"classifier.pos_weight has {len(c.pos_weight)} values for "
-            f"{len(material.card.classes)} classes."
-        )
     torch.manual_seed(config.run.seed)
     network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
     if c.audioset_weights:
@@ -143,14 +178,8 @@ def fit_classifier(
     averaged = copy.deepcopy(network)
     best = stage.restore(optimizer, network=network, averaged=averaged)
     a = c.augmentation
-    frames = cropped(mel.shape[1], a.crop_share if a.enabled else 1.0, MIN_FRAMES)
-    lone = not c.train_trunk or last_map_size(frames, mel.shape[2]) > 1
-    if not lone and min(n, c.batch_size) == 1:
-        why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
-        raise UsageError(
-            f"Clips of {frames} frames are too short for the classifier to learn from one at a "
-            f"time, and {why}: give it two at a time, or set dataset.duration_s higher."
-        )
+    frames = _frames(config, mel.shape[1])
+    lone = _takes_one(config, frames, mel.shape[2])
     batches = len(_batches(torch.arange(n), c.batch_size, lone))
     done = len(stage.history)
     with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:

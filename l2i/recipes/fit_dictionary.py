@@ -97,6 +97,7 @@ def fit_dictionary(
     Parameters
     ----------
     config : Config
+        That `check_dictionary` does not refuse.
     material : Material
     stage : Stage
     device : device
@@ -104,10 +105,9 @@ def fit_dictionary(
 
     Raises
     ------
-    UsageError, DataError, CheckpointError
-        See `check_dictionary`; or hardly any frame is more than silence.
+    DataError
+        There are more components than frames that are not silent.
     """
-    check_dictionary(config, material)
     d, card = config.dictionary, material.card
     if d.weights:
         path = Path(d.weights)

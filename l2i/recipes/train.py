@@ -25,7 +25,12 @@ from l2i.recipes.checkpoints import keep_checkpoints
 from l2i.recipes.description import DESCRIPTION, describe_model
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
-from l2i.recipes.fit_classifier import fit_classifier, same_data, training_precision
+from l2i.recipes.fit_classifier import (
+    check_classifier,
+    fit_classifier,
+    same_data,
+    training_precision,
+)
 from l2i.recipes.fit_dictionary import check_dictionary, fit_dictionary
 from l2i.recipes.fit_interpreter import fit_interpreter
 from l2i.recipes.material import Material, prepare
@@ -100,6 +105,7 @@ def train(
         if register_as:
             register(done, register_as, MODEL)
         return _found(done)
+    check_classifier(config, material)
     check_dictionary(config, material)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
     tags = provenance.tags(device) | {

@@ -317,6 +317,17 @@ def test_an_impossible_dictionary_is_refused_before_any_work(
     assert not (tmp_path / "mlruns" / "work").exists()
 
 
+@pytest.mark.parametrize("name", ["thresholds", "pos_weight"])
+def test_values_of_other_classes_are_refused_before_any_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value per class, or none at all."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=rf"classifier\.{name} has 2 values for 8 classes"):
+        train(small_config("demo-multilabel", f"classifier.{name}=[0.5, 0.6]"), QUIET)
+    assert not (tmp_path / "mlruns" / "work").exists()
+
+
 def test_short_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips with fewer frames than the network's poolings need are refused before any work."""
     monkeypatch.chdir(tmp_path)
