@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,12 @@ _DPI = 110
 _RANGE_DB = 80.0
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -218,9 +220,19 @@ def explanation(
     """
     top = max(float(m.max()) for m in magnitudes)
     reference = top if top > 0 else 1.0
-    figure = _figure(3.3 * len(magnitudes) + 2.6, 3.6)
-    widths = [*[3.3] * len(magnitudes), 1.9]
-    grid = figure.subplots(1, len(magnitudes) + 1, width_ratios=widths)
+    # In inches. There may be hundreds of these pictures, and a layout engine, which draws all of it
+    # more than once, takes longer than all else.
+    left, panel, gap, bar, low, tall = 0.65, 2.8, 0.2, 0.14, 0.5, 2.6
+    spectra = [left + i * (panel + gap) for i in range(len(magnitudes))]
+    scale = spectra[-1] + panel + 0.1
+    side = scale + bar + 1.1
+    width, height = side + 1.7 + 0.2, 3.6
+    figure = _figure(width, height, layout=None)
+    places = [*((x, panel) for x in spectra), (side, 1.7), (scale, bar)]
+    *grid, legend = (
+        figure.add_axes((x / width, low / height, wide / width, tall / height))
+        for x, wide in places
+    )
     image = None
     for axes, m, word in zip(grid[:-1], magnitudes, titles, strict=True):
         db = 20 * np.log10(np.maximum(m, 1e-12) / reference)
@@ -240,7 +252,7 @@ def explanation(
     grid[0].set_ylabel("frequency (kHz)")
     for axes in grid[1:-1]:
         axes.set_yticklabels([])
-    figure.colorbar(image, ax=grid[:-1], label="dB", fraction=0.03, pad=0.01)
+    figure.colorbar(image, cax=legend, label="dB")
     axes = grid[-1]
     if relevances:
         names = [str(k) for k, _ in relevances]
@@ -249,13 +261,14 @@ def explanation(
         axes.invert_yaxis()
         axes.set_ylim(max(4.5, len(names) - 0.5), -0.5)
         axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1])
     else:
         axes.text(0.5, 0.5, "no component\nis relevant", ha="center", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     axes.set_title("relevance of components", fontsize=9)
     _tidy(axes)
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.suptitle(title, fontsize=11, parse_math=False, y=1 - 0.1 / height)
     _save(figure, path)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from l2i import plots
+from l2i.dsp.spectrogram import SpectrogramSettings
 
 
 def test_the_epoch_that_was_kept_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +58,32 @@ def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
         boxes.sort(key=lambda box: box.x0)
         gaps = [right.x0 - left.x1 for left, right in pairwise(boxes)]
         assert min(gaps) > 2, gaps
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 192000])
+@pytest.mark.parametrize(
+    "components", [[], [(3, 1.0)], [(1000 + k, 1 - k / 20) for k in range(14)]]
+)
+def test_an_explanation_has_room_for_all_that_is_written(
+    rate: int,
+    components: list[tuple[int, float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its places are fixed: no panel's words leave the page or touch another panel's."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    noise = np.random.default_rng(0).random((3, 129, 700))
+    words = ["original: 100% crackling_fire", "explanation: silent", "removal: 9% crackling_fire"]
+    settings = SpectrogramSettings(rate, 256, 128, 64)
+    plots.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
+
+    (figure,) = drawn
+    FigureCanvasAgg(figure).draw()
+    boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure._suptitle.get_window_extent()]
+    assert len(boxes) == 6
+    for box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other), (one, other)
