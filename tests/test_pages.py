@@ -10,6 +10,7 @@ import io
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from PIL import Image
 
 import l2i
 from l2i.errors import StoreError
-from l2i.pages import Media, refuse_foreign, write_figures_page, write_listening_page
+from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, write_listening_page
 from l2i.pages.page import data_block
 from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture
 from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps
@@ -222,6 +223,35 @@ def test_page_stays_within_its_size(
     assert all(("0" in s) == components for s in sounds[:clips])
     seen = [bool(blocks[f"media-{i}"]["pictures"]) for i in range(4)]
     assert seen == [True] * clips + [False] * (4 - clips)
+
+
+def _quiet_media(seed: int) -> Media:
+    """A clip that is smaller without loss than as MP3."""
+    silence = flac(np.zeros(44100, np.float32), 22050)
+    return Media(22050, 2.0, dict.fromkeys(["original", "explanation", "removal"], silence), {})
+
+
+@pytest.mark.parametrize("kib", [60, 150, 300, 450, 700, 3000])
+@pytest.mark.parametrize("make", [_media, _quiet_media])
+def test_what_no_page_can_have_is_forgotten_at_once(
+    tmp_path: Path, kib: int, make: Callable[..., Media]
+) -> None:
+    """The page is byte for byte the one of all sounds and pictures, which are not kept for it."""
+    media = [make(seed=i) for i in range(9)]
+    kept = MediaList(kib * 1024)
+    for one in media:
+        kept.append(one)
+    pages = []
+    for some in (media, kept):
+        path = tmp_path / f"{len(pages)}.html"
+        write_listening_page(path, _facts(9), some, title="t", max_bytes=kib * 1024)
+        pages.append(path.read_bytes())
+    assert pages[0] == pages[1]
+    held = [sum(map(len, (*m.sounds.values(), *m.pictures.values()))) for m in kept]
+    if kib == 300 and make is _media:
+        assert [bool(size) for size in held] == [True] * 3 + [False] * 6
+    if kib == 3000 and make is _quiet_media:
+        assert all(held)
 
 
 @pytest.mark.parametrize("rate", [4000, 6400, 8000, 16000, 22050, 44100, 96000])

@@ -18,12 +18,13 @@ can be fetched, even if a name were ever inserted carelessly.
 """
 
 from l2i.pages.figures import write_figures_page
-from l2i.pages.listening import Media, write_listening_page
+from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import MAX_BYTES, refuse_foreign
 
 __all__ = [
     "MAX_BYTES",
     "Media",
+    "MediaList",
     "refuse_foreign",
     "write_figures_page",
     "write_listening_page",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from l2i.pages.page import MAX_BYTES, data_block, escape, write_page
 from l2i.pages.pictures import frequency_ticks
 from l2i.pages.sound import mp3, mp3_bytes, mp3_kbps
 
-__all__ = ["PARTS", "Media", "write_listening_page"]
+__all__ = ["PARTS", "Media", "MediaList", "write_listening_page"]
 
 PARTS = ("original", "explanation", "removal")
 
@@ -43,12 +43,40 @@ class Media:
     pictures : mapping of str to bytes
         PNG: spectrograms under the names of the three sounds; ``mask``, and by their numbers the
         masks of single components.
+    forgotten : bool
+        There were sounds and pictures, which no page can have; see `MediaList`.
     """
 
     sample_rate: int
     duration_s: float
     sounds: Mapping[str, bytes]
     pictures: Mapping[str, bytes]
+    forgotten: bool = False
+
+
+class MediaList(list[Media]):
+    """Media for one page, those of thousands of clips if need be, in no more memory than it takes.
+
+    The first clips have precedence on a page, and each takes a certain room however small its
+    sounds are made. When that of the clips so far is more than a page may have, the next ones will
+    not be on it: their sounds and pictures are forgotten at once.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Of the page.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__()
+        self._room = max_bytes
+
+    def append(self, media: Media) -> None:
+        """Put a clip's behind those there are."""
+        self._room -= _least_bytes(media)
+        if self._room < 0:
+            media = replace(media, sounds={}, pictures={}, forgotten=True)
+        super().append(media)
 
 
 def _base64_bytes(n: int) -> int:
@@ -56,19 +84,35 @@ def _base64_bytes(n: int) -> int:
     return 4 * -(-n // 3) + 24
 
 
+def _total(files: Mapping[str, bytes]) -> int:
+    return sum(_base64_bytes(len(content)) for content in files.values())
+
+
+def _mp3_total(media: Media, level: int, sounds: int) -> int:
+    return sounds * _base64_bytes(mp3_bytes(media.sample_rate, media.duration_s, level))
+
+
+def _least_bytes(media: Media) -> int:
+    """What `_fit` counts for a clip at the least: sounds that are lossless, or the smallest."""
+    level, _ = _SMALLER[-1]
+    sounds = min(_total(media.sounds), _mp3_total(media, level, len(PARTS)))
+    return _total(media.pictures) + sounds
+
+
 def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int, str]:
     """The sounds of each clip, all of the page within `room` bytes of base64; how many clips keep
     sounds and pictures; and a sentence on what was done."""
     whole = [dict(m.sounds) for m in media]
-    seen = [sum(_base64_bytes(len(b)) for b in m.pictures.values()) for m in media]
-    if sum(seen) + sum(_base64_bytes(len(b)) for some in whole for b in some.values()) <= room:
+    seen = [_total(m.pictures) for m in media]
+    forgotten = any(m.forgotten for m in media)
+    if not forgotten and sum(seen) + sum(map(_total, whole)) <= room:
         return whole, len(media), "Sounds are lossless."
 
     def bounds(level: int, components: bool) -> list[int]:
         return [
-            pictures
-            + (len(m.sounds) if components else len(PARTS))
-            * _base64_bytes(mp3_bytes(m.sample_rate, m.duration_s, level))
+            room + 1
+            if m.forgotten
+            else pictures + _mp3_total(m, level, len(m.sounds) if components else len(PARTS))
             for m, pictures in zip(media, seen, strict=True)
         ]
 

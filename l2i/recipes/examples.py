@@ -25,7 +25,7 @@ from l2i.dsp.spectrogram import (
     stft,
 )
 from l2i.explanation import Explainer, soft_mask
-from l2i.pages import Media, write_listening_page
+from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
 from l2i.storage import atomic_write_text
@@ -263,7 +263,7 @@ def write_examples(
         return
     classes = explainer.classifier.classes
     listed: list[dict[str, Any]] = []
-    media: list[Media] = []
+    media = MediaList()
     for number, index in enumerate(spread(clips, n), start=1):
         clip = clips[index]
         x = torch.from_numpy(np.array(waveforms[rows[index]]))

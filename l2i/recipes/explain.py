@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from l2i.dsp.audio import read_audio
 from l2i.errors import DataError, StoreError
-from l2i.pages import Media, refuse_foreign, write_listening_page
+from l2i.models.features import memory_budget
+from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
     class_index,
@@ -100,15 +101,22 @@ def explain(
 
     sample_rate = explainer.settings.sample_rate
     shortest = shortest_input(config, explainer.settings.hop_length)
-    sounds = [_part(path, sample_rate, start_s, duration_s) for path in audio]
+    sounds: list[NDArray[np.float32] | None] = []
+    room = memory_budget()
+    for path in audio:
+        x = _part(path, sample_rate, start_s, duration_s)
+        room -= x.nbytes
+        sounds.append(x if room >= 0 else None)  # Of hours of sound, the rest is read again.
     places = _places(audio, out)
     page = out / _PAGE
     refuse_foreign(page)
 
     found: list[dict[str, Any]] = []
-    media: list[Media] = []
+    media = MediaList()
     with progress.task("explanations", total=len(audio), unit="file") as bar:
-        for path, sound, folder in zip(audio, sounds, places, strict=True):
+        for number, (path, folder) in enumerate(zip(audio, places, strict=True)):
+            kept, sounds[number] = sounds[number], None
+            sound = _part(path, sample_rate, start_s, duration_s) if kept is None else kept
             padded = np.pad(sound, (0, max(0, shortest - len(sound))))
             with store_errors(out):
                 said, shown = _write(

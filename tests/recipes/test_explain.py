@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from l2i.dsp.audio import read_audio
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
 from l2i.recipes.explain import explain
 from l2i.run.progress import Progress
@@ -57,6 +59,29 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
             k: v for k, v in item.items() if k not in ("audio", "folder", "run")
         }
     assert str(tmp_path) not in text, "a page that is passed on tells nothing of this machine"
+
+
+def test_hours_of_sound_are_not_held_at_once(
+    single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files are read before anything is written; those beyond the memory there is are read a
+    second time, to the same end."""
+    sounds = [_tone(tmp_path / f"{name}.wav", 1.5 + i / 10) for i, name in enumerate("abc")]
+    module = importlib.import_module("l2i.recipes.explain")
+    read: list[str] = []
+
+    def noted(path: Path, sample_rate: int) -> np.ndarray:
+        read.append(path.stem)
+        return read_audio(path, sample_rate)
+
+    monkeypatch.setattr(module, "read_audio", noted)
+    pages = []
+    for n, room in enumerate((10**9, 4 * 8000 * 2)):
+        monkeypatch.setattr(module, "memory_budget", lambda room=room: room)
+        explain("latest", sounds, QUIET, out=tmp_path / str(n))
+        pages.append((tmp_path / str(n) / "index.html").read_bytes())
+    assert read == [*"abc", *"abc", *"bc"]
+    assert pages[0] == pages[1]
 
 
 def test_explanation_and_removal_share_the_input(single: Finished, tmp_path: Path) -> None:
