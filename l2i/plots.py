@@ -222,9 +222,9 @@ def explanation(
     reference = top if top > 0 else 1.0
     # In inches. There may be hundreds of these pictures, and a layout engine, which draws all of it
     # more than once, takes longer than all else.
-    left, panel, gap, bar, low, tall = 0.65, 2.8, 0.2, 0.14, 0.5, 2.6
+    left, panel, gap, bar, low, tall = 0.65, 2.75, 0.36, 0.14, 0.5, 2.6
     spectra = [left + i * (panel + gap) for i in range(len(magnitudes))]
-    scale = spectra[-1] + panel + 0.1
+    scale = spectra[-1] + panel + 0.18
     side = scale + bar + 1.1
     width, height = side + 1.7 + 0.2, 3.6
     figure = _figure(width, height, layout=None)

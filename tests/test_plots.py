@@ -73,9 +73,10 @@ def test_an_explanation_has_room_for_all_that_is_written(
     """Its places are fixed: no panel's words leave the page or touch another panel's."""
     drawn: list[Any] = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
-    noise = np.random.default_rng(0).random((3, 129, 700))
+    # Of 2.5 s: the last number under a panel is at its very end, and the next panel's at its begin.
+    noise = np.random.default_rng(0).random((3, 129, 250))
     words = ["original: 100% crackling_fire", "explanation: silent", "removal: 9% crackling_fire"]
-    settings = SpectrogramSettings(rate, 256, 128, 64)
+    settings = SpectrogramSettings(rate, 4096, rate // 100, 64)
     plots.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
 
     (figure,) = drawn
