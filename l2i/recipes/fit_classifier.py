@@ -90,7 +90,7 @@ def check_classifier(config: Config, material: Material) -> None:
         if (values := getattr(c, name)) and len(values) != classes:
             raise UsageError(f"classifier.{name} has {len(values)} values for {classes} classes.")
     n = len(material.split.train)
-    frames = _frames(config, material.settings.n_frames(material.dataset.n_samples))
+    frames = _frames(config, material.n_frames)
     if min(n, c.batch_size) == 1 and not _takes_one(config, frames, material.settings.n_mels):
         why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
         raise UsageError(
@@ -310,7 +310,7 @@ def _mel_magnitudes(
     """Mel magnitudes [N, T, M] of training and validation clips, transformed once."""
     rows = material.rows([*material.split.train, *material.split.validate])
     settings = material.settings
-    shape = (len(rows), settings.n_frames(material.dataset.n_samples), settings.n_mels)
+    shape = (len(rows), material.n_frames, settings.n_mels)
     path = folder / "mel.npy"
     mel = allocate(shape, path, in_memory=4 * math.prod(shape) <= memory_budget())
     with progress.task("spectrograms", total=len(rows), unit="clip") as bar:

@@ -70,13 +70,13 @@ def _check_frames(
     config: Config, material: Material, clips: int, components: int, whose: str
 ) -> None:
     """Every component begins as a frame."""
-    each = material.settings.n_frames(material.dataset.n_samples)
     most = config.dictionary.max_clips
     used = min(clips, most) if most > 0 else clips
-    if components > used * each:
+    frames = used * material.n_frames
+    if components > frames:
         raise DataError(
             f"The dictionary wants {components} components{whose} but the {used} training clips"
-            f"{whose} hold only {used * each} frames; set dictionary.components lower or add clips."
+            f"{whose} hold only {frames} frames; set dictionary.components lower or add clips."
         )
 
 
@@ -197,7 +197,7 @@ class _Blocks(Sequence[Tensor]):
     def __init__(self, material: Material, rows: NDArray[np.int64], device: torch.device) -> None:
         self._material, self._device = material, device
         self._rows = [rows[i : i + 8] for i in range(0, len(rows), 8)]
-        self.frames = len(rows) * material.settings.n_frames(material.dataset.n_samples)
+        self.frames = len(rows) * material.n_frames
         self._kept: list[Tensor | None] = [None] * len(self._rows)
         self._keep = 4 * self.frames * material.settings.n_bins <= memory_budget()
 

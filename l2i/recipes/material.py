@@ -38,6 +38,11 @@ class Material:
         """The data set's."""
         return self.dataset.card
 
+    @property
+    def n_frames(self) -> int:
+        """Of a clip's spectrogram."""
+        return self.settings.n_frames(self.dataset.n_samples)
+
     def rows(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
         """Rows of the decoded array."""
         return self.waves.rows(clips)
