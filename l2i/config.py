@@ -559,28 +559,29 @@ def resolve(
             over = _merge(over, {section: {leaf: value}})
     if dataset is not None:
         over = _merge(over, {"dataset": {"name": dataset}})
-    given, over = over, _merge(own, over)
+    laid = _merge(own, over)
 
-    section = over.get("dataset", {})
+    section = laid.get("dataset", {})
     name = section.get("name", "demo") if isinstance(section, Mapping) else "demo"
-    layers = _merge(_preset(name), over) if name in preset_names() else over
+    layers = _merge(_preset(name), laid) if name in preset_names() else laid
     try:
         config = Config.model_validate(layers)
     except ValidationError as error:
         for e in error.errors():
-            # Where to mend it: what words or options say wins over the file.
-            blamed = _holds(own, e["loc"]) and not _holds(given, e["loc"])
+            # Presets have no mistakes: what the words do not say is the file's.
+            blamed = file is not None and not _says(over, e["loc"])
             problems.append(f"{file}: {_sentence(e)}" if blamed else _sentence(e))
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def _holds(tree: Any, location: Sequence[int | str]) -> bool:
-    """Whether a tree says something of what a mistake is at, or of a part of it."""
+def _says(tree: Any, location: Sequence[int | str]) -> bool:
+    """Whether a tree has a value where a mistake is, be it a whole list of which an item is."""
     for part in location:
-        try:
-            tree = tree[part]
-        except (TypeError, KeyError, IndexError):
+        if not isinstance(tree, Mapping):
+            return True
+        if part not in tree:
             return False
-    return bool(location) or bool(tree)
+        tree = tree[part]
+    return True

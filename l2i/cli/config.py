@@ -84,7 +84,7 @@ def check(files: tuple[Path, ...]) -> None:
         try:
             settings = resolve(file)
         except ConfigError as error:
-            # Most name the file already; what no key of it is to blame for does not.
+            # All name the file already, but for what is wrong with one that it extends.
             named = (str(file), str(file.resolve()))
             problems += [
                 p if any(name in p for name in named) else f"{file}: {p}" for p in error.problems
