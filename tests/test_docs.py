@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +17,8 @@ from tests.conftest import REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
 PRESETS = REPOSITORY / "l2i" / "presets"
+EXPERIMENTS = REPOSITORY / "experiments"
+PAGES = [REPOSITORY / "README.md", *sorted(EXPERIMENTS.rglob("*.md"))]
 
 
 def parse(words: list[str]) -> None:
@@ -76,5 +79,19 @@ def test_every_data_set_has_a_preset(name: str) -> None:
 
 def test_nothing_of_this_machine_is_named() -> None:
     """The project's texts hold no absolute path of somebody's machine."""
-    for path in [REPOSITORY / "README.md", *PRESETS.glob("*.toml")]:
+    for path in [*PAGES, *PRESETS.glob("*.toml"), *EXPERIMENTS.rglob("*.toml")]:
         assert not re.search(r"/(home|Users|work|root)/", path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(REPOSITORY).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    """To a file of the project, and to a heading of it where one is named."""
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        name, _, heading = link.partition("#")
+        target = path.parent / name
+        assert target.exists(), link
+        if heading:
+            text = target.read_text(encoding="utf-8").lower()
+            assert f"\n## {heading.replace('-', ' ')}\n" in text, link
