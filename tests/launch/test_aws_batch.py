@@ -220,28 +220,27 @@ def test_an_image_that_cannot_be_pulled(
         assert "CannotPullContainerError" in task["why"]
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("--queue", "gpu-sopt"), "no queue 'gpu-sopt'. There are: gpu-spot."),
-        ((), "needs --queue NAME"),
-        (("--queue", "gpu-spot", "--image", "l2i:latest"), "is named by a tag"),
-        (("--queue", "gpu-spot", "--data-dir", "ESC-10"), "put it into a bucket"),
-        (("--queue", "gpu-spot", "--max-gpu-hours", "10"), "At most 72 GPU hours"),
-        (("--queue", "gpu-spot", "--attempts", "11"), "11 is not in the range"),
-        (("--queue", "gpu-spot", "--timeout-s", "5"), "5 is not in the range"),
-        (("--queue", "gpu-spot", "--env", "API_TOKEN=abc"), "looks like a secret"),
-        (("--queue", "gpu-spot", "--region", "moon-1"), "AWS"),
-    ],
-)
-def test_refusals(
-    words: tuple[str, ...], sentence: str, queue: str, sweep_file: Path, say: Callable[..., Said]
-) -> None:
-    """One clear sentence, nothing submitted."""
-    said = say("submit", str(sweep_file), "--on", "aws-batch", *words)
-    assert said.code in (1, 2) and sentence in said.err and "Traceback" not in said.err
-    assert "abc" not in said.err.replace("--env", "")
-    assert json.loads(say("jobs", "--json").out) == []
+REFUSALS = [
+    (("--queue", "gpu-sopt"), "no queue 'gpu-sopt'. There are: gpu-spot."),
+    ((), "needs --queue NAME"),
+    (("--queue", "gpu-spot", "--image", "l2i:latest"), "is named by a tag"),
+    (("--queue", "gpu-spot", "--data-dir", "ESC-10"), "put it into a bucket"),
+    (("--queue", "gpu-spot", "--max-gpu-hours", "10"), "At most 72 GPU hours"),
+    (("--queue", "gpu-spot", "--attempts", "11"), "11 is not in the range"),
+    (("--queue", "gpu-spot", "--timeout-s", "5"), "5 is not in the range"),
+    (("--queue", "gpu-spot", "--env", "API_TOKEN=abc"), "looks like a secret"),
+    (("--queue", "gpu-spot", "--region", "moon-1"), "AWS"),
+]
+
+
+def test_refusals(queue: str, sweep_file: Path, say: Callable[..., Said]) -> None:
+    """One clear sentence, nothing submitted. (One test, since a queue takes seconds to set up.)"""
+    for words, sentence in REFUSALS:
+        said = say("submit", str(sweep_file), "--on", "aws-batch", *words)
+        assert said.code in (1, 2) and sentence in said.err, words
+        assert "Traceback" not in said.err, words
+        assert "abc" not in said.err.replace("--env", ""), words
+        assert json.loads(say("jobs", "--json").out) == [], words
 
 
 def test_limits_of_batch(queue: str) -> None:
