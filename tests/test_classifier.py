@@ -7,11 +7,18 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import SpectrogramSettings, log_mel
 from l2i.errors import CheckpointError
 from l2i.models.classifier import FrozenClassifier, hidden_maps
-from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm, last_map_size
+from l2i.models.vgg import (
+    HIDDEN_MAPS,
+    MIN_FRAMES,
+    VGG,
+    fold_batch_norm,
+    last_map_size,
+)
 from l2i.types import Task
 
 SETTINGS = SpectrogramSettings(sample_rate=8000, n_fft=256, hop_length=64, n_mels=128)
@@ -86,10 +93,38 @@ def test_every_layer_of_the_folded_copy_is_the_originals(
         ):
             theirs, mine = a(theirs), b(mine)
             assert name == same
-            if name in HIDDEN_MAPS.values() or not isinstance(a, nn.Sequential) or name[5:] == "18":
+            pooled = any(isinstance(m, nn.MaxPool2d) for m in a.modules())
+            if name in HIDDEN_MAPS.values() or pooled or name == "layer18":
                 torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.max().item())
                 seen.append(name)
     assert len(seen) == 6 + 3 + 1
+
+
+def _published_order(network: VGG, mel: torch.Tensor) -> torch.Tensor:
+    """Slow twin: convolution, batch norm, ReLU, and pooling where it is due, one by one."""
+    y = mel
+    for name, layer in network.netx.named_children():
+        if name[5:] in {"3", "6", "9", "12", "15", "17"}:
+            y = F.max_pool2d(y, 2)
+        else:
+            y = F.relu(layer[1](layer[0](y)))
+    return network.fc(F.relu(network.layer(y)).amax(dim=(2, 3)))
+
+
+def test_rectified_late_is_the_published_network(network: VGG) -> None:
+    """In training: the same logits, and the same gradient of every weight."""
+    g = torch.Generator().manual_seed(2)
+    mel = 20 * torch.randn(2, 1, 200, 128, generator=g) - 40
+    network = copy.deepcopy(network).train()
+    network.dropout.eval()
+    found = []
+    for forward in (lambda: network(mel), lambda: _published_order(network, mel)):
+        network.zero_grad()
+        logits = forward()
+        logits[:, 1].sum().backward()
+        found.append([logits.detach(), *(p.grad.clone() for p in network.parameters())])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
 
 
 def test_the_folded_copy_hands_gradients_on(network: VGG) -> None:
@@ -336,7 +371,8 @@ def test_the_network_is_the_published_one() -> None:
     widths = [m.out_channels for m in convolutions]
     assert widths == [16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024]
     assert [m.kernel_size for m in convolutions] == [(3, 3)] * 11 + [(2, 2)]
-    assert sum(isinstance(m, nn.MaxPool2d) for m in network.netx) == 6
+    assert sum(isinstance(m, nn.MaxPool2d) for m in network.netx.modules()) == 6
+    assert sum(isinstance(m, nn.ReLU) for m in network.netx.modules()) == 12
     assert network.layer[0].weight.shape == (256, 1024, 1, 1)
     assert network.fc.weight.shape == (50, 256)
     assert network.dropout.p == 0.2

@@ -54,18 +54,29 @@ def last_map_size(frames: int, bands: int) -> int:
     return (frames // step - 1) * (bands // step - 1)
 
 
+def _rectified_late(number: int) -> bool:
+    """Whether a layer is rectified after the pooling that follows it.
+
+    The greatest of what is rectified is the greatest, rectified, and so are the gradients: a
+    quarter of the values. Not where what lies between is read.
+    """
+    return number + 1 in _POOLS and f"layer{number}" not in HIDDEN_MAPS.values()
+
+
 class _Trunk(nn.Sequential):
     def __init__(self) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 1
         for number in range(1, 18):
+            name = f"layer{number}"
             if number in _POOLS:
-                layers[f"layer{number}"] = nn.MaxPool2d(2)
+                pool = nn.MaxPool2d(2)
+                late = _rectified_late(number - 1)
+                layers[name] = nn.Sequential(pool, nn.ReLU(inplace=True)) if late else pool
                 continue
             width = _WIDTHS[number]
-            layers[f"layer{number}"] = nn.Sequential(
-                nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
-            )
+            block = [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width)]
+            layers[name] = nn.Sequential(*block, *([] if _rectified_late(number) else [nn.ReLU()]))
             channels = width
         layers["layer18"] = nn.Sequential(
             nn.Conv2d(channels, 1024, 2), nn.BatchNorm2d(1024), nn.ReLU()
@@ -199,27 +210,26 @@ def fold_batch_norm(model: VGG) -> VGG:
     In evaluation a batch norm is one multiplication and one addition per channel, which a
     convolution can do along with its own: ``W' = W g / sqrt(v + e)``,
     ``b' = (b - m) g / sqrt(v + e) + beta``. Same outputs to rounding, and the first layers,
-    which are bound by memory and not by arithmetic, take about half the time. They are also
-    rectified after the pooling, where it follows at once and nobody reads what lies between.
+    which are bound by memory and not by arithmetic, take about half the time.
     """
     import copy
 
     folded = copy.deepcopy(model).eval()
     trunk = folded.netx
     for name, block in list(trunk.named_children()):
-        if not isinstance(block, nn.Sequential):
+        number = int(name.removeprefix("layer"))
+        if number in _POOLS:
             continue
-        conv, norm, _ = block
+        assert isinstance(block, nn.Sequential)
+        conv, norm = block[0], block[1]
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         fused = fuse_conv_bn_eval(conv, norm)
-        number = int(name.removeprefix("layer"))
         layer: nn.Module = fused
         if name in _TILED:
             layer = TiledConv2d(fused)
         elif name == "layer18":
             layer = _Patches(fused)
-        if number + 1 in _POOLS and name not in HIDDEN_MAPS.values():
-            # The greatest of what is rectified is the greatest, rectified: a quarter of the values.
+        if _rectified_late(number):
             setattr(trunk, name, layer)
             setattr(trunk, f"layer{number + 1}", _RectifiedMaxPool())
         elif layer is fused:

@@ -20,7 +20,7 @@ from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
-from l2i.models.vgg import MIN_FRAMES, VGG, last_map_size
+from l2i.models.vgg import MIN_FRAMES, VGG, fold_batch_norm, last_map_size
 from l2i.recipes.bundle import build_classifier
 from l2i.recipes.fitting import average_weights, best_epoch, keep_best, share_right
 from l2i.recipes.material import Material
@@ -333,11 +333,11 @@ def _classify(
     batch_size: int,
 ) -> Tensor:
     """Logits [n, C] of unchanged clips, on the CPU."""
-    network.eval()
+    folded = fold_batch_norm(network)
     found = []
     for some in rows.split(batch_size):
         x = power_to_db(mel[some].to(device)).unsqueeze(1)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y = network(x.contiguous(memory_format=torch.channels_last))
+            y = folded(x.contiguous(memory_format=torch.channels_last))
         found.append(y.float().cpu())
     return torch.cat(found)
