@@ -149,6 +149,12 @@ class Classifier(_Section):
     average: float = Field(
         0.99, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
     )
+    freeze_after: list[float] = Field(
+        default_factory=list,
+        max_length=6,
+        description="Shares of the training after which the trunk's blocks learn no more, the "
+        "lowest first.",
+    )
     last_epoch: bool = Field(
         False, description="Keep the last epoch's weights, not those of the best one."
     )
@@ -164,6 +170,18 @@ class Classifier(_Section):
         description="Multi-label: decision thresholds per class; empty: found on training clips.",
     )
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _freezes(self) -> Classifier:
+        shares = self.freeze_after
+        if not all(0 < share <= 1 for share in shares) or shares != sorted(shares):
+            raise ValueError(
+                f"freeze_after {shares} must be shares of the training, above 0 and at most 1, "
+                "and none less than the one before: a block learns no longer than those above it"
+            )
+        if shares and not self.train_trunk:
+            raise ValueError("freeze_after is of no use where train_trunk is false")
+        return self
 
 
 class Dictionary(_Section):
@@ -269,6 +287,7 @@ _NOT_SCIENCE = {
 }
 
 _LATE_KEYS = (
+    ("classifier", "freeze_after"),
     ("classifier", "last_epoch"),
     ("classifier", "precision"),
     ("classifier", "augmentation", "filter_db"),

@@ -13,9 +13,11 @@ from l2i.dsp.spectrogram import SpectrogramSettings, log_mel
 from l2i.errors import CheckpointError
 from l2i.models.classifier import FrozenClassifier, hidden_maps
 from l2i.models.vgg import (
+    BLOCKS,
     HIDDEN_MAPS,
     MIN_FRAMES,
     VGG,
+    first_blocks,
     fold_batch_norm,
     last_map_size,
 )
@@ -125,6 +127,23 @@ def test_rectified_late_is_the_published_network(network: VGG) -> None:
         found.append([logits.detach(), *(p.grad.clone() for p in network.parameters())])
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("blocks", range(BLOCKS + 1))
+def test_the_first_blocks_and_what_is_above_them(network: VGG, blocks: int) -> None:
+    """Together they are the network; each block halves the frames once."""
+    mel = 20 * torch.randn(2, 1, 200, 128, generator=torch.Generator().manual_seed(2)) - 40
+    network = copy.deepcopy(network).eval()
+    below = first_blocks(network, blocks)
+    with torch.no_grad():
+        between = below(mel)
+        got, want = network.above(between, blocks), network(mel)
+    assert between.shape[2] == 200 >> blocks
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
+    assert not any(p.requires_grad for p in below.parameters())
+    learnt = [m for i in range(blocks) for layer in network.block(i) for m in layer.parameters()]
+    widths = (16, 32, 64, 128, 256, 512)[:blocks]
+    assert {p.shape[0] for p in learnt} == set(widths)
 
 
 def test_the_folded_copy_hands_gradients_on(network: VGG) -> None:

@@ -222,6 +222,27 @@ def test_noise_nearer_than_its_loudest_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "shares", ["[0.0]", "[0.5,0.25]", "[0.2,1.5]", "[-0.1,0.2]"], ids=lambda word: word
+)
+def test_shares_that_no_block_can_end_at_are_refused(shares: str) -> None:
+    """Each ends within the training, and none before the one below it."""
+    (problem,) = _problems(overrides=[f"classifier.freeze_after={shares}"])
+    assert problem.startswith("classifier: freeze_after [")
+    assert "learns no longer than those above it" in problem
+
+
+def test_more_or_other_blocks_than_there_are_cannot_be_frozen() -> None:
+    """There are six; and none of a trunk that learns nothing anyway."""
+    assert resolve(overrides=["classifier.freeze_after=[0.1,0.2,0.2,0.3,0.5,1.0]"])
+    (problem,) = _problems(overrides=[f"classifier.freeze_after={[0.5] * 7}"])
+    assert problem.startswith("classifier.freeze_after")
+    (problem,) = _problems(
+        overrides=["classifier.freeze_after=[0.5]", "classifier.train_trunk=false"]
+    )
+    assert problem == "classifier: freeze_after is of no use where train_trunk is false."
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "There is no config file"),
@@ -300,6 +321,7 @@ _OTHER: dict[str, Any] = {
     "classifier.audioset_weights": "a.pkl",
     "classifier.augmentation.noise_db": 60.0,
     "classifier.precision": "bfloat16",
+    "classifier.freeze_after": [0.5],
     "classifier.optimizer": "adam",
     "classifier.schedule": "steps",
     "classifier.steps": [(1, 1e-3)],

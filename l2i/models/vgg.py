@@ -29,7 +29,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from l2i.models.winograd import TiledConv2d
 
-__all__ = ["HIDDEN_MAPS", "MIN_FRAMES", "VGG", "fold_batch_norm", "last_map_size"]
+__all__ = [
+    "BLOCKS",
+    "HIDDEN_MAPS",
+    "MIN_FRAMES",
+    "VGG",
+    "first_blocks",
+    "fold_batch_norm",
+    "last_map_size",
+]
 
 HIDDEN_MAPS = {"512": "layer16", "256": "layer14", "128": "layer11"}
 """Name of a hidden map -> the layer whose output it is."""
@@ -42,6 +50,15 @@ _POOLS = (3, 6, 9, 12, 15, 17)
 # Where a frozen network's channels are many enough for tiles (see `l2i.models.winograd`). Sixteen
 # clips take less time by them, a single one a little more: their weights are read for it alone.
 _TILED = ("layer11", "layer13", "layer14", "layer16")
+
+
+BLOCKS = len(_POOLS)
+"""How many blocks the trunk has: convolutions of one width, and the pooling that ends them."""
+
+
+def _layers(blocks: int) -> int:
+    """How many layers so many blocks have."""
+    return _POOLS[blocks - 1] if blocks else 0
 
 
 def last_map_size(frames: int, bands: int) -> int:
@@ -110,9 +127,19 @@ class VGG(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mel [B, 1, T, M] in dB to logits [B, C]; T at least `MIN_FRAMES`."""
-        y = self.netx(log_mel)
+        return self.above(log_mel, 0)
+
+    def above(self, y: Tensor, blocks: int) -> Tensor:
+        """From what the first `blocks` of the trunk's blocks (see `BLOCKS`) make of a log-mel to
+        logits [B, C]."""
+        for layer in list(self.netx.children())[_layers(blocks) :]:
+            y = layer(y)
         y = F.relu(self.layer(y)).amax(dim=(2, 3))
         return self.fc(self.dropout(y))
+
+    def block(self, number: int) -> list[nn.Module]:
+        """The layers of one of the trunk's blocks, from 0."""
+        return list(self.netx.children())[_layers(number) : _layers(number + 1)]
 
     def load_audioset(self, state: Mapping[str, Tensor]) -> list[str]:
         """Put published AudioSet weights into the trunk.
@@ -239,3 +266,9 @@ def fold_batch_norm(model: VGG) -> VGG:
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The new blocks are born in training mode.
     return folded.eval().requires_grad_(False)
+
+
+def first_blocks(model: VGG, blocks: int) -> nn.Sequential:
+    """A copy for inference of the trunk's first blocks, folded: log-mel [B, 1, T, M] to what
+    `VGG.above` goes on from."""
+    return nn.Sequential(*list(fold_batch_norm(model).netx.children())[: _layers(blocks)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.config import Config
@@ -20,7 +20,7 @@ from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
-from l2i.models.vgg import MIN_FRAMES, VGG, fold_batch_norm, last_map_size
+from l2i.models.vgg import MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.bundle import build_classifier
 from l2i.recipes.fitting import average_weights, best_epoch, keep_best, share_right
 from l2i.recipes.material import Material
@@ -159,9 +159,12 @@ def fit_classifier(
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not c.train_trunk:
         network.netx.requires_grad_(False)
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    ends = _last_epochs(config)
+    groups = _parameter_groups(network, ends)
     kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
-    optimizer = kind(parameters, lr=c.learning_rate, weight_decay=c.weight_decay)
+    optimizer = kind(
+        [{"params": group} for group in groups], lr=c.learning_rate, weight_decay=c.weight_decay
+    )
 
     split = material.split
     mel = _mel_magnitudes(material, stage.folder, device, progress)
@@ -182,8 +185,12 @@ def fit_classifier(
     lone = _takes_one(config, frames, mel.shape[2])
     batches = len(_batches(torch.arange(n), c.batch_size, lone))
     done = len(stage.history)
+    frozen, below = 0, None
     with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:
         for epoch in range(done + 1, c.epochs + 1):
+            learnt = sum(end < epoch for end in ends)
+            if learnt > frozen:
+                frozen, below = learnt, _freeze(network, averaged, learnt)
             generator = epoch_generator(config.run.seed, "classifier", epoch)
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # Dropout.
             network.train()
@@ -192,9 +199,9 @@ def fit_classifier(
             total = 0.0
             order = torch.randperm(n, generator=generator)
             for step, rows in enumerate(_batches(order, c.batch_size, lone)):
-                rate = _learning_rate(config, (epoch - 1) * batches + step, batches)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                at = (epoch - 1) * batches + step
+                for group, end in zip(optimizer.param_groups, [*ends, c.epochs], strict=True):
+                    group["lr"] = rate = _learning_rate(config, at, batches, end)
                 x, target = mel[rows].to(device), y[rows].to(device)
                 if a.enabled:
                     x, target = augment(
@@ -217,12 +224,15 @@ def fit_classifier(
                     x = power_to_db(x).unsqueeze(1)
                 x = x.contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    logits = network(x)
+                    if below is not None:
+                        with torch.no_grad():
+                            x = below(x)
+                    logits = network.above(x, frozen)
                 loss = loss_of(logits.float(), target)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                average_weights(averaged, network, (epoch - 1) * batches + step, c.average)
+                average_weights(averaged, network, at, c.average)
                 total += float(loss.detach()) * len(rows)
             logits = _classify(averaged, mel, validation, device, dtype, c.batch_size)
             wanted = y[validation]
@@ -283,8 +293,47 @@ def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
     progress.say(f"AudioSet weights from {path.name}; unused: {', '.join(unused) or 'none'}.")
 
 
-def _learning_rate(config: Config, step: int, batches: int) -> float:
-    """Of one step, in closed form, so that a resumed run needs no scheduler's state."""
+def _last_epochs(config: Config) -> list[int]:
+    """The last epoch, from 1, in which each of the trunk's blocks that are to be frozen learns."""
+    c = config.classifier
+    return [max(1, round(share * c.epochs)) for share in c.freeze_after]
+
+
+def _parameter_groups(network: VGG, ends: list[int]) -> list[list[nn.Parameter]]:
+    """What is learnt by each block that is to be frozen, then by all else."""
+    blocks = [
+        [p for layer in network.block(i) for p in layer.parameters()] for i in range(len(ends))
+    ]
+    apart = {id(p) for block in blocks for p in block}
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in apart]
+    return [*blocks, rest]
+
+
+def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Module:
+    """The first blocks learn no more: of both networks they are the averaged one's, from now on.
+
+    Progressive freezing (Brock et al. 2017, FreezeOut, arXiv 1706.04983). The lowest blocks of a
+    network have the fewest weights and the largest images: they are learnt first and take most of
+    a step's time. Frozen they go forward alone, folded, and nothing goes back through them. To do
+    it again changes nothing, as a resumed training does.
+
+    Returns
+    -------
+    nn.Module
+        Log-mel to what `VGG.above` goes on from.
+    """
+    for number in range(blocks):
+        for mine, theirs in zip(network.block(number), averaged.block(number), strict=True):
+            mine.load_state_dict(theirs.state_dict())
+            mine.requires_grad_(False)
+    return first_blocks(averaged, blocks)
+
+
+def _learning_rate(config: Config, step: int, batches: int, last: int) -> float:
+    """Of one step, in closed form, so that a resumed run needs no scheduler's state.
+
+    What learns up to epoch `last` alone has a cycle of its own.
+    """
     c = config.classifier
     if c.schedule == "steps":
         epoch = step // batches
@@ -296,7 +345,7 @@ def _learning_rate(config: Config, step: int, batches: int) -> float:
     if c.schedule == "constant":
         return c.learning_rate
     # One cycle (Smith and Topin 2019, arXiv 1708.07120): up for a fifth, then down to nothing.
-    total, top = c.epochs * batches, c.learning_rate
+    total, top = last * batches, c.learning_rate
     rise = max(1, total // 5)
     if step < rise:
         return top * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise)))

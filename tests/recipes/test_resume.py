@@ -137,21 +137,28 @@ def test_full_disk(
     assert done.scores == single.outcome.scores
 
 
-def test_averaged_weights_go_on_too(
-    tmp_path: Path, bench: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        ("interpreter", ["interpreter.average=0.9", "interpreter.head_learning_rate=2e-3"]),
+        ("classifier", ["classifier.freeze_after=[0.3, 0.6]"]),
+    ],
+)
+def test_what_a_stage_remembers_goes_on_too(
+    stage: str, more: list[str], tmp_path: Path, bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the interpreter, whose weights are averaged and whose head has its own rate: the
-    figures and weights of a run that nobody stopped."""
-    more = ("interpreter.average=0.9", "interpreter.head_learning_rate=2e-3")
+    """Stopped in an interpreter whose weights are averaged and whose head has its own rate, or in
+    a classifier of which one block is frozen and another about to be: the figures and weights of a
+    run that nobody stopped."""
     whole = Finished(bench, train(small_config("demo", *more), QUIET))
     apart = tmp_path / "apart"
     apart.mkdir()
     monkeypatch.chdir(apart)
     save = stages.Stage.save
 
-    def stopped(stage: stages.Stage, *rest: object, **networks: object) -> None:
-        save(stage, *rest, **networks)  # type: ignore[arg-type]
-        if stage.name == "interpreter" and len(stage.history) == 2:
+    def stopped(at: stages.Stage, *rest: object, **networks: object) -> None:
+        save(at, *rest, **networks)  # type: ignore[arg-type]
+        if at.name == stage and len(at.history) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from l2i.config import resolve
 from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
@@ -22,6 +23,7 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
 from l2i.recipes.bundle import build_interpreter, open_bundle
+from l2i.recipes.stage import Stage
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -186,6 +188,79 @@ def test_the_last_epoch_may_be_kept(bench: Path) -> None:
     marks = [re.findall(r'class="mark" x1="([\d.]+)"', svg) for svg in charts]
     ends = [re.findall(r'class="dot l0" cx="([\d.]+)"', svg)[-1:] for svg in charts]
     assert marks == ends and marks
+
+
+def test_frozen_blocks_learn_no_more(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block learns up to the end of its share, in a cycle of its own, and is then what the
+    averaged weights were; what is above it goes on learning. Nothing changes before."""
+    seen: list[tuple[dict[str, Tensor], list[float]]] = []
+    save = Stage.save
+
+    def watched(stage: Stage, optimizer: Optimizer, best: Any, **networks: nn.Module) -> None:
+        save(stage, optimizer, best, **networks)
+        if stage.name == "classifier":
+            state = {
+                f"{which}.{k}": v.clone()
+                for which, network in networks.items()
+                for k, v in network.state_dict().items()
+            }
+            seen.append((state, [group["lr"] for group in optimizer.param_groups]))
+
+    monkeypatch.setattr(Stage, "save", watched)
+    runs = {}
+    for shares in ([], [0.25, 0.5]):
+        seen.clear()
+        train(
+            small_config(
+                "demo",
+                f"classifier.freeze_after={shares}",
+                "classifier.epochs=4",
+                "classifier.schedule=constant",
+                "interpreter.epochs=1",
+            ),
+            QUIET,
+        )
+        runs[len(shares)] = [state for state, _ in seen]
+        assert len(seen) == 4
+    plain, frozen = runs[0], runs[2]
+    assert all(torch.equal(v, frozen[0][k]) for k, v in plain[0].items())
+
+    def block(state: dict[str, Tensor], which: str, layers: str) -> list[Tensor]:
+        found = re.compile(rf"{which}\.netx\.layer({layers})\.")
+        return [v for k, v in state.items() if found.match(k)]
+
+    def same(a: list[Tensor], b: list[Tensor]) -> bool:
+        assert len(a) == len(b) > 0
+        return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+    for layers, last in (("1|2", 1), ("4|5", 2), ("7|8", 4)):
+        for epoch in range(2, 5):
+            then, now = frozen[epoch - 2], frozen[epoch - 1]
+            for which in ("network", "averaged"):
+                # Of the averaged weights, which are what both are from then on.
+                before = block(then, "averaged" if epoch > last else which, layers)
+                assert same(block(now, which, layers), before) == (epoch > last), (layers, epoch)
+    assert not same(block(plain[1], "network", "1|2"), block(frozen[1], "network", "1|2"))
+
+
+def test_blocks_to_be_frozen_have_cycles_of_their_own(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate of each is the greatest a fifth into its own share, and nothing at its end."""
+    rates: list[list[float]] = []
+    save = Stage.save
+
+    def watched(stage: Stage, optimizer: Optimizer, best: Any, **networks: nn.Module) -> None:
+        save(stage, optimizer, best, **networks)
+        if stage.name == "classifier":
+            rates.append([group["lr"] for group in optimizer.param_groups])
+
+    monkeypatch.setattr(Stage, "save", watched)
+    over = ["classifier.freeze_after=[0.5]", "classifier.epochs=10", "interpreter.epochs=1"]
+    train(small_config("demo", *over), QUIET)
+    own, rest = zip(*rates, strict=True)
+    assert own[1] == max(own[:5]) > 0.9e-3 and own[4] < 0.05e-3
+    assert rest[2] == max(rest) > 0.9e-3 and rest[4] > 0.5e-3 and rest[9] < 0.05e-3
 
 
 def test_finished_is_found(single: Finished) -> None:
