@@ -20,9 +20,9 @@ from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
-from l2i.models.vgg import MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
+from l2i.models.vgg import BLOCKS, MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.bundle import build_classifier
-from l2i.recipes.fitting import average_weights, best_epoch, keep_best, share_right
+from l2i.recipes.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
 from l2i.recipes.material import Material
 from l2i.recipes.stage import Stage
 from l2i.run.device import epoch_generator, pick_device
@@ -181,11 +181,11 @@ def fit_classifier(
     averaged = copy.deepcopy(network)
     best = stage.restore(optimizer, network=network, averaged=averaged)
     a = c.augmentation
-    frames = _frames(config, mel.shape[1])
-    lone = _takes_one(config, frames, mel.shape[2])
-    batches = len(_batches(torch.arange(n), c.batch_size, lone))
+    batches = len(in_batches(torch.arange(n), c.batch_size))
     done = len(stage.history)
-    frozen, below = 0, None
+    frozen, below = 0, nn.Sequential()  # Of no block: nothing is done to the log-mel.
+    if not c.train_trunk:
+        frozen, below = BLOCKS, first_blocks(network, BLOCKS)
     with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:
         for epoch in range(done + 1, c.epochs + 1):
             learnt = sum(end < epoch for end in ends)
@@ -198,7 +198,7 @@ def fit_classifier(
                 network.netx.eval()  # Frozen batch norms keep their statistics, too.
             total = 0.0
             order = torch.randperm(n, generator=generator)
-            for step, rows in enumerate(_batches(order, c.batch_size, lone)):
+            for step, rows in enumerate(in_batches(order, c.batch_size)):
                 at = (epoch - 1) * batches + step
                 for group, end in zip(optimizer.param_groups, [*ends, c.epochs], strict=True):
                     group["lr"] = rate = _learning_rate(config, at, batches, end)
@@ -224,9 +224,8 @@ def fit_classifier(
                     x = power_to_db(x).unsqueeze(1)
                 x = x.contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    if below is not None:
-                        with torch.no_grad():
-                            x = below(x)
+                    with torch.no_grad():
+                        x = below(x)
                     logits = network.above(x, frozen)
                 loss = loss_of(logits.float(), target)
                 optimizer.zero_grad(set_to_none=True)
@@ -273,14 +272,6 @@ def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> N
         )
 
 
-def _batches(rows: Tensor, size: int, lone: bool) -> list[Tensor]:
-    """Batches of `size`; unless `lone`, a last one of one clip goes with the batch before."""
-    found = list(rows.split(size))
-    if not lone and len(found) > 1 and len(found[-1]) == 1:
-        found[-2:] = [torch.cat(found[-2:])]
-    return found
-
-
 def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -309,7 +300,7 @@ def _parameter_groups(network: VGG, ends: list[int]) -> list[list[nn.Parameter]]
     return [*blocks, rest]
 
 
-def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Module:
+def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Sequential:
     """The first blocks learn no more: of both networks they are the averaged one's, from now on.
 
     Progressive freezing (Brock et al. 2017, FreezeOut, arXiv 1706.04983). The lowest blocks of a
@@ -319,7 +310,7 @@ def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Module:
 
     Returns
     -------
-    nn.Module
+    Sequential
         Log-mel to what `VGG.above` goes on from.
     """
     for number in range(blocks):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import shutil
 from typing import Any
 
@@ -17,7 +16,7 @@ from l2i.models.features import FeatureStore, compute_features
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.recipes.bundle import build_interpreter
-from l2i.recipes.fitting import average_weights, best_epoch, keep_best, share_right
+from l2i.recipes.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
 from l2i.recipes.material import Material
 from l2i.recipes.stage import Stage
 from l2i.run.device import epoch_generator
@@ -106,7 +105,7 @@ def fit_interpreter(
     optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
     gram = w.T @ w
     n, task = len(split.train), material.card.task
-    batches = math.ceil(n / i.batch_size)
+    batches = len(in_batches(torch.arange(n), i.batch_size))
     best = stage.restore(optimizer, **networks)
     done = len(stage.history)
     with progress.task("interpreter", total=i.epochs, unit="epoch", done=done) as bar:
@@ -119,7 +118,7 @@ def fit_interpreter(
             network.train()
             totals = torch.zeros(3, dtype=torch.float64)
             order = view[torch.randperm(n, generator=generator)]
-            for step, rows in enumerate(order.split(i.batch_size)):
+            for step, rows in enumerate(in_batches(order, i.batch_size)):
                 features, audible, projected, energy = kept.batch(rows, device)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     said = network(features.maps, kept.frames, audible)

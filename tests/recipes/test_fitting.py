@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from l2i.recipes.fitting import best_epoch, keep_best
+from l2i.recipes.fitting import best_epoch, in_batches, keep_best
 from l2i.recipes.stage import Stage
 
 
@@ -39,3 +39,25 @@ def test_the_best_or_the_last(losses: list[float], last: bool, kept: int) -> Non
     epoch, weight = _learn(losses, last=last)
     assert epoch == kept
     assert weight.item() == kept
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "sizes"),
+    [
+        (289, 16, [16] * 4 + [15] * 15),
+        (32, 16, [16, 16]),
+        (33, 16, [11, 11, 11]),
+        (17, 16, [9, 8]),
+        (15, 16, [15]),
+        (3, 2, [3]),
+        (5, 2, [3, 2]),
+        (4, 2, [2, 2]),
+        (3, 1, [1, 1, 1]),
+        (1, 16, [1]),
+    ],
+)
+def test_no_batch_is_a_leftover(n: int, size: int, sizes: list[int]) -> None:
+    """Each row once, in its order; sizes differ by one at most."""
+    found = in_batches(torch.arange(n), size)
+    assert [len(rows) for rows in found] == sizes
+    assert torch.cat(found).tolist() == list(range(n))
