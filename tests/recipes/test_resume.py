@@ -115,8 +115,8 @@ def test_full_disk(
             saves += 1
             if saves == 2:
                 # As the system would, amid the file.
-                monkeypatch.setattr(Path, "replace", _no_room)
-                monkeypatch.setattr(os, "replace", _no_room)
+                patch.setattr(Path, "replace", _no_room)
+                patch.setattr(os, "replace", _no_room)
         write(path, kind, *rest)  # type: ignore[arg-type]
 
     def _no_room(*_: object, **__: object) -> None:
@@ -127,8 +127,6 @@ def test_full_disk(
         patch.setattr(os, "replace", os.replace)
         with pytest.raises(StoreError, match="disk is full"):
             train(small_config(), QUIET)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     (run,) = list_runs()
     assert run.status == "FAILED"
     done = train(small_config(), QUIET)
