@@ -179,8 +179,6 @@ class Classifier(_Section):
                 f"freeze_after {shares} must be shares of the training, above 0 and at most 1, "
                 "and none less than the one before: a block learns no longer than those above it"
             )
-        if shares and not self.train_trunk:
-            raise ValueError("freeze_after is of no use where train_trunk is false")
         return self
 
 

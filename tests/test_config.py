@@ -231,15 +231,11 @@ def test_shares_that_no_block_can_end_at_are_refused(shares: str) -> None:
     assert "learns no longer than those above it" in problem
 
 
-def test_more_or_other_blocks_than_there_are_cannot_be_frozen() -> None:
-    """There are six; and none of a trunk that learns nothing anyway."""
+def test_more_blocks_than_there_are_cannot_be_frozen() -> None:
+    """There are six."""
     assert resolve(overrides=["classifier.freeze_after=[0.1,0.2,0.2,0.3,0.5,1.0]"])
     (problem,) = _problems(overrides=[f"classifier.freeze_after={[0.5] * 7}"])
     assert problem.startswith("classifier.freeze_after")
-    (problem,) = _problems(
-        overrides=["classifier.freeze_after=[0.5]", "classifier.train_trunk=false"]
-    )
-    assert problem == "classifier: freeze_after is of no use where train_trunk is false."
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,9 @@ def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
 def _last_epochs(config: Config) -> list[int]:
     """The last epoch, from 1, in which each of the trunk's blocks that are to be frozen learns."""
     c = config.classifier
-    return [max(1, round(share * c.epochs)) for share in c.freeze_after]
+    # Of a trunk that does not learn there is nothing to freeze.
+    shares = c.freeze_after if c.train_trunk else []
+    return [max(1, round(share * c.epochs)) for share in shares]
 
 
 def _parameter_groups(network: VGG, ends: list[int]) -> list[list[nn.Parameter]]:
