@@ -191,13 +191,16 @@ def test_the_last_epoch_may_be_kept(bench: Path) -> None:
     assert marks == ends and marks
 
 
-def test_frozen_blocks_learn_no_more(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each block learns up to the end of its share, in a cycle of its own, and is then what the
-    averaged weights were; what is above it goes on learning. Nothing changes before."""
-    seen: list[tuple[dict[str, Tensor], list[float]]] = []
+_Watched = list[tuple[dict[str, Tensor], list[float]]]
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
+    """After each epoch of a classifier: its networks' weights, and the rates of their groups."""
+    seen: _Watched = []
     save = Stage.save
 
-    def watched(stage: Stage, optimizer: Optimizer, best: Any, **networks: nn.Module) -> None:
+    def noted(stage: Stage, optimizer: Optimizer, best: Any, **networks: nn.Module) -> None:
         save(stage, optimizer, best, **networks)
         if stage.name == "classifier":
             state = {
@@ -207,10 +210,16 @@ def test_frozen_blocks_learn_no_more(bench: Path, monkeypatch: pytest.MonkeyPatc
             }
             seen.append((state, [group["lr"] for group in optimizer.param_groups]))
 
-    monkeypatch.setattr(Stage, "save", watched)
+    monkeypatch.setattr(Stage, "save", noted)
+    return seen
+
+
+def test_frozen_blocks_learn_no_more(bench: Path, watched: _Watched) -> None:
+    """Each block learns up to the end of its share, in a cycle of its own, and is then what the
+    averaged weights were; what is above it goes on learning. Nothing changes before."""
     runs = {}
     for shares in ([], [0.25, 0.5]):
-        seen.clear()
+        watched.clear()
         train(
             small_config(
                 "demo",
@@ -221,8 +230,8 @@ def test_frozen_blocks_learn_no_more(bench: Path, monkeypatch: pytest.MonkeyPatc
             ),
             QUIET,
         )
-        runs[len(shares)] = [state for state, _ in seen]
-        assert len(seen) == 4
+        runs[len(shares)] = [state for state, _ in watched]
+        assert len(watched) == 4
     plain, frozen = runs[0], runs[2]
     assert all(torch.equal(v, frozen[0][k]) for k, v in plain[0].items())
 
@@ -244,22 +253,11 @@ def test_frozen_blocks_learn_no_more(bench: Path, monkeypatch: pytest.MonkeyPatc
     assert not same(block(plain[1], "network", "1|2"), block(frozen[1], "network", "1|2"))
 
 
-def test_blocks_to_be_frozen_have_cycles_of_their_own(
-    bench: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_to_be_frozen_have_cycles_of_their_own(bench: Path, watched: _Watched) -> None:
     """The rate of each is the greatest a fifth into its own share, and nothing at its end."""
-    rates: list[list[float]] = []
-    save = Stage.save
-
-    def watched(stage: Stage, optimizer: Optimizer, best: Any, **networks: nn.Module) -> None:
-        save(stage, optimizer, best, **networks)
-        if stage.name == "classifier":
-            rates.append([group["lr"] for group in optimizer.param_groups])
-
-    monkeypatch.setattr(Stage, "save", watched)
     over = ["classifier.freeze_after=[0.5]", "classifier.epochs=10", "interpreter.epochs=1"]
     train(small_config("demo", *over), QUIET)
-    own, rest = zip(*rates, strict=True)
+    own, rest = zip(*(rates for _, rates in watched), strict=True)
     assert own[1] == max(own[:5]) > 0.9e-3 and own[4] < 0.05e-3
     assert rest[2] == max(rest) > 0.9e-3 and rest[4] > 0.5e-3 and rest[9] < 0.05e-3
 
@@ -432,8 +430,9 @@ def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.Mon
     size = next(size for size in range(2, n) if n % size == 1)
     sizes.clear()
     train(small_config("demo", *few, f"classifier.batch_size={size}"), QUIET)
-    assert len(sizes) == n // size + 1 and sum(sizes) == n
-    assert 1 < max(sizes) <= size and max(sizes) - min(sizes) <= 1 and min(sizes) > 1
+    few_each, larger = divmod(n, n // size + 1)
+    assert sizes == [few_each + 1] * larger + [few_each] * (n // size + 1 - larger)
+    assert few_each > 1
     with pytest.raises(
         UsageError, match=r"of 138 frames .* classifier.batch_size is 1: give it two"
     ):
