@@ -7,8 +7,9 @@ What it does, and says while it does it:
    (``L2I_TORCH=cpu|cuda|auto`` decides otherwise);
 3. installs everything else at the versions of the lock file;
 4. links l2i itself (editable, without the network);
-5. checks that torch and torchaudio can be imported, and mends the one known mismatch;
-6. leaves a stamp, so that the next time it is done in an instant.
+5. compiles it all to bytecode, on every processor, where pip would take one;
+6. checks that torch and torchaudio can be imported, and mends the one known mismatch;
+7. leaves a stamp, so that the next time it is done in an instant.
 
 The CPU build of torch is asked from pip's own sources first (``PIP_FIND_LINKS``, say), then
 from PyTorch's index. Where neither has it, it stops and says so: the CUDA build is a download
@@ -132,6 +133,8 @@ def _environment():
 def pip(*words, **options):
     """Run pip in the virtual environment; its exit status. With `quiet`, without a word."""
     command = [venv_python(), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    if words[0] == "install":
+        words = ("install", "--no-compile") + words[1:]  # `compile_packages` does, afterwards.
     sink = subprocess.DEVNULL if options.get("quiet") else None
     return subprocess.call(
         command + list(words), cwd=ROOT, env=_environment(), stdout=sink, stderr=sink
@@ -188,6 +191,29 @@ def install_cpu_torch():
         must_pip("torchaudio", "--no-deps", torchaudio)
 
 
+def site_packages():
+    """The folder of what is installed in the virtual environment."""
+    return subprocess.check_output(
+        [venv_python(), "-c", "import sysconfig; print(sysconfig.get_path('platlib'))"],
+        env=_environment(),
+        universal_newlines=True,
+    ).strip()
+
+
+def compile_packages():
+    """Bytecode of all that is installed: some 19,000 files, a quarter of the set-up by one process.
+
+    Without it whatever is imported would be compiled at first, and at every start where
+    PYTHONDONTWRITEBYTECODE is set. A file that is no Python of this version is left as it is.
+    """
+    subprocess.call(
+        [venv_python(), "-m", "compileall", "-q", "-j", "0", site_packages()],
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def _try_import(module):
     done = subprocess.run(
         [venv_python(), "-c", "import " + module],
@@ -211,12 +237,7 @@ def check_torch():
         return
     # PyPI's torchaudio is linked against CUDA, and does not load beside a torch without it. Its
     # transforms are pure torch, and work once the libraries are out of the way.
-    found = subprocess.check_output(
-        [venv_python(), "-c", "import sysconfig; print(sysconfig.get_path('platlib'))"],
-        env=_environment(),
-        universal_newlines=True,
-    ).strip()
-    folder = os.path.join(found, "torchaudio", "lib")
+    folder = os.path.join(site_packages(), "torchaudio", "lib")
     there = os.listdir(folder) if os.path.isdir(folder) else []
     libraries = sorted(name for name in there if ".so" in name)
     for name in libraries:
@@ -276,6 +297,7 @@ def set_up():
     say("Installing the packages of %s." % os.path.basename(lock))
     must_pip("A package", "--no-deps", "--require-hashes", "-r", lock)
     must_pip("l2i itself", "--no-deps", "--no-build-isolation", "--no-index", "-e", ".")
+    compile_packages()
     check_torch()
     with open(STAMP, "w", encoding="utf-8") as file:
         file.write(wanted)

@@ -82,6 +82,7 @@ def machine(bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "say": it.said.append,
         "has_nvidia": lambda: False,
         "reachable": lambda url, timeout_s=5: True,
+        "compile_packages": lambda: it.asked.append(("compile",)),
         "_try_import": lambda module: it.broken.get(module),
     }.items():
         monkeypatch.setattr(bootstrap, name, value)
@@ -235,6 +236,45 @@ def test_another_fault_of_torchaudio_is_told(machine: Machine, libraries: Path) 
     with pytest.raises(machine.module.SetupError, match="no module named x"):
         machine.set_up()
     assert not os.path.exists(machine.module.STAMP)
+
+
+# --- bytecode ---------------------------------------------------------------------------------
+
+
+def test_bytecode_is_made_once_all_is_installed(machine: Machine) -> None:
+    """And before anything is imported."""
+    seen: list[tuple[str, ...]] = []
+    machine.module._try_import = lambda module: seen.extend(machine.asked)  # Gives back None.
+    assert machine.set_up()
+    assert machine.asked[-1] == ("compile",)
+    assert machine.asked[-2][-2:] == ("-e", ".")
+    assert seen[: len(machine.asked)] == machine.asked
+
+
+def test_pip_leaves_bytecode_to_the_set_up(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `pip install`; other verbs do not know the option."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(bootstrap.subprocess, "call", lambda words, **_: asked.append(words) or 0)
+    assert bootstrap.pip("install", "-q", "click") == bootstrap.pip("list") == 0
+    assert asked[0][-4:] == ["install", "--no-compile", "-q", "click"]
+    assert asked[1][-1] == "list" and "--no-compile" not in asked[1]
+
+
+def test_every_package_is_compiled(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever Python was told of bytecode; a file that is no Python stops nothing."""
+    texts = {"a/b/good.py": "x = 1\n", "other.py": "y = 2\n", "bad.py": "def (\n"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(bootstrap, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(bootstrap, "site_packages", lambda: str(tmp_path))
+    bootstrap.compile_packages()
+    assert {p.name.split(".")[0] for p in tmp_path.rglob("*.pyc")} == {"good", "other"}
 
 
 # --- again, interrupted, moved ----------------------------------------------------------------
