@@ -23,6 +23,7 @@ from PIL import Image
 import l2i
 from l2i.errors import StoreError
 from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, write_listening_page
+from l2i.pages.figures import _figure
 from l2i.pages.page import data_block
 from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture
 from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps
@@ -336,6 +337,29 @@ def test_figures_are_the_documents(folder: Path) -> None:
     keys = re.findall(r'<td class="number" data-key="([^"]*)"', text)
     assert keys == ["3", "0.5", "4", "1.0", "5", "0.25", "6", "", "7", "1.0"]
     assert "24 of 28 clips are right" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (8, "", "8"),
+        (5.0, "%", "5.00"),
+        (11.82, "nats", "11.8"),
+        (99.96, "%", "100.0"),
+        (12345.6, "", "12346"),
+        (0.0763, "log power", "0.0763"),
+        (5.47e-05, "logit", "0.000"),
+        (0.0, "logit", "0.000"),
+        (-0.0001, "probability", "0.000"),
+        (-2.5, "logit", "-2.50"),
+        (0.9996, "share", "1.000"),
+        (float("nan"), "logit", "–"),
+        (None, "share", "–"),
+    ],
+)
+def test_a_figure_has_three_digits(value: float | None, unit: str, text: str) -> None:
+    """A last nought too, no exponent, no negative nothing; a number of clips is whole."""
+    assert _figure(value, unit) == text
 
 
 def test_figures_name_classes_as_text(folder: Path) -> None:

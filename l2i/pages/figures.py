@@ -34,9 +34,12 @@ Line = tuple[str, Sequence[float | None]]
 def _figure(value: float | None, unit: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    if unit in ("share", "probability"):
+    if isinstance(value, int):
+        return str(value)
+    if unit in ("share", "probability") or abs(value) < 0.0005:
         return f"{round(value, 3) + 0.0:.3f}"  # No "-0.000".
-    return f"{value:.3g}"
+    # Three digits, be the last a nought: 5.00 beside 2.38 to 8.29.
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def _nice_step(span: float) -> float:
@@ -198,22 +201,25 @@ def _faithfulness(curve: Sequence[Mapping[str, float | None]]) -> str:
             "relevance threshold τ",
         )
     )
-    columns = {
-        "threshold": "τ",
-        "faithfulness_probability": "fall of probability",
-        "random_probability": "at random",
-        "random_probability_std": "its spread",
-        "faithfulness_logit": "fall of logit",
-        "random_logit": "at random",
-        "components_removed": "components",
+    columns = {  # Title and unit.
+        "faithfulness_probability": ("fall of probability", "probability"),
+        "random_probability": ("at random", "probability"),
+        "random_probability_std": ("its spread", "probability"),
+        "faithfulness_logit": ("fall of logit", "logit"),
+        "random_logit": ("at random", "logit"),
+        "components_removed": ("components", "components"),
     }
     rows = "".join(
-        "<tr>"
-        + "".join(f'<td class="number">{_figure(line.get(c))}</td>' for c in columns)
+        f'<tr><td class="number">{threshold:g}</td>'
+        + "".join(
+            f'<td class="number">{_figure(line.get(name), unit)}</td>'
+            for name, (_, unit) in columns.items()
+        )
         + "</tr>"
-        for line in curve
+        for threshold, line in zip(tau, curve, strict=True)
     )
-    head = "".join(f'<th scope="col" class="number">{title}</th>' for title in columns.values())
+    titles = ["τ", *(title for title, _ in columns.values())]
+    head = "".join(f'<th scope="col" class="number">{title}</th>' for title in titles)
     return (
         '<section><h2>Faithfulness</h2><p class="soft">What the classifier loses when the '
         "relevant components are removed from the audio, and when as many random ones are.</p>"
