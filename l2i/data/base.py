@@ -504,7 +504,8 @@ def _odd_lengths(seconds: Sequence[float], wanted: float) -> list[str]:
     odd = [s for s in seconds if abs(s - wanted) > 0.002]
     if not odd:
         return []
+    ends = dict.fromkeys(f"{length:.2f}" for length in (min(odd), max(odd)))
     return [
-        f"{len(odd)} clips are not {wanted:g} s long ({min(odd):.2f} to {max(odd):.2f} s): "
+        f"{len(odd)} clips are not {wanted:g} s long ({' to '.join(ends)} s): "
         "longer ones are cut at their end, shorter ones padded with silence."
     ]

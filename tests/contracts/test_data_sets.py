@@ -387,6 +387,8 @@ def test_clips_of_another_length_are_noted_and_used(copied: config.Dataset) -> N
     report = data.check()
     assert report.ok
     assert any("2 clips are not 0.25 s long (0.10 to 0.40 s)" in note for note in report.notes)
+    soundfile.write(_file(clip), miniatures.sound([0], 0, 0.1), 8000)
+    assert any("2 clips are not 0.25 s long (0.10 s)" in note for note in data.check().notes)
 
 
 def _rows(path: Path) -> list[list[str]]:
