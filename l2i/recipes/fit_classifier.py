@@ -82,32 +82,27 @@ def check_classifier(config: Config, material: Material) -> None:
     UsageError
         There are values for more or fewer classes than there are, or batches of one clip that is
         too short to be learnt from alone.
+    CheckpointError
+        Weights that the config names are damaged, or made for something else.
     """
     c, classes = config.classifier, len(material.card.classes)
     if c.weights:
+        _read_weights(Path(c.weights), material)
         return
+    if c.audioset_weights:
+        _load_audioset(VGG(classes), Path(c.audioset_weights))
     for name in ("pos_weight", "thresholds"):
         if (values := getattr(c, name)) and len(values) != classes:
             raise UsageError(f"classifier.{name} has {len(values)} values for {classes} classes.")
-    n = len(material.split.train)
-    frames = _frames(config, material.n_frames)
-    if min(n, c.batch_size) == 1 and not _takes_one(config, frames, material.settings.n_mels):
+    n, a = len(material.split.train), c.augmentation
+    frames = cropped(material.n_frames, a.crop_share if a.enabled else 1.0, MIN_FRAMES)
+    takes_one = not c.train_trunk or last_map_size(frames, material.settings.n_mels) > 1
+    if min(n, c.batch_size) == 1 and not takes_one:
         why = "there is one training clip" if n == 1 else "classifier.batch_size is 1"
         raise UsageError(
             f"Clips of {frames} frames are too short for the classifier to learn from one at a "
             f"time, and {why}: give it two at a time, or set dataset.duration_s higher."
         )
-
-
-def _frames(config: Config, frames: int) -> int:
-    """How many of a clip's frames the classifier learns from at a time."""
-    a = config.classifier.augmentation
-    return cropped(frames, a.crop_share if a.enabled else 1.0, MIN_FRAMES)
-
-
-def _takes_one(config: Config, frames: int, bands: int) -> bool:
-    """Whether a batch of one clip can be learnt from."""
-    return not config.classifier.train_trunk or last_map_size(frames, bands) > 1
 
 
 def fit_classifier(
@@ -139,26 +134,13 @@ def fit_classifier(
         A loss is no longer a number.
     """
     c, task = config.classifier, material.card.task
-    meta: dict[str, Any] = {
-        "classes": list(material.card.classes),
-        "task": str(task),
-        "head": c.head,
-        "dropout": c.dropout,
-    }
     if c.weights:
         path = Path(c.weights)
-        tensors, document = load_checkpoint(path, "classifier")
-        read_settings(path, document, material.settings)
-        same_data(build_classifier(tensors, document, path, device, dtype), material, path)
+        tensors, document = _read_weights(path, material)
         stage.finish(tensors, {**document, "source": path.name}, material.settings)
         return
-    torch.manual_seed(config.run.seed)
-    network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
-    if c.audioset_weights:
-        _load_audioset(network, Path(c.audioset_weights), progress)
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not c.train_trunk:
-        network.netx.requires_grad_(False)
+    network = _begin(config, material, progress).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ends = _last_epochs(config)
     groups = _parameter_groups(network, ends)
     kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
@@ -180,7 +162,6 @@ def fit_classifier(
 
     averaged = copy.deepcopy(network)
     best = stage.restore(optimizer, network=network, averaged=averaged)
-    a = c.augmentation
     batches = len(in_batches(torch.arange(n), c.batch_size))
     done = len(stage.history)
     frozen, below = 0, nn.Sequential()  # Of no block: nothing is done to the log-mel.
@@ -203,25 +184,7 @@ def fit_classifier(
                 for group, end in zip(optimizer.param_groups, [*ends, c.epochs], strict=True):
                     group["lr"] = rate = _learning_rate(config, at, batches, end)
                 x, target = mel[rows].to(device), y[rows].to(device)
-                if a.enabled:
-                    x, target = augment(
-                        x,
-                        target,
-                        generator,
-                        shift=a.shift,
-                        mixup_alpha=a.mixup,
-                        gain_db=a.gain_db,
-                        filter_db=a.filter_db,
-                        noise_db=a.noise_db,
-                        crop_share=a.crop_share,
-                        frequency_masks=a.frequency_masks,
-                        frequency_mask_bands=a.frequency_mask_bands,
-                        time_masks=a.time_masks,
-                        time_mask_share=a.time_mask_share,
-                        min_frames=MIN_FRAMES,
-                    )
-                else:
-                    x = power_to_db(x).unsqueeze(1)
+                x, target = _network_input(config, x, target, generator)
                 x = x.contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     with torch.no_grad():
@@ -252,8 +215,24 @@ def fit_classifier(
             every = torch.arange(len(y))
             logits = _classify(averaged, mel, every, device, dtype, c.batch_size)
             thresholds = best_thresholds(logits.sigmoid().numpy(), y.numpy().astype(bool))
-    epoch = best_epoch(stage, last=c.last_epoch)
-    stage.finish(best, {**meta, "thresholds": thresholds, "epoch": epoch}, material.settings)
+    meta = {
+        "classes": list(material.card.classes),
+        "task": str(task),
+        "head": c.head,
+        "dropout": c.dropout,
+        "thresholds": thresholds,
+        "epoch": best_epoch(stage, last=c.last_epoch),
+    }
+    stage.finish(best, meta, material.settings)
+
+
+def _read_weights(path: Path, material: Material) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a checkpoint, if it is a classifier of these data."""
+    tensors, document = load_checkpoint(path, "classifier")
+    read_settings(path, document, material.settings)
+    classifier = build_classifier(tensors, document, path, torch.device("cpu"), torch.float32)
+    same_data(classifier, material, path)
+    return tensors, document
 
 
 def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> None:
@@ -272,16 +251,55 @@ def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> N
         )
 
 
-def _load_audioset(network: VGG, path: Path, progress: Progress) -> None:
+def _begin(config: Config, material: Material, progress: Progress) -> VGG:
+    """The network that the training starts from."""
+    c = config.classifier
+    torch.manual_seed(config.run.seed)
+    network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
+    if c.audioset_weights:
+        path = Path(c.audioset_weights)
+        unused = _load_audioset(network, path)
+        progress.say(f"AudioSet weights from {path.name}; unused: {', '.join(unused) or 'none'}.")
+    if not c.train_trunk:
+        network.netx.requires_grad_(False)
+    return network
+
+
+def _load_audioset(network: VGG, path: Path) -> list[str]:
+    """What of the file's weights the network has no use for."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        unused = network.load_audioset(state)
+        return network.load_audioset(state)
     except Exception as error:  # torch.load raises whatever the bytes make it raise.
         line = str(error).splitlines()[0]
         raise CheckpointError(
             f"{path} does not hold the trunk's AudioSet weights: {line}"
         ) from None
-    progress.say(f"AudioSet weights from {path.name}; unused: {', '.join(unused) or 'none'}.")
+
+
+def _network_input(
+    config: Config, mel: Tensor, target: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Log-mel [B, 1, T, M] of mel magnitudes [B, T, M], augmented as the config says; targets."""
+    a = config.classifier.augmentation
+    if not a.enabled:
+        return power_to_db(mel).unsqueeze(1), target
+    return augment(
+        mel,
+        target,
+        generator,
+        shift=a.shift,
+        mixup_alpha=a.mixup,
+        gain_db=a.gain_db,
+        filter_db=a.filter_db,
+        noise_db=a.noise_db,
+        crop_share=a.crop_share,
+        frequency_masks=a.frequency_masks,
+        frequency_mask_bands=a.frequency_mask_bands,
+        time_masks=a.time_masks,
+        time_mask_share=a.time_mask_share,
+        min_frames=MIN_FRAMES,
+    )
 
 
 def _last_epochs(config: Config) -> list[int]:

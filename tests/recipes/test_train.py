@@ -308,6 +308,7 @@ def test_weights_of_other_settings_are_refused(
         train(small_config("demo", "classifier.weights=other.safetensors"), QUIET)
     with pytest.raises(CheckpointError, match=r"no classifier weights at nothere\.safetensors"):
         train(small_config("demo", "classifier.weights=nothere.safetensors"), QUIET)
+    assert not (tmp_path / "mlruns" / "work").exists()
 
 
 def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,8 +337,10 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert torch.equal(tensors[key], value), key
     assert any(key.startswith("netx.") for key in tensors)
     Path("audioset.pkl").write_bytes(b"nothing of the kind")
+    begun = sorted(Path("mlruns/work").iterdir())
     with pytest.raises(CheckpointError, match="does not hold the trunk's AudioSet weights"):
         train(small_config("demo", *over), QUIET)
+    assert sorted(Path("mlruns/work").iterdir()) == begun
 
 
 @pytest.mark.parametrize(
