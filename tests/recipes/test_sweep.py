@@ -223,4 +223,4 @@ def test_the_product() -> None:
     assert (last.interpreter.epochs, last.classifier.epochs) == (99, 7)
     assert last.interpreter.maps == ["512", "256"] and last.interpreter.batch_size == 4
     assert (found.children[-1].fold, found.children[-1].seed) == (2, 5)
-    assert found.children[0].config.interpreter.epochs == 100
+    assert found.children[0].config.interpreter.epochs == 50
