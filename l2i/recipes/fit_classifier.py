@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +86,11 @@ def check_classifier(config: Config, material: Material) -> None:
     """
     c, classes = config.classifier, len(material.card.classes)
     if c.weights:
-        _read_weights(Path(c.weights), material)
+        path = Path(c.weights)
+        tensors, document = load_checkpoint(path, "classifier")
+        read_settings(path, document, material.settings)
+        classifier = build_classifier(tensors, document, path, torch.device("cpu"), torch.float32)
+        same_data(classifier, material, path)
         return
     if c.audioset_weights:
         _load_audioset(VGG(classes), Path(c.audioset_weights))
@@ -136,7 +139,7 @@ def fit_classifier(
     c, task = config.classifier, material.card.task
     if c.weights:
         path = Path(c.weights)
-        tensors, document = _read_weights(path, material)
+        tensors, document = load_checkpoint(path, "classifier")
         stage.finish(tensors, {**document, "source": path.name}, material.settings)
         return
     network = _begin(config, material, progress).to(device)
@@ -224,15 +227,6 @@ def fit_classifier(
         "epoch": best_epoch(stage, last=c.last_epoch),
     }
     stage.finish(best, meta, material.settings)
-
-
-def _read_weights(path: Path, material: Material) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a checkpoint, if it is a classifier of these data."""
-    tensors, document = load_checkpoint(path, "classifier")
-    read_settings(path, document, material.settings)
-    classifier = build_classifier(tensors, document, path, torch.device("cpu"), torch.float32)
-    same_data(classifier, material, path)
-    return tensors, document
 
 
 def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> None:
