@@ -15,7 +15,7 @@ The map of the package, a module importing only from lower ranks or from its own
     3  data  models  run  launch              arrays in, weights, where a run is kept, jobs
     2  config  storage                        what to do; files that are whole or absent
     1  dsp  registry                          sound and spectrograms; names
-    0  types  errors                          what flows, and what goes wrong
+    0  types  errors  environment             what flows, what goes wrong, what is set outside
 
 Source of the method: Parekh, Parekh, Mozharovskyi, d'Alché-Buc, Richard, *Listen to
 Interpret: Post-hoc Interpretability for Audio Networks with NMF*, NeurIPS 2022,

@@ -23,6 +23,7 @@ import l2i
 from l2i.cli import COMMANDS, cli, main
 from l2i.cli.base import emit_json, emit_table
 from l2i.config import Config, preset_names, resolve
+from l2i.environment import SHARED
 from l2i.errors import ConfigError, DataError
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
@@ -68,7 +69,9 @@ def test_help_names_every_command(say: Callable[..., Said]) -> None:
     for name, (_, short) in COMMANDS.items():
         assert f"{name} " in found.out and short in found.out
     assert max(map(len, found.out.splitlines())) <= 80
-    assert "Examples:" in found.out and "L2I_<OPTION>" in found.out
+    assert "Examples:" in found.out and "L2I_<COMMAND>_<OPTION>" in found.out
+    for name in SHARED:
+        assert f"{name} " in found.out
 
 
 def test_version(say: Callable[..., Said]) -> None:
@@ -100,18 +103,77 @@ def test_help_of_a_command(
     examples = lines[lines.index("Examples:") + 1 :]
     assert examples, "a heading and nothing below it"
     assert any(f"l2i {' '.join(path)}" in line for line in examples)
-    variables = set()
+    shown = " ".join(found.out.split())
     for option in command.params:
         if isinstance(option, click.Option) and not (option.hidden or "--help" in option.opts):
             assert option.help, option.name
-            longest = max(option.opts, key=len)
-            variable = f"L2I_{longest.lstrip('-').replace('-', '_').upper()}"
-            assert option.envvar == variable
-            shown = " ".join(found.out.split())
-            assert longest in shown and f"[env var: {variable}" in shown
-            variables.add(variable)
-    shown_options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
-    assert len(variables) == len(shown_options)
+            assert max(option.opts, key=len) in shown
+            assert not option.envvar or f"[env var: {option.envvar}" in shown
+
+
+# A run says where its data are; the variable of all data sets is asked where they are gone.
+_MEASURE = ("evaluate", "benchmark", "overlap", "noise", "components")
+
+
+def test_no_variable_means_two_things() -> None:
+    """What commands share has a short name, all else the command's; none answers a question, none
+    is for an option that may be given several times."""
+    meant: dict[str, set[tuple[str, ...]]] = {}
+    for path, command in ALL:
+        for option in command.params:
+            if not isinstance(option, click.Option) or "--help" in option.opts:
+                continue
+            word = max(option.opts, key=len)
+            if word == "--yes" or option.multiple or option.hidden:
+                assert option.envvar is None
+                continue
+            if word == "--data-dir" and path[0] in _MEASURE:
+                assert not option.envvar
+                continue
+            assert isinstance(option.envvar, str), (path, word)
+            own = "_".join(("L2I", *path, word[2:])).replace("-", "_").upper()
+            short = f"L2I_{word[2:]}".replace("-", "_").upper()
+            assert option.envvar in (short if short in SHARED else own, "L2I_JOB")
+            meant.setdefault(option.envvar, set()).add(() if short in SHARED else path)
+    assert all(len(paths) == 1 for paths in meant.values())
+    assert {"L2I_TRAIN_SEED", "L2I_RUNS_LIMIT", "L2I_EVALUATE_OUT", *SHARED} <= set(meant)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("L2I_DATASTE", ("train",), "did you mean L2I_DATASET?"),
+        ("L2I_SEED", ("train",), "did you mean L2I_TRAIN_SEED?"),
+        ("L2I_LIMIT", ("runs",), "did you mean L2I_RUNS_LIMIT?"),
+        ("L2I_LIMIT", ("evaluate", "latest"), "did you mean L2I_"),
+        ("L2I_YES", ("data", "clean"), "'unset L2I_YES' goes on"),
+        ("L2I_OVERRIDE", ("train",), "There is no variable L2I_OVERRIDE"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_refused(
+    name: str,
+    words: tuple[str, ...],
+    hint: str,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anything is done, with the nearest one; help is given all the same."""
+    monkeypatch.setenv(name, "7")
+    found = say(*words)
+    assert found.code == 2 and found.out == "" and not Path("mlruns").exists()
+    assert found.err.startswith(f"Error: There is no variable {name}") and hint in found.err
+    assert say(*words[:1], "--help").code == 0
+
+
+def test_what_others_set_is_no_option(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes names the services of a namespace by variables; one may be called l2i."""
+    for name in ("L2I_PORT", "L2I_SERVICE_HOST", "L2I_UI_PORT_5000_TCP_ADDR", "L2I_PORT_80_TCP"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    for name in ("L2I_PATIENCE", "L2I_TASK_INDEX", "L2I_REVISION"):
+        monkeypatch.setenv(name, "1")
+    assert say("config", "show").code == 0
 
 
 def _parse(words: list[str]) -> click.Command:
@@ -272,13 +334,13 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
 def test_options_are_read_from_the_environment(
     say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``L2I_SECTION`` is --section; what is typed wins over it."""
-    monkeypatch.setenv("L2I_SECTION", "run")
+    """``L2I_CONFIG_SHOW_SECTION`` is --section of 'config show'; what is typed wins over it."""
+    monkeypatch.setenv("L2I_CONFIG_SHOW_SECTION", "run")
     assert say("config", "show").out.startswith("[run]")
     assert say("config", "show", "--section", "output").out.startswith("[output]")
-    monkeypatch.setenv("L2I_LIMIT", "none")
+    monkeypatch.setenv("L2I_RUNS_LIMIT", "none")
     found = say("runs")
-    assert found.code == 2 and "L2I_LIMIT" in found.err
+    assert found.code == 2 and "L2I_RUNS_LIMIT" in found.err
 
 
 # --- config -----------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ from typing import Any, NoReturn
 import click
 
 from l2i import __version__
+from l2i.cli.base import name_variables
+from l2i.environment import SHARED
 from l2i.errors import L2IError
 from l2i.registry import nearest
 
@@ -78,6 +80,7 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
+        name_variables(command, (cmd_name,))
         return command
 
     def resolve_command(
@@ -103,10 +106,12 @@ class _Lazy(click.Group):
                     ("l2i ui", "look at it all"),
                 ]
             )
-        formatter.write_paragraph()
-        formatter.write_text(
-            "Every option can also be given as an environment variable, L2I_<OPTION>."
-        )
+        with formatter.section("Environment variables"):
+            formatter.write_text(
+                "Options can also be set by L2I_<COMMAND>_<OPTION>, L2I_TRAIN_SEED say; the help "
+                "of a command names its own. These hold for all commands:"
+            )
+            formatter.write_dl([(name, SHARED[name]) for name in SHARED])
 
 
 @click.command(

@@ -6,24 +6,87 @@ Width is 80 columns, help and tables alike: it fits every terminal, README and l
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-__all__ = ["Command", "Group", "emit_json", "emit_table"]
+from l2i.environment import SHARED, VARIABLES
+from l2i.errors import UsageError
+from l2i.registry import nearest
+
+__all__ = ["Command", "Group", "emit_json", "emit_table", "name_variables"]
 
 WIDTH = 80
 
 
-def _name_variables(params: Sequence[click.Parameter]) -> None:
-    """Give every option the variable ``L2I_<NAME>``, and show it in the help."""
-    for param in params:
+_CONFIRMS = frozenset({"yes"})
+# Kubernetes sets such variables for every service of a namespace, one called l2i say.
+_OF_A_SERVICE = re.compile(r"L2I_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
+
+
+def name_variables(command: click.Command, path: Sequence[str]) -> None:
+    """Give the options of a command, and of those below it, their variables; the help shows them.
+
+    What every command shares has a short name, ``L2I_DEVICE`` say (`l2i.environment.SHARED`); all
+    else is ``L2I_<COMMAND>_<OPTION>``, so that no variable means two things. An option that
+    answers a question has none, since nobody asked yet; nor has one that may be given several
+    times, since no character parts its values for certain.
+    """
+    for param in command.params:
         if not isinstance(param, click.Option) or param.envvar is not None:
             continue
-        longest = max(param.opts, key=len).lstrip("-")
-        param.envvar = f"L2I_{longest.replace('-', '_').upper()}"
+        word = max(param.opts, key=len).lstrip("-")
+        if param.hidden or param.multiple or word in _CONFIRMS or word == "help":
+            continue
+        shared = _variable(word)
+        param.envvar = shared if shared in SHARED else _variable(*path, word)
         param.show_envvar = True
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            name_variables(below, (*path, name))
+
+
+def _variable(*words: str) -> str:
+    return "_".join(("L2I", *words)).replace("-", "_").upper()
+
+
+def _known_variables(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    """The variables of all options of a command and of those below it."""
+    for param in command.params:
+        if isinstance(param, click.Option) and isinstance(param.envvar, str):
+            yield param.envvar
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            if below is not None:
+                yield from _known_variables(below, ctx)
+
+
+def _refuse_unknown_variables(ctx: click.Context) -> None:
+    """A variable that no option has is a setting that nobody heeds: say so before anything."""
+    unknown = [
+        name
+        for name in os.environ
+        if name.startswith("L2I_") and name not in VARIABLES and not _OF_A_SERVICE.fullmatch(name)
+    ]
+    if not unknown:
+        return
+    root = ctx.find_root()
+    known = {*VARIABLES, *_known_variables(root.command, root)}
+    for name in sorted(set(unknown) - known):
+        short = name.removeprefix("L2I")
+        own = sorted(k for k in known if k.endswith(short))
+        # Of several commands' options the one of the command that is asked for now.
+        path = _variable(*ctx.command_path.split()[1:])
+        like = next((k for k in own if k.startswith(path)), None) or nearest(name, sorted(known))
+        hint = f"; did you mean {like or own[0]}?" if like or own else "."
+        raise UsageError(
+            f"There is no variable {name}{hint} 'l2i COMMAND --help' names those of a command; "
+            f"'unset {name}' goes on without it."
+        )
 
 
 def _examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
@@ -53,7 +116,11 @@ class Command(click.Command):
     def __init__(self, *args: Any, example: str | Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = (example,) if isinstance(example, str) else tuple(example)
-        _name_variables(self.params)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Once the words are read, and help was not asked for."""
+        _refuse_unknown_variables(ctx)
+        return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples come last, where the eye is when the help has scrolled by."""
@@ -69,7 +136,12 @@ class Group(click.Group):
     def __init__(self, *args: Any, example: str | Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = (example,) if isinstance(example, str) else tuple(example)
-        _name_variables(self.params)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As a command's; a subcommand does it by itself."""
+        if not (ctx._protected_args or ctx.args):
+            _refuse_unknown_variables(ctx)
+        return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples come last."""

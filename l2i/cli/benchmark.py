@@ -29,7 +29,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @measuring.preset
 @measuring.limit
-@options.data_dir
+@options.run_data_dir
 @measuring.threshold
 @measuring.max_components
 @measuring.out

@@ -34,7 +34,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     help="Components named per class, and clips per component.",
 )
 @click.option("--sounds/--no-sounds", default=True, help="A sound of each component.")
-@options.data_dir
+@options.run_data_dir
 @measuring.out
 @measuring.keep
 @options.device

@@ -20,7 +20,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @click.argument("run", metavar="RUN")
 @measuring.preset
 @measuring.method
-@options.data_dir
+@options.run_data_dir
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),

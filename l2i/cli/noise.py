@@ -34,7 +34,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
 @measuring.limit
-@options.data_dir
+@options.run_data_dir
 @measuring.out
 @measuring.keep
 @options.device

@@ -26,6 +26,7 @@ __all__ = [
     "precision",
     "quiet",
     "resolved",
+    "run_data_dir",
     "show_scores",
 ]
 
@@ -74,8 +75,17 @@ data_dir: _Decorator = click.option(
     "--data-dir",
     type=PLACE,
     metavar="DIR",
-    help="The data set's folder, or the shelf it stands on; s3://... is brought here.  "
+    help="The data set's folder or its parent; an s3:// URL is downloaded to the cache.  "
     "[default: the user's cache]",
+)
+run_data_dir: _Decorator = click.option(
+    "--data-dir",
+    type=PLACE,
+    metavar="DIR",
+    # The variable would win over what the run says of its own data.
+    envvar=(),
+    help="Where the data are now: the data set's folder or its parent, or an s3:// URL.  "
+    "[default: where they were, or L2I_DATA_DIR]",
 )
 device: _Decorator = click.option(
     "--device",

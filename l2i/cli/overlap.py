@@ -78,7 +78,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     metavar="N",
     help="Mixtures per gain whose sounds are kept.",
 )
-@options.data_dir
+@options.run_data_dir
 @measuring.threshold
 @measuring.max_components
 @measuring.out

@@ -27,6 +27,8 @@ def _first(names: tuple[str, ...], default: str) -> str:
 @click.command(cls=Command, example=['l2i task --job "$L2I_JOB" --index 0'])
 @click.option(
     "--job",
+    envvar="L2I_JOB",
+    show_envvar=True,
     metavar="WORD",
     required=True,
     help="What 'l2i submit' packed.",

@@ -68,7 +68,7 @@ def test_train_demo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     memory, settings as variables. The run is whole, this machine reads it, its files are its
     user's, and it says which image made it."""
     (place.folder / "work" / "short.toml").write_text(SHORT)
-    options = (*HARSH, "-e", "L2I_CONFIG=short.toml", "-e", "L2I_DATASET=demo")
+    options = (*HARSH, "-e", "L2I_TRAIN_CONFIG=short.toml", "-e", "L2I_DATASET=demo")
     done = place.run("train", "--json", options=options)
     scores = json.loads(done.stdout)["scores"]
     assert 0 <= scores["fidelity_top1"] <= 1
