@@ -190,6 +190,31 @@ def test_a_file_changed_within_the_clocks_grain_is_seen(cache: WaveformCache, fi
     assert cache.open(files, files.clips()).path != before.path
 
 
+def test_files_that_change_places_are_seen(cache: WaveformCache, files: Files) -> None:
+    """Two of one size and one old time, swapped: what is remembered of a path goes by more."""
+    _settle(files)
+    before = cache.open(files, files.clips())
+    first, second = files.clips()[0], files.clips()[-1]
+    assert first.path is not None and second.path is not None
+    assert first.path.stat().st_size == second.path.stat().st_size
+    aside = first.path.with_name("aside")
+    first.path.rename(aside)
+    second.path.rename(first.path)
+    aside.rename(second.path)
+    after = cache.open(files, files.clips())
+    assert after.path != before.path
+    np.testing.assert_array_equal(after.take([first]), before.take([second]))
+
+
+def test_cleaning_one_data_set_forgets_what_files_hold(cache: WaveformCache, files: Files) -> None:
+    """For a disk whose times cannot be trusted: every file is read again."""
+    _settle(files)
+    cache.open(files, files.clips())
+    assert (cache.folder / ".digests.sqlite").is_file()
+    cache.clean("folder")
+    assert not (cache.folder / ".digests.sqlite").exists()
+
+
 def test_a_moved_data_set_is_not_decoded_again(
     cache: WaveformCache, files: Files, tmp_path: Path
 ) -> None:

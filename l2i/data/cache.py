@@ -175,8 +175,8 @@ class WaveformCache:
                 shutil.rmtree(entry.path, ignore_errors=True)
                 _lock_of(entry.path).unlink(missing_ok=True)
         self._sweep(None)
-        if name is None:
-            _digests_file(self.folder).unlink(missing_ok=True)
+        # The memo is of all data sets, and costs one reading of their files.
+        _digests_file(self.folder).unlink(missing_ok=True)
         return removed
 
     def leftovers(self) -> list[Path]:
@@ -323,8 +323,8 @@ def _memory(folder: Path) -> Iterator[sqlite3.Connection | None]:
     with suppress(sqlite3.Error, OSError):
         connection = sqlite3.connect(_digests_file(folder), timeout=30)
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, "
-            "mtime_ns INTEGER, digest TEXT)"
+            "CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, size INTEGER, "
+            "mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, digest TEXT)"
         )
     if connection is None:
         yield None
@@ -334,13 +334,20 @@ def _memory(folder: Path) -> Iterator[sqlite3.Connection | None]:
 
 
 def _digests(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """blake2b of the bytes of each file, read anew only where size or time of change differ."""
-    known: dict[str, tuple[int, int, str]] = {}
+    """blake2b of the bytes of each file.
+
+    Read anew unless size, both times of change and the inode are what they were: a file that was
+    moved to another's place, or whose time was set back, has another time of its inode's change,
+    which nobody can set. `WaveformCache.clean` forgets them all.
+    """
+    known: dict[str, tuple[tuple[int, ...], str]] = {}
     with _memory(folder) as memory:
         if memory is not None:
             with suppress(sqlite3.Error):
-                rows = memory.execute("SELECT path, size, mtime_ns, digest FROM digests")
-                known = {name: (size, mtime, digest) for name, size, mtime, digest in rows}
+                rows = memory.execute(
+                    "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM contents"
+                )
+                known = {name: (tuple(marks), digest) for name, digest, *marks in rows}
         digests: dict[Path, str] = {}
         fresh: list[Path] = []
         stats = {}
@@ -349,10 +356,10 @@ def _digests(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
                 info = path.stat()
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-            stats[path] = (info.st_size, info.st_mtime_ns)
+            stats[path] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
             memo = known.get(os.path.abspath(path))
-            if memo is not None and memo[:2] == stats[path]:
-                digests[path] = memo[2]
+            if memo is not None and memo[0] == stats[path]:
+                digests[path] = memo[1]
             else:
                 fresh.append(path)
         if fresh:
@@ -366,7 +373,9 @@ def _digests(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
             ]
             if memory is not None:
                 with suppress(sqlite3.Error), memory:
-                    memory.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", lines)
+                    memory.executemany(
+                        "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", lines
+                    )
     return digests
 
 
