@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from l2i.environment import usual_data_dir
 from l2i.errors import ConfigError
 from l2i.registry import nearest
 
@@ -325,14 +326,26 @@ class Config(_Section):
         100
         """
 
-        def walk(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
-            for key, value in tree.items():
-                if isinstance(value, dict):
-                    yield from walk(value, f"{prefix}{key}.")
-                else:
-                    yield f"{prefix}{key}", value
+        return _flat(self.model_dump(mode="json"))
 
-        return dict(walk(self.model_dump(mode="json"), ""))
+    def science(self) -> dict[str, Any]:
+        """Of `flat`, the settings that make the experiment: not where its data lie, what it is
+        called, what it runs on.
+
+        >>> set(Config().flat()) - set(Config().science()) >= {"run.device", "dataset.data_dir"}
+        True
+        """
+        return _flat(self._science())
+
+    def _science(self) -> dict[str, Any]:
+        tree = self.model_dump(mode="json")
+        for section, keys in _NOT_SCIENCE.items():
+            if keys is None:
+                del tree[section]
+            else:
+                for key in keys:
+                    del tree[section][key]
+        return tree
 
     def signature(self, stage: str | None = None) -> str:
         """Twelve hexadecimal digits that name the experiment, or one stage of it.
@@ -353,13 +366,7 @@ class Config(_Section):
         >>> a.signature() == c.signature()
         False
         """
-        tree = self.model_dump(mode="json")
-        for section, keys in _NOT_SCIENCE.items():
-            if keys is None:
-                del tree[section]
-            else:
-                for key in keys:
-                    del tree[section][key]
+        tree = self._science()
         # Unset, they leave the signatures of runs that were made before there were these keys.
         for *path, key in _LATE_KEYS:
             node = tree
@@ -388,6 +395,16 @@ class Config(_Section):
         for name, tree in self.model_dump(mode="json").items():
             table(name, tree)
         return "\n".join(lines).rstrip() + "\n"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
 
 
 def preset_names() -> list[str]:
@@ -541,7 +558,8 @@ def resolve(
         A TOML file; its ``extends`` names another file, relative to it, or a built-in preset.
         A table ``[sweep]`` is for ``l2i sweep``, and left out here.
     dataset : str, optional
-        Name of the data set; wins over the file's.
+        Name of the data set; wins over the file's. Where nothing names one it is ``folder`` if
+        there is a ``dataset.data_dir``, else ``demo``.
     overrides : iterable of str
         ``section.key=value`` with a TOML value; a bare word is taken as a string.
     options : mapping, optional
@@ -579,7 +597,13 @@ def resolve(
     laid = _merge(own, over)
 
     section = laid.get("dataset", {})
-    name = section.get("name", "demo") if isinstance(section, Mapping) else "demo"
+    name = "demo"
+    if isinstance(section, Mapping):
+        # A folder that is named and nothing else is a folder of one's own. L2I_DATA_DIR is for all
+        # data sets, and says nothing of which is meant.
+        if "name" not in section and section.get("data_dir") not in (None, "", usual_data_dir()):
+            laid = _merge(laid, {"dataset": {"name": "folder"}})
+        name = laid.get("dataset", {}).get("name", "demo")
     layers = _merge(_preset(name), laid) if name in preset_names() else laid
     try:
         config = Config.model_validate(layers)

@@ -16,7 +16,10 @@ from l2i.cli.base import Group
 from l2i.errors import UsageError
 
 if TYPE_CHECKING:
-    from l2i.data.base import Card
+    from collections.abc import Mapping, Sequence
+
+    from l2i.data.base import Card, DataSet
+    from l2i.types import Clip
 
 __all__ = ["data"]
 
@@ -24,7 +27,7 @@ _data_dir = click.option(
     "--data-dir",
     type=options.PLACE,
     metavar="DIR",
-    help="The data set's folder, or the shelf it stands on; not of 'fetch': or s3://...  "
+    help="The data set's folder or its parent; but for 'fetch' also an s3:// URL.  "
     "[default: the user's cache]",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -80,19 +83,28 @@ def _at_hand(c: Card, place: str | None) -> str:
 @_json
 def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     """The card of a data set: classes, licence, splits, labels, place."""
-    from l2i.data import card
+    from l2i import config
+    from l2i.data import card, open_dataset, refuse_folder
+    from l2i.data.base import class_counts
     from l2i.data.cache import WaveformCache
     from l2i.storage import format_bytes
 
-    c = card(name)
-    place = _place(c, data_dir)
+    refuse_folder(name, options.resolved(data_dir) or "")
+    c, place = card(name), _place(card(name), data_dir)
+    counts: dict[str, int] = {}
+    if data_dir is not None and not isinstance(data_dir, str) and c.takes_folder:
+        # What its clips say goes beyond the card, which of a folder says next to nothing.
+        found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir)))
+        c, place, counts = found.card, str(found.root), class_counts(*_all(found))
     cache = WaveformCache()
     cached = cache.entries(name)
     if as_json:
         _print_json(
             {
                 **_summary(c),
+                "name": name,
                 "path": place,
+                "counts": counts,
                 "cache": {
                     "folder": str(cache.folder),
                     "bytes": sum(entry.n_bytes for entry in cached),
@@ -105,7 +117,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         ("name", c.name),
         ("title", c.title),
         ("task", c.task.value),
-        ("classes", f"{len(c.classes)}: {', '.join(c.classes)}" if c.classes else "as found"),
+        ("classes", _classes(c.classes, counts)),
         ("clips", f"{c.n_clips or 'as found'}, {c.duration_s:g} s at {c.sample_rate} Hz"),
         ("folds", ", ".join(map(str, c.folds)) or "none"),
         *(("split", line) for line in c.splits),
@@ -125,6 +137,17 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         if text:
             _field("" if key == before else key, text)
             before = key
+
+
+def _all(found: DataSet) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
+    return found.card.classes, found.clips()
+
+
+def _classes(names: Sequence[str], counts: Mapping[str, int]) -> str:
+    if not names:
+        return "as found"
+    words = [f"{name} {counts[name]}" if counts else name for name in names]
+    return f"{len(names)}{', clips of each' if counts else ''}: {', '.join(words)}"
 
 
 def _cache_line(entries: list[Any]) -> str:
@@ -207,12 +230,15 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     Ends with exit code 1 if there are any.
     """
     from l2i import config
-    from l2i.data import card, open_dataset
+    from l2i.data import card, open_dataset, refuse_folder
+    from l2i.data.base import class_counts
     from l2i.run.progress import Progress
 
     card(name)  # A name that is not known is said before the config looks at the rest.
+    refuse_folder(name, options.resolved(data_dir) or "")
     found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
     n = len(found.clips())
+    counts = class_counts(*_all(found))
     with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
         report = found.check(decode, lambda done, total: task.advance(done - task.done))
     if as_json:
@@ -221,6 +247,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
                 "name": name,
                 "path": str(found.root) if found.root else None,
                 "clips": report.n_clips,
+                "classes": counts,
                 "missing": list(report.missing),
                 "invalid": [{"file": file, "why": why} for file, why in report.invalid],
                 "notes": list(report.notes),
@@ -230,6 +257,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     else:
         where = f" in {found.root}" if found.root else ""
         click.echo(f"{found.card.title}: {report.n_clips} clips listed{where}.")
+        _field("Classes:", _classes(found.card.classes, counts))
         _problems("missing", list(report.missing))
         _problems("invalid", [why for _, why in report.invalid])
         for note in report.notes:

@@ -22,7 +22,7 @@ from l2i.cli.base import Command, emit_json
     "--dataset",
     type=options.DATASET,
     metavar="NAME",
-    help="'l2i data list' has them.  [default: demo]",
+    help="'l2i data list' has them; with --data-dir alone: folder.  [default: demo]",
 )
 @options.data_dir
 @click.option(
@@ -101,20 +101,23 @@ def train(
     from l2i.recipes.train import train as run_train
 
     done = run_train(config, progress, again=again, parent=parent, register_as=register or "")
+    if done.found:
+        progress.say("This very run is finished already; --again makes a new one.")
+        if name is not None and name != done.name:
+            progress.say(f"It keeps its name, {done.name}; none is called {name}.")
     if as_json:
         emit_json(
             {
                 "run_id": done.run_id,
                 "name": done.name,
                 "experiment": done.experiment,
+                "config": config.signature(),
                 "resumed": done.resumed,
                 "found": done.found,
                 "scores": done.scores,
             }
         )
         return
-    if done.found:
-        progress.say("This very run is finished already; --again makes a new one.")
     click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
     options.show_scores(done.scores)
     progress.say("'l2i ui' shows curves, pictures and sounds; 'l2i explain latest FILE' explains.")

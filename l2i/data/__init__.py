@@ -39,6 +39,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from l2i.environment import usual_data_dir
+from l2i.errors import UsageError
 from l2i.registry import Registry
 from l2i.storage.s3 import is_s3
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from l2i.data.remote import OnBytes
     from l2i.types import Clip
 
-__all__ = ["DATASETS", "card", "open_dataset"]
+__all__ = ["DATASETS", "card", "open_dataset", "refuse_folder"]
 
 DATASETS = Registry(
     "data set",
@@ -73,6 +75,22 @@ def card(name: str) -> Card:
     """
     found: Card = DATASETS[name].card
     return found
+
+
+def refuse_folder(name: str, data_dir: str) -> None:
+    """Refuse a folder that was named for a data set which is built in, and would not be read.
+
+    ``L2I_DATA_DIR`` is for all data sets, and passed by.
+
+    Raises
+    ------
+    UsageError
+    """
+    if data_dir and data_dir != usual_data_dir() and not card(name).takes_folder:
+        raise UsageError(
+            f"The data set {name!r} is built in and takes no folder, so {data_dir} would not be "
+            "read: leave --data-dir out, or give '--dataset folder' for a folder of your own."
+        )
 
 
 def open_dataset(wanted: config.Dataset, seed: int = 0, on_bytes: OnBytes | None = None) -> DataSet:

@@ -7,9 +7,10 @@ synthesised one; a module of this folder finds the clips and their labels, `File
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -31,11 +32,14 @@ __all__ = [
     "Report",
     "Sized",
     "Waveform",
+    "class_counts",
+    "class_differences",
     "clip_settings",
     "listed",
     "make_split",
     "stratify",
     "thin",
+    "with_classes",
     "worker_count",
 ]
 
@@ -118,6 +122,11 @@ class Card:
     marker: str = ""
     size_bytes: int | None = None
     notes: str = ""
+
+    @property
+    def takes_folder(self) -> bool:
+        """Whether its clips lie somewhere; those of a synthesised data set do not."""
+        return bool(self.marker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,6 +507,61 @@ class Files:
         if path is None:
             return clip.id
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
+
+def with_classes(dataset: DataSet, classes: Sequence[str], who: str) -> DataSet:
+    """A data set whose class indices are those of `classes`, matched by name.
+
+    Parameters
+    ----------
+    dataset : DataSet
+    classes : sequence of str
+        As a trained network has them; their order is its outputs'.
+    who : str
+        Whose they are, for the message.
+
+    Raises
+    ------
+    DataError
+        The data set has other classes; it names which are missing and which are new.
+    """
+    have = dataset.card.classes
+    if have == tuple(classes):
+        return dataset
+    if set(have) != set(classes) or not isinstance(dataset, Files):
+        where = f" in {dataset.root}" if dataset.root else ""
+        raise DataError(
+            f"{dataset.card.title}{where} has other classes than {who}: "
+            f"{class_differences(have, classes)}. Give the data that it was trained on, or data "
+            "with its classes."
+        )
+    index = {name: i for i, name in enumerate(classes)}
+    clips = tuple(
+        replace(c, labels=tuple(sorted(index[have[label]] for label in c.labels)))
+        for c in dataset.listed_clips
+    )
+    card = replace(dataset.card, classes=tuple(classes))
+    return replace(dataset, card=card, listed_clips=clips)
+
+
+def class_differences(have: Sequence[str], wanted: Sequence[str]) -> str:
+    """In which way some classes are not those that are wanted, for a message; empty: in none.
+
+    >>> class_differences(["cat", "hen"], ["cat", "dog"])
+    "missing: 'dog'; new: 'hen'"
+    """
+    kinds = {
+        "missing": [repr(name) for name in wanted if name not in have],
+        "new": [repr(name) for name in have if name not in wanted],
+    }
+    words = "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names)
+    return words or ("another order" if tuple(have) != tuple(wanted) else "")
+
+
+def class_counts(classes: Sequence[str], clips: Iterable[Clip]) -> dict[str, int]:
+    """How many clips each class has, in the order of the classes."""
+    counts = Counter(label for clip in clips for label in clip.labels)
+    return {name: counts[i] for i, name in enumerate(classes)}
 
 
 def _odd_lengths(seconds: Sequence[float], wanted: float) -> list[str]:

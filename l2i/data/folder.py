@@ -16,12 +16,14 @@ or with one sub-folder of sound files per class. File names are relative to the 
 - An optional column ``group`` names the recording a clip was cut from: clips of one group never
   stand on both sides of a split that is made here.
 
-Classes are sorted by name.
+Classes are sorted by name. Folders that l2i wrote (runs, explanations), that MLflow wrote or that a
+system left (``__MACOSX``) are no classes; `check` names them.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from l2i.data.base import Card, DataSet, Entry, Files, clip_settings, listed, st
 from l2i.data.places import candidates, read_csv, safe_name
 from l2i.dsp.audio import SUFFIXES
 from l2i.errors import DataError
+from l2i.storage import MARK
 from l2i.types import Clip, Task
 
 if TYPE_CHECKING:
@@ -47,6 +50,13 @@ _SPLITS = {
     "val": "validate",
     "dev": "validate",
     "test": "test",
+}
+
+# Each tells a folder of ours: one that a command wrote its results to, a run store.
+_OURS = (MARK, "mlflow.db", "work/stages")
+# What unpacking, disks and servers leave beside one's own folders.
+_OF_SYSTEMS = {
+    *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle"),
 }
 
 _CARD = Card(
@@ -79,8 +89,9 @@ def _open(wanted: config.Dataset) -> DataSet:
         raise DataError(f"There is no folder {root}.")
     if (root / _CARD.marker).is_file():
         card, clips = _from_list(root)
+        notes: list[str] = []
     else:
-        card, clips = _from_folders(root)
+        card, clips, notes = _from_folders(root)
     if not clips:
         raise DataError(f"{root} lists no clips.")
     if not card.folds and all(clip.split is None for clip in clips):
@@ -89,7 +100,7 @@ def _open(wanted: config.Dataset) -> DataSet:
         clips = [replace(c, split="test" if c.id in test else "train") for c in clips]
     card = replace(card, title=root.resolve().name or str(root), n_clips=len(clips))
     rate, n_samples = clip_settings(card, wanted)
-    return Files(card, root, rate, n_samples, tuple(clips))
+    return Files(card, root, rate, n_samples, tuple(clips), tuple(notes))
 
 
 def _from_list(root: Path) -> tuple[Card, list[Clip]]:
@@ -142,16 +153,14 @@ def _from_list(root: Path) -> tuple[Card, list[Clip]]:
     return replace(_CARD, task=task, classes=classes, folds=folds), clips
 
 
-def _from_folders(root: Path) -> tuple[Card, list[Clip]]:
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = {
-        folder.name: sorted(
-            file
-            for file in folder.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-        )
-        for folder in folders
-    }
+def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
+    found: dict[str, list[Path]] = {}
+    notes: list[str] = []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if why := _no_class(folder):
+            notes.append(f"The folder {folder.name!r} is no class: {why}.")
+        else:
+            found[folder.name] = sorted(_sounds(folder))
     if not any(found.values()):
         raise DataError(
             f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
@@ -167,7 +176,27 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip]]:
         for file in files:
             clip_id = file.relative_to(root).as_posix()
             clips.append(Clip(clip_id, (label,), file, group=clip_id))
-    return replace(_CARD, classes=classes), clips
+    return replace(_CARD, classes=classes), clips, notes
+
+
+def _sounds(folder: Path) -> Iterator[Path]:
+    """Sound files of a class, and of folders in it."""
+    for above, folders, files in os.walk(folder):
+        folders[:] = [
+            name for name in folders if not (name.startswith(".") or _no_class(Path(above, name)))
+        ]
+        for name in files:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(above, name)
+
+
+def _no_class(folder: Path) -> str:
+    """Why the sounds in a folder are none of the data set's; empty: they are."""
+    if any((folder / name).exists() for name in _OURS):
+        return "l2i wrote it"
+    if (folder / "0" / "meta.yaml").is_file():
+        return "MLflow wrote it"
+    return "a system left it" if folder.name in _OF_SYSTEMS else ""
 
 
 def _two_classes(root: Path, classes: tuple[str, ...]) -> None:

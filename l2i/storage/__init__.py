@@ -8,6 +8,7 @@
 """
 
 from l2i.storage.files import (
+    MARK,
     atomic_path,
     atomic_write_bytes,
     atomic_write_text,
@@ -15,12 +16,14 @@ from l2i.storage.files import (
     file_lock,
     format_bytes,
     is_inside,
+    mark_folder,
     safe_extract,
     store_errors,
 )
 from l2i.storage.s3 import is_s3
 
 __all__ = [
+    "MARK",
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_text",
@@ -29,6 +32,7 @@ __all__ = [
     "format_bytes",
     "is_inside",
     "is_s3",
+    "mark_folder",
     "safe_extract",
     "store_errors",
 ]
