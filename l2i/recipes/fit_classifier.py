@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.config import Config
+from l2i.data.base import class_differences
 from l2i.dsp.spectrogram import magnitude, mel_bands, peak_normalise, power_to_db, stft
 from l2i.errors import CheckpointError, DeviceError, UsageError
 from l2i.metrics.classification import best_thresholds
@@ -238,10 +239,10 @@ def same_data(classifier: FrozenClassifier, material: Material, path: Path) -> N
     """
     if different := classifier.settings.differences(material.settings):
         raise CheckpointError(f"{path} was made under other settings: {', '.join(different)} now.")
-    if classifier.classes != material.card.classes:
+    if others := class_differences(material.card.classes, classifier.classes):
         raise CheckpointError(
-            f"{path} knows {len(classifier.classes)} classes ({', '.join(classifier.classes[:4])}"
-            f"...), which are not the {len(material.card.classes)} of {material.card.title}."
+            f"{path} knows other classes than {material.card.title} has: {others}. Give "
+            "weights for these classes, or leave classifier.weights out to train a classifier."
         )
 
 

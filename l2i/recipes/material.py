@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from l2i.config import Config
 from l2i.data import open_dataset
-from l2i.data.base import Card, DataSet
+from l2i.data.base import Card, DataSet, with_classes
 from l2i.data.cache import WaveformCache, Waveforms
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import DataError
@@ -59,15 +61,67 @@ class Material:
         """Of the decoded clips, and so of their content."""
         return self.waves.path.name.rpartition("-")[2]
 
+    @property
+    def identity(self) -> str:
+        """Of all that a run is made from: sounds, class names, sides of the split, labels, groups.
 
-def prepare(config: Config, progress: Progress) -> Material:
+        Two runs with one config and one identity are the same run.
+        """
+        return self._identity("train", "validate", "test")
+
+    @property
+    def training_identity(self) -> str:
+        """The same of what is learnt from: another label of a test clip leaves it."""
+        return self._identity("train", "validate")
+
+    def _identity(self, *sides: str) -> str:
+        if self.dataset.generator:
+            # It makes labels and sounds alike, and the digest is its name, version and settings.
+            return self.digest
+        words = [self.digest, self.card.classes, [r for r in self.listing() if r["side"] in sides]]
+        text = json.dumps(words, ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+    def listing(self) -> list[dict[str, str]]:
+        """What there is to know of each clip but its sound, in the order of the split.
+
+        Returns
+        -------
+        list of dict
+            ``clip`` (its id), ``side`` (train, validate or test), ``labels`` (names, joined by
+            ``;``), ``group``.
+        """
+        names = self.card.classes
+        return [
+            {
+                "clip": clip.id,
+                "side": side,
+                "labels": ";".join(names[label] for label in clip.labels),
+                "group": clip.group,
+            }
+            for side in ("train", "validate", "test")
+            for clip in getattr(self.split, side)
+        ]
+
+
+def prepare(
+    config: Config, progress: Progress, *, classes: Sequence[str] = (), who: str = ""
+) -> Material:
     """Open the data set, split it, and decode what is not in the cache yet.
+
+    Parameters
+    ----------
+    config : Config
+    progress : Progress
+    classes : sequence of str
+        Those that a trained network knows, in its order, if there is one; `who` names it for the
+        message. Labels are then indices into them.
 
     Raises
     ------
     DataError
-        The data set is absent, a clip is corrupt, a part of the split is empty, or clips are too
-        short for the network.
+        The data set is absent, has other classes than `classes`, a clip is corrupt, a part of the
+        split is empty, or clips are too short for the network.
     """
     d = config.dataset
     with ExitStack() as stack:
@@ -80,6 +134,8 @@ def prepare(config: Config, progress: Progress) -> Material:
             bar.advance(done / 1e6)
 
         dataset = open_dataset(d, config.run.seed, fetched)
+    if classes:
+        dataset = with_classes(dataset, classes, who)
     split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
     for name, clips in (("training", split.train), ("validation", split.validate)):
         if not clips:

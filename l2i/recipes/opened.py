@@ -18,16 +18,19 @@ from typing import Any
 import torch
 
 from l2i.config import Config
+from l2i.data import refuse_folder
+from l2i.environment import usual_data_dir
 from l2i.explanation import Explainer
 from l2i.recipes.bundle import open_bundle
 from l2i.recipes.description import DESCRIPTION, escaped, table
+from l2i.recipes.listing import data_differences
 from l2i.recipes.material import Material, prepare
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run
 from l2i.run.tracker import check_place, open_run
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text, is_s3, store_errors
 
 __all__ = ["Opened", "open_finished", "write_found"]
 
@@ -62,7 +65,8 @@ def open_finished(
         A run id, a run name, or ``latest``.
     progress : Progress
     data_dir : str, optional
-        Where the data lie now; by default where they lay when the run was made.
+        Where the data lie now; by default where they lay when the run was made, or, where that
+        is gone, where ``L2I_DATA_DIR`` says.
     device, precision : str
     fold : int, optional
         Another test fold than the run's. Clips of it may have trained the run: that is said.
@@ -83,7 +87,11 @@ def open_finished(
     config, explainer = open_bundle(run, place, dtype)
     changes: dict[str, Any] = {}
     if data_dir:
+        refuse_folder(config.dataset.name, data_dir)
         changes["data_dir"] = data_dir
+    elif (there := config.dataset.data_dir) and not is_s3(there) and not Path(there).is_dir():
+        # A run of another machine, or of outside the container.
+        changes["data_dir"] = usual_data_dir() or there
     if fold is not None and fold != config.dataset.fold:
         progress.say(f"Fold {fold} is not the run's test fold: its clips trained the run.")
         changes["fold"] = fold
@@ -91,9 +99,11 @@ def open_finished(
         dataset = config.dataset.model_copy(update=changes)
         config = config.model_copy(update={"dataset": dataset})
     seed_everything(config.run.seed)
-    material = prepare(config, progress)
-    if material.digest != run.tags.get("l2i.data_digest", material.digest):
-        progress.say("The clips are not those that the run was made with; the figures may differ.")
+    who = f"run {run.name} ({run.id[:8]})"
+    material = prepare(config, progress, classes=explainer.classifier.classes, who=who)
+    # Another fold has the same clips on other sides.
+    if "fold" not in changes and (different := data_differences(material, run)):
+        progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
     return Opened(run, config, explainer, material, place)
 
 

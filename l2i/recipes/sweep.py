@@ -20,13 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from l2i.config import Config
+from l2i.environment import child_environment
+from l2i.errors import InputError
 from l2i.metrics import METRICS
 from l2i.recipes.description import DESCRIPTION
+from l2i.recipes.listing import IDENTITY
+from l2i.recipes.material import prepare
 from l2i.recipes.sweep_file import Child, Sweep
 from l2i.recipes.sweep_table import describe_table, facts, table_of, write_table
 from l2i.run.progress import Progress
-from l2i.run.runs import find_run
-from l2i.run.store import locate
+from l2i.run.runs import RunInfo, find_run
+from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, store_errors
 
@@ -55,12 +60,43 @@ def _record(sweep: Sweep) -> Path:
 
 
 def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
-    """Children that an earlier process of this sweep saw finish, by their key."""
+    """Children that an earlier process of this sweep saw finish, by their key.
+
+    Only those whose run is still there, finished, and of these very settings and data.
+    """
     try:
         found: dict[str, dict[str, Any]] = json.loads(_record(sweep).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    children = [child for child in sweep.children if child.key in found]
+    identities: dict[str, str] = {}
+    kept = {}
+    for child in children:
+        run = find_run(found[child.key]["run_id"])
+        if run is None or not _has_settings(run, child):
+            continue
+        if IDENTITY in run.tags:
+            parts = ("dataset", "spectrogram", "run")
+            where = child.config.model_dump_json(include=set(parts))
+            if where not in identities:
+                identities[where] = _identity(child.config)
+            if identities[where] not in ("", run.tags[IDENTITY]):
+                continue
+        kept[child.key] = found[child.key]
+    return kept
+
+
+def _has_settings(run: RunInfo, child: Child) -> bool:
+    science = child.config.science()
+    return all(run.params.get(key, as_text(v)) == as_text(v) for key, v in science.items())
+
+
+def _identity(config: Config) -> str:
+    """Of the data as they are now; empty where they are no longer at hand."""
+    try:
+        return prepare(config, Progress(quiet=True)).identity
+    except InputError:
+        return ""
 
 
 def states(sweep: Sweep) -> list[dict[str, Any]]:
@@ -142,9 +178,7 @@ def sweep(
 def _train_all(
     wanted: Sweep, run: Tracker, progress: Progress, jobs: int, extra: Sequence[str]
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    results = {
-        key: value for key, value in _done(wanted).items() if find_run(value["run_id"]) is not None
-    }
+    results = _done(wanted)
     pending = [child for child in wanted.children if child.key not in results]
     if results:
         progress.say(f"{len(results)} of them are done already.")
@@ -194,17 +228,17 @@ def _start(child: Child, wanted: Sweep, run: Tracker, jobs: int, extra: Sequence
         folder.mkdir(parents=True, exist_ok=True)
     log, out = folder / f"{child.key}.log", folder / f"{child.key}.json"
     words = [sys.executable, "-m", "l2i", "train", "--config", str(wanted.path), "--json"]
+    words += ["--parent", run.run_id]
     words += [*extra, *(w for over in child.overrides for w in ("-o", over))]
     if jobs > 1 and not child.config.run.threads:
         words += ["-o", f"run.threads={max(1, (os.cpu_count() or 1) // jobs)}"]
-    environment = {**os.environ, "L2I_PARENT": run.run_id}
     with out.open("wb") as stdout, log.open("ab") as stderr:
         process = subprocess.Popen(
             words,
             stdout=stdout,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=child_environment(),
             # A Ctrl-C of the terminal is for the sweep, which tells its children in its own way.
             start_new_session=True,
             preexec_fn=_die_with_parent,
@@ -224,6 +258,8 @@ def _result(work: _Work) -> dict[str, Any] | str:
     if code in (0, 3):  # 3: done, and not all could be sent yet.
         with suppress(OSError, ValueError, KeyError):
             said = json.loads(work.out.read_text(encoding="utf-8"))
+            if said["config"] != work.child.key:
+                return f"It trained other settings than it was told ({work.log} has its words.)"
             return {"run_id": said["run_id"], "name": said["name"], "scores": said["scores"]}
     lines = []
     with suppress(OSError):

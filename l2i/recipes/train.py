@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l2i.config import Config
+from l2i.data import refuse_folder
+from l2i.data.base import class_counts, listed
 from l2i.errors import CheckpointError
 from l2i.explanation import Explainer
 from l2i.models.checkpoint import load_checkpoint
@@ -33,6 +35,7 @@ from l2i.recipes.fit_classifier import (
 )
 from l2i.recipes.fit_dictionary import check_dictionary, fit_dictionary
 from l2i.recipes.fit_interpreter import fit_interpreter
+from l2i.recipes.listing import IDENTITY, data_differences, write_listing
 from l2i.recipes.material import Material, prepare
 from l2i.recipes.measure import Evaluation, evaluate_clips
 from l2i.recipes.served import write_model
@@ -91,6 +94,7 @@ def train(
     -------
     Outcome
     """
+    refuse_folder(config.dataset.name, config.dataset.data_dir)
     threads = set_threads(config.run.threads)
     device, dtype, sentences = pick_device(config.run.device, config.run.precision)
     learns_in, more = training_precision(config, device, dtype)
@@ -99,12 +103,14 @@ def train(
     material = prepare(config, progress)
     experiment = config.run.experiment or config.dataset.name
     weights = _weights_digest(config)
-    signature = _sign(config.signature(), material, weights)
+    signature = _sign(config.signature(), material.identity, weights)
     if not again and (done := find_finished(experiment, signature)) is not None:
         adopt(done, parent, marks)
         if register_as:
             register(done, register_as, MODEL)
         return _found(done)
+    if not again:
+        _say_if_other_data(config, material, experiment, weights, progress)
     check_classifier(config, material)
     check_dictionary(config, material)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
@@ -112,7 +118,9 @@ def train(
         "l2i.kind": "train",
         "l2i.dataset": config.dataset.name,
         "l2i.fold": str(config.dataset.fold),
+        "l2i.config": config.signature(),
         "l2i.data_digest": material.digest,
+        IDENTITY: material.identity,
         "l2i.threads": str(threads),
         **({"mlflow.parentRunId": parent} if parent else {}),
         **(marks or {}),
@@ -135,18 +143,22 @@ def train(
         word = "Resuming" if run.resumed else "Run"
         progress.say(f"{word} {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
         source = material.card.homepage or material.card.title
-        run.input(config.dataset.name, material.digest, source)
+        run.input(config.dataset.name, material.identity, source)
         split = material.split
         progress.say(
             f"{material.card.title}: {len(split.train)} clips train, {len(split.validate)} "
             f"choose the epoch, {len(split.test)} test."
         )
+        counts = class_counts(material.card.classes, (*split.train, *split.validate, *split.test))
+        words = listed((f"{name} {n}" for name, n in counts.items()), 12)
+        progress.say(f"{len(counts)} classes, clips of each: {words}.")
         work = run.folder.parent
         bundle = run.folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
 
         stages = {
-            k: _sign(config.signature(k), material, _weights_digest(config, k)) for k in _STAGES
+            k: _sign(config.signature(k), material.training_identity, _weights_digest(config, k))
+            for k in _STAGES
         }
         if fetched := kept.fetch(stages):
             progress.say(f"Fetched the checkpoint of an earlier attempt: {fetched}.")
@@ -196,10 +208,30 @@ def train(
 _STAGES = ("classifier", "dictionary", "interpreter")
 
 
-def _sign(signature: str, material: Material, weights: str) -> str:
-    """A config's signature together with the content of the clips and of weights it names."""
-    words = f"{signature} {material.digest} {weights}"
+def _sign(signature: str, data: str, weights: str) -> str:
+    """A config's signature together with its data's identity and the content of its weights."""
+    words = f"{signature} {data} {weights}"
     return hashlib.sha256(words.encode()).hexdigest()[:12]
+
+
+def _say_if_other_data(
+    config: Config, material: Material, experiment: str, weights: str, progress: Progress
+) -> None:
+    """Name the finished run of the same settings that one may have expected to find."""
+    former = find_finished(experiment, config.signature(), tag="l2i.config")
+    if former is not None and (different := data_differences(material, former)):
+        progress.say(
+            f"The data are not those of run {former.name} ({former.id[:8]}): {different}. A run "
+            "of their own is made."
+        )
+    elif material.identity != material.digest:
+        # As earlier versions signed: by the sounds alone.
+        older = find_finished(experiment, _sign(config.signature(), material.digest, weights))
+        if older is not None:
+            progress.say(
+                f"Run {older.name} ({older.id[:8]}) has these settings and sounds, but an earlier "
+                "version made it, which did not record labels and split: a new run is made."
+            )
 
 
 def _weights_digest(config: Config, stage: str = "interpreter") -> str:
@@ -265,6 +297,7 @@ def _publish(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    write_listing(material, out)
     told = write_model(bundle, config, out / MODEL)
     split = material.split
     documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in _STAGES}
@@ -295,7 +328,7 @@ def _publish(
             title=f"{run.name}: explanations",
         )
     (out / "provenance.json").write_text(
-        json.dumps({"data": material.digest, "config": config.signature()}, indent=2) + "\n",
+        json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",
         encoding="utf-8",
     )
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})

@@ -310,14 +310,14 @@ def delete_run(run: RunInfo) -> int:
     return 1 + len(below)
 
 
-def find_finished(experiment: str, signature: str) -> RunInfo | None:
-    """The newest finished run with networks of a signature, or None."""
+def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -> RunInfo | None:
+    """The newest finished run with networks that has a signature as this tag, or None."""
     store = locate()
     if not store.exists:
         return None
     # A run may be done, and its store not have heard of it.
     sync(store, 5.0)
-    query = f"attributes.status = 'FINISHED' AND tags.`l2i.signature` = '{signature}'"
+    query = f"attributes.status = 'FINISHED' AND tags.`{tag}` = '{signature}'"
     found = search_runs(store, connect(store), query, experiment=experiment, kinds=_MODELS)
     return found[0] if found else None
 
