@@ -57,6 +57,11 @@ def compare(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
             for line in mine
         ]
         emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
+    for name, n in found["relabelled"].items():
+        click.echo(
+            f"\n{n} clips have other labels in {name} than in {found['runs'][0]}: accuracy "
+            "differs by the answers, too."
+        )
     if any(line["p_holm"] < 0.05 for line in found["differences"]):
         click.echo("\n* unlikely to be chance (p < 0.05, Holm)")
     if out is not None:

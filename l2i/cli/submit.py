@@ -227,6 +227,9 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
     tree = read_toml(file)
     overrides = list(given["overrides"])
     first = resolve(file, overrides=overrides, options=laid)
+    if first.dataset.name == "folder":
+        # Said by the folder alone here; where a task runs the same path may be the usual one.
+        laid["dataset.name"] = "folder"
     inputs: dict[str, str] = {}
     for key in _FILES:
         value = str(first.flat()[key])

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS
 from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
@@ -50,6 +51,10 @@ class _Measured:
     settings: dict[str, str]
     clips: pd.DataFrame
     """One row per clip, the index its id; one column per figure that clips have."""
+    classes: list[str]
+    """Empty where its figures are of masks alone."""
+    labels: pd.Series
+    """Of each clip, as it was when it was measured."""
 
 
 def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
@@ -70,14 +75,16 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
         figure that clips have, with ``run``, ``figure``, ``clips`` (how many both have),
         ``difference`` (the further run's mean less the first's, over those clips),
         ``interval`` (95 %, bootstrap), ``p`` (McNemar's exact test of shares, else Wilcoxon's
-        signed-rank test) and ``p_holm``, corrected for the number of figures; ``meaning``.
+        signed-rank test) and ``p_holm``, corrected for the number of figures; ``relabelled``:
+        further run -> how many of the clips that both have are labelled otherwise in it;
+        ``meaning``.
 
     Raises
     ------
     UsageError
         Fewer than two runs, or no such run.
     DataError, StoreError
-        A run was not measured, or no clip is common.
+        A run was not measured, no clip is common, or runs have classes of other names.
     """
     if len(words) < 2:
         raise UsageError("Give two runs or more, such as: l2i compare first second.")
@@ -85,6 +92,7 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
     names = _distinct([run.name for run in runs])
     first = runs[0]
     differences: list[dict[str, Any]] = []
+    relabelled: dict[str, int] = {}
     for name, other in zip(names[1:], runs[1:], strict=True):
         common = first.clips.index.intersection(other.clips.index)
         if common.empty:
@@ -92,6 +100,16 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
                 f"{names[0]} and {name} were not measured on any clip in common: compare runs of "
                 "the same data set and fold."
             )
+        if (others := class_differences(other.classes, first.classes)) and (
+            first.classes and other.classes and set(first.classes) != set(other.classes)
+        ):
+            raise DataError(
+                f"{name} has other classes than {names[0]}: {others}. Compare runs of the same "
+                "classes."
+            )
+        a, b = (run.labels.reindex(common).dropna() for run in (first, other))
+        if n := int((a != b.reindex(a.index)).sum()):
+            relabelled[name] = n
         lines = [
             _difference(column, first.clips[column][common], other.clips[column][common])
             for column in first.clips
@@ -113,7 +131,8 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
         "settings": settings,
         "scores": {f: [run.scores.get(f) for run in runs] for f in figures},
         "differences": differences,
-        "meaning": {f: asdict(METRICS[f]) for f in figures},
+        "relabelled": relabelled,
+        "meaning": {f: asdict(METRICS[f]) for f in (*figures, *(d["figure"] for d in differences))},
     }
     if out is not None:
         with store_errors(out):
@@ -178,9 +197,12 @@ def _read(word: str) -> _Measured:
                 ) from None
             raise
     try:
-        found = json.loads(scores.read_text(encoding="utf-8"))["scores"]
+        tree = json.loads(scores.read_text(encoding="utf-8"))
+        found, classes = tree["scores"], list(tree.get("per_class", {}))
         table = pd.read_csv(clips, dtype={"clip": str, "labels": str, "class": str})
-        return _Measured(name, found, settings, _per_clip(table, set(found)))
+        labels = table.get("labels", pd.Series(dtype=str)).fillna("")
+        labels = labels.groupby(table["clip"]).first()
+        return _Measured(name, found, settings, _per_clip(table, set(found)), classes, labels)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The figures of {name} cannot be read: {error}.") from None
 

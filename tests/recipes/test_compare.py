@@ -134,3 +134,24 @@ def test_other_clips() -> None:
     second = _folder("second", [1], [1.0], "b")
     with pytest.raises(DataError, match="not measured on any clip in common"):
         compare([first, second])
+
+
+def test_other_answers(say: Callable[..., Said]) -> None:
+    """Clips that were labelled anew are counted; runs whose classes have other names, and would be
+    compared by their place, are refused."""
+    first = _folder("first", [1] * 4, [1.0] * 4)
+    second = _folder("second", [1] * 4, [1.0] * 4)
+    table = pd.read_csv("second/clips.csv")
+    table.loc[[0, 2], "labels"] = "cat"
+    table.to_csv("second/clips.csv", index=False)
+    assert compare([first, second])["relabelled"] == {"second": 2}
+    assert compare([first, first])["relabelled"] == {}
+    said = say("compare", first, second)
+    assert "2 clips have other labels in second than in first" in said.out
+    for name, classes in (("first", ["dog", "cat"]), ("second", ["cat", "hen", "fox"])):
+        tree = json.loads(Path(name, "scores.json").read_text())
+        tree["per_class"] = {key: {} for key in classes}
+        Path(name, "scores.json").write_text(json.dumps(tree))
+    said = say("compare", first, second)
+    assert said.code == 1
+    assert "second has other classes than first: missing: 'dog'; new: 'hen', 'fox'" in said.err
