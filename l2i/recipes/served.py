@@ -10,8 +10,8 @@ The folder ``model`` of a run is an MLflow model of flavour ``python_function``:
     model/requirements.txt            what `code` needs, with versions
 
 Each row of its input is one sound, as a ``path``, as the ``bytes`` of a file, or as ``samples``
-(a list, -1 to 1, mono) with their ``sample_rate``. Each row of its output is what
-`l2i.recipes.examples.write_explanation` finds of that sound, number for number.
+(a list, -1 to 1, mono) with their ``sample_rate``; text alone is a path. Each row of its output is
+what `l2i.recipes.examples.write_explanation` finds of that sound, number for number.
 
 The folder holds all of itself, so it goes wherever the run goes: exported, imported, moved, to
 another store. MLflow's own "logged models" lie beside the runs, and would stay behind.
@@ -19,6 +19,7 @@ another store. MLflow's own "logged models" lie beside the runs, and would stay 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -35,6 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
@@ -53,6 +55,7 @@ from l2i.recipes.bundle import (
     explanation_settings,
     shortest_input,
 )
+from l2i.registry import nearest
 from l2i.run.device import pick_device
 
 __all__ = ["ServedModel", "write_model"]
@@ -60,6 +63,8 @@ __all__ = ["ServedModel", "write_model"]
 _NEEDS = ("torch", "librosa", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
 # Of each row: one of the first three, and the rate of samples.
 _COLUMNS = ("path", "bytes", "samples", "sample_rate")
+_ONE_OF = "one of path, bytes and samples (with sample_rate)"
+_PARAMS = ("explain", "class_name", "threshold", "max_components")
 _NOT_GIVEN = -1.0
 _SCRIPT = '''\
 """What MLflow runs to have this model; the package l2i lies beside, in the folder code."""
@@ -95,9 +100,10 @@ class ServedModel(PythonModel):
         ----------
         context
             MLflow's; not used.
-        model_input : pandas.DataFrame
+        model_input : pandas.DataFrame, or rows
             One sound per row: ``path``, ``bytes`` (of a file of any format soundfile reads), or
-            ``samples`` (in [-1, 1], mono) with ``sample_rate`` (Hz).
+            ``samples`` (in [-1, 1], mono) with ``sample_rate`` (Hz). Rows can be dicts, or paths
+            and bytes as they are; one alone is one row.
         params : dict, optional
             ``explain`` (bool): also give the sounds. ``class_name``: what to explain instead of
             the most probable class. ``threshold`` and ``max_components`` instead of the run's.
@@ -116,21 +122,42 @@ class ServedModel(PythonModel):
         MlflowException
             ``INVALID_PARAMETER_VALUE``: a row is no sound, or a parameter is wrong.
         """
-        asked = params or {}
+        given, named = self._as_given(model_input, params)
+        asked = {key: value for key, value in (params or {}).items() if value is not None}
         try:
+            if unknown := [key for key in {**(named or {}), **asked} if key not in _PARAMS]:
+                like = nearest(str(unknown[0]), _PARAMS)
+                hint = f" (did you mean {like!r}?)" if like else ""
+                raise UsageError(
+                    f"There is no parameter {unknown[0]!r}{hint}; there are: {', '.join(_PARAMS)}."
+                )
             name = str(asked.get("class_name") or "")
             classes = self._explainer.classifier.classes
             explained = class_index(classes, name, "The model") if name else None
             settings = self._settings(asked)
-            rows = _rows(model_input)
             sounds = []
-            for number, row in enumerate(rows):
+            for number, row in enumerate(_rows(given)):
                 with _named(f"Row {number}"):
-                    sounds.append(_sound(row, self._explainer.settings.sample_rate))
+                    sounds.append(_sound(_columns(row), self._explainer.settings.sample_rate))
             want = bool(asked.get("explain"))
             return [self._one(sound, explained, settings, want) for sound in sounds]
         except L2IError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _as_given(self, model_input: Any, params: Any) -> tuple[Any, Any]:
+        """Rows and parameters as the caller wrote them.
+
+        MLflow drops, with a line in the log, all that the signature does not name: rows without
+        a column, mistyped parameters. It keeps them nowhere but in its own call of this model.
+        """
+        frame = inspect.currentframe()
+        while frame is not None:
+            if frame.f_code is inspect.unwrap(PyFuncModel.predict).__code__:
+                told = frame.f_locals
+                if getattr(told["self"]._model_impl, "python_model", None) is self:
+                    return told["data"], told["params"]
+            frame = frame.f_back
+        return model_input, params
 
     def _settings(self, asked: Mapping[str, Any]) -> ExplanationSettings:
         threshold = float(asked.get("threshold", _NOT_GIVEN))
@@ -197,37 +224,50 @@ def _named(row: str) -> Iterator[None]:
 
 def _given(value: Any) -> bool:
     """Whether a cell holds something: what a row has not, pandas fills with None or NaN."""
-    return value is not None and not (isinstance(value, float) and np.isnan(value))
+    missing = value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return not missing
 
 
-def _rows(model_input: Any) -> list[dict[str, Any]]:
-    if hasattr(model_input, "to_dict"):
-        model_input = model_input.to_dict("records")
-    if isinstance(model_input, Mapping):
-        model_input = [model_input]
-    rows = []
-    for number, row in enumerate(model_input):
-        if not isinstance(row, Mapping):
-            raise UsageError(f"Row {number} is no row of columns {', '.join(_COLUMNS)}.")
-        found = {str(k): v for k, v in row.items() if _given(v)}
-        if unknown := sorted(set(found) - set(_COLUMNS)):
-            raise UsageError(
-                f"Row {number} has a column {unknown[0]!r}; there are: {', '.join(_COLUMNS)}."
-            )
-        rows.append(found)
-    return rows
+def _rows(model_input: Any) -> list[Any]:
+    if isinstance(model_input, pd.DataFrame):
+        # One without columns has rows all the same.
+        return model_input.to_dict("records") or [{}] * len(model_input)
+    if isinstance(model_input, (str, bytes, bytearray, Mapping)):
+        return [model_input]
+    try:
+        return list(model_input)
+    except TypeError:  # Nothing of several.
+        return [model_input]
+
+
+def _columns(row: Any) -> dict[str, Any]:
+    if isinstance(row, (str, os.PathLike)):
+        return {"path": row}
+    if isinstance(row, (bytes, bytearray)):
+        return {"bytes": row}
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"a row is a path, the bytes of a sound file, or a dict with {_ONE_OF}; it is of type "
+            f"{type(row).__name__}."
+        )
+    found = {str(k): v for k, v in row.items() if _given(v)}
+    if unknown := sorted(set(found) - set(_COLUMNS)):
+        raise DataError(f"it has a column {unknown[0]!r}; a row has {_ONE_OF}.")
+    return found
 
 
 def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
     given = [name for name in _COLUMNS[:3] if name in row]
     if len(given) != 1:
         said = f"it has {' and '.join(given)}" if given else "it has none"
-        raise DataError(f"a row has one of path, bytes and samples; {said}.")
+        raise DataError(f"a row has {_ONE_OF}; {said}.")
     (kind,) = given
     if kind == "samples":
         x = _samples(row, sample_rate)
     elif kind == "path":
-        x = read_audio(str(row["path"]), sample_rate)
+        if not isinstance(row["path"], (str, os.PathLike)):
+            raise DataError(f"path is the name of a file, and not {row['path']!r}.")
+        x = read_audio(Path(row["path"]), sample_rate)
     else:
         x = _bytes(row["bytes"], sample_rate)
     if len(x) > MAX_SECONDS * sample_rate:
@@ -239,8 +279,11 @@ def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
 
 
 def _samples(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
-    rate = row.get("sample_rate")
-    if rate is None or int(rate) != float(rate) or not 1 <= int(rate) <= 768_000:
+    try:
+        rate = float(row["sample_rate"])
+    except (KeyError, TypeError, ValueError):
+        rate = 0.0
+    if not rate.is_integer() or not 1 <= rate <= 768_000:
         raise DataError("samples need their sample_rate, a whole number of Hz.")
     try:
         x = np.asarray(row["samples"], dtype=np.float32)
@@ -250,7 +293,7 @@ def _samples(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
         raise DataError(f"samples are one list of numbers, mono, and not of shape {x.shape}.")
     if not np.isfinite(x).all():
         raise DataError("there are samples that are NaN or infinite.")
-    x = resample(np.ascontiguousarray(x), int(rate), sample_rate)
+    x = resample(np.ascontiguousarray(x), rate, sample_rate)
     if not x.size:
         raise DataError(f"no samples are left at {sample_rate} Hz: the sound is too short.")
     return x
@@ -280,14 +323,16 @@ def _requirements() -> list[str]:
 def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Array, Map
+    from mlflow.types.schema import AnyType, Array, Map
 
     text, real, whole = DataType.string, DataType.double, DataType.long
     inputs: list[Any] = [
         ColSpec(text, "path", required=False),
         ColSpec(DataType.binary, "bytes", required=False),
-        ColSpec(Array(real), "samples", required=False),
-        ColSpec(whole, "sample_rate", required=False),
+        # Numbers of whatever kind: MLflow takes none that are whole for those that are not, nor
+        # columns in which some rows have nothing.
+        ColSpec(AnyType(), "samples", required=False),
+        ColSpec(AnyType(), "sample_rate", required=False),
     ]
     outputs: list[Any] = [
         ColSpec(text, "class"),

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QUIET = Progress(quiet=True)
 RATE = 11025
 
@@ -124,9 +126,14 @@ def test_what_can_be_asked(single: Finished, model: Any, sound: np.ndarray, tmp_
         ({"samples": [0.1, 0.2]}, {}, "samples need their sample_rate"),
         ({"samples": [0.1, float("nan")], "sample_rate": 8000}, {}, "NaN or infinite"),
         ({"samples": [], "sample_rate": 8000}, {}, "one list of numbers"),
-        ({"sample_rate": 8000}, {}, "one of path, bytes and samples; it has none"),
+        ({"samples": [0.1], "sample_rate": "CD"}, {}, "samples need their sample_rate"),
+        ({"sample_rate": 8000}, {}, "samples .with sample_rate.; it has none"),
+        ({}, {}, "Row 0: a row has one of path, bytes and samples"),
+        ({"file": "a.wav"}, {}, "Row 0: it has a column 'file'; a row has one of path, bytes"),
+        ({"path": "a.wav", "label": "dog"}, {}, "it has a column 'label'"),
         ({"path": "a", "bytes": b"b"}, {}, "it has path and bytes"),
         ({"samples": [0.1], "sample_rate": 8000}, {"class_name": "siern"}, "mean 'siren'"),
+        ({"samples": [0.1], "sample_rate": 8000}, {"classname": "siren"}, "mean 'class_name'"),
         ({"samples": [0.1], "sample_rate": 8000}, {"threshold": 1.5}, "threshold is 1.5"),
         ({"samples": [0.1], "sample_rate": 8000}, {"max_components": -3}, "max_components is -3"),
     ],
@@ -141,6 +148,62 @@ def test_what_is_wrong_is_said(
         model.predict(pd.DataFrame([row]), params=params)
     assert raised.value.error_code == "INVALID_PARAMETER_VALUE"
     assert raised.value.get_http_status_code() == 400
+
+
+def test_rows_of_every_form(model: Any, sound: np.ndarray, tmp_path: Path) -> None:
+    """As many answers as rows: paths and bytes as they are, dicts, columns, alone or several."""
+    path = _wav(tmp_path / "a.wav", sound)
+    row = {"samples": sound.tolist(), "sample_rate": RATE}
+    (one,) = model.predict([{"path": str(path)}])
+    assert one["class"] == max(one["probabilities"], key=one["probabilities"].get)
+    for alone in (str(path), path.read_bytes(), {"path": str(path)}, row):
+        assert model.predict(alone) == [one]
+    whole = {"samples": [0, 1, 0, -1], "sample_rate": RATE}
+    (other,) = model.predict(whole)
+    for rows in (
+        [str(path), path, {"path": str(path)}],
+        np.array([str(path)] * 3),
+        pd.Series([str(path)] * 3),
+        pd.DataFrame({"path": [str(path)] * 3}),
+    ):
+        assert model.predict(rows) == [one] * 3
+    # What one row has and another has not.
+    assert model.predict([{"path": str(path)}, whole, row]) == [one, other, one]
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.zeros((1, 50)), np.zeros(50), [0.0, 0.1], 3, [["a.wav"]], pd.DataFrame(index=[0])],
+)
+def test_no_row(model: Any, rows: Any) -> None:
+    """Samples alone, lists and numbers: what a row is, is said, and nothing is left out."""
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=r"Row 0: a row .*path.* bytes .*and samples"):
+        model.predict(rows)
+
+
+def test_readme_loads_a_registered_model(
+    single: Finished, say: Callable[..., Said], sound: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's lines of Python, as they stand there: one answer, with sounds."""
+    import mlflow
+
+    said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
+    assert said.code == 0, said.err
+    _wav(Path("my.wav"), sound)
+    before = mlflow.get_tracking_uri()
+    *lines, last = README.partition("```python\n")[2].partition("```")[0].splitlines()
+    try:
+        told: dict[str, Any] = {}
+        exec("\n".join(lines), told)
+        (found,) = eval(last, told)
+    finally:
+        mlflow.set_tracking_uri(before)
+        Path("my.wav").unlink()
+    assert found["class"] in found["probabilities"]
+    assert found["explanation"][:4] == b"fLaC"
 
 
 _ELSEWHERE = """
@@ -227,19 +290,26 @@ def test_the_run_knows_its_model(single: Finished) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_served(single: Finished, model: Any, sound: np.ndarray, tmp_path: Path) -> None:
-    """`mlflow models serve`: rows as JSON, sounds in base64 both ways; what is wrong is a 400."""
+def test_it_is_served(
+    single: Finished, model: Any, say: Callable[..., Said], sound: np.ndarray, tmp_path: Path
+) -> None:
+    """The README's `mlflow models serve`: rows as JSON, sounds in base64 both ways; what is wrong
+    is a 400."""
+    said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
+    assert said.code == 0, said.err
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m"]
-    command += [str(single.artifacts / "model"), "--env-manager", "local", "--port", str(port)]
+    lines = re.findall(r"^\$ ((?:export MLFLOW_TRACKING|mlflow models serve).*)$", README, re.M)
+    command = (
+        "\n".join(lines).replace("5001", str(port)).replace("mlflow models", "exec mlflow models")
+    )
     # MLflow looks for uvicorn on the path, as where a virtual environment is active.
     scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": scripts, "L2I_DEVICE": "cpu"}
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
+            ["sh", "-c", command], stdout=log, stderr=log, env=environment, start_new_session=True
         )
     try:
         url = f"http://127.0.0.1:{port}"
@@ -269,17 +339,22 @@ def test_it_is_served(single: Finished, model: Any, sound: np.ndarray, tmp_path:
             {"bytes": base64.b64encode(data).decode()},
             {"samples": sound.tolist(), "sample_rate": RATE},
         ):
-            code, said = ask({"dataframe_records": [row], "params": {"explain": True}})
-            assert code == 200, said
-            (found,) = said["predictions"]
+            code, answer = ask({"dataframe_records": [row], "params": {"explain": True}})
+            assert code == 200, answer
+            (found,) = answer["predictions"]
             for name, value in wanted.items():
                 if name in ("explanation", "removal"):
                     assert base64.b64decode(found[name]) == value
                 else:
                     assert found[name] == value, name
-        code, said = ask({"dataframe_records": [{"bytes": base64.b64encode(b"no").decode()}]})
-        assert code == 400
-        assert "cannot be decoded" in said
+        for body, words in (
+            ({"dataframe_records": [{"bytes": base64.b64encode(b"no").decode()}]}, "be decoded"),
+            ({"dataframe_records": [{"file": "a.wav"}]}, "a column 'file'"),
+            ({"dataframe_records": [row], "params": {"clas": "siren"}}, "no parameter 'clas'"),
+        ):
+            code, answer = ask(body)
+            assert code == 400
+            assert words in answer
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, 15)
