@@ -14,6 +14,7 @@ from l2i.run.runs import RunInfo, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
 from l2i.run.transfer import import_runs
+from l2i.storage import is_output
 from tests.servers import S3
 from tests.stores import Said
 
@@ -56,6 +57,7 @@ def test_whole_and_once(
     history = connect(store).get_metric_history(own.id, "interpreter/loss")
     said = say("runs", "export", "first", place)
     assert said.code == 0 and said.out.strip().endswith(own.id)
+    assert where == "s3" or is_output(tmp_path / "kept")
     _elsewhere(template, tmp_path / "other", monkeypatch)
     said = say("runs", "import", place)
     assert said.code == 0 and "imported" in said.out

@@ -23,7 +23,7 @@ from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS
 from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
 from l2i.run.runs import download, resolve_run
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text, make_output, store_errors
 
 __all__ = ["compare"]
 
@@ -136,7 +136,7 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
     }
     if out is not None:
         with store_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+            make_output(out)
             text = json.dumps(document, indent=2, ensure_ascii=False)
             atomic_write_text(out / "compare.json", text + "\n")
             table = pd.DataFrame(

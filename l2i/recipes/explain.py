@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from l2i.recipes.bundle import (
 from l2i.recipes.examples import write_explanation
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import resolve_run
-from l2i.storage import atomic_write_text, store_errors
+from l2i.run.runs import RunInfo, resolve_run
+from l2i.storage import atomic_write_text, make_output, mark_output, refuse_other_run, store_errors
 
 __all__ = ["explain"]
 
@@ -71,8 +71,8 @@ def explain(
     start_s, duration_s : float
         The part of each file that is explained.
     out : Path
-        Gets one folder per file, named after it, and the page. What an earlier call made is
-        replaced; anything else of that name is left alone, and an error.
+        Gets one folder per file, named after it, and the page. What an earlier call made of the
+        same run is replaced; anything else of that name is left alone, and an error.
     device, precision : str
 
     Returns
@@ -110,6 +110,9 @@ def explain(
     places = _places(audio, out)
     page = out / _PAGE
     refuse_foreign(page)
+    _refuse_other_run(out, run)
+    with store_errors(out):
+        make_output(out, run.id, run.name)
 
     found: list[dict[str, Any]] = []
     media = MediaList()
@@ -131,6 +134,7 @@ def explain(
                         n_samples=len(sound),
                     ),
                     {"audio": str(path), "run": run.id, "start_s": start_s},
+                    run,
                 )
             found.append(said)
             media.append(shown)
@@ -188,12 +192,30 @@ def _places(audio: Sequence[Path], out: Path) -> list[Path]:
     return places
 
 
-def _write(folder: Path, make: Any, more: dict[str, Any]) -> tuple[dict[str, Any], Media]:
+def _refuse_other_run(out: Path, run: RunInfo) -> None:
+    """Refuse a folder with another run's explanations, be it marked or of the user's own."""
+    refuse_other_run(out, run.id)
+    for path in sorted(out.glob(f"*/{_MARK}")):
+        try:
+            owner = json.loads(path.read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if owner != run.id:
+            raise StoreError(
+                f"{path.parent} is an explanation by another run, {str(owner)[:8]}: choose another "
+                "--out, or remove that folder first."
+            )
+
+
+def _write(
+    folder: Path, make: Any, more: dict[str, Any], run: RunInfo
+) -> tuple[dict[str, Any], Media]:
     """Make the files in a folder beside, and put it in place when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # Not by tempfile, whose folders only their owner may read: the user's umask decides.
+    new = folder.with_name(f".{folder.name[:40]}-{secrets.token_hex(4)}.tmp")
+    new.mkdir()
     try:
-        new.chmod(0o755)
+        mark_output(new, run.id, run.name)
         said, media = make(new)
         found = {**more, **said, "folder": str(folder)}
         atomic_write_text(new / _MARK, json.dumps(found, indent=2, ensure_ascii=False) + "\n")

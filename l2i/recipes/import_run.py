@@ -43,7 +43,7 @@ from l2i.recipes.served import write_model
 from l2i.run import provenance
 from l2i.run.progress import Progress
 from l2i.run.tracker import find_finished, open_run
-from l2i.storage import store_errors
+from l2i.storage import make_output, store_errors
 from l2i.types import Task
 
 __all__ = ["Imported", "describe", "import_files"]
@@ -286,7 +286,7 @@ def _convert(
         )
     paths = {kind: out / f"{kind}.safetensors" for kind in documents}
     with store_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_output(out)
         with tempfile.TemporaryDirectory(prefix=".import-", dir=out) as work:
             _write(networks, documents, Path(work))
             fresh = {kind: Path(work) / path.name for kind, path in paths.items()}

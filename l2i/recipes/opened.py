@@ -30,7 +30,7 @@ from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run
 from l2i.run.tracker import check_place, open_run
-from l2i.storage import atomic_write_text, is_s3, store_errors
+from l2i.storage import atomic_write_text, is_output, is_s3, make_output, mark_output, store_errors
 
 __all__ = ["Opened", "open_finished", "write_found"]
 
@@ -78,7 +78,7 @@ def open_finished(
         check_place(run.experiment)
     if out is not None:
         with store_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+            make_output(out, run.id, run.name)
     threads = run.tags.get("l2i.threads", "")
     set_threads(int(threads) if threads.isdigit() else 0)
     place, dtype, sentences = pick_device(device, precision)
@@ -152,7 +152,11 @@ def write_found(
             atomic_write_text(folder / f"{kind}.json", text)
 
     if out is not None:
+        before = set(out.iterdir())
         fill(out)
+        for new in set(out.iterdir()) - before:
+            if new.is_dir() and not is_output(out):  # Of sounds, in a folder of the user's own.
+                mark_output(new, opened.run.id, opened.run.name)
     if not keep:
         return None
     run = opened.run

@@ -24,7 +24,7 @@ from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event
 from l2i.run.runs import RunInfo
 from l2i.run.store import Store, connect, experiment_id, local_path, locate, mask, store_errors
-from l2i.storage import atomic_write_text, is_s3, s3
+from l2i.storage import atomic_write_text, is_s3, make_output, s3
 from l2i.storage import store_errors as disk_errors
 
 __all__ = ["export_run", "import_runs", "relocate"]
@@ -62,7 +62,8 @@ def export_run(run: RunInfo, target: Path | str) -> str:
             return str(place)
     own = Path(target) / run.id
     with disk_errors(own):
-        own.mkdir(parents=True, exist_ok=True)
+        make_output(Path(target))
+        make_output(own, run.id, run.name)
         _write(run, own)
     return str(own)
 

@@ -1,10 +1,11 @@
 """Files that are whole or absent, on a disk and in S3-compatible stores.
 
-=========  =======================================================================
-``files``  writes that are whole or absent, locks that die with their holder,
-           archives that stay inside
-``s3``     ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
-=========  =======================================================================
+===========  =======================================================================
+``files``    writes that are whole or absent, locks that die with their holder,
+             archives that stay inside
+``outputs``  folders of results, and which run gave them
+``s3``       ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
+===========  =======================================================================
 """
 
 from l2i.storage.files import (
@@ -20,6 +21,7 @@ from l2i.storage.files import (
     safe_extract,
     store_errors,
 )
+from l2i.storage.outputs import is_output, make_output, mark_output, refuse_other_run
 from l2i.storage.s3 import is_s3
 
 __all__ = [
@@ -31,8 +33,12 @@ __all__ = [
     "file_lock",
     "format_bytes",
     "is_inside",
+    "is_output",
     "is_s3",
+    "make_output",
     "mark_folder",
+    "mark_output",
+    "refuse_other_run",
     "safe_extract",
     "store_errors",
 ]

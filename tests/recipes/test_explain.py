@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from l2i.dsp.audio import read_audio
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
 from l2i.recipes.explain import explain
 from l2i.run.progress import Progress
+from l2i.storage import MARK, is_output
 from tests.recipes.conftest import Finished
 
 QUIET = Progress(quiet=True)
@@ -48,7 +51,7 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
             assert info.samplerate == 8000
             assert info.frames == pytest.approx(seconds * 8000, abs=2)
         assert (folder / "spectrograms.png").is_file()
-    assert not list((tmp_path / "out").glob(".*")), "nothing half-made is left"
+    assert [p.name for p in (tmp_path / "out").glob(".*")] == [MARK], "nothing half-made is left"
     text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     (facts,) = re.findall(r'id="facts">(.*?)</script>', text)
     shown = json.loads(facts)["clips"]
@@ -157,7 +160,7 @@ def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> 
     for _ in range(2):
         explain("latest", [tone, other], QUIET, out=tmp_path / "out")
         names = sorted(p.name for p in (tmp_path / "out").iterdir())
-        assert names == ["a", "a-2", "index.html"]
+        assert names == [MARK, "a", "a-2", "index.html"]
     mine = tmp_path / "mine" / "a"
     mine.mkdir(parents=True)
     (mine / "diary.txt").write_text("dear")
@@ -171,6 +174,40 @@ def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> 
         explain("latest", [tone], QUIET, out=page.parent)
     assert page.read_text() == "my home page"
     assert list(page.parent.iterdir()) == [page]
+
+
+def test_another_runs_explanations_are_left(
+    single: Finished, _made: Callable[[str], Finished], tmp_path: Path
+) -> None:
+    """Neither in a folder that was made for them, nor in one of the user's own; the sentence says
+    what to do."""
+    tone = _tone(tmp_path / "a.wav")
+    explain("latest", [tone], QUIET, out=tmp_path / "out")
+    explain("latest", [tone], QUIET, out=tmp_path)
+    assert is_output(tmp_path / "out")
+    assert not is_output(tmp_path)
+    assert is_output(tmp_path / "a")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    other = _made("demo-multilabel")
+    os.chdir(other.folder)
+    for out in (tmp_path / "out", tmp_path):
+        with pytest.raises(StoreError, match=r"run.*: choose another --out, or remove that folder"):
+            explain("latest", [_tone(tmp_path / "a.wav")], QUIET, out=out)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_permissions_are_the_users(single: Finished, tmp_path: Path) -> None:
+    """Under umask 077 nobody else reads what is explained, under 022 everybody."""
+    tone = _tone(tmp_path / "a.wav")
+    for umask, mode in ((0o077, 0o700), (0o022, 0o755)):
+        before = os.umask(umask)
+        try:
+            explain("latest", [tone], QUIET, out=tmp_path / str(umask))
+        finally:
+            os.umask(before)
+        for path in (tmp_path / str(umask), *(tmp_path / str(umask)).rglob("*")):
+            wanted = mode if path.is_dir() else mode & 0o666
+            assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
 def test_files_may_be_called_anything(single: Finished, tmp_path: Path) -> None:

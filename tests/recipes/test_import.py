@@ -23,6 +23,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, list_runs, resolve_run
 from l2i.run.store import Store
 from l2i.run.tracker import Tracker
+from l2i.storage import MARK
 from tests import miniatures, originals
 from tests.recipes.conftest import small_config
 from tests.stores import Said
@@ -301,6 +302,7 @@ def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> 
     assert "-o dictionary.weights=weights/dictionary.safetensors takes it.\n" in said.out
     assert list_runs() == []
     assert sorted(p.name for p in Path("weights").iterdir()) == [
+        MARK,
         "classifier.safetensors",
         "dictionary.safetensors",
     ]
@@ -331,7 +333,7 @@ def test_checkpoints_are_not_written_over(model: originals.Model, say: Say) -> N
     mine.write_text("mine")
     path = originals.save(content, Path("whole.pt"))
     _fails(say("import", str(path), *ESC50, "--out", "weights"), "is there already")
-    assert mine.read_text() == "mine" and [p.name for p in out.iterdir()] == [mine.name]
+    assert mine.read_text() == "mine" and {p.name for p in out.iterdir()} == {MARK, mine.name}
 
 
 def test_audioset_weights_are_checked(model: originals.Model, say: Say) -> None:

@@ -24,6 +24,7 @@ from l2i.recipes.truth import TRUTH_SCORES
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import connect, locate
+from l2i.storage import is_output, mark_output
 from l2i.types import Features, Interpretation, Task
 from tests.recipes.conftest import Finished
 from tests.stores import Said
@@ -269,6 +270,10 @@ def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
         if best:
             assert best[0]["component"] == int(row.argmax())
             assert best[0]["relevance"] == pytest.approx(row.max(), abs=1e-3)
+    assert is_output(tmp_path)
+    there = (tmp_path / "sounds").stat().st_mode
+    (tmp_path / "new").mkdir()
+    assert there == (tmp_path / "new").stat().st_mode, "the user's umask decides who may read them"
     for k in range(16):
         x, rate = soundfile.read(tmp_path / "sounds" / f"component-{k:03d}.wav")
         assert rate == 8000 and np.isfinite(x).all()
@@ -278,6 +283,14 @@ def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
         assert 0 <= item["peak_hz"] <= 4000
         levels = [c["activation"] for c in item["clips"]]
         assert levels == sorted(levels, reverse=True)
+
+
+def test_sounds_in_a_folder_of_the_users(single: Finished, say: Say, tmp_path: Path) -> None:
+    """They are marked as results, lest a data set take them for a class; the folder is not."""
+    (tmp_path / "a.txt").write_text("")
+    words = ("overlap", "latest", "--mixtures", "2", "--no-keep", "--quiet")
+    assert say(*words, "--out", str(tmp_path)).code == 0
+    assert is_output(tmp_path / "sounds") and not is_output(tmp_path)
 
 
 # --- what is kept -----------------------------------------------------------------------------
@@ -312,6 +325,11 @@ def test_a_place_that_cannot_be_written_is_told_first(
     monkeypatch.setattr("l2i.recipes.overlap.judge_scenes", None)
     said = say("overlap", "latest", "--out", str(tmp_path / "file" / "below"))
     assert said.code == 1 and "Traceback" not in said.err and "file" in said.err
+    (tmp_path / "theirs").mkdir()
+    mark_output(tmp_path / "theirs", "0123456789ab", "other")
+    (tmp_path / "theirs" / "overlap.json").write_text("{}")
+    said = say("overlap", "latest", "--out", str(tmp_path / "theirs"))
+    assert said.code == 1 and "what run other (01234567) gave" in " ".join(said.err.split())
 
 
 # --- presets ----------------------------------------------------------------------------------
