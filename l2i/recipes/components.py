@@ -145,16 +145,19 @@ def components(
         import shutil
 
         _write(folder, table, names, found, heard, w, settings)
-        if any(Path(held).iterdir()):
+        if any(held.iterdir()):
             shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
 
-    with tempfile.TemporaryDirectory() as held:
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
         if sounds:
             with progress.task("sounds", total=k, unit="component") as bar:
                 for index in range(k):
                     loudest = int(heard.pooled[:, index].argmax())
                     x = np.array(material.waves.array[rows[loudest]])
-                    _sound(explainer, x, index, Path(held) / f"component-{index:03d}.wav")
+                    _sound(explainer, x, index, held / f"component-{index:03d}.wav")
                     bar.advance(1)
         kept = write_found(
             opened,

@@ -92,7 +92,10 @@ def ground_truth(
 
     labels = {clip.id: clip.labels for clip in clips}
     classes = opened.explainer.classifier.classes
-    with tempfile.TemporaryDirectory() as held:
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
         with progress.task("explanations", total=len(clips), unit="clip") as bar:
             rows = judge_scenes(
                 opened.explainer,
@@ -102,7 +105,7 @@ def ground_truth(
                 said if explain == "predicted" else lambda scene, _: labels[scene.id],
                 on_scene=bar.advance,
                 keep_sounds=sound_writer(
-                    Path(held), classes, opened.explainer.settings.sample_rate, sounds
+                    held, classes, opened.explainer.settings.sample_rate, sounds
                 ),
             )
         if not rows:
@@ -127,7 +130,7 @@ def ground_truth(
 
         def write(folder: Path) -> None:
             table_of(rows, folder / "pairs.csv")
-            if any(Path(held).iterdir()):
+            if any(held.iterdir()):
                 shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
 
         kept = write_found(

@@ -149,10 +149,13 @@ def overlap(
     tables: list[dict[str, NDArray[Any]]] = []
     import tempfile
 
-    with tempfile.TemporaryDirectory() as held:
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
         for gain_db in (wanted.noise_db,) if wanted.noise_db is not None else wanted.gains_db:
             name = "white noise" if wanted.noise_db is not None else f"{gain_db:+.1f} dB"
-            folder = Path(held) / (
+            folder = held / (
                 f"noise{gain_db:g}dB" if wanted.noise_db is not None else f"gain{gain_db:+.1f}dB"
             )
             with progress.task(name, total=len(firsts), unit="mixture") as bar:
@@ -194,7 +197,7 @@ def overlap(
 
             joined = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
             table_of(joined, folder / "pairs.csv")
-            if any(Path(held).iterdir()):
+            if any(held.iterdir()):
                 shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
 
         kept = write_found(
