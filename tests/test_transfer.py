@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +107,46 @@ def test_what_is_no_export(store: Store, tmp_path: Path, say: Callable[..., Said
         assert said.code == 1 and "Traceback" not in said.err
     with pytest.raises(DataError, match="There is no folder"):
         import_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "artifacts", "run.json", "pipe"])
+def test_links_in_an_export_are_not_followed(
+    what: str,
+    store: Store,
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., Said],
+) -> None:
+    """An export by a stranger brings in no file of this machine: neither as a linked file or
+    folder, nor by links in place of its own two; nothing of it is imported."""
+    kept = tmp_path / "kept"
+    own = _make()
+    assert say("runs", "export", "first", str(kept)).code == 0
+    secret = tmp_path / "private"
+    secret.mkdir()
+    (secret / "key.txt").write_text("hush")
+    run = kept / own.id
+    if what == "file":
+        (run / "artifacts" / "deep" / "n.txt").symlink_to(secret / "key.txt")
+    elif what == "folder":
+        (run / "artifacts" / "more").symlink_to(secret)
+    elif what == "pipe":
+        os.mkfifo(run / "artifacts" / "n.txt")
+    else:
+        (run / what).rename(secret / what)
+        (run / what).symlink_to(secret / what)
+    _elsewhere(template, tmp_path / "other", monkeypatch)
+    said = say("runs", "import", str(kept))
+    assert said.code == 1
+    assert "is a link or a device" in " ".join(said.err.split())
+    assert list_runs() == []
+    assert not [p for p in (tmp_path / "other").rglob("*") if p.is_file() and p.suffix == ".txt"]
+    # The user's own word for a place may be a link.
+    if what == "file":
+        (run / "artifacts" / "deep" / "n.txt").unlink()
+        (tmp_path / "word").symlink_to(kept)
+        assert say("runs", "import", str(tmp_path / "word")).code == 0
 
 
 def test_a_store_that_was_moved(

@@ -6,12 +6,16 @@ An export is a folder (or a prefix at ``s3://``) that any machine can read::
     <target>/<run id>/artifacts/   all of them
 
 What is imported is a run of its own, tagged ``l2i.imported_from``; importing it again finds it.
+An export may be a stranger's: a link in it, which could lead to any file of this machine, is
+refused before anything is imported.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -144,16 +148,33 @@ def import_runs(
     Raises
     ------
     DataError
-        There is no export, or one is damaged; those before it are imported.
+        There is no export, one is damaged, or one has links.
     """
     store = locate()
     with _exports(source) as folders:
         if not folders:
             raise DataError(f"There is no run below {source}: no run.json.")
+        for folder in folders:
+            _refuse_links(folder)
         documents = [(folder, _read(folder / "run.json")) for folder in folders]
         made = [_import(store, folder, doc, experiment) for folder, doc in documents]
         _put_under_parents(store, [doc for _, doc in documents], [run for run, _, _ in made])
         return made
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse what could bring in a file from outside the export, or is no file at all."""
+    todo = [folder / "run.json", folder / "artifacts"]
+    while todo:
+        path = todo.pop()
+        mode = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            todo += path.iterdir()
+        elif not stat.S_ISREG(mode):
+            raise DataError(
+                f"{path} is a link or a device, and an export has only files of its own: nothing "
+                "was imported."
+            )
 
 
 def _import(
