@@ -64,6 +64,14 @@ class Server:
             self._process.wait()
             self._process = None
 
+    def end(self) -> int:
+        """End it in its own way (SIGTERM), with what it started; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        code = self._process.wait(timeout=60)
+        self._process = None
+        return code
+
     def pause(self) -> None:
         """It stays there, and answers nothing (SIGSTOP)."""
         self._signal(signal.SIGSTOP)

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import pytest
+import requests
 
 import l2i
 from l2i.cli import COMMANDS, cli, main
@@ -27,6 +28,7 @@ from l2i.environment import SHARED
 from l2i.errors import ConfigError, DataError
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
+from tests.servers import Server, free_port
 from tests.stores import Said
 
 
@@ -457,6 +459,23 @@ def test_ui_prints_the_page_and_starts_a_light_server(
     assert f"--host 127.0.0.1 --port {port} --workers 1" in line
     assert ui.server_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "exit code 3" in say("ui", "--port", port).err
+
+
+def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file of the current folder is run, though it is called as a module is."""
+    with open_run(experiment="demo", name="a", signature="a"):
+        pass
+    for name in ("random", "uvicorn", "fastapi", "mlflow"):
+        Path(f"{name}.py").write_text("open('run', 'w'); raise SystemExit(9)\n")
+    monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
+    port = free_port()
+    server = Server([sys.executable, "-P", "-m", "l2i", "ui", "--port", str(port)], port)
+    try:
+        server.start()
+        assert "<html" in requests.get(server.url, timeout=30).text
+    finally:
+        server.end()
+    assert not Path("run").exists()
 
 
 def test_ui_says_that_a_port_is_taken(store: Store, say: Callable[..., Said]) -> None:

@@ -24,5 +24,6 @@ class Local(KeptHere):
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""
-        process = Process([sys.executable, "-m", "l2i", *spec.command], [], [], [])
+        # -P: a random.py in the current folder is not the module of that name.
+        process = Process([sys.executable, "-P", "-m", "l2i", *spec.command], [], [], [])
         return self._begin(spec, [process] * len(spec.tasks), spec.variables(self.name))

@@ -114,7 +114,7 @@ def begin(
         atomic_write_text(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
         with open(folder / "keeper.log", "ab") as log:
             keeper = subprocess.Popen(
-                [sys.executable, "-m", "l2i.launch.runner", str(folder)],
+                [sys.executable, "-P", "-m", "l2i.launch.runner", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

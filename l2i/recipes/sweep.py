@@ -227,7 +227,7 @@ def _start(child: Child, wanted: Sweep, run: Tracker, jobs: int, extra: Sequence
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     log, out = folder / f"{child.key}.log", folder / f"{child.key}.json"
-    words = [sys.executable, "-m", "l2i", "train", "--config", str(wanted.path), "--json"]
+    words = [sys.executable, "-P", "-m", "l2i", "train", "--config", str(wanted.path), "--json"]
     words += ["--parent", run.run_id]
     words += [*extra, *(w for over in child.overrides for w in ("-o", over))]
     if jobs > 1 and not child.config.run.threads:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import l2i
 from l2i.errors import LaunchError
-from l2i.launch.job import JobState, State
+from l2i.launch.job import JobSpec, JobState, State, Task
+from l2i.launch.local import Local
 from l2i.launch.runner import Process, begin, cancel, is_alive, job_state, log_lines
 
 
@@ -118,6 +120,34 @@ def test_begun_twice_is_once(run: Callable[..., Path]) -> None:
     _over(first)
     run(code)
     assert not is_alive(first) and Path("begun").read_text() == "x"
+
+
+def test_modules_of_the_current_folder_stay_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the keeper nor a local task runs a file there that is called as a module is; what
+    PYTHONPATH names is found."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "json", "click"):
+        Path(f"{name}.py").write_text("open('run', 'w'); raise SystemExit(9)\n")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("open('own/found', 'a').write('x')\n")
+    repository = Path(l2i.__file__).resolve().parent.parent
+    monkeypatch.setenv("PYTHONPATH", f"{own}{os.pathsep}{repository}")
+    spec = JobSpec(
+        name="version",
+        command=("--version",),
+        file="a.toml",
+        config={},
+        tasks=(Task(index=0, key="a", title="a"),),
+    )
+    engine = Local(tmp_path / "mlruns", {})
+    job = engine.submit(spec)
+    found = _over(tmp_path / "mlruns" / "work" / "jobs" / spec.id)
+    assert [(t.state, t.exit_code) for t in found.tasks] == [(State.SUCCEEDED, 0)]
+    assert f"l2i, version {l2i.__version__}" in list(engine.logs(job, 0))
+    assert not Path("run").exists() and Path("own/found").read_text() == "xx"
 
 
 def test_its_keeper_is_killed(run: Callable[..., Path]) -> None:
