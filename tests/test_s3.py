@@ -9,11 +9,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from l2i.errors import StoreError, UsageError
+from l2i.run import outbox
 from l2i.storage import s3 as store
 from l2i.storage.s3 import Location, fetch, listing, send
-from tests.servers import S3, Moto, point_at
+from tests.servers import AKID, S3, SECRET, Moto, point_at
 
 PLACE = Location("bucket", "shelf")
 
@@ -163,6 +165,82 @@ def test_a_store_that_stays_away(s3: S3, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(StoreError, match=r"s3://bucket/shelf/x could not be reached to write it"):
         send(tmp_path / "x", PLACE / "x", patience_s=0.5)
+
+
+def test_waiting_is_said_and_ends(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, with the store and how long; L2I_PATIENCE says how long."""
+    s3.kill()
+    monkeypatch.setenv("L2I_PATIENCE", "2")
+    with pytest.raises(StoreError, match="could not be reached to list it"):
+        listing(PLACE)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "l2i"]
+    assert line.startswith("The store of s3://bucket is away (Could not connect to")
+    assert line.endswith("waiting up to 2 s for it.")
+
+
+_SSO = """
+[profile sso]
+sso_start_url = https://example.awsapps.com/start
+sso_region = us-east-1
+sso_account_id = 123456789012
+sso_role_name = reader
+region = us-east-1
+[profile process]
+credential_process = /bin/false
+region = us-east-1
+[profile absent]
+credential_process = /no/such
+[profile odd]
+credential_process = /bin/echo keys
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"AWS_PROFILE": "sso"}, "no valid keys for s3://bucket/shelf .*: log in again"),
+        ({"AWS_PROFILE": "absent"}, "/no/such.* mend the credential_process"),
+        ({"AWS_PROFILE": "odd"}, "keys cannot be found .* mend the credential_process"),
+        ({"AWS_PROFILE": "process"}, "no valid keys for s3://bucket/shelf .*custom-process"),
+        ({"AWS_CONFIG_FILE": "broken"}, "Unable to parse config file: .*broken: mend this file"),
+        ({"AWS_DEFAULT_REGION": "not a region"}, "'not a region' .*mend AWS_DEFAULT_REGION"),
+        ({"AWS_ENDPOINT_URL_S3": "localhost:9000"}, "'localhost:9000' is no address of an S3-"),
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, "localhost:9000; no address of an S3-"),
+    ],
+)
+def test_settings_that_no_waiting_mends(
+    settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are said at once, without another try, and a run that is sent in the background hears
+    so too."""
+    Path("aws").write_text(_SSO)
+    Path("broken").write_text("what [is this")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "aws")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(time, "sleep", lambda s: pytest.fail("It waits."))
+    with pytest.raises(StoreError, match=message) as error:
+        listing(PLACE)
+    assert outbox._hopeless(error.value)
+
+
+def test_a_region_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address made of one answers nobody; a region of a name that is known may be away."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", AKID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    error = EndpointConnectionError(endpoint_url="https://bucket.s3.amazonaws.com/")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert not store.is_hopeless(error)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-wset-1")
+    assert store.is_hopeless(error)
+    with (
+        pytest.raises(StoreError, match="no AWS region 'eu-wset-1': mend AWS_DEFAULT"),
+        store._sentences(PLACE, "list"),
+    ):
+        raise error
 
 
 def test_wrong_keys(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

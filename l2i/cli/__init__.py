@@ -22,6 +22,7 @@ exit code   what happened
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -180,6 +181,16 @@ def _unsent() -> int:
     return 3 if sentences else 0
 
 
+class _Shown(logging.Handler):
+    """Shows what lower layers log, as it is: that a store is waited for, say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+_SHOWN = _Shown(logging.WARNING)
+
+
 def _heed_sigterm() -> None:
     """End by SIGTERM even as process 1, as which `docker stop` meets us.
 
@@ -216,6 +227,7 @@ def main(args: Sequence[str] | None = None) -> None:
         By default those of the process.
     """
     _heed_sigterm()
+    logging.getLogger("l2i").addHandler(_SHOWN)
     try:
         code = _run(args)
     except SystemExit as end:

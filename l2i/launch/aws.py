@@ -33,12 +33,9 @@ def region_of(place: str = "") -> str:
         Neither says.
     """
     import boto3
-    from botocore.exceptions import ProfileNotFound
 
-    try:
+    with aws_errors("say its region"):
         found = place or boto3.session.Session().region_name or os.environ.get("AWS_REGION", "")
-    except ProfileNotFound as error:
-        raise LaunchError(f"{error}: mend AWS_PROFILE.") from None
     if not found:
         raise LaunchError("No AWS region is named: set AWS_DEFAULT_REGION, or give --region.")
     return str(found)
@@ -52,7 +49,13 @@ def client(service: str, region: str) -> Any:
     config = Config(
         connect_timeout=10, read_timeout=60, retries={"mode": "standard", "max_attempts": 5}
     )
-    return boto3.session.Session().client(service, region_name=region, config=config)
+    try:
+        with aws_errors("begin"):
+            return boto3.session.Session().client(service, region_name=region, config=config)
+    except ValueError as error:
+        raise LaunchError(
+            f"{error}; mend AWS_ENDPOINT_URL, which begins with http:// or https://."
+        ) from error
 
 
 def code_of(error: BaseException) -> str:
@@ -102,6 +105,10 @@ def aws_errors(doing: str) -> Iterator[None]:
         ) from error
     except e.ProfileNotFound as error:
         raise LaunchError(f"{error}: mend AWS_PROFILE.") from error
+    except (e.ConfigParseError, e.ConfigNotFound, e.InvalidConfigError) as error:
+        raise LaunchError(f"{error}: mend this file of AWS's settings.") from error
+    except (e.InvalidRegionError, e.NoRegionError) as error:
+        raise LaunchError(f"{str(error).rstrip('.')}: mend AWS_DEFAULT_REGION.") from error
     except e.ParamValidationError as error:
         raise LaunchError(f"AWS would not {doing}: {' '.join(str(error).split())}.") from error
     except (e.BotoCoreError, e.HTTPClientError) as error:

@@ -32,6 +32,7 @@ from l2i.run.lock import RunLock
 from l2i.run.store import Store, connect, local_path, mask, store_errors
 from l2i.storage import atomic_write_text, is_s3, s3
 from l2i.storage import store_errors as disk_errors
+from l2i.storage.patience import PATIENCE_S, patience_s
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,9 +48,6 @@ __all__ = [
     "sync",
 ]
 
-PATIENCE_S = 300.0
-"""How long the end of a run waits for a store that is away, in seconds; ``L2I_PATIENCE``."""
-
 UNSENT: list[str] = []
 """Sentences about what this process could not send; the command line ends with exit code 3."""
 
@@ -59,14 +57,6 @@ _HOPELESS = {
     *("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"),
     *("UNAUTHENTICATED", "INVALID_STATE", "BAD_REQUEST", "ENDPOINT_NOT_FOUND"),
 }
-
-
-def patience_s() -> float:
-    """How long to wait for a store that is away, as the environment says."""
-    try:
-        return max(0.0, float(os.environ.get("L2I_PATIENCE", "")))
-    except ValueError:
-        return PATIENCE_S
 
 
 def is_remote(store: Store, artifact_uri: str) -> bool:
@@ -81,13 +71,9 @@ def _hopeless(error: BaseException) -> bool:
             return True
         if getattr(seen, "errno", None) is not None and not isinstance(seen, ConnectionError):
             return True
-        code = (
-            str((getattr(seen, "response", None) or {}).get("Error", {}).get("Code", ""))
-            if (isinstance(getattr(seen, "response", None), dict))
-            else ""
-        )
-        if code:
-            return code not in ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout")
+        # A StoreError out of a ValueError: an address that can be none.
+        if s3.is_hopeless(seen) or isinstance(seen.__cause__, ValueError):
+            return True
         seen = seen.__cause__
     return False
 

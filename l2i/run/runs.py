@@ -25,6 +25,7 @@ from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event, sync
 from l2i.run.store import Store, connect, local_path, locate, store_errors
 from l2i.storage import is_s3, s3
+from l2i.storage.patience import patience_s as patience
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -557,7 +558,7 @@ def resolve_run(word: str) -> RunInfo:
 
 
 def list_artifacts(
-    store: Store, run_id: str, uri: str, folder: str, patience_s: float = s3.PATIENCE_S
+    store: Store, run_id: str, uri: str, folder: str, patience_s: float | None = None
 ) -> list[str]:
     """Paths of the artifacts that lie directly in a folder of a run's; ``""``: in none.
 
@@ -567,8 +568,8 @@ def list_artifacts(
     run_id, uri : str
         The run, and where its artifacts are.
     folder : str
-    patience_s : float
-        How long an S3-compatible store may be away.
+    patience_s : float, optional
+        How long an S3-compatible store may be away; by default as ``L2I_PATIENCE`` says.
 
     Raises
     ------
@@ -594,7 +595,7 @@ def fetch_artifact(
     uri: str,
     path: str,
     target: Path,
-    patience_s: float = s3.PATIENCE_S,
+    patience_s: float | None = None,
 ) -> Path:
     """Bring an artifact, a file or a folder with all it holds, to ``target/path``.
 
@@ -648,12 +649,13 @@ def download(run: RunInfo, path: str) -> Path:
                 "not there: the store was moved, copied or mounted elsewhere (which 'l2i runs "
                 "relocate' mends), or nothing was written yet."
             )
+    reading_s = min(_READING_S, patience())
     folder = path.rpartition("/")[0]
-    there = list_artifacts(store, run.id, run.artifact_uri, folder, _READING_S)
+    there = list_artifacts(store, run.id, run.artifact_uri, folder, reading_s)
     if path and path not in there:
         raise StoreError(
             f"Run {run.name} ({run.id[:8]}) has no artifact {path!r}; "
             + (f"there are: {', '.join(there)}." if there else "it has none there.")
         )
     target = store.root / "work" / "downloads" / run.id
-    return fetch_artifact(store, run.id, run.artifact_uri, path, target, _READING_S)
+    return fetch_artifact(store, run.id, run.artifact_uri, path, target, reading_s)

@@ -1,11 +1,12 @@
 """Files that are whole or absent, on a disk and in S3-compatible stores.
 
-===========  =======================================================================
-``files``    writes that are whole or absent, locks that die with their holder,
-             archives that stay inside
-``outputs``  folders of results, and which run gave them
-``s3``       ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
-===========  =======================================================================
+============  =======================================================================
+``files``     writes that are whole or absent, locks that die with their holder,
+              archives that stay inside
+``outputs``   folders of results, and which run gave them
+``patience``  waiting for a store that is away, and saying so
+``s3``        ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
+============  =======================================================================
 """
 
 from l2i.storage.files import (

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,12 +22,14 @@ from urllib.parse import urlsplit
 
 from l2i.errors import StoreError, UsageError
 from l2i.storage.files import is_inside, store_errors
+from l2i.storage.patience import patiently
 
 __all__ = [
     "Location",
     "RemoteFile",
     "exists",
     "fetch",
+    "is_hopeless",
     "is_s3",
     "listing",
     "read",
@@ -41,9 +41,6 @@ __all__ = [
 _JOBS = 8
 _CHUNK = 1 << 20
 _PIECE = 8 << 20
-PATIENCE_S = 300.0
-"""How long a store may be away before it is given up, in seconds."""
-
 T = TypeVar("T")
 
 
@@ -107,17 +104,43 @@ _lock = threading.Lock()
 _clients: dict[tuple[str, ...], Any] = {}
 
 
+_SETTINGS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL"),
+    *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+)
+
+
+def _check_keys(session: Any) -> None:
+    """Find the keys; a program that is to print them may be absent, or print something else."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session.get_credentials()
+    except BotoCoreError:
+        raise  # Some are an OSError or a ValueError, too.
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"AWS's keys cannot be found ({_first_line(error)}): mend the credential_process of "
+            "this profile."
+        ) from error
+
+
 def _client() -> Any:
     """A client for what the environment says now; clients may be shared by threads."""
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import InvalidRegionError
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-    key = (endpoint or "", *(os.environ.get(name, "") for name in names))
+    key = (endpoint or "", *(os.environ.get(name, "") for name in _SETTINGS))
     with _lock:
-        if key not in _clients:
-            _clients[key] = boto3.session.Session().client(
+        if key in _clients:
+            return _clients[key]
+        session = boto3.session.Session()
+        _check_keys(session)
+        try:
+            _clients[key] = session.client(
                 "s3",
                 endpoint_url=endpoint or None,
                 region_name=os.environ.get("AWS_DEFAULT_REGION")
@@ -134,6 +157,14 @@ def _client() -> Any:
                     response_checksum_validation="when_required",
                 ),
             )
+        except InvalidRegionError as error:
+            raise StoreError(f"{_first_line(error)}: mend AWS_DEFAULT_REGION.") from error
+        except ValueError as error:
+            found = f"{endpoint!r} is" if endpoint else f"{_first_line(error)};"
+            raise StoreError(
+                f"{found} no address of an S3-compatible store: mend AWS_ENDPOINT_URL_S3, which "
+                "begins with http:// or https://."
+            ) from error
         return _clients[key]
 
 
@@ -142,16 +173,49 @@ def _code(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def _hopeless(error: BaseException) -> bool:
-    """Whether another try would end the same."""
+def is_hopeless(error: BaseException) -> bool:
+    """Whether an error of S3's, or of AWS's settings, is one that no waiting mends."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return isinstance(error, BotoCoreError | ClientError) and not _may_pass(error)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may end otherwise: the network, or the store, is at fault."""
     from botocore import exceptions as e
 
     if isinstance(error, e.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return 400 <= status < 500 and status not in (408, 409, 429)
+        again = status in (408, 409, 429) or _code(error) == "RequestTimeout"
+        return again or not 400 <= status < 500
+    if isinstance(error, e.EndpointConnectionError) and _unknown_region():
+        return False
     return isinstance(
-        error, e.NoCredentialsError | e.PartialCredentialsError | e.ProfileNotFound | OSError
+        error,
+        e.HTTPClientError
+        | e.ConnectionError
+        | e.IncompleteReadError
+        | e.MetadataRetrievalError
+        | ConnectionError,
     )
+
+
+def _unknown_region() -> str:
+    """The region that Amazon's address was made of, where Amazon has none of that name."""
+    import boto3
+
+    meta = _client().meta
+    session = boto3.session.Session()
+    if "amazonaws.com" not in meta.endpoint_url or any(
+        meta.region_name in session.get_available_regions("s3", partition)
+        for partition in session.get_available_partitions()
+    ):
+        return ""
+    return str(meta.region_name)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".: ") or type(error).__name__
 
 
 @contextmanager
@@ -188,37 +252,33 @@ def _sentences(place: Location, doing: str) -> Iterator[None]:
         ) from error
     except e.ProfileNotFound as error:
         raise StoreError(f"{error}: mend AWS_PROFILE.") from error
-    except (e.BotoCoreError, e.HTTPClientError) as error:
-        first = str(error).splitlines()[0].rstrip(".")
+    except (e.SSOError, e.TokenRetrievalError, e.CredentialRetrievalError) as error:
+        raise StoreError(
+            f"There are no valid keys for {place} ({_first_line(error)}): log in again, or mend "
+            "how AWS_PROFILE gets its keys."
+        ) from error
+    except (e.ConfigParseError, e.ConfigNotFound, e.InvalidConfigError) as error:
+        raise StoreError(f"{_first_line(error)}: mend this file of AWS's settings.") from error
+    except e.BotoCoreError as error:
+        if isinstance(error, e.EndpointConnectionError) and (region := _unknown_region()):
+            raise StoreError(
+                f"There is no AWS region {region!r}: mend AWS_DEFAULT_REGION, or the profile's."
+            ) from error
+        first = _first_line(error)
         raise StoreError(f"{place} could not be reached to {doing} it ({first}).") from error
 
 
-def _patiently(
-    work: Callable[[], T],
-    patience_s: float,
-    on_wait: Callable[[float], None] | None = None,
-) -> T:
-    """Do it, and again with growing pauses while it fails for reasons that may pass."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    end = time.monotonic() + patience_s
-    pause = 0.5
-    while True:
-        try:
-            return work()
-        except (BotoCoreError, ClientError, ConnectionError) as error:
-            left = end - time.monotonic()
-            if _hopeless(error) or left <= 0:
-                raise
-            # Many clients that a store lost at once should not all come back at once.
-            wait = min(pause * random.uniform(0.5, 1.0), left)
-            if on_wait is not None:
-                on_wait(wait)
-            time.sleep(wait)
-            pause = min(2 * pause, 30.0)
+def _patiently(work: Callable[[], T], place: Location, patience_s: float | None) -> T:
+    """Do it, and again while the store is away."""
+    return patiently(
+        work,
+        _may_pass,
+        lambda error: f"The store of s3://{place.bucket} is away ({_first_line(error)})",
+        patience_s,
+    )
 
 
-def listing(place: Location, *, patience_s: float = PATIENCE_S) -> list[RemoteFile]:
+def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteFile]:
     """All objects below a location, in the order of their names.
 
     Raises
@@ -240,10 +300,10 @@ def listing(place: Location, *, patience_s: float = PATIENCE_S) -> list[RemoteFi
         return found
 
     with _sentences(place, "list"):
-        return sorted(_patiently(pages, patience_s), key=lambda f: f.name)
+        return sorted(_patiently(pages, place, patience_s), key=lambda f: f.name)
 
 
-def read(place: Location, *, patience_s: float = PATIENCE_S) -> bytes:
+def read(place: Location, *, patience_s: float | None = None) -> bytes:
     """The bytes of one small object.
 
     Raises
@@ -257,10 +317,10 @@ def read(place: Location, *, patience_s: float = PATIENCE_S) -> bytes:
         return body
 
     with _sentences(place, "read"):
-        return _patiently(get, patience_s)
+        return _patiently(get, place, patience_s)
 
 
-def exists(place: Location, *, patience_s: float = PATIENCE_S) -> bool:
+def exists(place: Location, *, patience_s: float | None = None) -> bool:
     """Whether there is an object of this very name."""
     from botocore.exceptions import ClientError
 
@@ -274,19 +334,20 @@ def exists(place: Location, *, patience_s: float = PATIENCE_S) -> bool:
         return True
 
     with _sentences(place, "read"):
-        return _patiently(head, patience_s)
+        return _patiently(head, place, patience_s)
 
 
-def write(place: Location, data: bytes, *, patience_s: float = PATIENCE_S) -> None:
+def write(place: Location, data: bytes, *, patience_s: float | None = None) -> None:
     """Put one small object; it is there whole or not at all."""
     with _sentences(place, "write"):
         _patiently(
             lambda: _client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data),
+            place,
             patience_s,
         )
 
 
-def remove(place: Location, *, patience_s: float = PATIENCE_S) -> int:
+def remove(place: Location, *, patience_s: float | None = None) -> int:
     """Remove all objects below a location; how many there were.
 
     Raises
@@ -300,6 +361,7 @@ def remove(place: Location, *, patience_s: float = PATIENCE_S) -> int:
             target = place / file.name
             _patiently(
                 partial(_client().delete_object, Bucket=target.bucket, Key=target.prefix),
+                target,
                 patience_s,
             )
     return len(files)
@@ -335,7 +397,7 @@ def send(
     place: Location,
     *,
     jobs: int = _JOBS,
-    patience_s: float = PATIENCE_S,
+    patience_s: float | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> int:
     """Send a file, or all that a folder holds, below a location.
@@ -351,7 +413,7 @@ def send(
     jobs : int
         Files sent at once.
     patience_s : float
-        How long the store may be away.
+        How long the store may be away; by default as ``L2I_PATIENCE`` says.
     on_bytes : callable, optional
         Called with the bytes done since the last call.
 
@@ -392,7 +454,7 @@ def send(
             size = path.stat().st_size
             if old is None or old.size != size or not _same(path, old.etag):
                 with _sentences(target, "write"):
-                    _patiently(lambda: upload(path, target), patience_s)
+                    _patiently(lambda: upload(path, target), target, patience_s)
                 with _lock:
                     sent += 1
             if on_bytes is not None:
@@ -432,7 +494,7 @@ def fetch(
     files: Sequence[RemoteFile] | None = None,
     *,
     jobs: int = _JOBS,
-    patience_s: float = PATIENCE_S,
+    patience_s: float | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> int:
     """Bring objects into a folder: those that are not there yet, some at a time.
@@ -450,7 +512,7 @@ def fetch(
     jobs : int
         Files fetched at once.
     patience_s : float
-        How long the store may be away.
+        How long the store may be away; by default as ``L2I_PATIENCE`` says.
     on_bytes : callable, optional
         Called with the bytes done since the last call, those that were there included.
 
@@ -530,7 +592,7 @@ def _fetch_one(
     place: Location,
     file: RemoteFile,
     path: Path,
-    patience_s: float,
+    patience_s: float | None,
     on_bytes: Callable[[int], None] | None,
 ) -> None:
     # The part's name holds the ETag: what is left of another version is not gone on with.
@@ -567,7 +629,7 @@ def _fetch_one(
                     on_bytes(len(chunk))
 
     with _sentences(place, "read"):
-        _patiently(get, patience_s)
+        _patiently(get, place, patience_s)
     size = part.stat().st_size
     if size != file.size or (sums and _md5(part) != file.etag):
         part.unlink(missing_ok=True)
