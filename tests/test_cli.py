@@ -312,6 +312,27 @@ def test_without_runs_what_needs_one_says_so(words: list[str], say: Callable[...
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "streams", "code", "said"),
+    [
+        ("--version", ">&-", 0, ""),
+        ("runs", ">&-", 0, "There are no runs yet; 'l2i train --dataset demo' makes one.\n"),
+        ("config show", "<&- >&-", 0, ""),
+        ("--version", ">/dev/full", 1, "The output cannot be written (No space left on device)."),
+        ("config show", ">/dev/full", 1, "The output cannot be written (No space left on device)."),
+        ("config list --nonsense", "2>/dev/full", 2, ""),
+    ],
+)
+def test_an_output_that_is_closed_or_full(words: str, streams: str, code: int, said: str) -> None:
+    """A closed one is as if it were /dev/null; what a full disk does not take is said in a
+    sentence. Python has nothing to add when it ends."""
+    l2i = shlex.quote(str(Path(sys.executable).with_name("l2i")))
+    done = subprocess.run(
+        f"{l2i} {words} {streams}", shell=True, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (code, f"Error: {said}\n" if code == 1 else said)
+
+
 def test_a_reader_that_goes_away_is_no_fault() -> None:
     """``l2i config show | head -1``: exit code 0, not a word on stderr."""
     env = {**os.environ, "PYTHONPATH": str(Path(l2i.__file__).resolve().parent.parent)}

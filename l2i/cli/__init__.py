@@ -29,14 +29,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from l2i import __version__
 from l2i.cli.base import name_variables
 from l2i.environment import SHARED
-from l2i.errors import L2IError
+from l2i.errors import L2IError, StoreError
 from l2i.registry import nearest
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -137,6 +137,60 @@ def _fail(error: L2IError) -> int:
     return error.exit_code
 
 
+class _Stream:
+    """A stream of this process that may lead to a full disk.
+
+    What a command answers and cannot be written is said to be lost; what goes to stderr is left
+    out, since no training should end by that.
+    """
+
+    def __init__(self, stream: TextIO, needed: bool) -> None:
+        self._stream = stream
+        self._needed = needed
+
+    def write(self, text: str) -> int:
+        try:
+            # click tries streams by writing nothing, which some devices refuse too.
+            return self._stream.write(text) if text != "" else 0
+        except OSError as error:
+            self._refused(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._refused(error)
+
+    def _refused(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        # It is not tried again when Python closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        if self._needed:
+            raise StoreError(f"The output cannot be written ({error.strerror}).") from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _open_streams() -> None:
+    """Let what was closed (``>&-``) be as if it were /dev/null, and a full disk be a sentence.
+
+    Otherwise a file that is opened next, the run store say, would be this process's output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is the one given.
+            os.open(os.devnull, os.O_RDWR)
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+    sys.stdout = cast(TextIO, _Stream(sys.stdout, needed=True))
+    sys.stderr = cast(TextIO, _Stream(sys.stderr, needed=False))
+
+
 def _run(args: Sequence[str] | None) -> int:
     stdout = sys.stdout
     try:
@@ -226,6 +280,8 @@ def main(args: Sequence[str] | None = None) -> None:
     args : sequence of str, optional
         By default those of the process.
     """
+    if args is None:
+        _open_streams()
     _heed_sigterm()
     logging.getLogger("l2i").addHandler(_SHOWN)
     try:
