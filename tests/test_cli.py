@@ -511,6 +511,30 @@ def test_ui_says_that_a_port_is_taken(store: Store, say: Callable[..., Said]) ->
 # --- doctor -----------------------------------------------------------------------------------
 
 
+def test_a_user_without_name_and_home(tmp_path: Path) -> None:
+    """Gets a private folder for caches, which is said, and every check of doctor works."""
+    user = ["unshare", "-U", "--map-user=12345", "--map-group=12345"]
+    if shutil.which("unshare") is None or subprocess.run([*user, "true"]).returncode:
+        pytest.skip("This system maps no user ids.")
+    env = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME", "LOGNAME")}
+    l2i = str(Path(sys.executable).with_name("l2i"))
+    done = subprocess.run(
+        [*user, l2i, "doctor", "--json"],
+        env=env | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    home = tmp_path / "l2i-12345"
+    assert done.stderr == (
+        f"User 12345 has no home folder: caches go to {home}. Set HOME to keep them elsewhere.\n"
+    )
+    findings = json.loads(done.stdout)
+    assert not [f for f in findings if "This check broke" in f["sentence"]]
+    assert any(str(home / ".cache" / "l2i") in f["sentence"] for f in findings)
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
 def test_doctor_answers_yes_no_or_unknown(say: Callable[..., Said]) -> None:
     """One sentence per line for people, the same for programs; a healthy machine is a 0; and it
     leaves nothing behind."""

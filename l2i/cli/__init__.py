@@ -25,10 +25,13 @@ import atexit
 import logging
 import os
 import signal
+import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 import click
@@ -235,6 +238,32 @@ def _unsent() -> int:
     return 3 if sentences else 0
 
 
+def _have_home() -> None:
+    """Be somebody, and have a home, where the system knows no such user: in a container, say.
+
+    Half of the libraries ask for either, and have no answer of their own.
+    """
+    if os.path.expanduser("~") != "~":
+        return
+    os.environ.setdefault("LOGNAME", str(os.getuid()))
+    os.environ["HOME"] = "/"
+    try:
+        home = Path(tempfile.gettempdir(), f"l2i-{os.getuid()}")
+        with suppress(FileExistsError):
+            home.mkdir(mode=0o700)
+        found = home.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            home = Path(tempfile.mkdtemp(prefix="l2i-"))  # Anybody can take a name in /tmp.
+    except OSError:
+        return  # No place to write to: who needs one says so.
+    os.environ["HOME"] = str(home)
+    click.echo(
+        f"User {os.getuid()} has no home folder: caches go to {home}. Set HOME to keep them "
+        "elsewhere.",
+        err=True,
+    )
+
+
 class _Shown(logging.Handler):
     """Shows what lower layers log, as it is: that a store is waited for, say."""
 
@@ -282,6 +311,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     if args is None:
         _open_streams()
+        _have_home()
     _heed_sigterm()
     logging.getLogger("l2i").addHandler(_SHOWN)
     try:
