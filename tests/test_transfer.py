@@ -79,6 +79,33 @@ def test_whole_and_once(
     assert len(list_runs()) == 1
 
 
+def test_a_run_that_is_running(
+    store: Store,
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    say: Callable[..., Said],
+) -> None:
+    """Where it is imported nobody does it: it is KILLED, and can be deleted. Once it is over, its
+    next export takes the place."""
+    with open_run(
+        experiment="demo", name="first", signature="a", tags={"l2i.kind": "train"}
+    ) as run:
+        assert say("runs", "export", "first", str(tmp_path / "kept")).code == 0
+    assert say("runs", "export", "first", str(tmp_path / "later")).code == 0
+    _elsewhere(template, tmp_path / "other", monkeypatch)
+    for _ in range(2):
+        assert say("runs", "import", str(tmp_path / "kept")).code == 0
+        (found,) = list_runs()
+        assert found.status == "KILLED" and found.end is not None
+        assert found.tags["l2i.error"] == "It was exported while it was running."
+        assert found.tags["l2i.imported_from"] == run.run_id
+    assert say("runs", "import", str(tmp_path / "later")).code == 0
+    (found,) = list_runs()
+    assert found.status == "FINISHED" and "l2i.error" not in found.tags
+    assert say("runs", "delete", "first", "--yes").code == 0 and list_runs() == []
+
+
 def test_children_stay_under_their_parent(
     store: Store,
     template: Path,

@@ -182,17 +182,22 @@ def _import(
 ) -> tuple[str, str, bool]:
     client = connect(store)
     name, origin = str(document["name"]), str(document["run_id"])
+    # Whoever does a run that was RUNNING when it was exported, nobody does this one.
+    running = document["status"] not in ("FINISHED", "FAILED", "KILLED")
+    status = "KILLED" if running else str(document["status"])
     where = experiment_id(store, client, experiment or str(document["experiment"]))
     with store_errors(store, "read"):
         found = client.search_runs([where], f"tags.`l2i.imported_from` = '{_id(origin)}'")
         found += client.search_runs([where], f"attributes.run_id = '{_id(origin)}'")
     for old in found:
-        if old.info.status == document["status"]:
+        if old.info.status == status:
             return old.info.run_id, name, False
         with store_errors(store, "written"):
             client.delete_run(old.info.run_id)  # An import that was cut off.
     kept = {k: v for k, v in document["tags"].items() if k not in _LOCAL_TAGS}
     tags = kept | {"l2i.imported_from": origin}
+    if running:
+        tags["l2i.error"] = "It was exported while it was running."
     with store_errors(store, "written"):
         run = client.create_run(where, document["start"], tags, name)
     run_id, uri = run.info.run_id, run.info.artifact_uri
@@ -217,7 +222,7 @@ def _import(
         if any((folder / "artifacts").glob("*")):
             put("files", "", folder / "artifacts")
         end = document["end"] or round(1000 * time.time())
-        put("end", {"status": document["status"], "time": end})
+        put("end", {"status": status, "time": end})
     finally:
         lock.path.unlink(missing_ok=True)
         lock.release()
