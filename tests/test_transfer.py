@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from l2i.errors import DataError, StoreError
-from l2i.run.runs import RunInfo, list_runs, resolve_run
+from l2i.run.runs import RunInfo, download, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
 from l2i.run.transfer import import_runs
@@ -197,6 +197,66 @@ def test_a_store_that_was_moved(
     assert Path(path).read_text() == "text"
     second = _make("second")
     assert second.artifact_uri.startswith((tmp_path / "new").as_uri())
+
+
+def test_a_store_that_was_moved_before_a_run_left_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Said]
+) -> None:
+    """Of a run that was killed in its first stage there are none to be found; it goes on."""
+    with pytest.raises(SystemExit), open_run(experiment="demo", name="first", signature="first"):
+        raise SystemExit(137)
+    assert not Path("mlruns/artifacts/demo").exists()
+    (tmp_path / "new").mkdir()
+    shutil.move("mlruns", tmp_path / "new" / "mlruns")
+    monkeypatch.chdir(tmp_path / "new")
+    with pytest.raises(StoreError, match="'l2i runs relocate'"):
+        _make()
+    said = say("runs", "relocate")
+    assert said.code == 0 and str(tmp_path / "new") in said.out
+    found = _make()
+    assert found.artifact_uri.startswith((tmp_path / "new").as_uri())
+    assert found.tags["l2i.resumed"] == "1" and len(list_runs()) == 1
+
+
+def test_a_store_that_was_copied(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Said]
+) -> None:
+    """The original's files are not read, exported or removed through it; mended, it has its own."""
+    own = _make()
+    _make("second")
+    original = Path(own.artifact_uri.removeprefix("file://")) / "deep" / "sp ace ü.txt"
+    shutil.copytree("mlruns", tmp_path / "new" / "mlruns")
+    (tmp_path / "alone" / "mlruns").mkdir(parents=True)
+    shutil.copy("mlruns/mlflow.db", tmp_path / "alone" / "mlruns" / "mlflow.db")
+    assert download(own, "deep/sp ace ü.txt").samefile(original)
+    for name in ("new", "alone"):
+        monkeypatch.chdir(tmp_path / name)
+        with pytest.raises(StoreError, match="is a copy of a store whose files still lie in"):
+            download(resolve_run(own.id), "deep/sp ace ü.txt")
+        said = say("runs", "export", own.id, str(tmp_path / "kept"))
+        assert said.code == 1 and "'l2i runs relocate'" in said.err
+        assert say("runs", "delete", "second", "--yes").code == 0
+        assert say("runs", "gc", "--yes").code == 1
+    assert original.read_text() == "text"
+    monkeypatch.chdir(tmp_path / "new")
+    assert say("runs", "relocate").code == 0
+    found = download(resolve_run(own.id), "deep/sp ace ü.txt")
+    assert found.is_relative_to(tmp_path / "new") and found.read_text() == "text"
+    assert say("runs", "gc", "--yes").code == 0 and original.exists()
+
+
+def test_artifacts_of_ones_own_choice_are_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in another folder by L2I_ARTIFACTS, and in a store that is reached by a link."""
+    monkeypatch.setenv("L2I_ARTIFACTS", str(tmp_path / "chosen"))
+    own = _make()
+    monkeypatch.delenv("L2I_ARTIFACTS")
+    assert download(own, "deep/sp ace ü.txt").is_relative_to(tmp_path / "chosen")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "mlruns").symlink_to(Path("mlruns").absolute())
+    monkeypatch.chdir(tmp_path / "linked")
+    assert download(own, "deep/sp ace ü.txt").read_text() == "text"
 
 
 def test_artifacts_that_were_left_behind(

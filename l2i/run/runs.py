@@ -23,7 +23,7 @@ from l2i.errors import StoreError, UsageError
 from l2i.registry import nearest
 from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event, sync
-from l2i.run.store import Store, connect, local_path, locate, store_errors
+from l2i.run.store import Store, check_own, connect, local_path, locate, store_errors
 from l2i.storage import is_s3, s3
 from l2i.storage.patience import patience_s as patience
 
@@ -282,6 +282,7 @@ def register(run: RunInfo, name: str, path: str) -> None:
         The model's folder among the run's artifacts.
     """
     store = locate()
+    check_own(store, run.id, run.artifact_uri)
     event = {"kind": "register", "data": {"name": name, "path": path}}
     send_event(store, connect(store), run.id, run.artifact_uri, event, Path(), unsure=False)
 
@@ -448,6 +449,8 @@ def find_garbage(*, stages: bool = False) -> Garbage:
         registered = {v.run_id for v in client.search_model_versions(max_results=10_000)}
     kept = [run for run in binned if run.id in registered]
     runs = [run for run in binned if run.id not in registered]
+    for run in runs:
+        check_own(store, run.id, run.artifact_uri)
     work = store.root / "work"
     # Not those of runs that this store does not know: they may be another store's, unfinished.
     left = [path for run in runs for path in (store.folder(run.id), store.lock(run.id))]
@@ -639,6 +642,7 @@ def download(run: RunInfo, path: str) -> Path:
         There is no such artifact, or it cannot be fetched.
     """
     store = locate()
+    check_own(store, run.id, run.artifact_uri)
     base = local_path(run.artifact_uri)
     if base is not None:
         if (base / path).exists():

@@ -17,7 +17,8 @@ Three traps, and what is done about them here.
 
 - MLflow stores artifact locations as absolute paths. A store that was moved, or is mounted
   elsewhere in a container, goes on writing to the old path without a word: `experiment_id`
-  compares and refuses.
+  compares and refuses. One that was copied reads, and removes, the original's files:
+  `check_own` refuses.
 - Two processes that create one sqlite store at the same time break each other's migration, and
   a process killed amid the migration leaves a store that nothing can open: the store is made
   under a lock and under another name, and renamed when it is whole.
@@ -32,9 +33,10 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +52,7 @@ __all__ = [
     "VIEW",
     "Store",
     "as_text",
+    "check_own",
     "connect",
     "experiment_id",
     "local_path",
@@ -368,6 +371,43 @@ def local_path(location: str) -> Path | None:
     if location.startswith("file:"):
         return Path(unquote(urlsplit(location).path))
     return None if "://" in location or location.startswith("mlflow-artifacts:") else Path(location)
+
+
+def check_own(store: Store, run_id: str, artifact_uri: str) -> None:
+    """Refuse a run whose files lie in the store that this one is a copy of.
+
+    Raises
+    ------
+    StoreError
+        The store was copied, and MLflow's absolute paths still lead to the original.
+    """
+    there = local_path(artifact_uri)
+    if there is None or store.database is None:
+        return
+    if there.resolve().is_relative_to(store.root.resolve()):
+        return
+    # <root>/artifacts/<experiment>/<run>/artifacts, with the other database in <root>.
+    own = store.root.joinpath("artifacts", *there.parts[-3:])
+    other = Path(*there.parts[:-4]) / store.database.name
+    if _is_another(own, there) or (_is_another(other, store.database) and _has(other, run_id)):
+        raise StoreError(
+            f"{store.shown} is a copy of a store whose files still lie in {there.parent.parent}: "
+            "let 'l2i runs relocate' point it to its own."
+        )
+
+
+def _is_another(path: Path, known: Path) -> bool:
+    return path.exists() and not (known.exists() and path.samefile(known))
+
+
+def _has(database: Path, run_id: str) -> bool:
+    """Whether a sqlite store knows a run."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as base:
+            query = "SELECT count(*) FROM runs WHERE run_uuid = ?"
+            return bool(base.execute(query, (run_id,)).fetchone()[0])
+    except sqlite3.Error:
+        return False
 
 
 def _expected(store: Store, name: str) -> str | None:

@@ -27,7 +27,16 @@ from l2i.errors import DataError, StoreError
 from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event
 from l2i.run.runs import RunInfo
-from l2i.run.store import Store, connect, experiment_id, local_path, locate, mask, store_errors
+from l2i.run.store import (
+    Store,
+    check_own,
+    connect,
+    experiment_id,
+    local_path,
+    locate,
+    mask,
+    store_errors,
+)
 from l2i.storage import atomic_write_text, is_s3, make_output, s3
 from l2i.storage import store_errors as disk_errors
 
@@ -75,6 +84,7 @@ def export_run(run: RunInfo, target: Path | str) -> str:
 def _write(run: RunInfo, folder: Path) -> None:
     store = locate()
     client = connect(store)
+    check_own(store, run.id, run.artifact_uri)
     (folder / "artifacts").mkdir(exist_ok=True)
     with store_errors(store, "read"):
         metrics = {
@@ -280,7 +290,7 @@ def relocate() -> list[tuple[str, str, str]]:
             known = root.name in parts[:-1]
             after = len(parts) - parts[::-1].index(root.name) if known else len(parts) - 1
             new = root.joinpath(*parts[after:])
-            if not new.is_dir() and not _is_empty(base, old):
+            if not new.is_dir() and _had_files(base, old, here):
                 raise StoreError(
                     f"The artifacts of experiment {name!r} lay in {here}, and are not in {new} "
                     "either: copy them there first."
@@ -302,6 +312,9 @@ def relocate() -> list[tuple[str, str, str]]:
     return moved
 
 
-def _is_empty(base: sqlite3.Connection, location: str) -> bool:
-    query = "SELECT count(*) FROM runs WHERE substr(artifact_uri, 1, ?) = ?"
-    return bool(base.execute(query, (len(location) + 1, f"{location}/")).fetchone()[0] == 0)
+def _had_files(base: sqlite3.Connection, location: str, here: Path) -> bool:
+    """Whether runs of a location left files: a finished one did, one that was killed may have
+    had none yet."""
+    query = "SELECT count(*) FROM runs WHERE status = 'FINISHED' AND substr(artifact_uri, 1, ?) = ?"
+    finished = base.execute(query, (len(location) + 1, f"{location}/")).fetchone()[0]
+    return bool(finished) or any(here.glob("*/artifacts/*"))
