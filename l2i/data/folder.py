@@ -52,7 +52,8 @@ _SPLITS = {
     "test": "test",
 }
 
-# Each tells a folder of ours: one that a command wrote its results to, a run store.
+# Each tells a folder of ours: the mark of results and run stores, and what those of versions
+# without it hold.
 _OURS = (MARK, "mlflow.db", "work/stages")
 # What unpacking, disks and servers leave beside one's own folders.
 _OF_SYSTEMS = {
@@ -192,7 +193,7 @@ def _sounds(folder: Path) -> Iterator[Path]:
 
 def _no_class(folder: Path) -> str:
     """Why the sounds in a folder are none of the data set's; empty: they are."""
-    if any((folder / name).exists() for name in _OURS):
+    if any((folder / name).exists() for name in _OURS) or any(folder.glob("*/explanation.json")):
         return "l2i wrote it"
     if (folder / "0" / "meta.yaml").is_file():
         return "MLflow wrote it"

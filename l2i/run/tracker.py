@@ -69,7 +69,7 @@ from l2i.run.store import (
     mask,
     store_errors,
 )
-from l2i.storage import mark_folder
+from l2i.storage import is_output, mark_output
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -145,7 +145,8 @@ class Tracker:
         self.resumed = resumed
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        mark_folder(store.root)
+        if not is_output(store.root):
+            mark_output(store.root)
         if resumed:
             with store_errors(store, "read"):
                 for key in run.data.metrics:

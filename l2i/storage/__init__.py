@@ -10,7 +10,6 @@
 """
 
 from l2i.storage.files import (
-    MARK,
     atomic_path,
     atomic_write_bytes,
     atomic_write_text,
@@ -18,11 +17,10 @@ from l2i.storage.files import (
     file_lock,
     format_bytes,
     is_inside,
-    mark_folder,
     safe_extract,
     store_errors,
 )
-from l2i.storage.outputs import is_output, make_output, mark_output, refuse_other_run
+from l2i.storage.outputs import MARK, is_output, make_output, mark_output, refuse_other_run
 from l2i.storage.s3 import is_s3
 
 __all__ = [
@@ -37,7 +35,6 @@ __all__ = [
     "is_output",
     "is_s3",
     "make_output",
-    "mark_folder",
     "mark_output",
     "refuse_other_run",
     "safe_extract",

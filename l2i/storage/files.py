@@ -26,7 +26,6 @@ except ImportError:  # pragma: no cover - only on Windows, where two processes a
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
-    "MARK",
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_text",
@@ -34,7 +33,6 @@ __all__ = [
     "file_lock",
     "format_bytes",
     "is_inside",
-    "mark_folder",
     "safe_extract",
     "store_errors",
 ]
@@ -47,16 +45,6 @@ _REFUSED = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
-
-
-MARK = ".l2i"
-"""A file that says of its folder that l2i wrote it: no sound in it is anybody's data."""
-
-
-def mark_folder(folder: Path) -> None:
-    """Say in a folder, which is there, that l2i wrote it."""
-    with store_errors(folder), suppress(FileExistsError), open(folder / MARK, "x") as file:
-        file.write("l2i wrote this folder: it is no class of a data set.\n")
 
 
 def format_bytes(n: int) -> str:

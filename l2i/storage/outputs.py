@@ -1,10 +1,10 @@
-"""Folders of results, and the mark by which they are known.
+"""Folders of results, run stores, and the mark by which they are known.
 
-Each folder that a command makes for what it found holds the file `MARK`, here a line of JSON with
-the ``run``'s id and its ``name``, both empty where it is about no single run. So no data set takes
-such a folder for a class, wherever it lies, and nothing overwrites what another run gave. A folder
-that was there before, with other things in it, is its owner's and is not marked; folders that a
-command makes in it are.
+Each folder that l2i makes for runs, or for what a command found, holds the file `MARK`, here a line
+of JSON with the ``run``'s id and its ``name``, both empty where it is about no single run. So no
+data set takes such a folder for a class, wherever it lies, and nothing overwrites what another run
+gave. A folder that was there before, with other things in it, is its owner's and is not marked;
+folders that a command makes in it are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import json
 from pathlib import Path
 
 from l2i.errors import StoreError
-from l2i.storage.files import MARK
 
-__all__ = ["is_output", "make_output", "mark_output", "refuse_other_run"]
+__all__ = ["MARK", "is_output", "make_output", "mark_output", "refuse_other_run"]
+
+MARK = ".l2i"
+"""A file that says of its folder that l2i wrote it: no sound in it is anybody's data."""
 
 
 def is_output(folder: Path) -> bool:

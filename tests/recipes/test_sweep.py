@@ -57,8 +57,7 @@ def test_the_table_is_the_childrens(
     the children lie under the parent, and do what the file says, whatever 'l2i train' would be
     told by variables; the same command again trains nothing, but a record of other trainings
     counts for none. A file of the current folder that is called as a module is stays out of it."""
-    (bench / "random.py").write_text("raise SystemExit('random.py of the current folder')
-")
+    (bench / "random.py").write_text("raise SystemExit('random.py of the current folder')\n")
     path = _file()
     for name, value in (("SEED", "7"), ("EPOCHS", "2"), ("NAME", "mine"), ("AGAIN", "1")):
         monkeypatch.setenv(f"L2I_TRAIN_{name}", value)
