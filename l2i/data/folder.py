@@ -157,11 +157,14 @@ def _from_list(root: Path) -> tuple[Card, list[Clip]]:
 def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
+    left: list[Path] = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if why := _no_class(folder):
             notes.append(f"The folder {folder.name!r} is no class: {why}.")
         else:
-            found[folder.name] = sorted(_sounds(folder))
+            files = sorted(_files(folder))
+            found[folder.name] = [file for file in files if _is_sound(file)]
+            left += [file for file in files if not _is_sound(file)]
     if not any(found.values()):
         raise DataError(
             f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
@@ -169,7 +172,11 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
         )
     for name, files in found.items():
         if not files:
-            raise DataError(f"The class {name!r} has no clip: {root / name} has no sound file.")
+            others = [file.relative_to(root) for file in left if file.is_relative_to(root / name)]
+            raise DataError(
+                f"The class {name!r} has no clip: {root / name} has no sound file"
+                + (f" in a format that is read, only {listed(others)}." if others else ".")
+            )
     classes = tuple(found)
     _two_classes(root, classes)
     clips = []
@@ -177,18 +184,37 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
         for file in files:
             clip_id = file.relative_to(root).as_posix()
             clips.append(Clip(clip_id, (label,), file, group=clip_id))
+    left += [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
+    if left:
+        names = listed(file.relative_to(root) for file in left)
+        notes.append(
+            f"{len(left)} {'file is' if len(left) == 1 else 'files are'} left out, in no class or "
+            f"in no format that is read: {names}."
+        )
     return replace(_CARD, classes=classes), clips, notes
 
 
-def _sounds(folder: Path) -> Iterator[Path]:
-    """Sound files of a class, and of folders in it."""
-    for above, folders, files in os.walk(folder):
+def _is_sound(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a class, and of folders in it, linked ones too; without those that are hidden.
+
+    Of a link to where it has been, or to a folder above the class, it gives the link itself.
+    """
+    seen = {*folder.parent.resolve().parents, folder.parent.resolve(), *folder.resolve().parents}
+    for above, folders, files in os.walk(folder, followlinks=True):
+        place = Path(above).resolve()
+        if place in seen:
+            folders.clear()
+            yield Path(above)
+            continue
+        seen.add(place)
         folders[:] = [
             name for name in folders if not (name.startswith(".") or _no_class(Path(above, name)))
         ]
-        for name in files:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(above, name)
+        yield from (Path(above, name) for name in files if not name.startswith("."))
 
 
 def _no_class(folder: Path) -> str:

@@ -21,7 +21,11 @@ from l2i.errors import DataError, StoreError
 __all__ = ["SUFFIXES", "fit_length", "peak_normalise", "read_audio", "resample", "write_audio"]
 
 # What we look for in a folder; reading goes by content, and takes all that soundfile decodes.
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf")
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".wave", ".bwf", ".voc", ".sph", ".nist"),
+    *(".avr", ".ircam", ".paf", ".pvf", ".8svx", ".iff", ".sds", ".wve"),
+)
 
 _FORMATS = {
     ".wav": ("WAV", "PCM_16"),

@@ -956,6 +956,53 @@ def test_sub_folders_are_searched_and_hidden_or_other_files_are_not_sounds(tmp_p
         "rain/0.wav",
     ]
     assert data.card.classes == ("bark", "bell", "rain")
+    shutil.copy(root / "bark" / "0.wav", root / "loose.wav")
+    for name in ("a.m4a", "b.wma"):
+        (root / "rain" / name).write_bytes(b"sound of a kind")
+    assert miniatures.opened("folder", root).check(decode=False).notes == (
+        "4 files are left out, in no class or in no format that is read: bark/notes.txt, "
+        "rain/a.m4a, rain/b.wma, loose.wav.",
+    )
+    (root / "rain" / "0.wav").unlink()
+    with pytest.raises(DataError, match=r"'rain' has no clip.* only rain/a.m4a, rain/b.wma"):
+        miniatures.opened("folder", root)
+
+
+def test_every_format_that_can_be_read_is(tmp_path: Path) -> None:
+    """Whatever suffix libsndfile's formats go by: each file is a clip, and decodes."""
+    root = miniatures.folder_tree(tmp_path, clips_per_class=1)
+    words = "w64 W64 aifc AIFF snd AU voc VOC sph NIST nist NIST rf64 RF64 wave WAV bwf WAVEX"
+    words += " avr AVR ircam IRCAM paf PAF pvf PVF iff SVX sds SDS"
+    formats = dict(zip(words.split()[::2], words.split()[1::2], strict=True))
+    for suffix, kind in formats.items():
+        path = root / "bell" / f"1.{suffix}"
+        soundfile.write(path, miniatures.sound([1], 5), 8000, format=kind, subtype="PCM_16")
+    data = miniatures.opened("folder", root)
+    assert len(data.clips()) == 3 + len(formats)
+    report = data.check()
+    assert report.ok and report.notes == ()
+
+
+def test_linked_folders_are_searched(tmp_path: Path) -> None:
+    """Within a class, and a class itself; a link to where the search has been is named."""
+    root = miniatures.folder_tree(tmp_path / "data", clips_per_class=2)
+    (root / "bark").rename(tmp_path / "dogs")
+    (root / "bark").symlink_to(tmp_path / "dogs")
+    far = tmp_path / "far"
+    far.mkdir()
+    shutil.copy(root / "bell" / "0.wav", far / "x.wav")
+    (root / "bell" / "more").symlink_to(far)
+    for name, target in (("up", root), ("all", tmp_path), ("round", root / "bell")):
+        (root / "bell" / name).symlink_to(target)
+    data = miniatures.opened("folder", root)
+    assert [c.id for c in data.clips()] == [
+        *("bark/0.wav", "bark/1.wav", "bell/0.wav", "bell/1.wav", "bell/more/x.wav"),
+        *("rain/0.wav", "rain/1.wav"),
+    ]
+    report = data.check()
+    assert report.ok
+    assert "3 files are left out" in report.notes[0]
+    assert report.notes[0].endswith("bell/all, bell/round, bell/up.")
 
 
 @pytest.mark.parametrize(
