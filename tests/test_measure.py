@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from l2i.config import Explanation
 from l2i.explanation import Explainer, MethodSettings
 from l2i.recipes.figures import document
-from l2i.recipes.measure import Evaluation, evaluate_clips, judge_masks
+from l2i.recipes.measure import MASK_SCORES, Evaluation, evaluate_clips, judge_masks
 from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation
@@ -158,11 +158,18 @@ def test_order_and_batches_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_silence_is_explained_by_nothing_and_spoils_no_figure() -> None:
-    """A silent clip has no component, no fall, and no NaN."""
+    """A silent clip has no component, no fall, and no figure of an explanation; the others' are
+    what they are without it."""
     waves = np.concatenate([_clips(), np.zeros((1, SAMPLES), np.float32)])
     e = _evaluate(waves, labels=LABELS[[*LOUD, 0]])
     assert all(math.isfinite(v) for v in e.scores.values())
     assert e.pairs["components"][-1] == 0 and e.pairs["fall_logit"][-1] == 0
+    alone = _evaluate(_clips())
+    for name in ("explanation_probability", "removal_probability", *MASK_SCORES):
+        assert math.isnan(e.pairs[name][-1]), name
+        np.testing.assert_allclose(e.pairs[name][:-1], alone.pairs[name], atol=1e-4, err_msg=name)
+    for name in MASK_SCORES:
+        assert e.scores[name] == pytest.approx(alone.scores[name], abs=1e-4), name
 
 
 def test_fidelity_asks_the_classifier_and_not_the_labels() -> None:

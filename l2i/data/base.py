@@ -475,17 +475,19 @@ class Files:
         missing = [c for c in clips if c.path is None or not c.path.is_file()]
         invalid: list[tuple[str, str]] = []
         seconds: list[float] = []
+        silent: list[str] = []
         notes = list(self.notes)
         if decode:
             gone = {c.id for c in missing}
             there = [c for c in clips if c.id not in gone]
 
-            def listen(clip: Clip) -> str | float:
+            def listen(clip: Clip) -> str | tuple[float, bool]:
                 assert clip.path is not None
                 try:
-                    return len(read_audio(clip.path, self.sample_rate)) / self.sample_rate
+                    x = read_audio(clip.path, self.sample_rate)
                 except DataError as error:
                     return str(error)
+                return len(x) / self.sample_rate, bool(x[: self.n_samples].any())
 
             with ThreadPoolExecutor(worker_count()) as pool:
                 for done, (clip, found) in enumerate(
@@ -494,10 +496,15 @@ class Files:
                     if isinstance(found, str):
                         invalid.append((self._name(clip), found))
                     else:
-                        seconds.append(found)
+                        seconds.append(found[0])
+                        if not found[1]:
+                            silent.append(self._name(clip))
                     if progress is not None:
                         progress(done, len(there))
             notes += _odd_lengths(seconds, self.n_samples / self.sample_rate)
+            if silent:
+                some = "1 clip is" if len(silent) == 1 else f"{len(silent)} clips are"
+                notes.append(f"{some} silent, and explained by nothing: {listed(silent)}.")
         return Report(
             len(clips), tuple(self._name(c) for c in missing), tuple(invalid), tuple(notes)
         )

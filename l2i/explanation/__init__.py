@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from l2i.explanation.listen_to_interpret import (
     Explainer,
+    audible,
     random_ranks,
     reconstruction,
     relevance,
@@ -40,6 +41,7 @@ __all__ = [
     "Explainer",
     "ExplanationMethod",
     "MethodSettings",
+    "audible",
     "random_ranks",
     "reconstruction",
     "relevance",

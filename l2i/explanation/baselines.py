@@ -24,7 +24,12 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import log_magnitude, log_mel, magnitude, mel_filters
 from l2i.explanation import Explainer, MethodSettings
-from l2i.explanation.listen_to_interpret import ListenToInterpret, random_ranks, soft_mask
+from l2i.explanation.listen_to_interpret import (
+    ListenToInterpret,
+    audible,
+    random_ranks,
+    soft_mask,
+)
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.vgg import HIDDEN_MAPS
 
@@ -47,8 +52,7 @@ class Full:
 
     def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Ones [B, F, T]; zeros for silence."""
-        heard = magnitude(spectrum).amax(dim=(1, 2), keepdim=True) > 0
-        return heard.expand(spectrum.shape).float()
+        return audible(magnitude(spectrum)).view(-1, 1, 1).expand(spectrum.shape).float()
 
 
 class RandomComponents:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Explainer",
     "ListenToInterpret",
+    "audible",
     "random_ranks",
     "reconstruction",
     "relevance",
@@ -52,6 +53,15 @@ __all__ = [
     "soft_mask",
     "split_audio",
 ]
+
+
+def audible(size: Tensor) -> Tensor:
+    """Whether there is any sound in clips of magnitude `size` [B, F, T]: [B], bool.
+
+    Silence has nothing to explain, whatever the networks' biases make of it: no component is
+    relevant for it, it excites none, and no explanation of it is judged.
+    """
+    return size.amax(dim=(1, 2)) > 0
 
 
 def relevance(pooled: Tensor, theta: Tensor, classes: Tensor) -> Tensor:
@@ -258,9 +268,7 @@ class Explainer:
 
     def relevances(self, pooled: Tensor, classes: Tensor, size: Tensor) -> Tensor:
         """`relevance` [B, K] of clips of magnitude `size` [B, F, T]; of silence, none."""
-        r = relevance(pooled, self.interpreter.theta, classes)
-        # Silence has nothing to explain, whatever the network's biases make of it.
-        return r * (size.amax(dim=(1, 2)) > 0).unsqueeze(1)
+        return relevance(pooled, self.interpreter.theta, classes) * audible(size).unsqueeze(1)
 
     @torch.inference_mode()
     def explain(

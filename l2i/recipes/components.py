@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from l2i import plots
 from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import magnitude
-from l2i.explanation import Explainer, relevance, soft_mask, split_audio
+from l2i.errors import DataError
+from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.recipes.opened import open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
@@ -30,7 +31,8 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Heard:
-    """Relevances [P, K] of classes [P] explained in clips [P], and pooled activations [N, K]."""
+    """Relevances [P, K] of classes [P] explained; of N audible clips their numbers [N] and pooled
+    activations [N, K]."""
 
     relevance: NDArray[np.float32]
     classes: NDArray[np.int64]
@@ -53,7 +55,7 @@ def components(
 ) -> dict[str, Any]:
     """Class by component: relevance, spectra, sounds, the clips that excite each, and a map.
 
-    Relevances are of the classes that the classifier says of each clip.
+    Relevances are of the classes that the classifier says of each clip. Silent clips are left out.
 
     Parameters
     ----------
@@ -80,7 +82,13 @@ def components(
     dict
         ``components``: one per component, with ``peak_hz``, ``centre_hz``, ``classes`` (those it
         speaks most for, with its mean relevance) and ``clips`` (those that excite it most);
-        ``classes``: class -> the components that speak for it; ``clips``; ``run``; ``kept``.
+        ``classes``: class -> the components that speak for it; ``clips``, how many were heard;
+        ``silent``, how many were not; ``run``; ``kept``.
+
+    Raises
+    ------
+    DataError
+        All clips are silent.
     """
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
@@ -95,6 +103,12 @@ def components(
     rows = material.rows(clips)
     with progress.task("clips", total=len(clips), unit="clip") as bar:
         heard = _listen(explainer, material.waves.array, rows, bar.advance)
+    silent = len(clips) - len(heard.clips)
+    if not len(heard.clips):
+        raise DataError(f"All {silent} clips are silent: there is nothing to hear a component in.")
+    if silent:
+        progress.say(f"Silent clips are left out: {silent} of {len(clips)}.")
+    clips, rows = [clips[n] for n in heard.clips], rows[heard.clips]
     names = explainer.classifier.classes
     w = explainer.w.cpu().numpy()
     k = w.shape[1]
@@ -136,6 +150,7 @@ def components(
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},
         "clips": len(clips),
+        "silent": silent,
         "part": part,
         "classes": by_class,
         "components": found,
@@ -183,11 +198,13 @@ def _listen(
         size = magnitude(spectrum)
         features = explainer.features(size)
         z = explainer.interpret(features, size).pooled.float()
-        which, c = explainer.classifier.decisions(features.logits).nonzero(as_tuple=True)
-        relevances.append(relevance(z[which], explainer.interpreter.theta, c).cpu().numpy())
+        sounds = audible(size)
+        decisions = explainer.classifier.decisions(features.logits) & sounds.unsqueeze(1)
+        which, c = decisions.nonzero(as_tuple=True)
+        relevances.append(explainer.relevances(z[which], c, size[which]).cpu().numpy())
         classes.append(c.cpu().numpy())
-        clips.append(which.cpu().numpy() + start)
-        pooled.append(z.cpu().numpy())
+        clips.append(sounds.nonzero()[:, 0].cpu().numpy() + start)
+        pooled.append(z[sounds].cpu().numpy())
         on_clip(len(some))
     return Heard(*(np.concatenate(x) for x in (relevances, classes, clips, pooled)))
 

@@ -16,6 +16,7 @@ from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.spectrogram import magnitude, phase, synthesise
 from l2i.explanation import (
     Explainer,
+    audible,
     random_ranks,
     reconstruction,
     select,
@@ -266,8 +267,10 @@ def judge_masks(
     Returns
     -------
     dict of str to array [P]
-        The columns of `MASK_COLUMNS`.
+        ``probability``, ``explanation_probability``, ``removal_probability``, ``ff_logit``, and
+        `MASK_SCORES`; all but the first NaN for a silent clip, of which nothing is explained.
     """
+    size = magnitude(spectrum) if size is None else size
     audio, removal = split_audio(spectrum, mask, classifier.settings, n_samples, size)
     o, q = classifier.logits(audio), classifier.logits(removal)
     index = classes.unsqueeze(1)
@@ -277,8 +280,7 @@ def judge_masks(
 
     y_c, o_c, q_c = (of_class(classifier.probabilities(x)) for x in (logits, o, q))
     kept = classifier.decisions(o).gather(1, index)[:, 0]
-    return {
-        "probability": y_c,
+    found = {
         "explanation_probability": o_c,
         "removal_probability": q_c,
         "average_increase": faithfulness.average_increase(y_c, o_c),
@@ -290,6 +292,8 @@ def judge_masks(
         "sparseness": sparseness(mask).cpu().numpy(),
         "complexity": complexity(mask).cpu().numpy(),
     }
+    heard = audible(size).cpu().numpy()
+    return {"probability": y_c} | {k: np.where(heard, v, np.nan) for k, v in found.items()}
 
 
 MASK_SCORES = (

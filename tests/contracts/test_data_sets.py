@@ -391,6 +391,19 @@ def test_clips_of_another_length_are_noted_and_used(copied: config.Dataset) -> N
     assert any("2 clips are not 0.25 s long (0.10 s)" in note for note in data.check().notes)
 
 
+def test_silent_clips_are_noted_and_used(copied: config.Dataset) -> None:
+    """Those in which nothing is heard up to the length asked for: they are explained by nothing."""
+    data = open_dataset(copied)
+    assert not any("silent" in note for note in data.check().notes)
+    first, other = data.clips()[0], data.clips()[1]
+    late = np.concatenate([np.zeros(4000), np.ones(4000)])
+    soundfile.write(_file(first), np.zeros(8000), 8000)
+    soundfile.write(_file(other), late, 8000)
+    report = data.check()
+    assert report.ok
+    assert any("2 clips are silent, and explained by nothing" in note for note in report.notes)
+
+
 def _rows(path: Path) -> list[list[str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.reader(file))

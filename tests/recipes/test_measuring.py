@@ -20,6 +20,7 @@ from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.fit_interpreter import validate
 from l2i.recipes.measure import MASK_SCORES
+from l2i.recipes.opened import open_finished
 from l2i.recipes.truth import TRUTH_SCORES
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
@@ -283,6 +284,32 @@ def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
         assert 0 <= item["peak_hz"] <= 4000
         levels = [c["activation"] for c in item["clips"]]
         assert levels == sorted(levels, reverse=True)
+
+
+def test_silent_clips_excite_no_component(single: Finished, say: Say, tmp_path: Path) -> None:
+    """The loudest clip of no component, in no mean of a class, and counted; the rest is what it
+    is without them."""
+    words = ("components", "latest", "--no-keep", "--json", "--clips", "test", "--top", "99")
+    before = _json(say(*words, "--no-sounds"))
+    opened = open_finished("latest", QUIET)
+    clips, array = opened.material.split.test, opened.material.waves.array
+    silent = {clips[0].id, clips[3].id}
+    stored = np.memmap(array.filename, array.dtype, "r+", array.offset, array.shape)
+    stored[opened.material.rows([clips[0], clips[3]])] = 0
+    stored.flush()
+    said = say(*words, "--out", str(tmp_path))
+    assert f"Silent clips are left out: 2 of {len(clips)}." in said.err
+    found = _json(said)
+    assert (found["silent"], found["clips"]) == (2, len(clips) - 2)
+    for old, new in zip(before["components"], found["components"], strict=True):
+        wanted = [c for c in old["clips"] if c["clip"] not in silent]
+        assert [c["clip"] for c in new["clips"]] == [c["clip"] for c in wanted]
+        sound, _ = soundfile.read(tmp_path / "sounds" / f"component-{new['component']:03d}.wav")
+        assert sound.any() or not new["clips"][0]["activation"]
+    stored[:] = 0
+    stored.flush()
+    said = say(*words)
+    assert said.code == 1 and f"All {len(clips)} clips are silent" in said.err
 
 
 def test_sounds_in_a_folder_of_the_users(single: Finished, say: Say, tmp_path: Path) -> None:
