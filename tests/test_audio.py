@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from l2i.dsp.audio import (
     fit_length,
     peak_normalise,
     read_audio,
+    read_part,
     resample,
     write_audio,
 )
@@ -217,6 +219,70 @@ def test_a_wav_with_changed_bytes_is_a_waveform_or_a_data_error(
         assert str(path) in str(error)
     else:
         assert y.shape == (100,) and np.isfinite(y).all()
+
+
+def _without_length(flac: Path) -> Path:
+    """A FLAC as encoders write it to a pipe: its header has 0 for the number of samples."""
+    content = bytearray(flac.read_bytes())
+    assert content[:4] == b"fLaC"
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path = flac.with_name("unknown.flac")
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_that_does_not_tell_its_length_is_read_to_its_end(tmp_path: Path) -> None:
+    """All of it, and any part, as if it did."""
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.flac", rng.normal(0, 0.1, (100_000, 3)), 16000)
+    path = _without_length(tmp_path / "a.flac")
+    for rate in (8000, 16000):
+        wanted = read_audio(tmp_path / "a.flac", rate)
+        np.testing.assert_array_equal(read_audio(path, rate), wanted)
+        np.testing.assert_array_equal(read_audio(path, rate, 500), wanted[:500])
+        part = read_part(path, rate, start_s=2.5, duration_s=1)
+        np.testing.assert_allclose(part, wanted[5 * rate // 2 :][:rate], atol=1e-6)
+    with pytest.raises(DataError, match=r"is 6\.25 s long; nothing begins at 7 s"):
+        read_part(path, 8000, start_s=7)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("rate", [8000, 11025, 48000])
+def test_a_part_is_a_part_of_the_whole(tmp_path: Path, suffix: str, rate: int) -> None:
+    """The same samples, wherever it begins and ends, at rates that divide one another or not."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, rng.normal(0, 0.1, (140_000, 2)), 44100)
+    whole = read_audio(path, rate)
+    np.testing.assert_array_equal(read_part(path, rate), whole)
+    for start, duration in ((0.0, 0.5), (0.1, 1.0), (1.2345, 0.7), (2.9, None), (3.0, 9.0)):
+        part = read_part(path, rate, start_s=start, duration_s=duration)
+        wanted = whole[round(start * rate) :]
+        wanted = wanted if duration is None else wanted[: round(duration * rate)]
+        np.testing.assert_allclose(part, wanted, atol=1e-6)
+
+
+def test_of_a_long_file_no_more_is_read_than_asked(tmp_path: Path) -> None:
+    """Memory does not grow with it: half a second of a minute takes less than two seconds would."""
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros((60 * 48000, 2), np.int16), 48000)
+    read_part(path, 48000, start_s=1, duration_s=0.5)  # What is imported does not count.
+    tracemalloc.start()
+    try:
+        assert len(read_part(path, 48000, start_s=30, duration_s=0.5)) == 24000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * 48000 * 2 * 4
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Waiting for somebody to write into it would be for ever."""
+    os.mkfifo(tmp_path / "a.wav")
+    for path in (tmp_path / "a.wav", Path("/dev/zero")):
+        with pytest.raises(DataError, match=f"{path} is a pipe or a device, not a sound file"):
+            read_audio(path, 8000)
 
 
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:

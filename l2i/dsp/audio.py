@@ -6,9 +6,13 @@ what is no sound (no samples, NaN), mean of the channels, resample, cut or pad a
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 import os
 import secrets
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,15 @@ from numpy.typing import NDArray
 
 from l2i.errors import DataError, StoreError
 
-__all__ = ["SUFFIXES", "fit_length", "peak_normalise", "read_audio", "resample", "write_audio"]
+__all__ = [
+    "SUFFIXES",
+    "fit_length",
+    "peak_normalise",
+    "read_audio",
+    "read_part",
+    "resample",
+    "write_audio",
+]
 
 # What we look for in a folder; reading goes by content, and takes all that soundfile decodes.
 SUFFIXES = (
@@ -36,6 +48,11 @@ _FORMATS = {
 
 # Ratios beyond this come from a damaged header, and would ask for gigabytes.
 _RATES = (1000, 768_000)
+# Frames: beyond it, a length stands for one that is not known.
+_UNKNOWN = 1 << 62
+# Samples read at once.
+_BLOCK = 1 << 19
+_NOTHING = np.zeros(0, np.float32)
 
 
 def resample(x: NDArray[np.float32], rate_in: float, rate_out: float) -> NDArray[np.float32]:
@@ -94,28 +111,74 @@ def read_audio(
     Raises
     ------
     DataError
-        The file is missing, cannot be decoded, has no samples, or has samples that are NaN or
-        infinite.
+        The file is missing, is no file but a pipe, cannot be decoded, has no samples, or has
+        samples that are NaN or infinite.
     """
+    x = _read(Path(path), sample_rate, 0, n_samples)
+    return x if n_samples is None else np.ascontiguousarray(fit_length(x, n_samples))
+
+
+def read_part(
+    path: str | Path,
+    sample_rate: int,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> NDArray[np.float32]:
+    """Read a part of a sound file, and no more of it than that takes.
+
+    Parameters
+    ----------
+    path : path
+    sample_rate : int
+        Hz, of the result.
+    start_s, duration_s : float
+        The part; it ends where the file does. By default all of the file.
+
+    Returns
+    -------
+    float32 [S]
+        As a part of what `read_audio` gives.
+
+    Raises
+    ------
+    DataError
+        As `read_audio`, of what was read; or the part begins after the file's end.
+    """
+    n_samples = None if duration_s is None else max(1, round(duration_s * sample_rate))
+    return _read(Path(path), sample_rate, round(start_s * sample_rate), n_samples)
+
+
+def _read(path: Path, sample_rate: int, first: int, n_samples: int | None) -> NDArray[np.float32]:
+    """At most `n_samples` of a file from `first` on, both counted at `sample_rate`."""
     import soundfile
 
-    path = Path(path)
     try:
         # Asked of the system first: libsndfile says "System error" of all that may be wrong here.
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DataError(f"{path} is a pipe or a device, not a sound file.")
         with open(path, "rb") as raw:
             if raw.read(1) == b"":
                 raise DataError(f"{path} is empty: it has no bytes.")
         # By its path, not through a Python file, which would need the interpreter's lock to read.
-        with soundfile.SoundFile(path) as file:
+        with _reader()(path) as file:
             rate = file.samplerate
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"{path} claims a sample rate of {rate} Hz: it is damaged.")
-            frames = -1
+            # Somewhat more than needed on both sides, so that the resampler's first and last
+            # samples hear what is around them: a long recording costs no more than a short one.
+            # It begins where both rates have a sample.
+            step = rate // math.gcd(rate, sample_rate)
+            begin = max(0, first * rate // sample_rate - rate // 4) // step * step
+            count = None
             if n_samples is not None:
-                # Somewhat more than needed, so that the resampler's last samples hear what
-                # follows them: a long recording costs no more than a short one.
-                frames = int(np.ceil(n_samples * rate / sample_rate)) + rate // 4
-            x = file.read(frames, dtype="float32", always_2d=True)
+                count = math.ceil((first + n_samples) * rate / sample_rate) + rate // 4 - begin
+            if file.frames < _UNKNOWN:
+                at = file.seek(min(begin, file.frames)) if begin else 0
+            else:
+                at = sum(map(len, _blocks(file, begin)))
+            blocks = list(_blocks(file, count)) if at == begin else []
     except FileNotFoundError:
         raise DataError(f"There is no sound file {path}.") from None
     except IsADirectoryError:
@@ -124,19 +187,47 @@ def read_audio(
         raise DataError(f"{str(path)!a} has a name that is no UTF-8: rename it.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (soundfile.LibsndfileError, TypeError, MemoryError) as error:
+    except (soundfile.LibsndfileError, TypeError, ValueError, MemoryError) as error:
         raise DataError(f"{path} cannot be decoded: {_reason(error)}") from error
-    if x.shape[0] == 0:
+    length = at + sum(map(len, blocks))
+    if length == 0:
         raise DataError(f"{path} has no samples: its length is zero.")
-    mono = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+    mono = blocks[0] if len(blocks) == 1 else np.concatenate([_NOTHING, *blocks])
     if not np.isfinite(mono).all():
         raise DataError(f"{path} has samples that are NaN or infinite.")
     mono = resample(np.ascontiguousarray(mono), rate, sample_rate)
+    mono = mono[first - begin * sample_rate // rate :]
     if mono.shape[0] == 0:
-        raise DataError(f"{path} has no samples left at {sample_rate} Hz: it is too short.")
-    if n_samples is not None:
-        mono = fit_length(mono, n_samples)
-    return np.ascontiguousarray(mono)
+        if first == 0:
+            raise DataError(f"{path} has no samples left at {sample_rate} Hz: it is too short.")
+        raise DataError(
+            f"{path} is {length / rate:.2f} s long; nothing begins at {first / sample_rate:g} s."
+        )
+    return np.ascontiguousarray(mono[:n_samples])
+
+
+@functools.cache
+def _reader() -> Any:
+    import soundfile
+
+    class Reader(soundfile.SoundFile):
+        # Else soundfile seeks after each read, which fails where a FLAC does not tell its length.
+        def seekable(self) -> bool:
+            return False
+
+    return Reader
+
+
+def _blocks(file: Any, frames: int | None) -> Iterator[NDArray[np.float32]]:
+    """The mean of the channels of at most so many frames, from where the file stands."""
+    left = _UNKNOWN if frames is None else frames
+    block = max(1, _BLOCK // file.channels)
+    while left > 0:
+        x = file.read(min(left, block), dtype="float32", always_2d=True)
+        if not len(x):
+            return
+        yield x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
+        left -= len(x)
 
 
 def _reason(error: BaseException) -> str:

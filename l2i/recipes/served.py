@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 import l2i
 from l2i.config import Config, resolve
 from l2i.config import Explanation as ExplanationSettings
-from l2i.dsp.audio import fit_length, read_audio, resample
+from l2i.dsp.audio import fit_length, read_part, resample
 from l2i.dsp.spectrogram import common_gain, peak_normalise
 from l2i.errors import DataError, L2IError, UsageError
 from l2i.pages.sound import flac
@@ -267,15 +267,19 @@ def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
     elif kind == "path":
         if not isinstance(row["path"], (str, os.PathLike)):
             raise DataError(f"path is the name of a file, and not {row['path']!r}.")
-        x = read_audio(Path(row["path"]), sample_rate)
+        x = _read(Path(row["path"]), sample_rate)
     else:
         x = _bytes(row["bytes"], sample_rate)
     if len(x) > MAX_SECONDS * sample_rate:
         raise DataError(
-            f"the sound is {len(x) / sample_rate:.0f} s long, and at most {MAX_SECONDS:.0f} s are "
-            "explained at once."
+            f"the sound is longer than {MAX_SECONDS:.0f} s, the most that is explained at once."
         )
     return x
+
+
+def _read(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    # Of an hour, no more than tells that it is too long.
+    return read_part(path, sample_rate, duration_s=MAX_SECONDS + 1)
 
 
 def _samples(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
@@ -307,7 +311,7 @@ def _bytes(data: Any, sample_rate: int) -> NDArray[np.float32]:
         path = Path(folder) / "sound"
         path.write_bytes(bytes(data))
         try:
-            return read_audio(path, sample_rate)
+            return _read(path, sample_rate)
         except DataError as error:
             raise DataError(str(error).replace(str(path), "the sound")) from None
 
