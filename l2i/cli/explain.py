@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from l2i.cli import options
 from l2i.cli.base import Command, emit_json, emit_table
+from l2i.errors import DataError
 
 
 @click.command(
@@ -81,6 +83,7 @@ def explain(
     from l2i.recipes.explain import explain as run_explain
     from l2i.run.progress import Progress
 
+    failed: list[DataError] = []
     found = run_explain(
         run,
         audio,
@@ -93,11 +96,23 @@ def explain(
         out=out,
         device=device or "auto",
         precision=precision or "float32",
+        on_failure=failed.append,
     )
     if as_json:
         emit_json(found)
-        return
+    elif found:
+        _show(found, out)
+    if failed:
+        # Those that could be were explained: this is said last, where it is seen.
+        reasons = "".join(f"\n  - {error}" for error in failed)
+        raise DataError(
+            f"{len(failed)} of {len(audio)} files could not be explained:{reasons}"
+            if len(audio) > 1
+            else str(failed[0])
+        )
 
+
+def _show(found: list[dict[str, Any]], out: Path) -> None:
     def share(value: float | None) -> str:
         return "silent" if value is None else f"{value:.1%}"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from l2i.dsp.audio import read_audio
+from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
-from l2i.models.features import memory_budget
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
@@ -48,19 +49,19 @@ def explain(
     out: Path,
     device: str = "auto",
     precision: str = "float32",
+    on_failure: Callable[[DataError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Write explanation and removal audio, and a picture, of each file; and ``index.html``, the
     page to listen to them.
-
-    All files are read before anything is written.
 
     Parameters
     ----------
     word : str
         A run id, a run name, or ``latest``.
     audio : sequence of Path
-        Anything soundfile reads; shorter than the model's clips: padded with silence at the end;
-        longer: explained as a whole, up to `l2i.recipes.bundle.MAX_SECONDS`.
+        Anything soundfile reads, from a pipe too; shorter than the model's clips: padded with
+        silence at the end; longer: explained as a whole, up to
+        `l2i.recipes.bundle.MAX_SECONDS`.
     progress : Progress
     class_name : str, optional
         The class to explain; by default the one that the classifier finds most probable.
@@ -74,11 +75,13 @@ def explain(
         Gets one folder per file, named after it, and the page. What an earlier call made of the
         same run is replaced; anything else of that name is left alone, and an error.
     device, precision : str
+    on_failure : callable, optional
+        Told why a file is not explained; the others are. By default that is an error.
 
     Returns
     -------
     list of dict
-        What each ``explanation.json`` holds.
+        What each ``explanation.json`` holds. Where no file was explained nothing is written.
 
     Raises
     ------
@@ -101,27 +104,27 @@ def explain(
 
     sample_rate = explainer.settings.sample_rate
     shortest = shortest_input(config, explainer.settings.hop_length)
-    sounds: list[NDArray[np.float32] | None] = []
-    room = memory_budget()
-    for path in audio:
-        x = _part(path, sample_rate, start_s, duration_s)
-        room -= x.nbytes
-        sounds.append(x if room >= 0 else None)  # Of hours of sound, the rest is read again.
     places = _places(audio, out)
     page = out / _PAGE
     refuse_foreign(page)
     _refuse_other_run(out, run)
-    with store_errors(out):
-        make_output(out, run.id, run.name)
 
     found: list[dict[str, Any]] = []
+    names: list[str] = []
     media = MediaList()
     with progress.task("explanations", total=len(audio), unit="file") as bar:
-        for number, (path, folder) in enumerate(zip(audio, places, strict=True)):
-            kept, sounds[number] = sounds[number], None
-            sound = _part(path, sample_rate, start_s, duration_s) if kept is None else kept
+        for path, folder in zip(audio, places, strict=True):
+            try:
+                sound = _part(path, sample_rate, start_s, duration_s)
+            except DataError as error:
+                if on_failure is None:
+                    raise
+                on_failure(error)
+                bar.advance(1)
+                continue
             padded = np.pad(sound, (0, max(0, shortest - len(sound))))
             with store_errors(out):
+                make_output(out, run.id, run.name)
                 said, shown = _write(
                     folder,
                     lambda target, path=path, sound=sound, padded=padded: write_explanation(
@@ -137,13 +140,16 @@ def explain(
                     run,
                 )
             found.append(said)
+            names.append(path.name)
             media.append(shown)
             bar.advance(1)
+    if not found:
+        return []
     # Where the files lie on this machine is nobody's business who is given the page.
     private = ("audio", "folder", "run")
     named = [
-        {"name": path.name, **{k: v for k, v in said.items() if k not in private}}
-        for path, said in zip(audio, found, strict=True)
+        {"name": name, **{k: v for k, v in said.items() if k not in private}}
+        for name, said in zip(names, found, strict=True)
     ]
     with store_errors(out):
         write_listening_page(page, named, media, title=f"Explained by {run.name}")
@@ -153,21 +159,32 @@ def explain(
 def _part(
     path: Path, sample_rate: int, start_s: float, duration_s: float | None
 ) -> NDArray[np.float32]:
-    x = read_audio(path, sample_rate)
-    first = round(start_s * sample_rate)
-    if first >= len(x):
-        raise DataError(
-            f"{path} is {len(x) / sample_rate:.2f} s long; nothing begins at {start_s:g} s."
-        )
-    x = x[first:]
-    if duration_s is not None:
-        x = x[: max(1, round(duration_s * sample_rate))]
+    # Of an hour, no more than tells that it is too long.
+    most_s = MAX_SECONDS + 1 if duration_s is None else min(duration_s, MAX_SECONDS + 1)
+    with _file(path) as file:
+        x = read_part(file, sample_rate, start_s=start_s, duration_s=most_s)
     if len(x) > MAX_SECONDS * sample_rate:
         raise DataError(
-            f"{path} is {len(x) / sample_rate:.0f} s long, and at most {MAX_SECONDS:.0f} s are "
-            "explained at once: choose a part by --start and --duration."
+            f"{path} is longer than {MAX_SECONDS:.0f} s, the most that is explained at once: "
+            "choose a part by --start and --duration."
         )
     return x
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Path]:
+    """The file itself, or one of all that comes through a pipe: decoders go back and forth."""
+    if not path.is_fifo():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        held = Path(folder) / "sound"
+        with store_errors(folder), open(path, "rb") as source, open(held, "wb") as target:
+            shutil.copyfileobj(source, target)
+        try:
+            yield held
+        except DataError as error:
+            raise DataError(str(error).replace(str(held), str(path))) from None
 
 
 def _places(audio: Sequence[Path], out: Path) -> list[Path]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import shutil
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from l2i.dsp.audio import read_audio
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
 from l2i.recipes.explain import explain
 from l2i.run.progress import Progress
 from l2i.storage import MARK, is_output
 from tests.recipes.conftest import Finished
+from tests.stores import Said
 
 QUIET = Progress(quiet=True)
 
@@ -62,29 +62,6 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
             k: v for k, v in item.items() if k not in ("audio", "folder", "run")
         }
     assert str(tmp_path) not in text, "a page that is passed on tells nothing of this machine"
-
-
-def test_hours_of_sound_are_not_held_at_once(
-    single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All files are read before anything is written; those beyond the memory there is are read a
-    second time, to the same end."""
-    sounds = [_tone(tmp_path / f"{name}.wav", 1.5 + i / 10) for i, name in enumerate("abc")]
-    module = importlib.import_module("l2i.recipes.explain")
-    read: list[str] = []
-
-    def noted(path: Path, sample_rate: int) -> np.ndarray:
-        read.append(path.stem)
-        return read_audio(path, sample_rate)
-
-    monkeypatch.setattr(module, "read_audio", noted)
-    pages = []
-    for n, room in enumerate((10**9, 4 * 8000 * 2)):
-        monkeypatch.setattr(module, "memory_budget", lambda room=room: room)
-        explain("latest", sounds, QUIET, out=tmp_path / str(n))
-        pages.append((tmp_path / str(n) / "index.html").read_bytes())
-    assert read == [*"abc", *"abc", *"bc"]
-    assert pages[0] == pages[1]
 
 
 def test_explanation_and_removal_share_the_input(single: Finished, tmp_path: Path) -> None:
@@ -130,7 +107,7 @@ def test_class_threshold_and_number(single: Finished, tmp_path: Path) -> None:
 def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
     """--start and --duration choose; what is too long, or begins past the end, is refused."""
     long = _tone(tmp_path / "long.wav", 310)
-    with pytest.raises(DataError, match="310 s long, and at most 300 s"):
+    with pytest.raises(DataError, match="longer than 300 s, the most"):
         explain("latest", [long], QUIET, out=tmp_path / "out")
     with pytest.raises(DataError, match="nothing begins at 320 s"):
         explain("latest", [long], QUIET, start_s=320, out=tmp_path / "out")
@@ -139,16 +116,53 @@ def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "out" / "long" / "original.wav").frames == 16000
 
 
-def test_bad_files_leave_nothing(single: Finished, tmp_path: Path) -> None:
-    """Of several files one is absent, corrupt, empty or NaN: it is named, and nothing written."""
-    good = _tone(tmp_path / "good.wav")
+def test_bad_files_do_not_stop_the_others(
+    single: Finished, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    """Of several files some are absent, corrupt, empty or NaN: they are named at the end, with exit
+    code 1; the others are explained, and on the page. Where all are bad nothing is written."""
+    good = [str(_tone(tmp_path / "good.wav")), str(_tone(tmp_path / "too.flac"))]
     (tmp_path / "corrupt.wav").write_bytes(b"RIFF nothing of the kind")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
     soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 8000, subtype="FLOAT")
-    for name in ("absent.wav", "corrupt.wav", "empty.wav", "nan.wav"):
-        with pytest.raises(DataError, match=name):
-            explain("latest", [good, tmp_path / name], QUIET, out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    bad = [str(tmp_path / f"{name}.wav") for name in ("absent", "corrupt", "empty", "nan")]
+    out = tmp_path / "out"
+    for words, number in ((bad, "4 of 4 files"), (bad[:1], "There is no sound file")):
+        said = say("explain", "latest", *words, "--out", str(out), "--quiet")
+        assert said.code == 1 and number in said.err and said.out == ""
+        assert not out.exists()
+    words = (good[0], *bad, good[1])
+    said = say("explain", "latest", *words, "--out", str(out), "--json", "--quiet")
+    assert said.code == 1 and "Traceback" not in said.err
+    assert "4 of 6 files could not be explained" in said.err
+    lines = [line for line in said.err.splitlines() if line.startswith("  - ")]
+    for line, path in zip(lines, bad, strict=True):
+        assert path in line
+    assert [item["audio"] for item in json.loads(said.out)] == good
+    assert {p.name for p in out.iterdir()} == {MARK, "good", "too", "index.html"}
+    (facts,) = re.findall(r'id="facts">(.*?)</script>', (out / "index.html").read_text("utf-8"))
+    assert [clip["name"] for clip in json.loads(facts)["clips"]] == ["good.wav", "too.flac"]
+
+
+def test_what_comes_through_a_pipe(single: Finished, tmp_path: Path) -> None:
+    """It is explained as the file it is of; what is no sound is said of the pipe."""
+    tone = _tone(tmp_path / "tone.flac")
+    (wanted,) = explain("latest", [tone], QUIET, out=tmp_path / "file")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for content in (tone.read_bytes(), b"no sound"):
+        writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+        writer.start()
+        if content == b"no sound":
+            with pytest.raises(DataError, match=f"{pipe} cannot be decoded"):
+                explain("latest", [pipe], QUIET, out=tmp_path / "out")
+        else:
+            (found,) = explain("latest", [pipe], QUIET, out=tmp_path / "out")
+            own = ("audio", "folder")
+            assert {k: found[k] for k in found if k not in own} == {
+                k: wanted[k] for k in wanted if k not in own
+            }
+        writer.join()
 
 
 def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> None:
@@ -176,23 +190,23 @@ def test_folders_are_replaced_only_if_ours(single: Finished, tmp_path: Path) -> 
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_another_runs_explanations_are_left(
-    single: Finished, _made: Callable[[str], Finished], tmp_path: Path
-) -> None:
+def test_another_runs_explanations_are_left(single: Finished, tmp_path: Path) -> None:
     """Neither in a folder that was made for them, nor in one of the user's own; the sentence says
     what to do."""
     tone = _tone(tmp_path / "a.wav")
-    explain("latest", [tone], QUIET, out=tmp_path / "out")
-    explain("latest", [tone], QUIET, out=tmp_path)
+    for out in (tmp_path / "out", tmp_path):
+        explain("latest", [tone], QUIET, out=out)
     assert is_output(tmp_path / "out")
     assert not is_output(tmp_path)
     assert is_output(tmp_path / "a")
+    for path in (*tmp_path.rglob(MARK), *tmp_path.rglob("explanation.json")):
+        text = path.read_text(encoding="utf-8")
+        assert single.outcome.run_id in text
+        path.write_text(text.replace(single.outcome.run_id, "0123456789ab"), encoding="utf-8")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    other = _made("demo-multilabel")
-    os.chdir(other.folder)
     for out in (tmp_path / "out", tmp_path):
-        with pytest.raises(StoreError, match=r"run.*: choose another --out, or remove that folder"):
-            explain("latest", [_tone(tmp_path / "a.wav")], QUIET, out=out)
+        with pytest.raises(StoreError, match=r"01234567.*: choose another --out, or remove that"):
+            explain("latest", [tone], QUIET, out=out)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
