@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from l2i.errors import StoreError
 from l2i.run.runs import RunInfo, list_runs
 from l2i.run.store import Store, connect, local_path
 from l2i.run.tracker import Tracker, open_run
@@ -249,3 +251,42 @@ def test_the_folder_can_be_elsewhere(store: Store, tmp_path: Path) -> None:
     with _run(work_dir=tmp_path) as run:
         assert run.folder == tmp_path / f"run-{run.run_id}"
         assert run.folder.is_dir()
+
+
+def test_a_store_that_another_program_has_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for, which is said, and the run goes on; with no patience it is given up.
+
+    A trigger speaks as sqlite does, which MLflow lets wait for 20 seconds by itself.
+    """
+
+    def lock() -> None:
+        with closing(sqlite3.connect("mlruns/mlflow.db")) as base, base:
+            base.execute(
+                "CREATE TRIGGER locked BEFORE INSERT ON metrics "
+                "BEGIN SELECT RAISE(ABORT, 'database is locked'); END"
+            )
+
+    def free() -> None:
+        with closing(sqlite3.connect("mlruns/mlflow.db")) as base, base:
+            base.execute("DROP TRIGGER locked")
+
+    with open_run(experiment="demo", name="a", signature="a") as run:
+        run.metrics("classifier", 1, {"loss": 1.0})
+        lock()
+        threading.Timer(2.0, free).start()
+        run.metrics("classifier", 2, {"loss": 0.5})
+    history = connect(store).get_metric_history(run.run_id, "classifier/loss")
+    assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "l2i"]
+    assert said == (
+        f"The run store {store.shown} is locked by another program; waiting up to 300 s for it."
+    )
+    lock()
+    monkeypatch.setenv("L2I_PATIENCE", "0")
+    with (
+        pytest.raises(StoreError, match="cannot be written"),
+        open_run(experiment="demo", name="b", signature="b") as run,
+    ):
+        run.metrics("classifier", 1, {"loss": 1.0})

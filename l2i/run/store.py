@@ -35,15 +35,16 @@ import re
 import socket
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from l2i.errors import L2IError, StoreError
 from l2i.run.lock import RunLock
+from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -60,8 +61,10 @@ __all__ = [
     "lost_with_container",
     "mask",
     "store_errors",
+    "unlocked",
 ]
 
+T = TypeVar("T")
 # What MLflow takes of one value.
 _VALUE_LENGTH = 5000
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
@@ -335,6 +338,31 @@ _EXPERIMENT_TAGS = {
 _clients: dict[str, MlflowClient] = {}
 
 
+class _Patient:
+    """A client of a sqlite store that waits while another program has locked the file."""
+
+    def __init__(self, store: Store, client: MlflowClient) -> None:
+        self._store = store
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return lambda *args, **kwargs: unlocked(self._store, lambda: method(*args, **kwargs))
+
+
+def unlocked(store: Store, work: Callable[[], T]) -> T:
+    """Do it, and again while another program has locked the sqlite file, as for a copy of it.
+
+    sqlite has rolled back what met the lock, so that it can be done again. `l2i.storage.patience`
+    says how long it is waited for, and that it is.
+    """
+    return patiently(
+        work,
+        lambda error: "database is locked" in str(error),
+        lambda error: f"The run store {store.shown} is locked by another program",
+    )
+
+
 def connect(store: Store) -> MlflowClient:
     """The client of a store, which is made first where it is a sqlite file that is absent.
 
@@ -355,7 +383,9 @@ def connect(store: Store) -> MlflowClient:
         if not store.exists:
             _create(store)
         try:
-            client = MlflowClient(tracking_uri=store.uri)
+            client = unlocked(store, lambda: MlflowClient(tracking_uri=store.uri))
+            if store.database is not None:
+                client = cast("MlflowClient", _Patient(store, client))
             client.search_experiments(max_results=1)
         except ModuleNotFoundError as error:  # The driver of a database.
             raise StoreError(
@@ -374,12 +404,12 @@ def local_path(location: str) -> Path | None:
 
 
 def check_own(store: Store, run_id: str, artifact_uri: str) -> None:
-    """Refuse a run whose files lie in the store that this one is a copy of.
+    """Refuse a run whose files do not lie where this store is.
 
     Raises
     ------
     StoreError
-        The store was copied, and MLflow's absolute paths still lead to the original.
+        The store was moved, or copied: MLflow's absolute paths still lead to the original.
     """
     there = local_path(artifact_uri)
     if there is None or store.database is None:
@@ -389,6 +419,11 @@ def check_own(store: Store, run_id: str, artifact_uri: str) -> None:
     # <root>/artifacts/<experiment>/<run>/artifacts, with the other database in <root>.
     own = store.root.joinpath("artifacts", *there.parts[-3:])
     other = Path(*there.parts[:-4]) / store.database.name
+    if own.exists() and not there.exists():
+        raise StoreError(
+            f"The artifacts of run {run_id[:8]} should lie in {there}, which is not there: the "
+            f"store was moved or mounted elsewhere. 'l2i runs relocate' points it to {own}."
+        )
     if _is_another(own, there) or (_is_another(other, store.database) and _has(other, run_id)):
         raise StoreError(
             f"{store.shown} is a copy of a store whose files still lie in {there.parent.parent}: "

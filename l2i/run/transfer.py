@@ -36,6 +36,7 @@ from l2i.run.store import (
     locate,
     mask,
     store_errors,
+    unlocked,
 )
 from l2i.storage import atomic_write_text, is_s3, make_output, s3
 from l2i.storage import store_errors as disk_errors
@@ -278,7 +279,12 @@ def relocate() -> list[tuple[str, str, str]]:
     if not store.exists:
         raise StoreError(f"There are no runs in {store.shown} yet.")
     connect(store)  # Migrated, if it has to be, before its tables are touched.
-    root = Path(store.artifacts)
+    return unlocked(store, lambda: _relocate(store, store.artifacts or ""))
+
+
+def _relocate(store: Store, artifacts: str) -> list[tuple[str, str, str]]:
+    assert store.database is not None
+    root = Path(artifacts)
     moved: list[tuple[str, str, str]] = []
     with store_errors(store, "written"), closing(sqlite3.connect(store.database)) as base, base:
         rows = base.execute("SELECT name, artifact_location FROM experiments").fetchall()
