@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from l2i.dsp.spectrogram import log_magnitude, peak_normalise
-from l2i.models.features import FeatureStore, compute_features
+from l2i.models.features import FeatureStore, allocate, compute_features
+from l2i.types import Features
 from tests.toys import BANDS, SAMPLES, SETTINGS, ToneClassifier, band_dictionary, tone
 
 # Rows 1, 2 and 4 are asked for, each of a tone of its own; the peaks differ.
@@ -143,3 +147,69 @@ def test_silence_changes_nothing_but_what_it_is_given_to(tmp_path: Path) -> None
     assert torch.equal(of(1e-9), without)
     silenced = of(1.0)
     assert torch.equal(silenced[:3], without[:3]) and not torch.isclose(silenced, without)[3:].any()
+
+
+class _Stopping(ToneClassifier):
+    """Counts batches, and is interrupted at one of them."""
+
+    def __init__(self, at: int = -1) -> None:
+        self.batches = 0
+        self.at = at
+
+    def features(self, spectrum: torch.Tensor, maps: Sequence[str] = ()) -> Features:
+        if self.batches == self.at:
+            raise KeyboardInterrupt
+        self.batches += 1
+        return super().features(spectrum, maps)
+
+
+def test_what_is_on_disk_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted again and again, each batch is computed once, with the same bits as in memory,
+    where nothing is written; for another precision all is computed anew."""
+
+    def of(classifier: ToneClassifier) -> tuple[list[torch.Tensor], list[int]]:
+        told: list[int] = []
+        kept = compute_features(
+            classifier,  # type: ignore[arg-type]
+            band_dictionary(),
+            WAVES,
+            ROWS,
+            ("tones",),
+            tmp_path,
+            views=4,
+            mixed_db=20.0,
+            silenced=0.5,
+            generator=torch.Generator().manual_seed(3),
+            batch_size=2,
+            on_clip=told.append,
+        )
+        return [kept.logits, *kept.maps, kept.audible, kept.projected, kept.energy], told
+
+    whole, told = of(ToneClassifier())
+    assert told == [2, 1] * 4 and not list(tmp_path.iterdir())
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    for at in (3, 0, 2):
+        with pytest.raises(KeyboardInterrupt):
+            of(_Stopping(at))
+    last = _Stopping()
+    found, told = of(last)
+    assert last.batches == 8 - 3 - 0 - 2 and told == [8, 1, 2, 1]
+    again = _Stopping()
+    kept, told = of(again)
+    assert again.batches == 0 and told == [12]
+    for a, b, c in zip(whole, found, kept, strict=True):
+        assert a.dtype == b.dtype and torch.equal(a, b) and torch.equal(a, c)
+    other = _Stopping()
+    other.dtype = torch.bfloat16
+    of(other)
+    assert other.batches == 8
+
+
+def test_an_array_on_disk_leaves_no_file(tmp_path: Path) -> None:
+    """It is mapped from a file without a name, and holds what is written to it."""
+    array = allocate((3, 4), tmp_path / "stage", in_memory=False)
+    assert array.shape == (3, 4) and array.dtype == torch.float32
+    array[1] = 2.5
+    assert float(array.sum()) == 10.0 and list((tmp_path / "stage").iterdir()) == []

@@ -49,6 +49,7 @@ class ToneClassifier:
     settings = SETTINGS
     task = Task.SINGLE_LABEL
     device = torch.device("cpu")
+    dtype = torch.float32
     classes = tuple(f"tone-{band}" for band in range(BANDS))
 
     def spectrum(self, waveform: Tensor) -> Tensor:

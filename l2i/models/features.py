@@ -7,9 +7,14 @@ maps, which frames can be heard, W'S and |S|^2, which are all that the interpret
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,10 +22,15 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import audible_frames, magnitude, peak_normalise
+from l2i.errors import StoreError
 from l2i.models.classifier import FrozenClassifier
+from l2i.storage import atomic_write_text
 from l2i.types import Features
 
 __all__ = ["FeatureStore", "allocate", "compute_features", "memory_budget"]
+
+# A process that is killed loses what it computed in so many seconds.
+_KEEP_S = 10.0
 
 
 def memory_budget() -> int:
@@ -28,12 +38,14 @@ def memory_budget() -> int:
     return psutil.virtual_memory().available // 4
 
 
-def allocate(shape: tuple[int, ...], path: Path, in_memory: bool) -> Tensor:
-    """A float32 tensor, in memory or mapped from a new file at `path`."""
+def allocate(shape: tuple[int, ...], folder: Path, in_memory: bool) -> Tensor:
+    """A float32 tensor, in memory or mapped from a file in `folder`, which has no name there and
+    goes with the tensor, however the process ends."""
     if in_memory:
         return torch.empty(shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return torch.from_numpy(np.lib.format.open_memmap(path, "w+", np.float32, shape))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,61 @@ class FeatureStore:
         )
 
 
+class _Disk:
+    """Arrays in files of a folder, and how many of their rows are computed.
+
+    Parameters
+    ----------
+    folder : Path
+    about : mapping
+        What the rows depend on and the folder's name does not say: rows that were computed
+        otherwise are no use.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._mark = folder / "rows.json"
+        self._about = dict(about)
+        self._files: list[np.memmap] = []
+        self._last = time.monotonic()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"features-{number}.npy"
+
+    def make(self, like: list[Tensor]) -> list[Tensor]:
+        """New arrays, of types and shapes of these."""
+        self._mark.unlink(missing_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files = [
+            np.lib.format.open_memmap(
+                self._path(i), "w+", np.dtype(str(t.dtype)[6:]), tuple(t.shape)
+            )
+            for i, t in enumerate(like)
+        ]
+        return [torch.from_numpy(file) for file in self._files]
+
+    def take_up(self) -> tuple[list[Tensor], int]:
+        """The arrays that an earlier process has left, and its rows; none, and 0."""
+        try:
+            found = json.loads(self._mark.read_text())
+            if found["about"] != self._about:
+                return [], 0
+            paths = [self._path(i) for i in range(found["arrays"])]
+            self._files = [np.lib.format.open_memmap(path, "r+") for path in paths]
+            return [torch.from_numpy(file) for file in self._files], int(found["rows"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return [], 0
+
+    def keep(self, rows: int, *, now: bool = False) -> None:
+        """So many rows are computed: written down now, or where the last time is long ago."""
+        if self._files and (now or time.monotonic() - self._last >= _KEEP_S):
+            for file in self._files:
+                file.flush()
+            document = {"about": self._about, "arrays": len(self._files), "rows": rows}
+            atomic_write_text(self._mark, json.dumps(document) + "\n")
+            self._last = time.monotonic()
+
+
 def _rotated(x: Tensor, turns: Tensor) -> Tensor:
     """Clips [B, S], each by its own number of samples."""
     return torch.stack([torch.roll(one, int(n)) for one, n in zip(x, turns, strict=True)])
@@ -122,6 +189,9 @@ def compute_features(
 ) -> FeatureStore:
     """Run the frozen classifier over some clips, once.
 
+    What does not fit into memory is in files in `folder`, where it is found again: a call that was
+    interrupted goes on where it stopped, and ends with the same bits.
+
     Parameters
     ----------
     classifier : FrozenClassifier
@@ -131,7 +201,7 @@ def compute_features(
         The clips wanted.
     maps : tuple of {'512', '256', '128'}
     folder : Path
-        For what does not fit into memory.
+        For what does not fit into memory, of these very arguments alone.
     views : int
         Clip n of view v is row ``v * n_rows + n``; view 0 is the clip as it is, view v is rotated
         by v / views of its length.
@@ -151,10 +221,74 @@ def compute_features(
     """
     if (mixed_db or silenced) and generator is None:
         raise ValueError("what is drawn at random needs a generator")
-    n, total = len(rows), len(rows) * views
-    store: FeatureStore | None = None
-    at = 0
-    samples = waveforms.shape[1]
+    total = len(rows) * views
+    disk = _Disk(
+        folder,
+        {
+            "rows": total,
+            "batch_size": batch_size,
+            "device": classifier.device.type,
+            "dtype": str(classifier.dtype),
+        },
+    )
+    kept, at = disk.take_up()
+    if at and on_clip is not None:
+        on_clip(at)
+    clips = _views(waveforms, rows, views, mixed_db, silenced, generator, batch_size, at)
+    try:
+        for x in clips:
+            spectrum = classifier.spectrum(x)
+            size = magnitude(spectrum)
+            features = classifier.features(size, maps)
+            audible = audible_frames(size)
+            size.log1p_()
+            some = [
+                features.logits,
+                *(m.permute(0, 2, 3, 1) for m in features.maps),
+                audible,
+                torch.matmul(w.T, size),
+                size.square().sum(dim=(1, 2)),
+            ]
+            if not kept:
+                like = [
+                    torch.empty(total, *y.shape[1:], dtype=y.dtype, device="meta") for y in some
+                ]
+                fits = sum(y.nbytes for y in like) <= memory_budget()
+                kept = (
+                    [torch.empty_like(y, device="cpu") for y in like] if fits else disk.make(like)
+                )
+            for array, y in zip(kept, some, strict=True):
+                array[at : at + len(x)] = y.cpu()
+            at += len(x)
+            disk.keep(at)
+            if on_clip is not None:
+                on_clip(len(x))
+    except BaseException:
+        with suppress(OSError, StoreError):
+            disk.keep(at, now=True)
+        raise
+    disk.keep(at, now=True)
+    if not kept:
+        raise ValueError("no clips")
+    logits, *arrays, audible, projected, energy = kept
+    return FeatureStore(logits, tuple(arrays), audible, projected, energy)
+
+
+def _views(
+    waveforms: np.ndarray,
+    rows: np.ndarray,
+    views: int,
+    mixed_db: float,
+    silenced: float,
+    generator: torch.Generator | None,
+    batch_size: int,
+    first: int,
+) -> Iterator[Tensor]:
+    """Batches of clips [B, S] of all views, in order, from row `first` on.
+
+    All is drawn of those before, too, so that those after are the same.
+    """
+    n, samples = len(rows), waveforms.shape[1]
 
     def read(which: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(waveforms[which]))
@@ -168,9 +302,10 @@ def compute_features(
             chance, share, where = torch.rand(3, n, 1, generator=generator)
             given, length = chance < silenced, 0.1 + 0.9 * share
         for start in range(0, n, batch_size):
+            if view * n + start < first:
+                continue
             part = slice(start, start + batch_size)
-            some = rows[part]
-            x = read(some)
+            x = read(rows[part])
             if view and mixed_db:
                 x = _rotated(peak_normalise(x), turns[0, part])
                 y = _rotated(peak_normalise(read(others[part])), turns[1, part])
@@ -179,37 +314,4 @@ def compute_features(
                 x = torch.roll(x, view * samples // views, dims=1)
             if view and silenced:
                 x = _silenced(x, given[part], length[part], where[part])
-            spectrum = classifier.spectrum(x)
-            size = magnitude(spectrum)
-            features = classifier.features(size, maps)
-            audible = audible_frames(size)
-            size.log1p_()
-            projected = torch.matmul(w.T, size)
-            if store is None:
-                shapes = [(total, *m.permute(0, 2, 3, 1).shape[1:]) for m in features.maps]
-                shapes += [(total, *projected.shape[1:])]
-                need = sum(4 * int(np.prod(s)) for s in shapes)
-                memory = need <= memory_budget()
-                arrays = [
-                    allocate(s, folder / f"features-{i}.npy", memory) for i, s in enumerate(shapes)
-                ]
-                store = FeatureStore(
-                    torch.empty(total, features.logits.shape[1]),
-                    tuple(arrays[:-1]),
-                    torch.empty(total, projected.shape[2], dtype=torch.bool),
-                    arrays[-1],
-                    torch.empty(total),
-                )
-            end = at + len(some)
-            store.logits[at:end] = features.logits.cpu()
-            for kept, m in zip(store.maps, features.maps, strict=True):
-                kept[at:end] = m.permute(0, 2, 3, 1).cpu()
-            store.audible[at:end] = audible.cpu()
-            store.projected[at:end] = projected.cpu()
-            store.energy[at:end] = size.square().sum(dim=(1, 2)).cpu()
-            at = end
-            if on_clip is not None:
-                on_clip(len(some))
-    if store is None:
-        raise ValueError("no clips")
-    return store
+            yield x

@@ -366,8 +366,7 @@ def _mel_magnitudes(
     rows = material.rows([*material.split.train, *material.split.validate])
     settings = material.settings
     shape = (len(rows), material.n_frames, settings.n_mels)
-    path = folder / "mel.npy"
-    mel = allocate(shape, path, in_memory=4 * math.prod(shape) <= memory_budget())
+    mel = allocate(shape, folder, in_memory=4 * math.prod(shape) <= memory_budget())
     with progress.task("spectrograms", total=len(rows), unit="clip") as bar:
         for start in range(0, len(rows), 32):
             some = rows[start : start + 32]

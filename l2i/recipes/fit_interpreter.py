@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from typing import Any
 
 import torch
@@ -38,7 +37,8 @@ def fit_interpreter(
 ) -> None:
     """Train an interpreter from where the stage stands, and finish the stage with its best epoch.
 
-    What the frozen classifier says of the clips is computed once, before the first epoch.
+    What the frozen classifier says of the clips is computed once, before the first epoch. Of what
+    does not fit into memory, nothing is computed again when the training is resumed.
 
     Parameters
     ----------
@@ -144,8 +144,6 @@ def fit_interpreter(
             stage.save(optimizer, best, **networks)
             bar.advance(1, f"validation fidelity {figures['validation_fidelity']:.3f}")
     stage.finish(best, {**meta, "epoch": best_epoch(stage)}, material.settings)
-    for part in ("train", "validate"):
-        shutil.rmtree(stage.folder / part, ignore_errors=True)
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@ the same stage finds it, finished or begun::
 
     mlruns/work/stages/classifier-3f1c.../
         state.safetensors    after each epoch: weights, optimiser, best weights, history
-        <result>.safetensors when it is finished
+        train/, validate/    what of the interpreter's features does not fit into memory
+        <result>.safetensors when it is finished; all else is removed then
         lock                 held by the process that works on it
 
 The state is one file, written atomically: weights and history can never disagree. An epoch's
@@ -14,6 +15,7 @@ randomness depends on seed, stage and epoch alone, so that a repeated epoch is t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,16 +114,25 @@ class Stage:
     def finish(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], settings: Any
     ) -> None:
-        """Write the result, history included, and drop the state."""
+        """Write the result, history included, and remove all else."""
         save_checkpoint(
             self.result, self.name, tensors, {**metadata, "history": self.history}, settings
         )
-        self._state.unlink(missing_ok=True)
+        self._tidy()
         if self._on_save is not None:
             self._on_save(self.result)
 
+    def _tidy(self) -> None:
+        """Remove what only the training needed; a process that was killed may have left it."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in (self.result.name, "lock"):
+                path.unlink(missing_ok=True)
+
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The finished stage's tensors and metadata; its history goes into this run too."""
+        self._tidy()
         tensors, document = load_checkpoint(self.result, self.name)
         self.history = document["history"]
         self.publish()

@@ -185,8 +185,14 @@ def test_damaged_state(tmp_path: Path, bench: Path) -> None:
 
 
 def test_again_makes_a_second_run(single: Finished, bench: Path) -> None:
-    """``--again`` makes a new run with the finished stages, and equal figures."""
+    """``--again`` makes a new run with the finished stages, and equal figures; what a process that
+    was killed has left there is gone then."""
+    (stage,) = bench.glob("mlruns/work/stages/interpreter-*")
+    (stage / "train").mkdir()
+    (stage / "train" / "features-0.npy").write_bytes(b"left")
+    (stage / "mel.npy").write_bytes(b"left")
     first = train(small_config(), QUIET)
     second = train(small_config(), QUIET, again=True)
     assert first.run_id != second.run_id
     assert first.scores == second.scores == single.outcome.scores
+    assert {path.name for path in stage.iterdir()} == {"lock", "interpreter.safetensors"}
