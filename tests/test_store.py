@@ -12,6 +12,14 @@ from subprocess import Popen
 import pytest
 
 from l2i.errors import DataError, StoreError
+from l2i.run.runs import (
+    collect_garbage,
+    delete_run,
+    download,
+    find_garbage,
+    list_runs,
+    resolve_run,
+)
 from l2i.run.store import (
     Store,
     connect,
@@ -22,6 +30,7 @@ from l2i.run.store import (
     mask,
     store_errors,
 )
+from l2i.run.tracker import open_run
 
 # --- where ------------------------------------------------------------------------------------
 
@@ -318,3 +327,35 @@ def test_experiments_of_a_server_and_in_the_bin_are_refused(store: Store) -> Non
     client.delete_experiment(number)
     with pytest.raises(StoreError, match=rf"is in the bin: .* -x {number}"):
         experiment_id(store, client, "binned")
+
+
+@pytest.mark.parametrize("name", ["100%20x", "what? #1", "50%"])
+def test_folders_of_any_name(
+    name: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run and its files are kept, read and removed there, and no other folder is made."""
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    (tmp_path / name / "mlruns").mkdir(parents=True)
+    shutil.copy(template, tmp_path / name / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(tmp_path / name)
+    with open_run(experiment="demo", name="a", signature="a") as run:
+        (run.folder / "a.txt").write_text("text")
+        run.artifact(run.folder / "a.txt")
+    found = download(resolve_run("a"), "a.txt")
+    assert found.is_relative_to(tmp_path / name) and found.read_text() == "text"
+    # As a task is told it by MLFLOW_TRACKING_URI.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", locate().uri)
+    monkeypatch.chdir(tmp_path)
+    assert locate().database == tmp_path / name / "mlruns" / "mlflow.db"
+    delete_run(resolve_run("a"))
+    collect_garbage(find_garbage())
+    assert not found.exists() and list_runs() == []
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_artifacts_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~`` is the home folder, as in a shell, also where no shell has read it."""
+    monkeypatch.setenv("L2I_ARTIFACTS", "~/a")
+    assert locate().artifacts == str(Path.home() / "a")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///~/b/runs.db")
+    assert locate().database == Path.home() / "b" / "runs.db"

@@ -126,7 +126,7 @@ class AwsBatch:
                 f"{MAX_TASKS}: split the file."
             )
         tracking = spec.outputs.get("tracking", "")
-        if not tracking or tracking.startswith("sqlite:"):
+        if not tracking or tracking.startswith("sqlite"):
             raise LaunchError(
                 "Tasks on AWS cannot write to a store on this machine: set MLFLOW_TRACKING_URI to "
                 "a tracking server or a database that they reach."

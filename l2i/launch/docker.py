@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from l2i.errors import LaunchError
 from l2i.launch.job import Check, Job, JobSpec
@@ -141,8 +141,8 @@ def _mounts(spec: JobSpec) -> list[tuple[str, bool]]:
     """Folders of this machine that a task needs, and whether it writes there."""
     found: dict[str, bool] = {}
     tracking = spec.outputs.get("tracking", "")
-    if tracking.startswith("sqlite:///"):
-        found[str(Path(tracking.removeprefix("sqlite:///")).parent)] = True
+    if tracking.startswith("sqlite"):
+        found[str(Path(unquote(tracking.partition(":///")[2])).parent)] = True
     artifacts = spec.outputs.get("artifacts", "")
     if artifacts.startswith("/"):
         found[artifacts] = True

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Container, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -487,8 +487,8 @@ def collect_garbage(garbage: Garbage) -> None:
     for run in garbage.runs:
         place = local_path(run.artifact_uri)
         if place is not None and place.parent.name == run.id:
-            with suppress(OSError):  # MLflow leaves the folder around the artifacts, empty.
-                place.parent.rmdir()
+            # MLflow leaves the folder around the artifacts, and all of it where the path has a %.
+            shutil.rmtree(place.parent, ignore_errors=True)
     for path in (*garbage.folders, *garbage.stages):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

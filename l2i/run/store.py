@@ -141,6 +141,18 @@ def as_text(value: Any) -> str:
     return mask(text[:_VALUE_LENGTH])
 
 
+def _path(text: str) -> Path:
+    """A path as a variable names it, which no shell may have read: ``~`` is the home folder."""
+    return Path(os.path.expanduser(text)).absolute()
+
+
+def _sqlite_uri(database: Path) -> str:
+    """The address of a sqlite file, whose folders may be called ``100%20x`` or ``what?``."""
+    path = str(database).replace("%", "%25").replace("?", "%3F")
+    # Of the short form MLflow makes the folder, and would make one called 100%2520x.
+    return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
+
+
 def locate() -> Store:
     """The store that the environment and the current folder name; nothing is touched.
 
@@ -151,12 +163,12 @@ def locate() -> Store:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     chosen = os.environ.get("L2I_ARTIFACTS", "").strip()
-    root = Path(os.environ.get("L2I_MLRUNS", "").strip() or "mlruns").expanduser().absolute()
+    root = _path(os.environ.get("L2I_MLRUNS", "").strip() or "mlruns")
     database: Path | None = None
     if not uri:
         database = root / "mlflow.db"
     elif match := _SQLITE.match(uri):
-        database = Path(match["path"]).absolute()
+        database = _path(unquote(match["path"]))
         root = database.parent
     elif "://" not in uri or uri.startswith(("file:", "sqlite:")):
         raise StoreError(
@@ -164,12 +176,12 @@ def locate() -> Store:
             "tracking server (http://...), of a database, or sqlite:///FILE."
         )
     if database is not None:
-        uri = f"sqlite:///{database}"
+        uri = _sqlite_uri(database)
     artifacts: str | None = str(root / "artifacts")
     if uri.startswith(("http://", "https://", "databricks")):
         artifacts = None
     if chosen:
-        artifacts = chosen if "://" in chosen else str(Path(chosen).absolute())
+        artifacts = chosen if "://" in chosen else str(_path(chosen))
     return Store(uri, root, artifacts, bool(chosen), database)
 
 
@@ -292,7 +304,7 @@ def _create(store: Store) -> None:
         fresh = database.with_name(f".{database.name}.new")
         for leftover in database.parent.glob(f"{fresh.name}*"):
             leftover.unlink()
-        made = SqlAlchemyStore(f"sqlite:///{fresh}", str(store.root / "artifacts" / "Default"))
+        made = SqlAlchemyStore(_sqlite_uri(fresh), (store.root / "artifacts" / "Default").as_uri())
         made.engine.dispose()
         fresh.replace(database)
     finally:
