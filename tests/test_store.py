@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from subprocess import Popen
 
@@ -351,6 +353,21 @@ def test_folders_of_any_name(
     collect_garbage(find_garbage())
     assert not found.exists() and list_runs() == []
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("ffffffffffff", "written by a newer MLflow than the .* of this l2i. Use the newer l2i"),
+        ("451aebb31d03", "out-of-date database schema .*mlflow db upgrade"),
+    ],
+)
+def test_stores_of_other_versions(version: str, message: str, store: Store) -> None:
+    """One of a newer MLflow is said to be that, one of an older one to be out of date."""
+    with closing(sqlite3.connect("mlruns/mlflow.db")) as base, base:
+        base.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    with pytest.raises(StoreError, match=message):
+        connect(store)
 
 
 def test_artifacts_at_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,29 @@ def _first_line(error: BaseException) -> str:
     return mask(lines[0]).rstrip(".") if lines else type(error).__name__
 
 
+def _newer(said: str) -> str:
+    """What there is to say of a database that a newer MLflow wrote; empty: that is not the fault.
+
+    MLflow calls each one out of date that has not its own version, and asks to migrate it.
+    """
+    found = re.search(r"out-of-date database schema \(found version (\w+)", said)
+    if found is None:
+        return ""
+    import mlflow
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    migrations = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    try:
+        migrations.get_revision(found[1])
+    except CommandError:
+        return (
+            f"it was written by a newer MLflow than the {mlflow.__version__} of this l2i. Use the "
+            "newer l2i, or another store."
+        )
+    return ""
+
+
 @contextmanager
 def store_errors(store: Store, doing: str) -> Iterator[None]:
     """Turn what MLflow, the database, the disk or the network raise into one sentence.
@@ -232,6 +255,8 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
     except L2IError:
         raise
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        if newer := _newer(str(error)):
+            raise StoreError(f"The run store {store.shown} cannot be {doing}: {newer}") from error
         hint = ""
         if "disk is full" in str(error) or "No space left" in str(error):
             hint = " Free some disk space and give the same command again."
