@@ -393,7 +393,10 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
         script.write_text(_SCRIPT, encoding="utf-8")
         code = work / "l2i"
         shutil.copytree(
-            Path(l2i.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+            Path(l2i.__file__).parent,
+            code,
+            ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
+            copy_function=shutil.copyfile,  # Without the permissions: the user's umask decides.
         )
         weights = {path.stem: str(path) for path in sorted(bundle.glob("*.safetensors"))}
         about = Model(metadata={"l2i_version": l2i.__version__})

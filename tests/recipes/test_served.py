@@ -23,7 +23,9 @@ import pandas as pd
 import pytest
 import soundfile
 
+from l2i.config import resolve
 from l2i.recipes.explain import explain
+from l2i.recipes.served import write_model
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said
@@ -265,6 +267,19 @@ def test_nothing_pickled_nothing_private(single: Finished) -> None:
     needs = (folder / "requirements.txt").read_text().split()
     assert all("==" in line for line in needs)
     assert [line.partition("==")[0] for line in needs][:2] == ["mlflow", "torch"]
+
+
+def test_permissions_are_the_users(single: Finished, tmp_path: Path) -> None:
+    """Under umask 077 nobody else reads the model's code, whoever may read what it is a copy of."""
+    before = os.umask(0o077)
+    try:
+        config = resolve(single.artifacts / "config.toml")
+        write_model(single.artifacts / "model" / "artifacts", config, tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "model" / "code").rglob("*") if path.is_file()]
+    assert (tmp_path / "model" / "code" / "l2i" / "types.py") in files
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
 def test_signature_and_example(single: Finished, model: Any) -> None:
