@@ -312,6 +312,28 @@ def test_without_runs_what_needs_one_says_so(words: list[str], say: Callable[...
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_help_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same where Python is told to throw docstrings away."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
+
+    def said(words: list[str], **more: str) -> str:
+        return subprocess.run(
+            [*words, "runs", "gc", "--help"],
+            env=os.environ | more,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+
+    console = str(Path(sys.executable).with_name("l2i"))
+    plain = said([console])
+    assert "Remove for good what was deleted" in plain
+    assert said([console], PYTHONOPTIMIZE="2") == plain
+    assert said([sys.executable, "-OO", "-P", "-m", "l2i"]) == plain
+    assert said([sys.executable, "-m", "l2i"], PYTHONOPTIMIZE="1") == plain
+
+
 @pytest.mark.parametrize(
     ("words", "streams", "code", "said"),
     [

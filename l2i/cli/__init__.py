@@ -238,6 +238,19 @@ def _unsent() -> int:
     return 3 if sentences else 0
 
 
+def _with_docstrings() -> None:
+    """Begin anew where Python has thrown docstrings away (``PYTHONOPTIMIZE=2``).
+
+    They are the help of our commands, and MLflow and others read theirs.
+    """
+    asked = os.environ.get("PYTHONOPTIMIZE", "") not in ("", "0", "1") or "-OO" in sys.orig_argv
+    if sys.flags.optimize < 2 or not asked:
+        return
+    os.environ["PYTHONOPTIMIZE"] = "1"
+    words = [word for word in sys.orig_argv[1:] if word != "-OO"]
+    os.execv(sys.executable, [sys.executable, *words])
+
+
 def _have_home() -> None:
     """Be somebody, and have a home, where the system knows no such user: in a container, say.
 
@@ -310,6 +323,7 @@ def main(args: Sequence[str] | None = None) -> None:
         By default those of the process.
     """
     if args is None:
+        _with_docstrings()
         _open_streams()
         _have_home()
     _heed_sigterm()
