@@ -484,7 +484,7 @@ def test_ui_prints_the_page_and_starts_a_light_server(
     started: list[list[str]] = []
     codes = iter([0, 3])
 
-    def serve(command: list[str]) -> int:
+    def serve(command: list[str], _environment: dict[str, str]) -> int:
         started.append(command)
         return next(codes)
 
@@ -500,22 +500,33 @@ def test_ui_prints_the_page_and_starts_a_light_server(
     line = " ".join(started[0])
     assert f"--backend-store-uri {store.uri}" in line
     assert f"--host 127.0.0.1 --port {port} --workers 1" in line
-    assert ui.server_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert ui.server_environment("::")["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "exit code 3" in say("ui", "--port", port).err
 
 
 def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file of the current folder is run, though it is called as a module is."""
+    """By every name of this machine, at whatever port, and by no other; no file of the current
+    folder is run, though it is called as a module is."""
     with open_run(experiment="demo", name="a", signature="a"):
         pass
     for name in ("random", "uvicorn", "fastapi", "mlflow"):
         Path(f"{name}.py").write_text("open('run', 'w'); raise SystemExit(9)\n")
     monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
     port = free_port()
-    server = Server([sys.executable, "-P", "-m", "l2i", "ui", "--port", str(port)], port)
+    words = ["--port", str(port), "--host", "0.0.0.0", "--allowed-hosts", "Runs.lab.example"]
+    server = Server([sys.executable, "-P", "-m", "l2i", "ui", *words], port)
+    search = f"{server.url}/ajax-api/2.0/mlflow/runs/search"
+
+    def answer(name: str) -> int:
+        called = {"Host": f"{name}:8080", "Origin": f"http://{name}:8080"}
+        found = requests.post(search, json={"experiment_ids": ["0"]}, headers=called, timeout=30)
+        return found.status_code
+
     try:
         server.start()
         assert "<html" in requests.get(server.url, timeout=30).text
+        names = ("localhost", socket.gethostname().lower(), "runs.lab.example", "evil.example")
+        assert [answer(name) for name in names] == [200, 200, 200, 403]
     finally:
         server.end()
     assert not Path("run").exists()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import click
@@ -35,9 +36,41 @@ def server_command(uri: str, artifacts: str, host: str, port: int) -> list[str]:
     ]
 
 
-def server_environment() -> dict[str, str]:
-    """Its environment: without telemetry, jobs and modules of the current folder."""
+def _names(host: str) -> list[str]:
+    """What a browser may call this machine where the pages are served at `host`."""
+    names = ["localhost", "127.0.0.1", "::1", host]
+    if host in ("0.0.0.0", "::"):
+        import psutil
+
+        names += [socket.gethostname().lower(), socket.getfqdn().lower()]
+        for found in psutil.net_if_addrs().values():
+            # An IPv6 address may have its interface behind it: fe80::1%eth0.
+            names += [
+                each.address.partition("%")[0]
+                for each in found
+                if each.family in (socket.AF_INET, socket.AF_INET6)
+            ]
+    return list(dict.fromkeys(names))
+
+
+def server_environment(host: str, more: Sequence[str] = ()) -> dict[str, str]:
+    """Its environment: without telemetry, jobs and modules of the current folder.
+
+    MLflow answers browsers that call it by a name it knows, so that no page of another site can
+    ask it by a name made to lead here. It is told this machine's, and `more`. The port may be
+    another one outside of a container.
+    """
+    # Of a container, the addresses of the machine around it.
+    hosts = ["192.168.*", "10.*", *(f"172.{i}.*" for i in range(16, 32))]
+    origins: list[str] = []
+    for name in (*_names(host), *map(str.lower, more)):
+        plain = f"[{name}]" if ":" in name else name
+        patterns = [plain, plain.replace("[", "[[]") + ":*"]  # As fnmatch reads them.
+        hosts += patterns
+        origins += [f"{scheme}://{each}" for scheme in ("http", "https") for each in patterns]
     return {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
         **os.environ,
         "PYTHONSAFEPATH": "1",  # Of its worker, which it starts by itself.
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -47,14 +80,14 @@ def server_environment() -> dict[str, str]:
     }
 
 
-def _serve(command: list[str]) -> int:
+def _serve(command: list[str], environment: dict[str, str]) -> int:
     """Run the server until it ends or we are told to; it leaves no process behind."""
 
     def stop(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
     # Its worker is a process of its own, so that the whole group must be ended.
-    server = subprocess.Popen(command, env=server_environment(), start_new_session=True)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
     before = signal.signal(signal.SIGTERM, stop)
     try:
         return server.wait()
@@ -81,7 +114,14 @@ def _serve(command: list[str]) -> int:
     show_default=True,
     help="The pages have no password: keep them on this machine.",
 )
-def ui(port: int, host: str) -> None:
+@click.option(
+    "--allowed-hosts",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which browsers reach this machine; may be given several times.",
+)
+def ui(port: int, host: str, names: tuple[str, ...]) -> None:
     """Serve MLflow's pages of the runs until Ctrl-C; prints their address.
 
     Where MLFLOW_TRACKING_URI is a server, it has the pages already, and only its address is
@@ -112,6 +152,7 @@ def ui(port: int, host: str) -> None:
     shown = f"[{shown}]" if ":" in shown else shown
     click.echo(f"http://{shown}:{port}{page}")
     click.echo("Ctrl-C ends it.", err=True)
-    code = _serve(server_command(store.uri, store.artifacts or "", host, port))
+    command = server_command(store.uri, store.artifacts or "", host, port)
+    code = _serve(command, server_environment(host, names))
     if code:
         raise StoreError(f"MLflow's server ended with exit code {code}; its words are above.")
