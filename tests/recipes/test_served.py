@@ -172,6 +172,8 @@ def test_rows_of_every_form(model: Any, sound: np.ndarray, tmp_path: Path) -> No
     # What one row has and another has not.
     assert model.predict([{"path": str(path)}, whole, row]) == [one, other, one]
     assert model.predict([]) == []
+    # Without MLflow around it.
+    assert model.unwrap_python_model().predict(None, [str(path), whole]) == [one, other]
 
 
 @pytest.mark.parametrize(
