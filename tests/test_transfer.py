@@ -202,7 +202,7 @@ def test_a_store_that_was_moved(
 def test_a_store_that_was_moved_before_a_run_left_files(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[..., Said]
 ) -> None:
-    """Of a run that was killed in its first stage there are none to be found; it goes on."""
+    """A run that was killed in its first stage has left none, and goes on."""
     with pytest.raises(SystemExit), open_run(experiment="demo", name="first", signature="first"):
         raise SystemExit(137)
     assert not Path("mlruns/artifacts/demo").exists()

@@ -187,7 +187,7 @@ def _open_streams() -> None:
             os.fstat(number)
         except OSError:
             # The lowest number that is free is the one given.
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             mode = "r" if number == 0 else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
     sys.stdout = cast(TextIO, _Stream(sys.stdout, needed=True))

@@ -60,7 +60,7 @@ def server_environment(host: str, more: Sequence[str] = ()) -> dict[str, str]:
     ask it by a name made to lead here. It is told this machine's, and `more`. The port may be
     another one outside of a container.
     """
-    # Of a container, the addresses of the machine around it.
+    # The addresses that a machine around a container may have.
     hosts = ["192.168.*", "10.*", *(f"172.{i}.*" for i in range(16, 32))]
     origins: list[str] = []
     for name in (*_names(host), *map(str.lower, more)):
@@ -72,7 +72,7 @@ def server_environment(host: str, more: Sequence[str] = ()) -> dict[str, str]:
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
         **os.environ,
-        "PYTHONSAFEPATH": "1",  # Of its worker, which it starts by itself.
+        "PYTHONSAFEPATH": "1",  # For its worker, which it starts by itself.
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "ERROR",

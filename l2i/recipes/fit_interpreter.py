@@ -37,8 +37,8 @@ def fit_interpreter(
 ) -> None:
     """Train an interpreter from where the stage stands, and finish the stage with its best epoch.
 
-    What the frozen classifier says of the clips is computed once, before the first epoch. Of what
-    does not fit into memory, nothing is computed again when the training is resumed.
+    What the frozen classifier says of the clips is computed once, before the first epoch. A resumed
+    training takes up what lies on disk of it.
 
     Parameters
     ----------

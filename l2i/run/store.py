@@ -149,7 +149,7 @@ def _path(text: str) -> Path:
 def _sqlite_uri(database: Path) -> str:
     """The address of a sqlite file, whose folders may be called ``100%20x`` or ``what?``."""
     path = str(database).replace("%", "%25").replace("?", "%3F")
-    # Of the short form MLflow makes the folder, and would make one called 100%2520x.
+    # Given the short form, MLflow makes the folder, and would make one called 100%2520x.
     return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
 
 
