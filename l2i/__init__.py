@@ -6,11 +6,18 @@ spectral **dictionary**; the interpreter's head gives each **component** a **rel
 one class; the relevant components, as a soft **mask** on the spectrogram, are the
 **explanation** one can listen to.
 
+In Python, for any classifier, with nothing trained::
+
+    import l2i
+
+    clf = l2i.wrap(model, sample_rate=16000, classes=names, task="multi-label")
+    e = l2i.explain(clf, "dog.wav", target="Dog")
+
 The map of the package, a module importing only from lower ranks or from its own folder
 (``tests/test_layers.py`` draws the line)::
 
     6  cli                                    words -> config -> one call; prints and catches
-    5  recipes                                one flat function per experiment
+    5  recipes  library                       one flat function per experiment; the Python interface
     4  explanation  metrics  plots  pages     the method; its figures; pictures; pages to listen to
     3  data  models  run  launch              arrays in, weights, where a run is kept, jobs
     2  config  storage                        what to do; files that are whole or absent
@@ -22,4 +29,35 @@ Interpret: Post-hoc Interpretability for Audio Networks with NMF*, NeurIPS 2022,
 arXiv 2202.11479.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2i.library import Explained, explain
+    from l2i.models.wrapped import wrap
+    from l2i.types import Classifier
+
+__all__ = ["Classifier", "Explained", "explain", "wrap"]
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Classifier": "types",
+    "Explained": "library",
+    "explain": "library",
+    "wrap": "models.wrapped",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # When it is asked for, and not before: torch takes seconds to import.
+    if name in _PUBLIC:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -21,12 +21,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-__all__ = ["Clip", "Explanation", "Features", "Interpretation", "Split", "Task"]
+__all__ = [
+    "Classifier",
+    "Clip",
+    "Explanation",
+    "Features",
+    "Interpretation",
+    "Split",
+    "Task",
+]
 
 
 class Task(StrEnum):
@@ -34,6 +43,46 @@ class Task(StrEnum):
 
     SINGLE_LABEL = "single-label"
     MULTI_LABEL = "multi-label"
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Whatever is to be explained: waveforms in, logits out.
+
+    It owns its front-end: nobody else knows whether it reads mel bands, tokens or samples.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz, of the waveforms it takes.
+    classes : tuple of str
+        In the order of the logits.
+    task : Task
+    differentiable : bool
+        Whether gradients reach the waveform; a black box has none.
+    device : torch.device
+        Where waveforms are to be.
+    """
+
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def differentiable(self) -> bool: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def logits(self, waveform: Tensor) -> Tensor:
+        """Logits [B, C], float32, of waveforms [B, S].
+
+        Gradients flow to a waveform that requires them, where the classifier has any.
+        """
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax or sigmoid [B, C], as the task has it."""
 
 
 @dataclass(frozen=True, slots=True)

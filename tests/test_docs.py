@@ -49,6 +49,29 @@ def test_readme_commands_in_containers_are_understood(line: str) -> None:
     parse(shlex.split(words))
 
 
+def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, with a model, its names and a sound."""
+    import numpy as np
+    import soundfile
+    import torch
+
+    (code,) = re.findall(r"^```python\n(import l2i\n.*?)^```", README, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write("dog.wav", noise, 16000)
+
+    class Loud(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            level = x.square().mean(1, keepdim=True)
+            return torch.cat([1000 * level - 2, torch.zeros_like(level)], 1)
+
+    model = Loud()
+    names: dict[str, object] = {"model": model, "names": ["Dog", "Cat"]}
+    exec(code, names)
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert names["e"].target == "Dog"  # type: ignore[attr-defined]
+
+
 def test_readme_shows_commands() -> None:
     """The README's two commands are the two that set everything up."""
     assert COMMANDS[:2] == ["make demo", "make test"]

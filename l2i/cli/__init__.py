@@ -56,6 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("l2i.cli.compare:compare", "Set runs side by side, clip by clip."),
     "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
+    "classifiers": ("l2i.cli.classifiers:classifiers", "Say whether a classifier is understood."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
     "sweep": ("l2i.cli.sweep:sweep", "Train all that a file varies, and make one table."),
     "submit": ("l2i.cli.submit:submit", "Let an engine train all that a file varies."),

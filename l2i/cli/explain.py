@@ -17,11 +17,19 @@ from l2i.errors import DataError
     example=[
         "l2i explain latest my.wav",
         "l2i explain first *.flac --class dog --threshold 0.1 --out dogs",
+        "l2i explain my.wav --classifier yamnet.py:load --class Dog",
     ],
 )
-@click.argument("run", metavar="RUN")
-@click.argument(
-    "audio", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="AUDIO..."
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] AUDIO...")
+@click.option(
+    "--classifier",
+    metavar="SPEC",
+    help="In place of RUN, any classifier: FILE.py:NAME, MODULE:NAME, or an installed one.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "gates", "shapley"]),
+    help="With --classifier: gates (by gradients) or shapley (of a black box).  [default: auto]",
 )
 @click.option("--class", "class_name", metavar="NAME", help="Explain it, not the likeliest one.")
 @click.option(
@@ -61,8 +69,9 @@ from l2i.errors import DataError
 @options.quiet
 @options.as_json
 def explain(
-    run: str,
-    audio: tuple[Path, ...],
+    words: tuple[str, ...],
+    classifier: str | None,
+    method: str | None,
     class_name: str | None,
     threshold: float | None,
     max_components: int | None,
@@ -74,16 +83,41 @@ def explain(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Explain AUDIO files with the networks of RUN.
+    """Explain AUDIO files with the networks of RUN, or for any --classifier.
 
-    RUN is a run id, a run name, or 'latest'. Of each file: original.wav, explanation.wav (what
-    mattered), removal.wav (the rest), spectrograms.png and explanation.json; of all together
-    index.html, a page to listen and compare.
+    RUN is a run id, a run name, or 'latest'. With --classifier there is no RUN, and nothing needs
+    to be trained: 'l2i classifiers check' says whether it is understood. Each file gets
+    original.wav, explanation.wav (what mattered), removal.wav (the rest) and explanation.json;
+    all of them share index.html, a page to listen and compare.
     """
+    failed: list[DataError] = []
+    if classifier is not None:
+        for word, value in (
+            ("--threshold", threshold),
+            ("--max-components", max_components),
+            ("--device", device),
+            ("--precision", precision),
+        ):
+            if value is not None:
+                raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
+        audio = [Path(word) for word in words]
+        places = _one_name_each(audio)
+        found = _explain_any(
+            classifier, places, class_name, method, start, duration, out, quiet, failed
+        )
+        _end(found, out, failed, len(audio), as_json)
+        return
+    if method is not None:
+        raise click.UsageError("--method chooses how a --classifier is explained; RUN has its own.")
+    run, *rest = words
+    audio = [Path(word) for word in rest]
+    if not audio:
+        raise click.UsageError(
+            f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
+        )
     from l2i.recipes.explain import explain as run_explain
     from l2i.run.progress import Progress
 
-    failed: list[DataError] = []
     found = run_explain(
         run,
         audio,
@@ -98,6 +132,12 @@ def explain(
         precision=precision or "float32",
         on_failure=failed.append,
     )
+    _end(found, out, failed, len(audio), as_json)
+
+
+def _end(
+    found: list[dict[str, Any]], out: Path, failed: list[DataError], n: int, as_json: bool
+) -> None:
     if as_json:
         emit_json(found)
     elif found:
@@ -106,10 +146,59 @@ def explain(
         # Those that could be were explained: this is said last, where it is seen.
         reasons = "".join(f"\n  - {error}" for error in failed)
         raise DataError(
-            f"{len(failed)} of {len(audio)} files could not be explained:{reasons}"
-            if len(audio) > 1
+            f"{len(failed)} of {n} files could not be explained:{reasons}"
+            if n > 1
             else str(failed[0])
         )
+
+
+def _one_name_each(audio: list[Path]) -> dict[str, Path]:
+    """The files by the names of their folders, which are told apart by a number."""
+    found: dict[str, Path] = {}
+    for path in audio:
+        stem = path.stem or "audio"
+        name, n = stem, 1
+        while name in found:
+            n += 1
+            name = f"{stem}-{n}"
+        found[name] = path
+    return found
+
+
+def _explain_any(
+    spec: str,
+    audio: dict[str, Path],
+    class_name: str | None,
+    method: str | None,
+    start: float,
+    duration: float | None,
+    out: Path,
+    quiet: bool,
+    failed: list[DataError],
+) -> list[dict[str, Any]]:
+    from l2i.dsp.audio import read_part
+    from l2i.library import MAX_SECONDS, Explained, write_explained
+    from l2i.library import explain as explain_one
+    from l2i.models.spec import load_classifier
+    from l2i.run.progress import Progress
+
+    clf = load_classifier(spec)
+    found: dict[str, Explained] = {}
+    progress = Progress(quiet)
+    with progress.task("explanations", total=len(audio), unit="file") as bar:
+        for name, path in audio.items():
+            try:
+                length = MAX_SECONDS + 1 if duration is None else duration
+                x = read_part(path, clf.sample_rate, start_s=start, duration_s=length)
+                found[name] = explain_one(clf, x, class_name, method=method or "auto")
+            except DataError as error:
+                failed.append(DataError(f"{path}: {error}".replace(f"{path}: {path}", str(path))))
+            bar.advance(1)
+    if found:
+        write_explained(found, out)
+    for name, e in found.items():
+        progress.say(f"{audio[name]}: {e.verdict}")
+    return [{"audio": str(audio[name]), **e.facts()} for name, e in found.items()]
 
 
 def _show(found: list[dict[str, Any]], out: Path) -> None:

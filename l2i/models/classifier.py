@@ -94,6 +94,16 @@ class FrozenClassifier:
         given = thresholds if thresholds is not None and len(thresholds) else [0.5] * len(classes)
         self.thresholds = torch.tensor(list(given), dtype=torch.float32, device=self.device)
 
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of the waveforms it takes."""
+        return self.settings.sample_rate
+
+    @property
+    def differentiable(self) -> bool:
+        """It has gradients to the waveform."""
+        return True
+
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
         return stft(peak_normalise(waveform.to(self.device)), self.settings)
@@ -139,8 +149,16 @@ class FrozenClassifier:
         )
 
     def logits(self, waveform: Tensor) -> Tensor:
-        """Logits [B, C] of waveforms [B, S], through the classifier's own front-end."""
-        return self.features(self.spectrum(waveform)).logits
+        """Logits [B, C] of waveforms [B, S], through the classifier's own front-end.
+
+        Gradients flow to a waveform that requires them.
+        """
+        if not (waveform.requires_grad and torch.is_grad_enabled()):
+            return self.features(self.spectrum(waveform)).logits
+        mel = log_mel(self.spectrum(waveform), self.settings)
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            found: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
+        return found.float()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax or sigmoid [B, C], as the task has it."""

@@ -206,8 +206,11 @@ function showVerdicts(clip) {
     items.push(make("li", { textContent: `label: ${named(clip.labels)}` }));
     items.push(verdict(clip.right, `${said} (${clip.right ? "right" : "wrong"})`));
   }
-  const agrees = clip.agree ? "agrees" : "disagrees";
-  items.push(verdict(clip.agree, `interpreter: ${named(clip.interpreter_decided)} (${agrees})`));
+  if (clip.interpreter) {
+    const agrees = clip.agree ? "agrees" : "disagrees";
+    items.push(verdict(clip.agree, `interpreter: ${named(clip.interpreter_decided)} (${agrees})`));
+  }
+  if (clip.verdict) items.push(verdict(clip.holds, clip.verdict));
   if (!clip.decided.includes(clip.class)) items.push(make("li", { textContent: `explained: ${clip.class}` }));
   byId("verdicts").replaceChildren(...items);
 }
@@ -228,7 +231,7 @@ function showParts(clip) {
   );
 }
 
-function component(found, selected) {
+function component(clip, found, selected) {
   const heard = selected && page.media.sounds[found.component];
   const made = make(
     heard ? "button" : "div",
@@ -243,7 +246,7 @@ function component(found, selected) {
     made.dataset.part = String(found.component);
     made.setAttribute(
       "aria-label",
-      `Listen to component ${found.component}: relevance ${found.relevance.toFixed(2)}, strongest at ${hertz(found.peak_hz)}`,
+      `Listen to component ${found.component}: ${clip.interpreter ? "relevance" : "share"} ${found.relevance.toFixed(2)}, strongest at ${hertz(found.peak_hz)}`,
     );
   } else {
     made.title = selected ? "" : "not selected";
@@ -252,18 +255,27 @@ function component(found, selected) {
 }
 
 function showComponents(clip) {
+  byId("components-title").textContent = clip.interpreter ? "Relevance of components" : "Components";
+  if (!clip.interpreter) {
+    byId("about").textContent =
+      `Each component's share of the explanation of “${clip.class}”, with the frequency where it is strongest; ` +
+      `choose one to hear it alone. ${percent(clip.kept)} of the clip's energy is kept.`;
+    byId("components").replaceChildren(...clip.components.map((found) => component(clip, found, true)));
+    return;
+  }
   const limit = clip.max_components ? `, at most ${clip.max_components}` : "";
   byId("about").textContent = clip.components.length
     ? `For “${clip.class}”, with the frequency where each is strongest. Selected above ${clip.threshold}${limit}; ` +
       `${clip.others.length ? "grey ones are not selected; " : ""}choose one to hear it alone.`
     : `No component is relevant for “${clip.class}” beyond ${clip.threshold}: there is nothing to hear.`;
   byId("components").replaceChildren(
-    ...clip.components.map((found) => component(found, true)),
-    ...clip.others.map((found) => component(found, false)),
+    ...clip.components.map((found) => component(clip, found, true)),
+    ...clip.others.map((found) => component(clip, found, false)),
   );
 }
 
 function showClasses(clip) {
+  byId("other").textContent = clip.interpreter ? "interpreter" : "explanation alone";
   // Sorted again: of an object's names, JavaScript takes those that are numbers first.
   const likeliest = Object.entries(clip.classifier).sort((a, b) => b[1] - a[1]);
   const rows = likeliest.map(([name, p]) => {
@@ -276,7 +288,7 @@ function showClasses(clip) {
       {},
       make("th", { scope: "row" }, name, make("span", { className: "tag", textContent: tags.length ? ` ${tags.join(", ")}` : "" })),
       cell(p),
-      cell(clip.interpreter[name]),
+      cell((clip.interpreter ?? clip.alone)[name]),
     );
   });
   byId("classes").tBodies[0].replaceChildren(...rows);
@@ -345,8 +357,8 @@ const VERDICTS = {
   "all": () => true,
   "classifier right": (clip) => clip.right === true,
   "classifier wrong": (clip) => clip.right === false,
-  "interpreter agrees": (clip) => clip.agree,
-  "interpreter disagrees": (clip) => !clip.agree,
+  "interpreter agrees": (clip) => clip.agree === true,
+  "interpreter disagrees": (clip) => clip.agree === false,
 };
 
 const about = (clip) => new Set([...clip.labels, ...clip.decided, clip.class]);
@@ -366,7 +378,7 @@ function showList() {
         "button",
         { type: "button" },
         clip.name,
-        make("small", { textContent: `${named(clip.decided)}${marks}${clip.agree ? "" : " · interpreter disagrees"}` }),
+        make("small", { textContent: `${named(clip.decided)}${marks}${clip.agree === false ? " · interpreter disagrees" : ""}` }),
       );
       button.dataset.clip = String(i);
       return make("li", {}, button);
@@ -390,9 +402,11 @@ function showFilters() {
     ...[...names].sort((a, b) => a.localeCompare(b)).map((name) => make("option", { value: `=${name}`, textContent: name })),
   );
   const judged = facts.clips.some((clip) => clip.right !== null);
+  const interpreted = facts.clips.some((clip) => clip.interpreter);
   byId("by-verdict").append(
     ...Object.keys(VERDICTS)
       .filter((word) => judged || !word.startsWith("classifier"))
+      .filter((word) => interpreted || !word.startsWith("interpreter"))
       .map((word) => make("option", { value: word, textContent: word })),
   );
 }

@@ -1,0 +1,471 @@
+"""Explanations without training: gates on a clip's own components, found by asking the classifier.
+
+The clip's own dictionary W and activations H (NMF of |X|^(1/2)) say what is there; gates G in
+[0, 1], one per component and piece of time, say what counts. The mask is a linear gain::
+
+    M = W (G * H) / W H                      in [0, 1]
+    E = istft(M * X)                         the explanation
+    R = x - E                                the removal: both add up to x, sample by sample
+
+Where the classifier has gradients (`Gates`), G = sigmoid(v) is found by descent through it: the
+explanation is to be as probable as the clip, the removal improbable, and what is kept small::
+
+    relu(z(x) - z(E)) + softplus(z(R) - t) + size * sum(M |X|) / sum |X|
+
+    t = min(z(x), 0) - margin
+
+with z the log-odds of the class, log(p / (1 - p)), whose gradient does not vanish where the
+classifier is sure. It is an extremal perturbation (Fong, Patrick, Vedaldi 2019, arXiv 1910.08485)
+on some hundred gates instead of a hundred thousand bins, which leaves little room for masks that
+fool the classifier.
+
+A black box has no gradients (`Shapley`): each component's Shapley value for the class's log-odds is
+estimated from coalitions of components (Lundberg, Lee 2017, arXiv 1705.07874), and of the
+components, in the order of their values, as many are kept as make that objective least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2i.dsp.spectrogram import SpectrogramSettings, magnitude, stft
+from l2i.errors import UsageError
+from l2i.models.dictionary import encode, learn_dictionary
+from l2i.types import Classifier, Task
+
+__all__ = ["Gated", "Gates", "Shapley", "domain_of", "log_odds", "without_training"]
+
+_POWER = 0.5
+_NMF_SWEEPS = 40
+_WINDOW_S = 0.064
+_STRETCH = 0.1
+_FLOOR = 1e-8
+
+
+def domain_of(sample_rate: int) -> SpectrogramSettings:
+    """Where the masks of a clip live: windows of about 64 ms, a frame every quarter of one.
+
+    >>> domain_of(16000).n_fft, domain_of(44100).n_fft
+    (1024, 2048)
+    """
+    n_fft = 2 ** max(6, round(math.log2(_WINDOW_S * sample_rate)))
+    return SpectrogramSettings(sample_rate, n_fft, n_fft // 4)
+
+
+def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
+    """log(p / (1 - p)) [B] of one class per clip.
+
+    Parameters
+    ----------
+    logits : Tensor [B, C]
+    classes : Tensor [B], int64
+    task : Task
+
+    Examples
+    --------
+    >>> log_odds(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), Task.SINGLE_LABEL)
+    tensor([2.])
+    """
+    own = logits.gather(1, classes.view(-1, 1)).squeeze(1)
+    if task is Task.MULTI_LABEL:
+        return own
+    rest = logits.scatter(1, classes.view(-1, 1), -torch.inf)
+    return own - rest.logsumexp(1)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What was found of a batch of clips.
+
+    Attributes
+    ----------
+    spectrum : Tensor [B, F, T], complex
+    mask : Tensor [B, F, T]
+        In [0, 1], a linear gain.
+    w : Tensor [B, F, K]
+        Spectra of the components, columns of unit length; of |X|^(1/2).
+    activations, gates : Tensor [B, K, T]
+        Gates in [0, 1].
+    audio, removal : Tensor [B, S]
+        They add up to the clips.
+    domain : SpectrogramSettings
+        Of the mask.
+    """
+
+    spectrum: Tensor
+    mask: Tensor
+    w: Tensor
+    activations: Tensor
+    gates: Tensor
+    audio: Tensor
+    removal: Tensor
+    domain: SpectrogramSettings
+
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """Of each component: its share of the explanation, and how much of it counts [B, K] each.
+
+        The first add up to 1; the second are in [0, 1]. Both are of W H, what the components say
+        is there.
+        """
+        loud = self.w.sum(dim=1)
+        whole = self.activations.sum(dim=2) * loud
+        part = (self.gates * self.activations).sum(dim=2) * loud
+        tiny = torch.finfo(whole.dtype).tiny
+        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+
+    def alone(self, clip: int, k: int) -> Tensor:
+        """What component k contributes to a clip's explanation [S]."""
+        one = slice(clip, clip + 1)
+        part = torch.zeros_like(self.gates[one])
+        part[:, k] = self.gates[one, k]
+        mask = _mask(self.w[one], self.activations[one], part)
+        return _istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A batch of clips, taken apart."""
+
+    waveform: Tensor  # [B, S]
+    spectrum: Tensor  # [B, F, T]
+    size: Tensor  # |X| [B, F, T]
+    w: Tensor  # [B, F, K]
+    h: Tensor  # [B, K, T]
+    domain: SpectrogramSettings
+
+    def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
+        mask = _mask(self.w, self.h, gates)
+        return mask, _istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
+
+    def gated(self, gates: Tensor) -> Gated:
+        mask, audio = self.audio(gates)
+        removal = self.waveform - audio
+        return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
+
+
+def _mask(w: Tensor, h: Tensor, gates: Tensor) -> Tensor:
+    whole = w @ h
+    part = w @ (gates * h)
+    # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
+    # differ by rounding.
+    explained = whole > _FLOOR
+    return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
+
+
+def _istft(spectrum: Tensor, domain: SpectrogramSettings, n_samples: int) -> Tensor:
+    window = torch.hann_window(domain.n_fft, device=spectrum.device)
+    found: Tensor = torch.istft(
+        spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
+    )
+    return found
+
+
+def _take_apart(
+    waveform: Tensor, domain: SpectrogramSettings, components: int, seed: int
+) -> _Heard:
+    """Each clip's own components, by sparse NMF of the root of its magnitudes."""
+    spectrum = stft(waveform, domain)
+    size = magnitude(spectrum)
+    found = []
+    for clip in size:
+        # Of any level: a mask is the same whatever the clip's.
+        frames = (clip / clip.amax().clamp_min(torch.finfo(clip.dtype).tiny)).sqrt()
+        sounding = int((frames.square().sum(0) > 1e-8).sum())
+        k = min(components, sounding)
+        w = torch.zeros(len(frames), components, device=frames.device)
+        h = torch.zeros(components, frames.shape[1], device=frames.device)
+        if k:
+            learned = learn_dictionary(
+                [frames],
+                k,
+                sparsity=0.0,
+                iterations=_NMF_SWEEPS,
+                generator=torch.Generator().manual_seed(seed),
+                tolerance=1e-3,
+            )
+            w[:, :k] = learned.w
+            h[:k] = encode(frames, learned.w, sweeps=10)
+        found.append((w, h))
+    w, h = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return _Heard(waveform, spectrum, size, w, h, domain)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Gates found by descent through the classifier; see the module.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        With gradients.
+    domain : SpectrogramSettings, optional
+        By default `domain_of` its sample rate.
+    components : int
+        K, of each clip's own dictionary.
+    piece_s : float
+        Seconds from one gate of a component to the next; between them gates are interpolated.
+    steps : int
+    learning_rate : float
+        Of Adam.
+    size : float
+        Weight of what is kept.
+    margin : float
+        By how much the log-odds are to fall below even, or below the clip's, by the removal.
+    seed : int
+        Of the dictionary's start.
+    """
+
+    classifier: Classifier
+    domain: SpectrogramSettings | None = None
+    components: int = 24
+    piece_s: float = 0.25
+    steps: int = 25
+    learning_rate: float = 0.5
+    size: float = 8.0
+    margin: float = 3.0
+    seed: int = 0
+
+    def __call__(
+        self,
+        waveform: Tensor,
+        classes: Tensor,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Gated:
+        """Explain one class of each clip.
+
+        Parameters
+        ----------
+        waveform : Tensor [B, S]
+        classes : Tensor [B], int64
+        on_step : callable, optional
+            Called with the number of each step.
+
+        Raises
+        ------
+        UsageError
+            The classifier has no gradients.
+        """
+        clf = self.classifier
+        if not clf.differentiable:
+            raise UsageError(
+                "This classifier has no gradients, which method 'gates' needs: take method "
+                "'shapley', or wrap it with a front_end in torch."
+            )
+        domain = self.domain or domain_of(clf.sample_rate)
+        # Copies: tensors that were made for inference take part in no gradient.
+        with torch.inference_mode(False):
+            waveform, classes = waveform.clone().to(clf.device), classes.clone().to(clf.device)
+            with torch.no_grad():
+                heard = _take_apart(waveform, domain, self.components, self.seed)
+                target = log_odds(clf.logits(waveform), classes, clf.task)
+            frames = heard.size.shape[2]
+            pieces = max(2, round(frames * domain.hop_length / domain.sample_rate / self.piece_s))
+            v = torch.full((*heard.h.shape[:2], pieces), 2.0, device=waveform.device)
+            v.requires_grad_()
+            optimizer = torch.optim.Adam([v], self.learning_rate)
+            with torch.enable_grad():
+                for step in range(self.steps):
+                    gates = _spread(v, frames)
+                    mask, audio = heard.audio(gates)
+                    losses = _objective(
+                        heard, classes, clf, target, mask, audio, self.size, self.margin
+                    )
+                    optimizer.zero_grad()
+                    losses.sum().backward()
+                    optimizer.step()
+                    if on_step is not None:
+                        on_step(step + 1)
+            with torch.no_grad():
+                return heard.gated(_spread(v, frames))
+
+
+def _spread(v: Tensor, frames: int) -> Tensor:
+    """Gates [B, K, T] of values [B, K, J]."""
+    # Stretched, so that a gate can be wholly open or shut: of a removal that is played at full
+    # level a classifier hears what is left at -40 dB. The gradient goes on where it is cut.
+    wide = (1 + 2 * _STRETCH) * v.sigmoid() - _STRETCH
+    gates = wide + (wide.clamp(0, 1) - wide).detach()
+    return F.interpolate(gates, size=frames, mode="linear", align_corners=True)
+
+
+def _objective(
+    heard: _Heard,
+    classes: Tensor,
+    classifier: Classifier,
+    target: Tensor,
+    mask: Tensor,
+    audio: Tensor,
+    size: float,
+    margin: float,
+) -> Tensor:
+    """What the gates make least, per clip [B]: see the module."""
+    both = torch.cat([audio, heard.waveform - audio])
+    z = log_odds(classifier.logits(both), classes.repeat(2), classifier.task)
+    inside, outside = z.chunk(2)
+    kept = (mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)).clamp_min(1e-12)
+    wanted = target.clamp(max=0) - margin
+    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
+
+
+@dataclass(frozen=True)
+class Shapley:
+    """Components chosen by their Shapley values, by forward passes alone; see the module.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    domain : SpectrogramSettings, optional
+        By default `domain_of` its sample rate.
+    components : int
+        K, of each clip's own dictionary: the players.
+    coalitions : int
+        Pairs of a coalition and its complement, per clip.
+    size, margin : float
+        As for `Gates`.
+    seed : int
+    """
+
+    classifier: Classifier
+    domain: SpectrogramSettings | None = None
+    components: int = 12
+    coalitions: int = 48
+    size: float = 8.0
+    margin: float = 3.0
+    seed: int = 0
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        waveform: Tensor,
+        classes: Tensor,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Gated:
+        """Explain one class of each clip; as `Gates.__call__`, without gradients."""
+        clf = self.classifier
+        domain = self.domain or domain_of(clf.sample_rate)
+        waveform, classes = waveform.to(clf.device), classes.to(clf.device)
+        heard = _take_apart(waveform, domain, self.components, self.seed)
+        target = log_odds(clf.logits(waveform), classes, clf.task)
+        chosen = []
+        for clip in range(len(waveform)):
+            one = _only(heard, clip)
+            c = classes[clip : clip + 1]
+            order = self._values(one, c).argsort(descending=True)
+            chosen.append(self._best_prefix(one, c, target[clip : clip + 1], order))
+            if on_step is not None:
+                on_step(clip + 1)
+        gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
+        return heard.gated(gates.contiguous())
+
+    def _worth(self, heard: _Heard, classes: Tensor, sets: Tensor) -> Tensor:
+        """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
+        found = []
+        for some in sets.split(16):
+            many = _repeated(heard, len(some))
+            _, audio = many.audio(some.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
+            logits = self.classifier.logits(audio)
+            found.append(log_odds(logits, classes.expand(len(some)), self.classifier.task))
+        return torch.cat(found).clamp(-20, 20)
+
+    def _values(self, heard: _Heard, classes: Tensor) -> Tensor:
+        """Shapley values [K]: kernel regression over coalitions and their complements."""
+        k = heard.h.shape[1]
+        draw = np.random.default_rng(self.seed)
+        sizes = np.arange(1, k)
+        chance = 1.0 / (sizes * (k - sizes))
+        sets = np.zeros((self.coalitions, k), np.float32)
+        for row in sets:
+            row[draw.choice(k, draw.choice(sizes, p=chance / chance.sum()), replace=False)] = 1
+        half = torch.from_numpy(sets).to(heard.h)
+        ends = torch.stack([torch.zeros(k), torch.ones(k)]).to(heard.h)
+        everything = torch.cat([half, 1 - half, ends])
+        worth = self._worth(heard, classes, everything)
+        nothing, whole = worth[-2], worth[-1]
+        s, y = everything[:-2].double(), (worth[:-2] - nothing).double()
+        # The last value follows from the others, since all add up to v(all) - v(none).
+        total = float(whole - nothing)
+        x = s[:, :-1] - s[:, -1:]
+        ridge = 1e-3 * torch.eye(k - 1, dtype=x.dtype, device=x.device)
+        first = torch.linalg.solve(x.T @ x + ridge, x.T @ (y - s[:, -1] * total))
+        return torch.cat([first, (total - first.sum()).view(1)]).float()
+
+    def _best_prefix(self, heard: _Heard, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
+        """Of the components in an order, the first so many that make the objective least [K]."""
+        k = len(order)
+        rank = order.argsort()
+        sets = (rank.unsqueeze(0) < torch.arange(1, k + 1, device=rank.device).unsqueeze(1)).float()
+        losses = []
+        for some in sets.split(8):
+            many = _repeated(heard, len(some))
+            mask, audio = many.audio(some.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
+            losses.append(
+                _objective(
+                    many,
+                    classes.expand(len(some)),
+                    self.classifier,
+                    target.expand(len(some)),
+                    mask,
+                    audio,
+                    self.size,
+                    self.margin,
+                )
+            )
+        return sets[int(torch.cat(losses).argmin())]
+
+
+def _only(heard: _Heard, clip: int) -> _Heard:
+    one = slice(clip, clip + 1)
+    return _each(heard, lambda part: part[one])
+
+
+def _repeated(heard: _Heard, n: int) -> _Heard:
+    return _each(heard, lambda part: part.expand(n, *part.shape[1:]))
+
+
+def _each(heard: _Heard, change: Callable[[Tensor], Tensor]) -> _Heard:
+    return _Heard(
+        change(heard.waveform),
+        change(heard.spectrum),
+        change(heard.size),
+        change(heard.w),
+        change(heard.h),
+        heard.domain,
+    )
+
+
+def without_training(
+    classifier: Classifier, method: str = "auto", **settings: object
+) -> Gates | Shapley:
+    """The method that explains a classifier without training: by its name, or as it has gradients.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    method : {'auto', 'gates', 'shapley'}
+    **settings
+        Of `Gates` or `Shapley`.
+
+    Raises
+    ------
+    UsageError
+        There is no such method or setting.
+    """
+    if method == "auto":
+        method = "gates" if classifier.differentiable else "shapley"
+    kinds: dict[str, type[Gates] | type[Shapley]] = {"gates": Gates, "shapley": Shapley}
+    if method not in kinds:
+        raise UsageError(f"There is no method {method!r} without training: gates or shapley.")
+    kind = kinds[method]
+    unknown: Sequence[str] = [s for s in settings if s not in kind.__dataclass_fields__]
+    if unknown:
+        known = ", ".join(f for f in kind.__dataclass_fields__ if f != "classifier")
+        raise UsageError(f"Method {method!r} has no setting {unknown[0]!r}; it has: {known}.")
+    return kind(classifier, **settings)  # type: ignore[arg-type]

@@ -1,0 +1,499 @@
+"""The Python interface: explain any classifier, with nothing trained and nothing stored.
+
+::
+
+    clf = l2i.wrap(model, sample_rate=16000, classes=names, task="multi-label")
+    e = l2i.explain(clf, "dog.wav", target="Dog")
+    e.audio, e.removal                    # float32 [S]: they add up to e.input
+    e.probabilities["Dog"].removal        # what the classifier says without the explanation
+    e.save("out")                         # sounds, explanation.json, a page to listen to
+
+In a notebook `e` as the last line of a cell is that page in small.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from l2i.dsp.audio import read_part, resample, write_audio
+from l2i.dsp.spectrogram import SpectrogramSettings, common_gain, magnitude, stft
+from l2i.errors import DataError, UsageError
+from l2i.explanation.gates import Gated, without_training
+from l2i.pages.listening import Media, write_listening_page
+from l2i.pages.page import escape
+from l2i.pages.pictures import mask_picture, spectrogram_picture
+from l2i.pages.sound import flac
+from l2i.registry import nearest
+from l2i.storage import atomic_write_text, make_output, store_errors
+from l2i.types import Classifier
+
+__all__ = ["Component", "Explained", "Probabilities", "explain", "write_explained"]
+
+MAX_SECONDS = 60.0
+"""Of one explanation: its memory grows with its length, and one of minutes says little."""
+# As many clips are explained at once as have so many seconds: on a CPU more gain nothing.
+_SECONDS_AT_ONCE = 20.0
+_SHOWN = 5
+# The class must lose at least this share of its probability, and keep half of it.
+_FALL = 0.2
+_KEPT = 0.5
+
+Sound = str | Path | ArrayLike | Tensor
+
+
+class Probabilities(NamedTuple):
+    """What the classifier says of one class: by the clip, by its explanation, without it."""
+
+    input: float
+    explanation: float
+    removal: float
+
+
+@dataclass(frozen=True)
+class Component:
+    """One spectral pattern of a clip.
+
+    Attributes
+    ----------
+    number : int
+    share : float
+        Of the explanation, in [0, 1]; all shares add up to 1.
+    evidence : float
+        How much of the component is in the explanation, in [0, 1].
+    peak_hz : float
+        Where its spectrum is greatest.
+    spectrum : float32 [F]
+    activation, gate : float32 [T]
+        How loud it is, and how much of that counts, in [0, 1].
+    audio : float32 [S]
+        What it contributes to the explanation.
+    """
+
+    number: int
+    share: float
+    evidence: float
+    peak_hz: float
+    spectrum: NDArray[np.float32] = field(repr=False)
+    activation: NDArray[np.float32] = field(repr=False)
+    gate: NDArray[np.float32] = field(repr=False)
+    audio: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why a classifier says of a clip what it says.
+
+    Attributes
+    ----------
+    input, audio, removal : float32 [S]
+        The clip, the part that made the classifier say so, and what is left: the last two add up
+        to the first, sample by sample.
+    sample_rate : int
+        Hz, of all three: the classifier's.
+    target : str
+        The class explained.
+    mask : float32 [F, T]
+        The linear gain in [0, 1] of each bin; `domain` says which bins.
+    domain : SpectrogramSettings
+    components : tuple of Component
+        Those with the largest share of the explanation first.
+    probabilities : dict of str to Probabilities
+        For every class.
+    method : str
+    """
+
+    input: NDArray[np.float32] = field(repr=False)
+    audio: NDArray[np.float32] = field(repr=False)
+    removal: NDArray[np.float32] = field(repr=False)
+    sample_rate: int
+    target: str
+    mask: NDArray[np.float32] = field(repr=False)
+    domain: SpectrogramSettings = field(repr=False)
+    components: tuple[Component, ...] = field(repr=False)
+    probabilities: dict[str, Probabilities] = field(repr=False)
+    method: str
+
+    @property
+    def kept(self) -> float:
+        """The explanation's share of the clip's energy, of the spectrogram's bins, in [0, 1]."""
+        size = np.square(self._size(self.input))
+        whole = float(size.sum())
+        return float((np.square(self.mask) * size).sum()) / whole if whole else 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the class falls by a fifth or more without the explanation, and keeps half of
+        its probability by the explanation alone."""
+        p = self.probabilities[self.target]
+        return p.removal <= (1 - _FALL) * p.input and p.explanation >= _KEPT * p.input
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: what the classifier says of both parts, and whether that bears it out."""
+        p = self.probabilities[self.target]
+        said = f"{self.target} {p.input:.1%}, alone {p.explanation:.1%}, without it {p.removal:.1%}"
+        if not self.input.any():
+            return f"The clip is silent: there is nothing to explain ({said})."
+        if self.holds:
+            return f"{said}: the explanation holds."
+        if p.removal > (1 - _FALL) * p.input:
+            why = f"removing it hardly lowers {self.target}"
+        else:
+            why = f"alone it is not taken for {self.target}"
+        return f"{said}: {why}, this explanation does not hold."
+
+    def __str__(self) -> str:
+        return f"{self.verdict} {self.kept:.0%} of the energy is kept."
+
+    def _size(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), self.domain))[
+            0
+        ].numpy()
+        return found
+
+    def likeliest(self, n: int = _SHOWN) -> dict[str, Probabilities]:
+        """The classes that the classifier finds most probable, and the one explained."""
+        order = sorted(self.probabilities, key=lambda name: -self.probabilities[name].input)
+        return {name: self.probabilities[name] for name in dict.fromkeys([*order[:n], self.target])}
+
+    def _media(self) -> Media:
+        rate = self.sample_rate
+        sounds = {"original": self.input, "explanation": self.audio, "removal": self.removal}
+        sizes = {name: self._size(x) for name, x in sounds.items()}
+        reference = max(float(size.max()) for size in sizes.values())
+        pictures = {
+            name: spectrogram_picture(size, rate, reference) for name, size in sizes.items()
+        }
+        pictures["mask"] = mask_picture(self.mask, rate, sizes["original"], reference)
+        sounds |= {str(c.number): c.audio for c in self.components[:_SHOWN]}
+        gain = common_gain(map(torch.from_numpy, sounds.values()))
+        files = {name: flac(x * np.float32(gain), rate) for name, x in sounds.items()}
+        return Media(rate, len(self.input) / rate, files, pictures)
+
+    def facts(self) -> dict[str, Any]:
+        """All that is known, as JSON has it: what ``explanation.json`` holds."""
+        p = self.probabilities[self.target]
+        likely = self.likeliest()
+        return {
+            "duration_s": len(self.input) / self.sample_rate,
+            "sample_rate": self.sample_rate,
+            "method": self.method,
+            "class": self.target,
+            "probability": {
+                "original": p.input,
+                "explanation": p.explanation,
+                "removal": p.removal,
+            },
+            "holds": self.holds,
+            "verdict": self.verdict,
+            "kept": self.kept,
+            "labels": [],
+            "right": None,
+            "decided": [next(iter(likely))],
+            "components": [
+                {
+                    "component": c.number,
+                    "relevance": c.share,
+                    "evidence": c.evidence,
+                    "peak_hz": c.peak_hz,
+                }
+                for c in self.components[:_SHOWN]
+            ],
+            "classifier": {name: q.input for name, q in likely.items()},
+            "alone": {name: q.explanation for name, q in likely.items()},
+            "without": {name: q.removal for name, q in likely.items()},
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``original.wav``, ``explanation.wav``, ``removal.wav``, ``explanation.json`` and
+        ``index.html``, a page to listen to; the folder.
+
+        Raises
+        ------
+        StoreError
+            The folder cannot be written, or holds what a run gave.
+        """
+        folder = Path(folder)
+        write_explained({"": self}, folder)
+        return folder
+
+    def _repr_html_(self) -> str:
+        media = self._media()
+
+        def address(kind: str, data: bytes) -> str:
+            return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+        picture = "position:absolute;inset:0;width:100%;height:100%;image-rendering:auto"
+        spectrum = address("image/png", media.pictures["original"])
+        mask = address("image/png", media.pictures["mask"])
+        rows = "".join(
+            f"<tr><td>{title}</td><td><audio controls preload='none' "
+            f"src='{address('audio/flac', media.sounds[name])}'></audio></td></tr>"
+            for name, title in (
+                ("original", "input"),
+                ("explanation", "explanation"),
+                ("removal", "what is left"),
+            )
+        )
+        return (
+            f"<div><p>{escape(self)}</p><table>{rows}</table>"
+            f"<div style='position:relative;max-width:640px;height:200px'>"
+            f"<img alt='spectrogram' style='{picture}' src='{spectrum}'>"
+            f"<img alt='mask' style='{picture}' src='{mask}'></div></div>"
+        )
+
+
+def explain(
+    classifier: Classifier,
+    sound: Sound | Sequence[str | Path],
+    target: str | int | Sequence[str | int | None] | None = None,
+    *,
+    sample_rate: int | None = None,
+    method: str = "auto",
+    on_clip: Callable[[int], None] | None = None,
+    **settings: Any,
+) -> Any:
+    """Explain why a classifier says a class of a sound; nothing is trained before.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        See `l2i.wrap`.
+    sound : path, array or tensor
+        A sound file, or several; samples [S], or of several clips [B, S].
+    target : str or int, optional
+        The class, by name or number; of several clips one each, if they differ. None: the one
+        that the classifier finds most probable.
+    sample_rate : int, optional
+        Hz, of arrays and tensors; by default the classifier's. Others are resampled.
+    method : {'auto', 'gates', 'shapley'}
+        ``gates`` needs gradients, ``shapley`` forward passes alone; see `l2i.explanation.gates`.
+    on_clip : callable, optional
+        Called with how many clips are done.
+    **settings
+        Of the method: ``components``, ``steps``, ``size``, ...
+
+    Returns
+    -------
+    Explained, or a list of them where there are several clips
+
+    Raises
+    ------
+    UsageError
+        There is no such class or method.
+    DataError
+        A sound cannot be read, is too long, or is not a number.
+
+    Examples
+    --------
+    >>> import l2i
+    >>> hear = torch.nn.Sequential(torch.nn.Unflatten(1, (1, -1)), torch.nn.Conv1d(1, 2, 64),
+    ...                            torch.nn.AdaptiveMaxPool1d(1), torch.nn.Flatten())
+    >>> e = l2i.explain(l2i.wrap(hear, 8000, ["a", "b"]), np.random.randn(8000), "a", steps=2)
+    >>> bool(np.allclose(e.audio + e.removal, e.input, atol=1e-6))
+    True
+    """
+    way = without_training(classifier, method, **settings)
+    clips, several = _clips(classifier, sound, sample_rate)
+    targets = _targets(classifier, target, len(clips))
+    name = type(way).__name__.lower()
+    found: list[Explained] = []
+    for batch in _batches(clips, classifier.sample_rate):
+        x = torch.from_numpy(np.stack([clips[i] for i in batch]))
+        with torch.no_grad():
+            logits = classifier.logits(x.to(classifier.device))
+        _finite(logits)
+        best = logits.argmax(1)
+        wanted = [targets[i] for i in batch]
+        classes = torch.tensor(
+            [int(best[row]) if t is None else t for row, t in enumerate(wanted)],
+            device=logits.device,
+        )
+        gated = way(x, classes)
+        with torch.no_grad():
+            said = (
+                classifier.probabilities(logits).cpu(),
+                classifier.probabilities(classifier.logits(gated.audio)).cpu(),
+                classifier.probabilities(classifier.logits(gated.removal)).cpu(),
+            )
+        for row in range(len(batch)):
+            found.append(_explained(classifier, x, gated, classes, said, row, name))
+            if on_clip is not None:
+                on_clip(len(found))
+    return found if several else found[0]
+
+
+def _finite(logits: Tensor) -> None:
+    if bool(logits.isnan().any()):
+        raise DataError("The classifier's scores of this sound are NaN.")
+
+
+def _clips(
+    classifier: Classifier, sound: Any, sample_rate: int | None
+) -> tuple[list[NDArray[np.float32]], bool]:
+    """Waveforms [S] at the classifier's rate, and whether several were meant."""
+    rate = classifier.sample_rate
+    if isinstance(sound, str | Path):
+        return [_read(sound, rate)], False
+    if isinstance(sound, Sequence) and sound and all(isinstance(s, str | Path) for s in sound):
+        return [_read(s, rate) for s in sound], True
+    if isinstance(sound, Tensor):
+        sound = sound.detach().cpu().numpy()
+    x = np.asarray(sound)
+    if x.ndim not in (1, 2) or x.size == 0 or x.dtype.kind not in "fiu":
+        raise DataError(
+            f"A sound is a file, or samples [S] or [B, S], not {x.dtype} of shape {list(x.shape)}."
+        )
+    if x.dtype.kind in "iu":
+        raise DataError(
+            f"Samples are floats, usually in [-1, 1], not {x.dtype}: divide by full scale first."
+        )
+    each = [
+        _checked(
+            resample(np.ascontiguousarray(one, dtype=np.float32), sample_rate or rate, rate),
+            rate,
+            "The sound",
+        )
+        for one in np.atleast_2d(x)
+    ]
+    return each, x.ndim == 2
+
+
+def _read(path: str | Path, rate: int) -> NDArray[np.float32]:
+    # Somewhat more than is explained tells that there is more.
+    return _checked(read_part(path, rate, duration_s=MAX_SECONDS + 1), rate, str(path))
+
+
+def _checked(x: NDArray[np.float32], rate: int, what: str) -> NDArray[np.float32]:
+    if len(x) > MAX_SECONDS * rate:
+        raise DataError(
+            f"{what} is longer than {MAX_SECONDS:g} s: explain a part of it, since one "
+            "explanation of minutes says little."
+        )
+    if not np.isfinite(x).all():
+        raise DataError(f"{what} has samples that are NaN or infinite.")
+    return x
+
+
+def _targets(classifier: Classifier, target: Any, n: int) -> list[int | None]:
+    many = [target] * n if target is None or isinstance(target, str | int) else list(target)
+    if len(many) != n:
+        raise UsageError(f"There are {n} clips and {len(many)} targets: give one, or one each.")
+    return [_class(classifier, each) for each in many]
+
+
+def _class(classifier: Classifier, target: str | int | None) -> int | None:
+    classes = classifier.classes
+    if target is None:
+        return None
+    if isinstance(target, str):
+        if target not in classes:
+            like = nearest(target, list(classes))
+            hint = f"; did you mean {like!r}?" if like else "."
+            raise UsageError(f"The classifier knows no class {target!r}{hint}")
+        return classes.index(target)
+    if not 0 <= target < len(classes):
+        raise UsageError(f"Class {target} is not one of the {len(classes)}, from 0.")
+    return target
+
+
+def _batches(clips: Sequence[NDArray[np.float32]], rate: int) -> Iterable[list[int]]:
+    """Clips of one length side by side, in their order."""
+    batch: list[int] = []
+    for i, clip in enumerate(clips):
+        room = max(1, int(_SECONDS_AT_ONCE * rate // len(clip)))
+        if batch and (len(clips[batch[0]]) != len(clip) or len(batch) >= room):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _explained(
+    classifier: Classifier,
+    x: Tensor,
+    gated: Gated,
+    classes: Tensor,
+    said: tuple[Tensor, Tensor, Tensor],
+    row: int,
+    method: str,
+) -> Explained:
+    domain = gated.domain
+    shares, evidence = gated.shares()
+    order = [k for k in shares[row].argsort(descending=True).tolist() if shares[row, k] > 0]
+    components = tuple(
+        Component(
+            k,
+            float(shares[row, k]),
+            float(evidence[row, k]),
+            float(gated.w[row, :, k].argmax()) * domain.sample_rate / domain.n_fft,
+            gated.w[row, :, k].cpu().numpy(),
+            gated.activations[row, k].cpu().numpy(),
+            gated.gates[row, k].cpu().numpy(),
+            gated.alone(row, k).cpu().numpy(),
+        )
+        for k in order
+    )
+    audio = gated.audio[row].cpu().numpy()
+    clip = x[row].numpy()
+    return Explained(
+        input=clip,
+        audio=audio,
+        removal=clip - audio,
+        sample_rate=classifier.sample_rate,
+        target=classifier.classes[int(classes[row])],
+        mask=gated.mask[row].cpu().numpy(),
+        domain=domain,
+        components=components,
+        probabilities={
+            name: Probabilities(*(float(p[row, c]) for p in said))
+            for c, name in enumerate(classifier.classes)
+        },
+        method=method,
+    )
+
+
+def write_explained(found: Mapping[str, Explained], out: Path) -> None:
+    """Write explanations into a folder, each in one of its own, and a page to listen to all.
+
+    Parameters
+    ----------
+    found : mapping of str to Explained
+        By the names of their folders; one alone may be called ``""``, and lies in `out` itself.
+    out : Path
+
+    Raises
+    ------
+    StoreError
+    """
+    clips = []
+    with store_errors(out):
+        make_output(out)
+        for name, e in found.items():
+            folder = out / name
+            folder.mkdir(exist_ok=True)
+            gain = np.float32(common_gain(map(torch.from_numpy, (e.input, e.audio, e.removal))))
+            for word, x in (
+                ("original", e.input),
+                ("explanation", e.audio),
+                ("removal", e.removal),
+            ):
+                write_audio(folder / f"{word}.wav", x * gain, e.sample_rate)
+            facts = {"name": name or e.target, **e.facts()}
+            text = json.dumps(facts, indent=2, ensure_ascii=False)
+            atomic_write_text(folder / "explanation.json", f"{text}\n")
+            clips.append(facts)
+        title = "Explanations" if len(found) > 1 else f"Explanation: {clips[0]['class']}"
+        media = [e._media() for e in found.values()]
+        write_listening_page(out / "index.html", clips, media, title=title)

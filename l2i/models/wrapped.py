@@ -1,0 +1,392 @@
+"""Any classifier of sound behind one interface: waveforms [B, S] in, logits [B, C] out.
+
+::
+
+    clf = wrap(network, sample_rate=16000, classes=names, task="multi-label")
+    clf = wrap(network, 16000, names, front_end=log_mel, window_s=0.98, hop_s=0.48)
+    clf = wrap(lambda x: session.run(None, {"x": x})[0], 48000, names, outputs="probabilities")
+
+What real models do differently, and what is done about it here:
+
+- A torch module is left as it was found: it hears in evaluation mode and with frozen weights, and
+  has its mode and its flags back afterwards.
+- Its answer may be a tensor, a tuple, a dict or an object with ``logits``; `output` says which part
+  is meant where that is in doubt. Scores per frame are pooled over the frames.
+- Its answer may be probabilities. Their logits are log(p), or log(p / (1 - p)) for multi-label.
+- It may want windows of one length. A clip is cut into them, the last padded with silence, and the
+  scores of the windows are pooled, which is part of what the classifier says.
+- A callable that is no module is a black box without gradients: it gets and gives arrays. One in
+  torch says ``differentiable=True``, and gets and gives tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from l2i.errors import DataError, UsageError
+from l2i.types import Task
+
+__all__ = ["Wrapped", "wrap"]
+
+# Below it a probability's logit would be infinite.
+_LEAST = 1e-7
+# Two answers to the same sound may differ by rounding, which depends on threads.
+_SAME = 1e-3
+# What a classifier is tried on where it says nothing of a length.
+_TRIAL_S = 1.0
+
+Pool = Literal["mean", "max"]
+
+
+def wrap(
+    model: nn.Module | Callable[[Any], Any],
+    sample_rate: int,
+    classes: Sequence[str] | None = None,
+    task: Task | Literal["single-label", "multi-label"] = Task.SINGLE_LABEL,
+    *,
+    front_end: Callable[[Any], Any] | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    pool: Pool = "mean",
+    pool_on: Literal["logits", "probabilities"] = "probabilities",
+    outputs: Literal["logits", "probabilities"] = "logits",
+    output: str | int | Callable[[Any], Any] | None = None,
+    differentiable: bool | None = None,
+    check: bool = True,
+) -> Wrapped:
+    """Make a classifier of a torch module, or of any callable.
+
+    Parameters
+    ----------
+    model : nn.Module or callable
+        Takes waveforms [B, S], or what `front_end` makes of them. A module gets tensors on its own
+        device and in its own precision; any other callable float32 arrays, unless it is
+        `differentiable`.
+    sample_rate : int
+        Hz, of the waveforms.
+    classes : sequence of str, optional
+        A name per score; by default ``class 0``, ``class 1``, ...
+    task : {'single-label', 'multi-label'}
+        Whether its classes exclude one another (softmax) or not (sigmoid). One score alone, for
+        yes or no, is multi-label.
+    front_end : callable, optional
+        Waveforms [B, S] to what the model takes. In torch it keeps gradients; in numpy it does not:
+        then say ``differentiable=False``.
+    window_s, hop_s : float, optional
+        Seconds of the windows that it takes, and from one to the next (by default a window).
+    pool : {'mean', 'max'}
+        How the scores of windows, or of frames, become those of the clip.
+    pool_on : {'probabilities', 'logits'}
+        What is pooled.
+    outputs : {'logits', 'probabilities'}
+        What the model answers.
+    output : str, int or callable, optional
+        The part of its answer that has the scores: a key or attribute, a place in a tuple, or a
+        function of the answer.
+    differentiable : bool, optional
+        By default whether `model` is a module.
+    check : bool
+        Try it on a second of noise first, and say what is wrong.
+
+    Returns
+    -------
+    Wrapped
+
+    Raises
+    ------
+    UsageError
+        What was given does not fit the model; the sentence says what to give instead.
+
+    Examples
+    --------
+    >>> loud = nn.Sequential(nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 2, 9), nn.AdaptiveMaxPool1d(1),
+    ...                      nn.Flatten())
+    >>> clf = wrap(loud, 8000, ["hum", "hiss"])
+    >>> clf.logits(torch.zeros(3, 4000)).shape
+    torch.Size([3, 2])
+    """
+    try:
+        kind = Task(task)
+    except ValueError:
+        raise UsageError(f"task {task!r} is neither 'single-label' nor 'multi-label'.") from None
+    if not sample_rate > 0:
+        raise UsageError(f"sample_rate {sample_rate} must be above 0 Hz.")
+    for word, value in (("window_s", window_s), ("hop_s", hop_s)):
+        if value is not None and value * sample_rate < 1:
+            raise UsageError(f"{word} {value} is shorter than a sample.")
+    if hop_s is not None and window_s is None:
+        raise UsageError("hop_s is the step between windows: give window_s, too.")
+    for word, given, known in (
+        ("pool", pool, ("mean", "max")),
+        ("pool_on", pool_on, ("logits", "probabilities")),
+        ("outputs", outputs, ("logits", "probabilities")),
+    ):
+        if given not in known:
+            raise UsageError(f"{word} {given!r} is neither {known[0]!r} nor {known[1]!r}.")
+    found = Wrapped(
+        model,
+        int(sample_rate),
+        None if classes is None else tuple(map(str, classes)),
+        kind,
+        front_end=front_end,
+        window=None if window_s is None else round(window_s * sample_rate),
+        hop=None if hop_s is None else round(hop_s * sample_rate),
+        pool=pool,
+        pool_logits=pool_on == "logits",
+        gives_probabilities=outputs == "probabilities",
+        output=output,
+        differentiable=isinstance(model, nn.Module) if differentiable is None else differentiable,
+    )
+    if check or classes is None:
+        found.check()
+    return found
+
+
+class Wrapped:
+    """A classifier made by `wrap`; an `l2i.types.Classifier`."""
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[Any], Any],
+        sample_rate: int,
+        classes: tuple[str, ...] | None,
+        task: Task,
+        *,
+        front_end: Callable[[Any], Any] | None,
+        window: int | None,
+        hop: int | None,
+        pool: Pool,
+        pool_logits: bool,
+        gives_probabilities: bool,
+        output: str | int | Callable[[Any], Any] | None,
+        differentiable: bool,
+    ) -> None:
+        self.model = model
+        self.sample_rate = sample_rate
+        self.classes = classes or ()
+        self.task = task
+        self.differentiable = differentiable
+        self._front_end = front_end
+        self._window, self._hop = window, hop or window
+        self._pool, self._pool_logits = pool, pool_logits
+        self._gives_probabilities = gives_probabilities
+        self._output = output
+        self._tensors = isinstance(model, nn.Module) or differentiable
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weights are; the CPU where it has none."""
+        first = self._first_weight()
+        return torch.device("cpu") if first is None else first.device
+
+    def _first_weight(self) -> Tensor | None:
+        if not isinstance(self.model, nn.Module):
+            return None
+        weights = (*self.model.parameters(), *self.model.buffers())
+        return next((w for w in weights if w.is_floating_point()), None)
+
+    def logits(self, waveform: Tensor) -> Tensor:
+        """Logits [B, C], float32, of waveforms [B, S]; see `l2i.types.Classifier.logits`.
+
+        Raises
+        ------
+        UsageError
+            The model's answer is not a score per clip and class.
+        DataError
+            It is not a number.
+        """
+        windows, count = self._cut(waveform.to(self.device))
+        gradients = self.differentiable and waveform.requires_grad and torch.is_grad_enabled()
+        with torch.set_grad_enabled(gradients), _as_found(self.model):
+            scores = self._scores(windows)
+        if not bool(torch.isfinite(scores).all()) and not self._are_infinite_logits(scores):
+            raise DataError(
+                "The classifier's scores are NaN: the sound or its front-end gives it what it "
+                "cannot take (log of zero, say)."
+            )
+        # One score per clip; several where the model answers per frame.
+        if count == 1 and scores.ndim == 2:
+            return self._to_logits(scores)
+        if scores.ndim == 3:
+            scores = scores.unflatten(0, (-1, count)).flatten(1, 2)
+        else:
+            scores = scores.unflatten(0, (-1, count))
+        return self._pooled(scores)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax or sigmoid [B, C], as the task has it."""
+        return logits.softmax(-1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
+
+    def check(self) -> None:
+        """Try the model on noise, and name the classes where nobody did.
+
+        Raises
+        ------
+        UsageError
+            Its scores are as many as there are no names for, differ from one time to the next, or
+            have no gradient though it is said to be differentiable.
+        """
+        n = self._window or round(_TRIAL_S * self.sample_rate)
+        noise = 0.1 * torch.randn(2, n, generator=torch.Generator().manual_seed(0))
+        first, second = (self.logits(noise.to(self.device)).detach().cpu() for _ in range(2))
+        given = len(self.classes)
+        if not given:
+            self.classes = tuple(f"class {i}" for i in range(first.shape[1]))
+        elif given != first.shape[1]:
+            raise UsageError(
+                f"The classifier gives {first.shape[1]} scores and there are {given} class names: "
+                "give a name for each score, in their order."
+            )
+        if first.shape[1] == 1 and self.task is Task.SINGLE_LABEL:
+            raise UsageError(
+                "The classifier gives one score, which is for yes or no: give task='multi-label'."
+            )
+        p, q = self.probabilities(first), self.probabilities(second)
+        if (most := float((p - q).abs().max())) > _SAME:
+            raise UsageError(
+                f"The classifier is not deterministic: the same sound's probabilities differ by "
+                f"up to {most:.3g} from one time to the next. Switch off what is random or keeps "
+                "state (dropout, noise, a recurrent state) and wrap it again."
+            )
+        if self.differentiable:
+            self._check_gradient(noise[:1])
+
+    def _check_gradient(self, noise: Tensor) -> None:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = noise.clone().to(self.device).requires_grad_()
+            scores = self.logits(x)
+            if scores.requires_grad:
+                (found,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
+                if found is not None:
+                    return
+        raise UsageError(
+            "No gradient of the scores reaches the waveform: something on the way leaves torch "
+            "(numpy, no_grad, a rounding). Give a front_end in torch, or differentiable=False "
+            "for methods that need none."
+        )
+
+    def _cut(self, waveform: Tensor) -> tuple[Tensor, int]:
+        """Windows [B * n, W] of waveforms [B, S], and n."""
+        if waveform.ndim != 2 or waveform.shape[1] == 0:
+            raise UsageError(
+                f"Waveforms have the shape [B, S], at least one sample long; here is "
+                f"{list(waveform.shape)}."
+            )
+        if self._window is None or self._hop is None:
+            return waveform, 1
+        n = waveform.shape[1]
+        count = 1 + max(0, -(-(n - self._window) // self._hop))
+        missing = self._window + (count - 1) * self._hop - n
+        if missing > 0:
+            waveform = nn.functional.pad(waveform, (0, missing))
+        return waveform.unfold(1, self._window, self._hop).flatten(0, 1), count
+
+    def _scores(self, windows: Tensor) -> Tensor:
+        """What the model answers, as float32 [N, C], or [N, T, C] per frame."""
+        given: Any = windows
+        weight = self._first_weight()
+        if not self._tensors:
+            given = windows.detach().cpu().numpy()
+        if self._front_end is not None:
+            given = self._front_end(given)
+        if self._tensors:
+            given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+            given = given.to(self.device, weight.dtype if weight is not None else None)
+        answer = self._part(self.model(given))
+        scores = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
+        scores = scores.to(self.device, torch.float32)
+        n = len(windows)
+        if scores.ndim == 1 and len(scores) == n:
+            scores = scores.unsqueeze(1)
+        known = len(self.classes)
+        if scores.ndim == 3 and scores.shape[1] == known != scores.shape[2]:
+            scores = scores.transpose(1, 2)  # Classes before frames, as convolutions have them.
+        if scores.ndim not in (2, 3) or len(scores) != n:
+            raise UsageError(
+                f"The classifier answers {n} clips with the shape {list(scores.shape)}; scores "
+                "are [B, C], or [B, T, C] per frame. If they are a part of its answer, name it by "
+                "output='logits', output=0, or a function."
+            )
+        return scores
+
+    def _part(self, answer: Any) -> Any:
+        """The scores, of all that the model answers."""
+        wanted = self._output
+        try:
+            if callable(wanted):
+                return wanted(answer)
+            if isinstance(wanted, int):
+                return answer[wanted]
+            if isinstance(wanted, str):
+                return answer[wanted] if isinstance(answer, Mapping) else getattr(answer, wanted)
+        except (KeyError, IndexError, AttributeError, TypeError):
+            has = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer)
+            raise UsageError(
+                f"The classifier's answer has no part output={wanted!r}; it is {has}."
+            ) from None
+        if isinstance(answer, Tensor | np.ndarray):
+            return answer
+        if isinstance(answer, Mapping) and "logits" in answer:
+            return answer["logits"]
+        if hasattr(answer, "logits"):
+            return answer.logits
+        if isinstance(answer, Sequence) and len(answer) == 1:
+            return answer[0]
+        kinds = (
+            f"a dict of {', '.join(map(str, answer))}"
+            if isinstance(answer, Mapping)
+            else f"{type(answer).__name__} of {len(answer)}"
+            if isinstance(answer, Sequence)
+            else type(answer).__name__
+        )
+        raise UsageError(
+            f"The classifier answers with {kinds}, not with scores: name the part that has them "
+            "by output='logits', output=0, or a function of the answer."
+        )
+
+    def _are_infinite_logits(self, scores: Tensor) -> bool:
+        return not self._gives_probabilities and not bool(scores.isnan().any())
+
+    def _to_logits(self, scores: Tensor) -> Tensor:
+        if not self._gives_probabilities:
+            return scores
+        p = scores.clamp(_LEAST, 1 - _LEAST)
+        return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
+
+    def _pooled(self, scores: Tensor) -> Tensor:
+        """Logits [B, C] of scores [B, n, C]."""
+        if self._pool_logits:
+            return self._over(self._to_logits(scores))
+        p = scores if self._gives_probabilities else self.probabilities(scores)
+        p = self._over(p).clamp(_LEAST, 1 - _LEAST)
+        return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
+
+    def _over(self, x: Tensor) -> Tensor:
+        return x.mean(dim=1) if self._pool == "mean" else x.amax(dim=1)
+
+
+@contextmanager
+def _as_found(model: object) -> Iterator[None]:
+    """A module in evaluation, its weights frozen; afterwards all of it is as it was."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
+    training = [m for m in model.modules() if m.training]
+    learning = [w for w in model.parameters() if w.requires_grad]
+    for module in training:
+        module.training = False
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for weight in learning:
+            weight.requires_grad_(True)

@@ -1,0 +1,240 @@
+"""`import l2i`: explanations of any classifier in Python, and the same from the shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import l2i
+from l2i.errors import DataError, UsageError
+from tests.stores import Said
+from tests.test_gates import HIGH, LOW, RATE, TwoTones, _energy, _tone
+
+Say = Callable[..., Said]
+FAST = {"components": 6, "steps": 12}
+
+
+@pytest.fixture
+def clip() -> np.ndarray:
+    """A low tone, then a high one, for a while both."""
+    t = np.arange(RATE) / RATE
+    noise = 0.003 * np.random.default_rng(0).standard_normal(RATE)
+    x = _tone(LOW).numpy() * (t < 0.6) + _tone(HIGH).numpy() * (t > 0.4) + noise
+    return x.astype(np.float32)
+
+
+def _classifier() -> l2i.models.wrapped.Wrapped:
+    return l2i.wrap(TwoTones(), RATE, ["low", "high"], "multi-label")
+
+
+def test_import_is_light() -> None:
+    """Neither torch nor MLflow, until something is asked for; the names are there for all that."""
+    code = (
+        "import sys, l2i; assert not {'torch', 'mlflow', 'numpy', 'click'} & set(sys.modules);"
+        "assert {'wrap', 'explain', 'Explained'} <= set(dir(l2i));"
+        "l2i.wrap; assert 'torch' in sys.modules and 'mlflow' not in sys.modules;"
+        "l2i.explain; assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'explian'"):
+        _ = l2i.explian
+
+
+def test_an_explanation(clip: np.ndarray, tmp_path: Path) -> None:
+    """Its parts add up; what it says of the classes is what the classifier says of its sounds; what
+    is saved is what there is."""
+    clf = _classifier()
+    e = l2i.explain(clf, clip, target="high", **FAST)
+    assert np.abs(e.audio + e.removal - e.input).max() < 1e-6
+    np.testing.assert_array_equal(e.input, clip)
+    for k, x in enumerate((e.input, e.audio, e.removal)):
+        p = clf.probabilities(clf.logits(torch.from_numpy(x[None])))[0]
+        assert [q[k] for q in e.probabilities.values()] == pytest.approx(p.tolist(), abs=1e-5)
+    assert e.target == "high" and e.method == "gates" and 0 < e.kept < 1
+    assert _energy(torch.from_numpy(e.audio), HIGH) > 10 * _energy(torch.from_numpy(e.audio), LOW)
+    assert sum(c.share for c in e.components) == pytest.approx(1.0, abs=1e-5)
+    assert [c.share for c in e.components] == sorted((c.share for c in e.components), reverse=True)
+    assert abs(e.components[0].peak_hz - HIGH) < 2 * e.domain.sample_rate / e.domain.n_fft
+    assert e.holds and "the explanation holds" in str(e)
+
+    e.save(tmp_path / "out")
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {
+        *("original.wav", "explanation.wav", "removal.wav", "explanation.json", "index.html"),
+        ".l2i",
+    }
+    found = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert found["class"] == "high" and found["probability"]["removal"] == pytest.approx(
+        e.probabilities["high"].removal
+    )
+    sounds = [soundfile.read(tmp_path / "out" / f"{n}.wav")[0] for n in ("explanation", "removal")]
+    whole, rate = soundfile.read(tmp_path / "out" / "original.wav")
+    assert rate == RATE and np.abs(sum(sounds) - whole).max() < 3 / 2**15
+    page = e._repr_html_()
+    assert page.count("<audio") == 3 and page.count("<img") == 2
+
+
+def test_files_tensors_and_batches(clip: np.ndarray, tmp_path: Path) -> None:
+    """A file of another rate, a list of files, a tensor, a batch with targets of its own; without
+    one, the class that the classifier finds likeliest."""
+    clf = _classifier()
+    quiet = (0.2 * clip).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", clip, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", np.repeat(quiet, 2), 2 * RATE)
+    one = l2i.explain(clf, tmp_path / "a.wav", target=1, **FAST)
+    assert one.target == "high" and one.input.shape == (RATE,)
+    two = l2i.explain(clf, [tmp_path / "a.wav", tmp_path / "b.wav"], "low", **FAST)
+    assert [e.target for e in two] == ["low", "low"] and two[1].input.shape == (RATE,)
+    batch = torch.from_numpy(np.stack([clip, quiet]))
+    many = l2i.explain(clf, batch, target=["low", None], **FAST)
+    best = int(clf.logits(batch)[1].argmax())
+    assert [e.target for e in many] == ["low", clf.classes[best]]
+    np.testing.assert_allclose(many[0].mask, two[0].mask, atol=0.02)
+    slow = l2i.explain(clf, np.repeat(clip, 2), "low", sample_rate=2 * RATE, **FAST)
+    assert slow.input.shape == (RATE,) and slow.sample_rate == RATE
+
+
+def test_an_explanation_that_does_not_hold(clip: np.ndarray) -> None:
+    """A classifier that hears nothing of the sound: removing what was found changes nothing, and
+    the explanation says so; silence is said to be silent."""
+
+    class Deaf(TwoTones):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 1e-6 + torch.tensor([1.0, 0.0])
+
+    clf = l2i.wrap(Deaf(), RATE, ["yes", "no"])
+    e = l2i.explain(clf, clip, **FAST)
+    assert e.target == "yes" and not e.holds
+    assert "removing it hardly lowers yes, this explanation does not hold" in str(e)
+    silent = l2i.explain(_classifier(), np.zeros(RATE, np.float32), "low", **FAST)
+    assert not silent.audio.any() and "silent: there is nothing to explain" in silent.verdict
+    assert silent.components == () and silent.kept == 0
+
+
+@pytest.mark.parametrize(
+    ("sound", "words", "kind", "sentence"),
+    [
+        (np.zeros((2, 2, 9)), {}, DataError, r"shape \[2, 2, 9\]"),
+        (np.zeros(9, np.int16), {}, DataError, "not int16: divide by full scale"),
+        (np.zeros(0), {}, DataError, r"shape \[0\]"),
+        (np.full(9, np.nan), {}, DataError, "NaN or infinite"),
+        (np.zeros(61 * RATE), {}, DataError, "longer than 60 s"),
+        ("nowhere.wav", {}, DataError, "There is no sound file nowhere.wav"),
+        (np.zeros(RATE), {"target": "lo"}, UsageError, "no class 'lo'; did you mean 'low'"),
+        (np.zeros(RATE), {"target": 2}, UsageError, "Class 2 is not one of the 2"),
+        (np.zeros((2, RATE)), {"target": ["low"]}, UsageError, "2 clips and 1 targets"),
+        (np.zeros(RATE), {"stps": 3}, UsageError, "no setting 'stps'"),
+        (np.zeros(RATE), {"method": "lime"}, UsageError, "no method 'lime'"),
+    ],
+)
+def test_what_cannot_be_explained(
+    sound: object, words: dict[str, object], kind: type[Exception], sentence: str
+) -> None:
+    """One sentence each."""
+    with pytest.raises(kind, match=sentence):
+        l2i.explain(_classifier(), sound, **words)
+
+
+# --- from the shell -----------------------------------------------------------------------------
+
+USERS = """
+import torch
+import l2i
+from beside import names
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        power = torch.fft.rfft(x).abs().square() / x.shape[1] ** 2
+        hz = torch.fft.rfftfreq(x.shape[1], 1 / 8000)
+        bands = [(power[:, (hz - t).abs() < 150].sum(1) + 1e-8).log() for t in (500, 2000)]
+        return torch.stack(bands, 1) + 8
+
+def load():
+    return l2i.wrap(Model(), 8000, names, "multi-label")
+
+ready = load()
+number = 3
+def broken():
+    raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def users() -> Path:
+    """A user's own file of Python, and one beside it."""
+    Path("mine").mkdir()
+    Path("mine/beside.py").write_text('names = ["low", "high"]\n')
+    path = Path("mine/tones.py")
+    path.write_text(USERS)
+    return path
+
+
+def test_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
+    """One line: every file has its folder and its line, a file that cannot be read stops no other,
+    and the page has all; what `l2i.explain` gives is what is written."""
+    soundfile.write("a.wav", clip, RATE, subtype="FLOAT")
+    Path("b.wav").write_text("no sound")
+    spec = ("--classifier", f"{users}:load")
+    said = say("explain", "a.wav", "b.wav", *spec, "--class", "high", "--json")
+    assert said.code == 1 and "1 of 2 files could not be explained" in said.err
+    assert "b.wav" in said.err and "the explanation holds" in said.err
+    (found,) = json.loads(said.out)
+    assert found["class"] == "high" and found["audio"] == "a.wav" and found["holds"]
+    own = l2i.explain(_classifier(), "a.wav", "high")
+    assert found["probability"]["removal"] == pytest.approx(own.probabilities["high"].removal, 0.02)
+    assert {p.name for p in Path("explanations").iterdir()} == {"a", "index.html", ".l2i"}
+    said = say("explain", "a.wav", *spec, "--start", "0.5", "--duration", "0.25", "--out", "part")
+    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
+    assert json.loads(Path("part/a/explanation.json").read_text())["duration_s"] == 0.25
+
+
+def test_check(users: Path, say: Say) -> None:
+    """What a classifier is, before anything is explained."""
+    said = say("classifiers", "check", f"{users}:ready")
+    assert said.code == 0 and said.err == ""
+    for word in ("8000 Hz", "multi-label", "2: low, high", "gates (by gradients)"):
+        assert word in said.out
+    tree = json.loads(say("classifiers", "check", f"{users}:load", "--json").out)
+    assert tree["classes"] == ["low", "high"] and tree["differentiable"] is True
+    assert "No installed package offers one" in say("classifiers", "list").out
+
+
+@pytest.mark.parametrize(
+    ("spec", "code", "sentence"),
+    [
+        ("tones", 2, "no classifier 'tones'"),
+        ("mine/tones.py:laod", 2, "no 'laod'; did you mean 'load'?"),
+        ("mine/tones.py:number", 2, "is a int, no classifier: let it return what l2i.wrap"),
+        ("mine/tones.py:broken", 1, "cannot be loaded: RuntimeError: no weights here."),
+        ("mine/other.py:load", 1, "There is no file"),
+        ("nothing.here:load", 2, "no module 'nothing.here'"),
+        (":load", 2, "names no classifier"),
+    ],
+)
+def test_a_word_that_names_no_classifier(
+    users: Path, spec: str, code: int, sentence: str, say: Say
+) -> None:
+    """One sentence, and nothing written."""
+    soundfile.write("a.wav", np.zeros(RATE), RATE)
+    for words in (("classifiers", "check", spec), ("explain", "a.wav", "--classifier", spec)):
+        said = say(*words)
+        assert said.code == code and sentence in said.err and "Traceback" not in said.err
+    assert not Path("explanations").exists()
+
+
+def test_options_of_the_other_way(users: Path, say: Say) -> None:
+    """What is about a run's networks is refused with --classifier, and the other way round."""
+    said = say("explain", "a.wav", "--classifier", f"{users}:load", "--threshold", "0.3")
+    assert said.code == 2 and "--threshold is about a RUN's networks" in said.err
+    said = say("explain", "latest", "a.wav", "--method", "gates")
+    assert said.code == 2 and "--method chooses how a --classifier" in said.err
+    said = say("explain", "a.wav")
+    assert said.code == 2 and "Give a RUN and AUDIO files" in said.err

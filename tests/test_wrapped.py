@@ -1,0 +1,191 @@
+"""`l2i.models.wrapped`: what real classifiers do differently, behind one interface."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import l2i
+from l2i.errors import DataError, UsageError
+from l2i.types import Classifier
+
+RATE = 8000
+
+
+class Scores(nn.Module):
+    """Three scores of a waveform [B, S], known on paper: 1, 2 and 3 times its first sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(x[:, :1] * self.weight)
+
+
+def _clip(*first: float, n: int = RATE) -> Tensor:
+    x = torch.zeros(len(first), n)
+    x[:, 0] = torch.tensor(first)
+    return x
+
+
+def test_a_module_is_left_as_it_was_found() -> None:
+    """In training, its weights learning, no gradient of theirs, no hook; also where it fails."""
+    model = nn.Sequential(Scores(), nn.Dropout(0.9))
+    model[0].weight.requires_grad_(True)
+    clf = l2i.wrap(model, RATE, ["a", "b", "c"])
+    assert isinstance(clf, Classifier) and clf.differentiable
+    x = _clip(0.5).requires_grad_()
+    torch.testing.assert_close(clf.logits(x), torch.tensor([[0.5, 1.0, 1.5]]))
+    clf.logits(x).sum().backward()
+    assert x.grad is not None and float(x.grad[0, 0]) == 6.0
+    assert model.training and model[1].training and model[0].weight.requires_grad
+    assert model[0].weight.grad is None and not model._forward_hooks
+    with pytest.raises(UsageError):
+        clf.logits(torch.zeros(3))
+    assert model.training and model[0].weight.requires_grad
+
+
+class _Named(NamedTuple):
+    embedding: Tensor
+    scores: Tensor
+
+
+@pytest.mark.parametrize(
+    ("answer", "output"),
+    [
+        (lambda y: {"logits": y, "loss": 0}, None),
+        (lambda y: SimpleNamespace(logits=y), None),
+        (lambda y: [y], None),
+        (lambda y: (torch.zeros(2, 7), y), 1),
+        (lambda y: _Named(torch.zeros(2, 7), y), "scores"),
+        (lambda y: {"scores": y}, "scores"),
+        (lambda y: {"scores": y}, lambda found: found["scores"]),
+    ],
+)
+def test_where_the_scores_are(answer: Any, output: Any) -> None:
+    """In a tuple, a named one, a dict, an object: found, or named by the user."""
+
+    class Model(Scores):
+        def forward(self, x: Tensor) -> Any:
+            return answer(super().forward(x))
+
+    clf = l2i.wrap(Model(), RATE, ["a", "b", "c"], output=output)
+    torch.testing.assert_close(clf.logits(_clip(1.0)), torch.tensor([[1.0, 2.0, 3.0]]))
+
+
+def test_probabilities_become_logits() -> None:
+    """Their softmax or sigmoid is what the model said; 0 and 1 are finite."""
+    p = torch.tensor([[0.0, 0.25, 0.75]])
+    clf = l2i.wrap(lambda x: p.expand(len(x), -1).numpy(), RATE, outputs="probabilities")
+    torch.testing.assert_close(clf.probabilities(clf.logits(_clip(1.0))), p, atol=1e-6, rtol=0)
+    many = l2i.wrap(
+        lambda x: np.tile([1.0, 0.2], (len(x), 1)),
+        RATE,
+        task="multi-label",
+        outputs="probabilities",
+    )
+    found = many.probabilities(many.logits(_clip(1.0)))
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.2]]), atol=1e-6, rtol=0)
+    assert many.classes == ("class 0", "class 1") and not many.differentiable
+
+
+def test_windows_are_pooled() -> None:
+    """Cut into windows, the last padded; mean or greatest, of logits or of probabilities."""
+    x = torch.zeros(2, 10)
+    x[0, 0], x[0, 4], x[0, 8] = 1.0, 2.0, 3.0  # The third window has two samples.
+    given = {"window_s": 4 / RATE, "check": False, "task": "multi-label"}
+    names = ["a", "b", "c"]
+    mean = l2i.wrap(Scores(), RATE, names, pool_on="logits", **given)
+    torch.testing.assert_close(mean.logits(x)[0], torch.tensor([2.0, 4.0, 6.0]))
+    most = l2i.wrap(Scores(), RATE, names, pool="max", **given)
+    torch.testing.assert_close(most.logits(x)[0], torch.tensor([3.0, 6.0, 9.0]), atol=1e-3, rtol=0)
+    p = l2i.wrap(Scores(), RATE, names, **given)
+    wanted = (
+        torch.tensor([[1.0], [2.0], [3.0]]).mul(torch.tensor([1.0, 2.0, 3.0])).sigmoid().mean(0)
+    )
+    torch.testing.assert_close(p.probabilities(p.logits(x))[0], wanted)
+    overlapping = l2i.wrap(Scores(), RATE, names, hop_s=2 / RATE, pool_on="logits", **given)
+    # Windows from 0, 2, 4 and 6: of a clip of ten samples none is padded.
+    torch.testing.assert_close(overlapping.logits(x)[0, 0], torch.tensor(3 / 4))
+
+
+def test_scores_per_frame_are_pooled() -> None:
+    """[B, T, C], or classes before frames, as convolutions have them."""
+    for swap in (False, True):
+
+        class Framewise(Scores):
+            def forward(self, x: Tensor, swap: bool = swap) -> Tensor:
+                y = x[:, :2, None] * self.weight
+                return y.transpose(1, 2) if swap else y
+
+        clf = l2i.wrap(Framewise(), RATE, ["a", "b", "c"], pool_on="logits")
+        x = torch.zeros(1, 100)
+        x[0, :2] = torch.tensor([1.0, 2.0])
+        torch.testing.assert_close(clf.logits(x), torch.tensor([[1.5, 3.0, 4.5]]))
+
+
+def test_one_score_is_yes_or_no() -> None:
+    """[B] or [B, 1], with a sigmoid."""
+    clf = l2i.wrap(lambda x: x[:, 0], RATE, ["speech"], task="multi-label")
+    torch.testing.assert_close(clf.logits(_clip(0.3)), torch.tensor([[0.3]]))
+    with pytest.raises(UsageError, match=r"one score.*task='multi-label'"):
+        l2i.wrap(lambda x: x[:, 0], RATE, ["speech"])
+
+
+def test_a_model_of_half_precision() -> None:
+    """Hears in its own; answers in float32."""
+    clf = l2i.wrap(Scores().half(), RATE, ["a", "b", "c"])
+    assert clf.logits(_clip(0.5)).dtype == torch.float32
+
+
+def test_torchscript() -> None:
+    """A compiled module is a module: gradients pass, and it stays as it was."""
+    model = torch.jit.script(Scores().train())
+    clf = l2i.wrap(model, RATE, ["a", "b", "c"])
+    x = _clip(0.5).requires_grad_()
+    clf.logits(x).sum().backward()
+    assert x.grad is not None and float(x.grad[0, 0]) == 6.0
+
+
+class _Numpy(Scores):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.from_numpy(x.detach().numpy()))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"sample_rate": 0}, "sample_rate 0 must be above 0 Hz"),
+        ({"classes": ["a", "b"]}, "gives 3 scores and there are 2 class names"),
+        ({"task": "both"}, "'both' is neither"),
+        ({"pool": "median"}, "pool 'median' is neither"),
+        ({"hop_s": 1.0}, "give window_s, too"),
+        ({"window_s": 0.0}, "shorter than a sample"),
+        ({"model": nn.Dropout(0.5).train(), "front_end": lambda x: x}, "gives 8000 scores"),
+        ({"model": lambda x: np.random.rand(len(x), 3) * 9}, "not deterministic: .* differ by"),
+        ({"model": _Numpy()}, "No gradient of the scores reaches the waveform.*front_end"),
+        ({"model": lambda x: {"a": 1}}, "answers with a dict of a, .*output='logits'"),
+        ({"model": lambda x: (x, x)}, "answers with tuple of 2"),
+        ({"model": lambda x: x[0]}, r"answers 2 clips with the shape \[8000\]"),
+        ({"output": "nothing"}, "has no part output='nothing'"),
+    ],
+)
+def test_what_does_not_fit(given: dict[str, Any], sentence: str) -> None:
+    """One sentence each, before anything is explained, that says what to give instead."""
+    words = {"model": Scores(), "sample_rate": RATE, "classes": ["a", "b", "c"], **given}
+    with pytest.raises(UsageError, match=sentence):
+        l2i.wrap(**words)
+
+
+def test_scores_that_are_no_numbers() -> None:
+    """A front-end that takes the log of silence, say."""
+    clf = l2i.wrap(Scores(), RATE, ["a", "b", "c"], front_end=torch.log, check=False)
+    with pytest.raises(DataError, match="scores are NaN"):
+        clf.logits(_clip(-1.0))
