@@ -383,6 +383,7 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
     dict of str to str
         Tags by which MLflow's pages know that a run has a model.
     """
+    import yaml
     from mlflow.models import Model
     from mlflow.pyfunc import save_model
 
@@ -398,7 +399,9 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
             ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
             copy_function=shutil.copyfile,  # Without the permissions: the user's umask decides.
         )
-        weights = {path.stem: str(path) for path in sorted(bundle.glob("*.safetensors"))}
+        files = [*sorted(bundle.glob("*.safetensors")), work / "config.toml"]
+        # As addresses: of a path MLflow would decode what looks like an escape, %20 say.
+        artifacts = {path.stem: path.resolve().as_uri() for path in files}
         about = Model(metadata={"l2i_version": l2i.__version__})
         # MLflow puts the folder of `code` first on the path, and forgets to take it away.
         before = list(sys.path)
@@ -406,7 +409,7 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
             save_model(
                 str(out),
                 python_model=str(script),
-                artifacts={**weights, "config": str(work / "config.toml")},
+                artifacts=artifacts,
                 code_paths=[str(code)],
                 pip_requirements=_requirements(),
                 signature=_signature(),
@@ -416,7 +419,8 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
         finally:
             sys.path[:] = before
     _relative(out)
-    told = Model.load(str(out))
+    # Not by Model.load, which decodes what looks like an escape in a path.
+    told = Model.from_dict(yaml.safe_load((out / "MLmodel").read_text(encoding="utf-8")))
     told.artifact_path = MODEL
     return {"mlflow.log-model.history": json.dumps([told.get_tags_dict()], default=str)}
 
@@ -430,5 +434,5 @@ def _relative(out: Path) -> None:
     """No path of this machine in a model that is passed on."""
     path = out / "MLmodel"
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )/.*/([^/\n]+)$", r"\1\2", text)
+    text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )(?:file://)?/.*/([^/\n]+)$", r"\1\2", text)
     path.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -198,7 +199,8 @@ def test_readme_loads_a_registered_model(
     assert said.code == 0, said.err
     _wav(Path("my.wav"), sound)
     before = mlflow.get_tracking_uri()
-    *lines, last = README.partition("```python\n")[2].partition("```")[0].splitlines()
+    block = re.findall(r"^```python\n(import mlflow\n.*?)^```", README, re.M | re.S)[0]
+    *lines, last = block.splitlines()
     try:
         told: dict[str, Any] = {}
         exec("\n".join(lines), told)
@@ -282,6 +284,18 @@ def test_permissions_are_the_users(single: Finished, tmp_path: Path) -> None:
     files = [path for path in (tmp_path / "model" / "code").rglob("*") if path.is_file()]
     assert (tmp_path / "model" / "code" / "l2i" / "types.py") in files
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_a_folder_of_any_name(single: Finished, tmp_path: Path) -> None:
+    """What looks like an escape in an address is a name, and no path of this machine is left."""
+    here = tmp_path / "100%20x"
+    shutil.copytree(single.artifacts / "model" / "artifacts", here / "bundle")
+    (here / "bundle" / "config.toml").unlink()
+    write_model(here / "bundle", resolve(single.artifacts / "config.toml"), here / "model")
+    for name in ("classifier.safetensors", "config.toml"):
+        assert (here / "model" / "artifacts" / name).is_file()
+    text = (here / "model" / "MLmodel").read_text()
+    assert str(tmp_path) not in text and "file:" not in text and "%" not in text
 
 
 def test_signature_and_example(single: Finished, model: Any) -> None:
