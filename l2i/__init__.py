@@ -35,10 +35,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from l2i.library import Explained, explain
+    from l2i.models.hugging_face import from_transformers
     from l2i.models.wrapped import wrap
     from l2i.types import Classifier
 
-__all__ = ["Classifier", "Explained", "explain", "wrap"]
+__all__ = ["Classifier", "Explained", "explain", "from_transformers", "wrap"]
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _PUBLIC = {
     "Classifier": "types",
     "Explained": "library",
     "explain": "library",
+    "from_transformers": "models.hugging_face",
     "wrap": "models.wrapped",
 }
 

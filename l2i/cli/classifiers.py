@@ -32,7 +32,7 @@ def list_(as_json: bool) -> None:
     else:
         click.echo(
             "No installed package offers one (entry points 'l2i.classifiers'). Name your own as "
-            "FILE.py:NAME."
+            "FILE.py:NAME, or a checkpoint as hf:FOLDER."
         )
 
 
@@ -42,8 +42,8 @@ def list_(as_json: bool) -> None:
 def check(spec: str, as_json: bool) -> None:
     """Load a classifier, let it hear noise, and say what it is.
 
-    SPEC is FILE.py:NAME, MODULE:NAME, or an installed classifier. NAME is what l2i.wrap gave, or a
-    function that returns it.
+    SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, or an installed classifier. NAME is what l2i.wrap
+    gave, or a function that returns it. FOLDER is a checkpoint of transformers.
     """
     import torch
 

@@ -24,7 +24,8 @@ from l2i.errors import DataError
 @click.option(
     "--classifier",
     metavar="SPEC",
-    help="In place of RUN, any classifier: FILE.py:NAME, MODULE:NAME, or an installed one.",
+    help="In place of RUN, any classifier: FILE.py:NAME, MODULE:NAME, hf:FOLDER (a checkpoint of "
+    "transformers), or an installed one.",
 )
 @click.option(
     "--method",

@@ -1,12 +1,14 @@
-"""Classifiers by a word: a file of Python and a name in it, a module and a name, an entry point.
+"""Classifiers by a word: a file of Python and a name in it, a module and a name, a checkpoint of
+``transformers``, an entry point.
 
 =========================  ====================================================================
 ``yamnet.py:load``         ``load`` of the file ``yamnet.py``
 ``package.module:name``    ``name`` of an importable module
+``hf:folder``              the audio classifier in ``folder``, see `l2i.models.hugging_face`
 ``name``                   of the entry points ``l2i.classifiers`` of installed packages
 =========================  ====================================================================
 
-What is named is a classifier, as `l2i.models.wrapped.wrap` makes it, or a function without
+What Python names is a classifier, as `l2i.models.wrapped.wrap` makes it, or a function without
 arguments that returns one. The file's code is run: name only files that you trust.
 """
 
@@ -26,6 +28,8 @@ from l2i.types import Classifier
 __all__ = ["installed_classifiers", "load_classifier"]
 
 _GROUP = "l2i.classifiers"
+_CHECKPOINT = "hf:"
+_FORMS = "FILE.py:NAME, MODULE:NAME or hf:FOLDER"
 
 
 def installed_classifiers() -> dict[str, str]:
@@ -43,6 +47,10 @@ def load_classifier(spec: str) -> Classifier:
     DataError
         The file is not there, or its code fails.
     """
+    if spec.startswith(_CHECKPOINT):
+        from l2i.models.hugging_face import from_transformers
+
+        return from_transformers(Path(spec.removeprefix(_CHECKPOINT)))
     where, colon, name = spec.rpartition(":")
     if not colon:
         known = installed_classifiers()
@@ -50,12 +58,12 @@ def load_classifier(spec: str) -> Classifier:
             like = nearest(spec, list(known))
             hint = f"; did you mean {like!r}?" if like else "."
             raise UsageError(
-                f"There is no classifier {spec!r}{hint} Name one as FILE.py:NAME or MODULE:NAME"
+                f"There is no classifier {spec!r}{hint} Name one as {_FORMS}"
                 + (f", or one that is installed: {', '.join(known)}." if known else ".")
             )
         where, _, name = known[spec].rpartition(":")
     if not where or not name:
-        raise UsageError(f"{spec!r} names no classifier: give FILE.py:NAME or MODULE:NAME.")
+        raise UsageError(f"{spec!r} names no classifier: give {_FORMS}.")
     module = _of_file(Path(where)) if where.endswith(".py") else _of_module(where)
     try:
         found = getattr(module, name)
