@@ -164,6 +164,10 @@ ready = load()
 number = 3
 def broken():
     raise RuntimeError("no weights here")
+def doubtful():
+    import warnings
+    warnings.warn("The front-end is an old one.")
+    return load()
 """
 
 
@@ -205,6 +209,8 @@ def test_check(users: Path, say: Say) -> None:
     tree = json.loads(say("classifiers", "check", f"{users}:load", "--json").out)
     assert tree["classes"] == ["low", "high"] and tree["differentiable"] is True
     assert "No installed package offers one" in say("classifiers", "list").out
+    said = say("classifiers", "check", f"{users}:doubtful")
+    assert said.code == 0 and said.err == "Note: The front-end is an old one.\n"
 
 
 @pytest.mark.parametrize(

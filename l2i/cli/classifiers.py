@@ -47,9 +47,7 @@ def check(spec: str, as_json: bool) -> None:
     """
     import torch
 
-    from l2i.models.spec import load_classifier
-
-    clf = load_classifier(spec)
+    clf = options.load_classifier(spec)
     noise = 0.1 * torch.randn(1, round(_TRIAL_S * clf.sample_rate))
     begin = time.monotonic()
     with torch.no_grad():

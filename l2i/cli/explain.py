@@ -180,10 +180,9 @@ def _explain_any(
     from l2i.dsp.audio import read_part
     from l2i.library import MAX_SECONDS, Explained, write_explained
     from l2i.library import explain as explain_one
-    from l2i.models.spec import load_classifier
     from l2i.run.progress import Progress
 
-    clf = load_classifier(spec)
+    clf = options.load_classifier(spec)
     found: dict[str, Explained] = {}
     progress = Progress(quiet)
     with progress.task("explanations", total=len(audio), unit="file") as bar:

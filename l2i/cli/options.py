@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from l2i.types import Classifier
+
 __all__ = [
     "DATASET",
     "PLACE",
@@ -20,6 +22,7 @@ __all__ = [
     "config_file",
     "data_dir",
     "device",
+    "load_classifier",
     "model_name",
     "overrides",
     "pairs",
@@ -151,6 +154,21 @@ def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
 
 
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
+
+
+def load_classifier(spec: str) -> Classifier:
+    """The classifier that a word names; what loading it warns of is said on standard error."""
+    import warnings
+
+    from l2i.models import spec as specs
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        found = specs.load_classifier(spec)
+    for sentence in dict.fromkeys(str(warning.message) for warning in told):
+        click.echo(f"Note: {sentence}", err=True)
+    return found
 
 
 def resolved(path: Path | str | None) -> str | None:
