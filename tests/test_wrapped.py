@@ -174,6 +174,7 @@ class _Numpy(Scores):
         ({"model": lambda x: {"a": 1}}, "answers with a dict of a, .*output='logits'"),
         ({"model": lambda x: (x, x)}, "answers with tuple of 2"),
         ({"model": lambda x: x[0]}, r"answers 2 clips with the shape \[8000\]"),
+        ({"model": nn.Linear(5, 3)}, r"fails on waveforms of shape \[2, 8000\] \(RuntimeError: "),
         ({"output": "nothing"}, "has no part output='nothing'"),
     ],
 )

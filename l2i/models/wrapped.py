@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, L2IError, UsageError
 from l2i.types import Task
 
 __all__ = ["Wrapped", "wrap"]
@@ -234,7 +234,17 @@ class Wrapped:
         """
         n = self._window or round(_TRIAL_S * self.sample_rate)
         noise = 0.1 * torch.randn(2, n, generator=torch.Generator().manual_seed(0))
-        first, second = (self.logits(noise.to(self.device)).detach().cpu() for _ in range(2))
+        try:
+            first, second = (self.logits(noise.to(self.device)).detach().cpu() for _ in range(2))
+        except L2IError:
+            raise
+        except Exception as error:
+            why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
+            raise UsageError(
+                f"The classifier fails on waveforms of shape [2, {n}] ({type(error).__name__}: "
+                f"{why}). Give a front_end that makes of them what it takes, its window_s, or a "
+                "function that calls it."
+            ) from error
         given = len(self.classes)
         if not given:
             self.classes = tuple(f"class {i}" for i in range(first.shape[1]))
