@@ -92,7 +92,7 @@ def test_another_place_on_each_side_is_noticed(
     monkeypatch.chdir(place.folder / "work")
     assert callable(say)
     found: Said = say("evaluate", run_id)
-    assert found.code == 1 and "'l2i runs relocate' mends" in found.err
+    assert found.code == 1 and "'l2i runs relocate'" in found.err
     found = say(*_WORDS, "--again")
     assert found.code == 1 and "mounted elsewhere" in found.err
     assert say("runs", "relocate").code == 0
