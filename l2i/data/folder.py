@@ -219,7 +219,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _no_class(folder: Path) -> str:
     """Why the sounds in a folder are none of the data set's; empty: they are."""
-    if any((folder / name).exists() for name in _OURS) or any(folder.glob("*/explanation.json")):
+    if any((folder / name).exists() for name in _OURS):
+        return "l2i wrote it"
+    # Explanations of versions without the mark; where sounds lie beside them, they are somebody's.
+    if any(folder.glob("*/explanation.json")) and not any(map(_is_sound, folder.iterdir())):
         return "l2i wrote it"
     if (folder / "0" / "meta.yaml").is_file():
         return "MLflow wrote it"

@@ -23,6 +23,7 @@ from l2i import config
 from l2i.data import DATASETS, card, open_dataset
 from l2i.data.base import DataSet, Report, make_split, stratify, thin
 from l2i.errors import DataError, UnknownName
+from l2i.storage import MARK
 from l2i.types import Clip, Split, Task
 from tests import miniatures
 from tests.miniatures import SUST, Recording
@@ -979,6 +980,24 @@ def test_sub_folders_are_searched_and_hidden_or_other_files_are_not_sounds(tmp_p
     (root / "rain" / "0.wav").unlink()
     with pytest.raises(DataError, match=r"'rain' has no clip.* only rain/a.m4a, rain/b.wma"):
         miniatures.opened("folder", root)
+
+
+def test_a_class_that_results_were_written_into_keeps_its_sounds(tmp_path: Path) -> None:
+    """Explanations of versions without the mark are no class, but a class with explanations in it
+    is one still, without what is marked there."""
+    root = miniatures.folder_tree(tmp_path, clips_per_class=2)
+    before = [clip.id for clip in miniatures.opened("folder", root).clips()]
+    for above in ("bark", "explanations"):
+        made = root / above / "0"
+        made.mkdir(parents=True)
+        (made / "explanation.json").write_text("{}")
+        shutil.copy(root / "bell" / "0.wav", made / "explanation.wav")
+    (root / "bark" / "0" / MARK).write_text("")
+    data = miniatures.opened("folder", root)
+    assert [clip.id for clip in data.clips()] == before
+    assert data.check(decode=False).notes == (
+        "The folder 'explanations' is no class: l2i wrote it.",
+    )
 
 
 def test_every_format_that_can_be_read_is(tmp_path: Path) -> None:
