@@ -148,7 +148,7 @@ def test_no_variable_means_two_things() -> None:
         ("L2I_SEED", ("train",), "did you mean L2I_TRAIN_SEED?"),
         ("L2I_LIMIT", ("runs",), "did you mean L2I_RUNS_LIMIT?"),
         ("L2I_LIMIT", ("evaluate", "latest"), "did you mean L2I_"),
-        ("L2I_YES", ("data", "clean"), "'unset L2I_YES' goes on"),
+        ("L2I_YES", ("data", "clean"), "L2I_YES. 'l2i COMMAND --help' names those"),
         ("L2I_OVERRIDE", ("train",), "There is no variable L2I_OVERRIDE"),
     ],
 )

@@ -77,12 +77,14 @@ def _refuse_unknown_variables(ctx: click.Context) -> None:
     root = ctx.find_root()
     known = {*VARIABLES, *_known_variables(root.command, root)}
     for name in sorted(set(unknown) - known):
-        short = name.removeprefix("L2I")
-        own = sorted(k for k in known if k.endswith(short))
-        # Of several commands' options the one of the command that is asked for now.
+        word = name.removeprefix("L2I_")
+        # Of several commands' options of this name the one of the command that is asked for now.
+        own = sorted(k for k in known if k.endswith(f"_{word}"))
         path = _variable(*ctx.command_path.split()[1:])
-        like = next((k for k in own if k.startswith(path)), None) or nearest(name, sorted(known))
-        hint = f"; did you mean {like or own[0]}?" if like or own else "."
+        like = next((k for k in own if k.startswith(path)), own[0] if own else None)
+        if like is None and (near := nearest(word, sorted(k.removeprefix("L2I_") for k in known))):
+            like = f"L2I_{near}"
+        hint = f"; did you mean {like}?" if like else "."
         raise UsageError(
             f"There is no variable {name}{hint} 'l2i COMMAND --help' names those of a command; "
             f"'unset {name}' goes on without it."

@@ -109,8 +109,7 @@ def train(
         if register_as:
             register(done, register_as, MODEL)
         return _found(done)
-    if not again:
-        _say_if_other_data(config, material, experiment, weights, progress)
+    _say_if_other_data(config, material, experiment, weights, progress)
     check_classifier(config, material)
     check_dictionary(config, material)
     name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
