@@ -88,8 +88,8 @@ def refuse_folder(name: str, data_dir: str) -> None:
     """
     if data_dir and data_dir != usual_data_dir() and not card(name).takes_folder:
         raise UsageError(
-            f"The data set {name!r} is built in and takes no folder, so {data_dir} would not be "
-            "read: leave --data-dir out, or give '--dataset folder' for a folder of your own."
+            f"The data set {name!r} is built in and takes no folder: what --data-dir names would "
+            "not be read. Leave it out, or give '--dataset folder' for a folder of your own."
         )
 
 
