@@ -25,6 +25,7 @@ from l2i.data import open_dataset
 from l2i.data.cache import WaveformCache
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.explanation import Explainer
+from l2i.explanation.gates import Gates
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.features import FeatureStore
@@ -143,6 +144,14 @@ def explanations(rounds: int) -> None:
         _line("  the whole with --precision bfloat16", seconds, 1000 / n, "ms")
 
 
+def without_training(rounds: int) -> None:
+    """An explanation without training of the VGG, clips of 5 s at 44.1 kHz, two at once."""
+    gates = Gates(_explainer().classifier)
+    x = torch.randn(2, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
+    (times,) = _in_turns(min(rounds, 3), lambda: gates(x, torch.tensor([0, 1])))
+    _line("explanation without training, per clip", times, 1 / 2, "s")
+
+
 def warm_cache(rounds: int) -> None:
     """Clips of 5 s at 44.1 kHz per second, from the cache on disk into memory."""
     over = ["dataset.sample_rate=44100", "dataset.duration_s=5.0", "dataset.clips_per_class=25"]
@@ -162,7 +171,12 @@ def warm_cache(rounds: int) -> None:
     print(f"{'clips from a warm cache':<52} {len(clips) / median:>8.0f} clips/s", flush=True)
 
 
-BENCHES = {"interpreter": interpreter_epoch, "explain": explanations, "cache": warm_cache}
+BENCHES = {
+    "interpreter": interpreter_epoch,
+    "explain": explanations,
+    "gates": without_training,
+    "cache": warm_cache,
+}
 
 
 def main() -> None:

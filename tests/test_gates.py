@@ -79,6 +79,31 @@ def test_the_tone_that_was_heard_is_the_explanation(mixed: Tensor, black_box: bo
         torch.testing.assert_close(alone, e.audio[0], atol=1e-4, rtol=0)
 
 
+class Rooted(TwoTones):
+    """The same of frames, with magnitudes as many write them: a root without a derivative at 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.view_as_real(torch.fft.rfft(x.unfold(1, 400, 200)))
+        power = parts.square().sum(3).sqrt().square().mean(1) / 400**2
+        hz = torch.fft.rfftfreq(400, 1 / RATE)
+        bands = [(power[:, (hz - tone).abs() < 150].sum(1) + 1e-8).log() for tone in (LOW, HIGH)]
+        return torch.stack(bands, 1) + 8.0
+
+
+def test_a_front_end_without_a_gradient_in_silence(mixed: Tensor) -> None:
+    """A pause of zeros gives no gradient that is a number: the rest of the clip is explained."""
+    clip = mixed[:1].clone()
+    clip[:, SAMPLES // 2 :] = 0
+    x = clip.clone().requires_grad_()
+    clf = l2i.wrap(Rooted(), RATE, ["low", "high"], "multi-label", check=False)
+    clf.logits(x).sum().backward()
+    assert x.grad is not None and bool(x.grad.isnan().any())
+    e = Gates(clf, components=6)(clip, torch.tensor([0]))
+    assert bool(torch.isfinite(e.audio).all())
+    p = clf.probabilities(clf.logits(torch.cat([clip, e.audio, e.removal])))[:, 0]
+    assert p[1] > 0.9 * p[0] and p[2] < 0.3 * p[0]
+
+
 def test_a_clips_gates_do_not_hang_on_its_neighbours(mixed: Tensor) -> None:
     """The same alone and in a batch."""
     way = Gates(_classifier(), components=4, steps=6)

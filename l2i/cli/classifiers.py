@@ -42,8 +42,9 @@ def list_(as_json: bool) -> None:
 def check(spec: str, as_json: bool) -> None:
     """Load a classifier, let it hear noise, and say what it is.
 
-    SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, or an installed classifier. NAME is what l2i.wrap
-    gave, or a function that returns it. FOLDER is a checkpoint of transformers.
+    SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, run:RUN, or an installed classifier. NAME is what
+    l2i.wrap gave, or a function that returns it. FOLDER is a checkpoint of transformers, RUN a
+    finished run, whose classifier is meant.
     """
     import torch
 

@@ -157,9 +157,20 @@ as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Resu
 
 
 def load_classifier(spec: str) -> Classifier:
-    """The classifier that a word names; what loading it warns of is said on standard error."""
+    """The classifier that a word names; ``run:RUN`` is that of a finished run.
+
+    What loading it warns of is said on standard error.
+    """
     import warnings
 
+    if spec.startswith("run:"):
+        import torch
+
+        from l2i.recipes.bundle import open_bundle
+        from l2i.run.runs import resolve_run
+
+        run = resolve_run(spec.removeprefix("run:"))
+        return open_bundle(run, torch.device("cpu"), torch.float32)[1].classifier
     from l2i.models import spec as specs
 
     with warnings.catch_warnings(record=True) as told:

@@ -308,6 +308,10 @@ def _objective(
 ) -> Tensor:
     """What the gates make least, per clip [B]: see the module."""
     both = torch.cat([audio, heard.waveform - audio])
+    if both.requires_grad:
+        # Many a front-end takes the root of a power, which has no derivative in digital silence:
+        # there is no way to go from there, and what sounds elsewhere must not suffer.
+        both.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
     z = log_odds(classifier.logits(both), classes.repeat(2), classifier.task)
     inside, outside = z.chunk(2)
     kept = (mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)).clamp_min(1e-12)

@@ -144,6 +144,27 @@ def test_bad_files_do_not_stop_the_others(
     assert [clip["name"] for clip in json.loads(facts)["clips"]] == ["good.wav", "too.flac"]
 
 
+def test_a_runs_classifier_is_one_of_any(
+    single: Finished, tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    """`run:RUN` is the classifier of a run, explained without its interpreter: it says the same of
+    the clip, and both parts of it add up."""
+    path = _tone(tmp_path / "a.wav")
+    words = ("--classifier", f"run:{single.outcome.name}", "--out", str(tmp_path / "any"), "--json")
+    said = say("explain", str(path), *words)
+    assert said.code == 0, said.err
+    (found,) = json.loads(said.out)
+    (own,) = explain("latest", [path], QUIET, out=tmp_path / "own")
+    assert found["class"] == own["class"] and found["method"] == "gates"
+    assert found["probability"]["original"] == pytest.approx(own["probability"]["original"], 1e-3)
+    sounds = {n: soundfile.read(tmp_path / "any" / "a" / f"{n}.wav")[0] for n in _SOUNDS}
+    left = sounds["original"] - sounds["explanation"] - sounds["removal"]
+    assert np.abs(left).max() < 3 / 2**15
+
+
+_SOUNDS = ("original", "explanation", "removal")
+
+
 def test_what_comes_through_a_pipe(single: Finished, tmp_path: Path) -> None:
     """It is explained as the file it is of; what is no sound is said of the pipe."""
     tone = _tone(tmp_path / "tone.flac")
