@@ -329,7 +329,7 @@ class Config(_Section):
         return _flat(self.model_dump(mode="json"))
 
     def science(self) -> dict[str, Any]:
-        """Of `flat`, the settings that make the experiment: not where its data lie, what it is
+        """The settings of `flat` that make the experiment: not where its data lie, what it is
         called, what it runs on.
 
         >>> set(Config().flat()) - set(Config().science()) >= {"run.device", "dataset.data_dir"}

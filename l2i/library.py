@@ -40,7 +40,7 @@ from l2i.types import Classifier
 __all__ = ["Component", "Explained", "Probabilities", "explain", "write_explained"]
 
 MAX_SECONDS = 60.0
-"""Of one explanation: its memory grows with its length, and one of minutes says little."""
+"""The longest sound: memory grows with its length, and an explanation of minutes says little."""
 # As many clips are explained at once as have so many seconds: on a CPU more gain nothing.
 _SECONDS_AT_ONCE = 20.0
 _SHOWN = 5

@@ -32,7 +32,7 @@ def _tone(hz: float, level: float = 0.3) -> Tensor:
 
 
 def _energy(x: Tensor, hz: float) -> Tensor:
-    """Of a clip [S], around a tone."""
+    """A clip's [S], around a tone."""
     power = torch.fft.rfft(x).abs().square()
     return power[(torch.fft.rfftfreq(len(x), 1 / RATE) - hz).abs() < 150].sum()
 
@@ -56,7 +56,7 @@ def _classifier(black_box: bool = False) -> l2i.models.wrapped.Wrapped:
 
 @pytest.mark.parametrize("black_box", [False, True])
 def test_the_tone_that_was_heard_is_the_explanation(mixed: Tensor, black_box: bool) -> None:
-    """Of two tones, the one of the class asked for is kept and the other is not; both
+    """The tone of the class asked for is kept and the other is not; both
     parts add up to the clip, sample by sample; silence is explained by silence."""
     clf = _classifier(black_box)
     way = without_training(clf, components=6)

@@ -237,7 +237,7 @@ def test_a_loaded_model_is_left_as_it_was(hf: Any, folders: Path) -> None:
 
 
 def test_half_precision_is_loaded_whole(hf: Any, folders: Path) -> None:
-    """Of a checkpoint in bfloat16 the arithmetic is float32."""
+    """A checkpoint in bfloat16 is computed in float32."""
     model, extractor = _loaded(hf, folders / "hubert")
     model.to(torch.bfloat16).save_pretrained("mine")
     extractor.save_pretrained("mine")

@@ -109,7 +109,7 @@ class Gated:
     domain: SpectrogramSettings
 
     def shares(self) -> tuple[Tensor, Tensor]:
-        """Of each component: its share of the explanation, and how much of it counts [B, K] each.
+        """Each component's share of the explanation, and how much of it counts [B, K] each.
 
         The first add up to 1; the second are in [0, 1]. Both are of W H, what the components say
         is there.
@@ -402,7 +402,7 @@ class Shapley:
         return torch.cat([first, (total - first.sum()).view(1)]).float()
 
     def _best_prefix(self, heard: _Heard, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
-        """Of the components in an order, the first so many that make the objective least [K]."""
+        """The first so many components of an order that make the objective least [K]."""
         k = len(order)
         rank = order.argsort()
         sets = (rank.unsqueeze(0) < torch.arange(1, k + 1, device=rank.device).unsqueeze(1)).float()

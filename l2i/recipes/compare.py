@@ -54,7 +54,7 @@ class _Measured:
     classes: list[str]
     """Empty where its figures are of masks alone."""
     labels: pd.Series
-    """Of each clip, as it was when it was measured."""
+    """Each clip's, as it was when it was measured."""
 
 
 def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Material:
 
     @property
     def identity(self) -> str:
-        """Of all that a run is made from: sounds, class names, sides of the split, labels, groups.
+        """A digest of all that a run is made from: sounds, classes, split, labels, groups.
 
         Two runs with one config and one identity are the same run.
         """

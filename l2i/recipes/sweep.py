@@ -92,7 +92,7 @@ def _has_settings(run: RunInfo, child: Child) -> bool:
 
 
 def _identity(config: Config) -> str:
-    """Of the data as they are now; empty where they are no longer at hand."""
+    """The identity of the data as they are now; empty where they are no longer at hand."""
     try:
         return prepare(config, Progress(quiet=True)).identity
     except InputError:

@@ -119,8 +119,8 @@ def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
 def test_bad_files_do_not_stop_the_others(
     single: Finished, say: Callable[..., Said], tmp_path: Path
 ) -> None:
-    """Of several files some are absent, corrupt, empty or NaN: they are named at the end, with exit
-    code 1; the others are explained, and on the page. Where all are bad nothing is written."""
+    """Files that are absent, corrupt, empty or NaN are named at the end, with exit code 1; the
+    others are explained, and on the page. Where all are bad nothing is written."""
     good = [str(_tone(tmp_path / "good.wav")), str(_tone(tmp_path / "too.flac"))]
     (tmp_path / "corrupt.wav").write_bytes(b"RIFF nothing of the kind")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8000)
