@@ -104,7 +104,7 @@ def train(
     if done.found:
         progress.say("This very run is finished already; --again makes a new one.")
         if name is not None and name != done.name:
-            progress.say(f"It keeps its name, {done.name}; none is called {name}.")
+            click.echo(f"It keeps its name, {done.name}; none is called {name}.", err=True)
     if as_json:
         emit_json(
             {

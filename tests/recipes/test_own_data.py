@@ -62,7 +62,7 @@ def test_labels_are_of_a_runs_identity(settings: tuple[str, ...], tmp_path: Path
     words = (*settings, "--data-dir", str(root))
     first, _ = _train(say, *words)
     stages = _stages()
-    found, err = _train(say, *words, "--name", "mine")
+    found, err = _train(say, *words, "--name", "mine", "--quiet")
     assert found["found"] and found["run_id"] == first["run_id"]
     assert "none is called mine" in err
     labels = _labels(root)
