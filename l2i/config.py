@@ -39,6 +39,7 @@ __all__ = [
     "Output",
     "Run",
     "Spectrogram",
+    "flatten",
     "preset_names",
     "read_toml",
     "resolve",
@@ -326,7 +327,7 @@ class Config(_Section):
         100
         """
 
-        return _flat(self.model_dump(mode="json"))
+        return flatten(self.model_dump(mode="json"))
 
     def science(self) -> dict[str, Any]:
         """The settings of `flat` that make the experiment: not where its data lie, what it is
@@ -335,7 +336,7 @@ class Config(_Section):
         >>> set(Config().flat()) - set(Config().science()) >= {"run.device", "dataset.data_dir"}
         True
         """
-        return _flat(self._science())
+        return flatten(self._science())
 
     def _science(self) -> dict[str, Any]:
         tree = self.model_dump(mode="json")
@@ -397,11 +398,16 @@ class Config(_Section):
         return "\n".join(lines).rstrip() + "\n"
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree's values under their dotted keys, whether these were quoted or written as tables.
+
+    >>> flatten({"run": {"seed": 1}, "interpreter.epochs": 2})
+    {'run.seed': 1, 'interpreter.epochs': 2}
+    """
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            found |= flatten(value, f"{prefix}{key}.")
         else:
             found[prefix + key] = value
     return found

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from l2i.dsp.audio import read_part, resample, write_audio
 from l2i.dsp.spectrogram import SpectrogramSettings, common_gain, magnitude, stft
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, StoreError, UsageError
 from l2i.explanation.gates import Gated, without_training
 from l2i.pages.listening import Media, write_listening_page
-from l2i.pages.page import escape
+from l2i.pages.page import escape, refuse_foreign
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
 from l2i.registry import nearest
@@ -44,6 +44,7 @@ MAX_SECONDS = 60.0
 # As many clips are explained at once as have so many seconds: on a CPU more gain nothing.
 _SECONDS_AT_ONCE = 20.0
 _SHOWN = 5
+_FACTS = "explanation.json"
 # The class must lose at least this share of its probability, and keep half of it.
 _FALL = 0.2
 _KEPT = 0.5
@@ -477,6 +478,11 @@ def write_explained(found: Mapping[str, Explained], out: Path) -> None:
     ------
     StoreError
     """
+    page = out / "index.html"
+    refuse_foreign(page)
+    for folder in (out / name for name in found):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _FACTS).is_file():
+            raise StoreError(f"{folder} holds other things than an explanation: name another.")
     clips = []
     with store_errors(out):
         make_output(out)
@@ -492,8 +498,8 @@ def write_explained(found: Mapping[str, Explained], out: Path) -> None:
                 write_audio(folder / f"{word}.wav", x * gain, e.sample_rate)
             facts = {"name": name or e.target, **e.facts()}
             text = json.dumps(facts, indent=2, ensure_ascii=False)
-            atomic_write_text(folder / "explanation.json", f"{text}\n")
+            atomic_write_text(folder / _FACTS, f"{text}\n")
             clips.append(facts)
         title = "Explanations" if len(found) > 1 else f"Explanation: {clips[0]['class']}"
         media = [e._media() for e in found.values()]
-        write_listening_page(out / "index.html", clips, media, title=title)
+        write_listening_page(page, clips, media, title=title)

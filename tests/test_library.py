@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import soundfile
 import torch
 
 import l2i
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, StoreError, UsageError
 from tests.stores import Said
 from tests.test_gates import HIGH, LOW, RATE, TwoTones, _energy, _tone
 
@@ -80,6 +81,17 @@ def test_an_explanation(clip: np.ndarray, tmp_path: Path) -> None:
     assert rate == RATE and np.abs(sum(sounds) - whole).max() < 3 / 2**15
     page = e._repr_html_()
     assert page.count("<audio") == 3 and page.count("<img") == 2
+
+
+def test_what_is_there_is_left(clip: np.ndarray, tmp_path: Path) -> None:
+    """A folder with other things in it is refused; an explanation of ours is renewed."""
+    e = l2i.explain(_classifier(), clip, "high", **FAST)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "original.wav").write_text("mine")
+    with pytest.raises(StoreError, match="holds other things than an explanation"):
+        e.save(tmp_path / "mine")
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["original.wav"]
+    assert e.save(tmp_path / "out") == e.save(str(tmp_path / "out"))
 
 
 def test_files_tensors_and_batches(clip: np.ndarray, tmp_path: Path) -> None:
@@ -195,6 +207,9 @@ def test_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
     own = l2i.explain(_classifier(), "a.wav", "high")
     assert found["probability"]["removal"] == pytest.approx(own.probabilities["high"].removal, 0.02)
     assert {p.name for p in Path("explanations").iterdir()} == {"a", "index.html", ".l2i"}
+    shutil.copy("a.wav", "...wav")
+    assert say("explain", "...wav", *spec, "--out", "dots", "-q").code == 0
+    assert Path("dots/sound/explanation.wav").is_file() and not Path("explanation.wav").exists()
     said = say("explain", "a.wav", *spec, "--start", "0.5", "--duration", "0.25", "--out", "part")
     assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
     assert json.loads(Path("part/a/explanation.json").read_text())["duration_s"] == 0.25

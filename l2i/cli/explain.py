@@ -102,9 +102,8 @@ def explain(
             if value is not None:
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = [Path(word) for word in words]
-        places = _one_name_each(audio)
         found = _explain_any(
-            classifier, places, class_name, method, start, duration, out, quiet, failed
+            classifier, audio, class_name, method, start, duration, out, quiet, failed
         )
         _end(found, out, failed, len(audio), as_json)
         return
@@ -153,22 +152,9 @@ def _end(
         )
 
 
-def _one_name_each(audio: list[Path]) -> dict[str, Path]:
-    """The files by the names of their folders, which are told apart by a number."""
-    found: dict[str, Path] = {}
-    for path in audio:
-        stem = path.stem or "audio"
-        name, n = stem, 1
-        while name in found:
-            n += 1
-            name = f"{stem}-{n}"
-        found[name] = path
-    return found
-
-
 def _explain_any(
     spec: str,
-    audio: dict[str, Path],
+    audio: list[Path],
     class_name: str | None,
     method: str | None,
     start: float,
@@ -180,13 +166,15 @@ def _explain_any(
     from l2i.dsp.audio import read_part
     from l2i.library import MAX_SECONDS, Explained, write_explained
     from l2i.library import explain as explain_one
+    from l2i.recipes.explain import folder_names
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
     found: dict[str, Explained] = {}
+    places = dict(zip(folder_names(audio), audio, strict=True))
     progress = Progress(quiet)
     with progress.task("explanations", total=len(audio), unit="file") as bar:
-        for name, path in audio.items():
+        for name, path in places.items():
             try:
                 length = MAX_SECONDS + 1 if duration is None else duration
                 x = read_part(path, clf.sample_rate, start_s=start, duration_s=length)
@@ -197,8 +185,8 @@ def _explain_any(
     if found:
         write_explained(found, out)
     for name, e in found.items():
-        progress.say(f"{audio[name]}: {e.verdict}")
-    return [{"audio": str(audio[name]), **e.facts()} for name, e in found.items()]
+        progress.say(f"{places[name]}: {e.verdict}")
+    return [{"audio": str(places[name]), **e.facts()} for name, e in found.items()]
 
 
 def _show(found: list[dict[str, Any]], out: Path) -> None:

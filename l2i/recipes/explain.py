@@ -31,7 +31,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run
 from l2i.storage import atomic_write_text, make_output, mark_output, refuse_other_run, store_errors
 
-__all__ = ["explain"]
+__all__ = ["explain", "folder_names"]
 
 _MARK, _PAGE = "explanation.json", "index.html"
 
@@ -187,20 +187,25 @@ def _file(path: Path) -> Iterator[Path]:
             raise DataError(str(error).replace(str(held), str(path))) from None
 
 
-def _places(audio: Sequence[Path], out: Path) -> list[Path]:
-    """One folder per file, within `out` whatever the file is called; files of one name get
-    numbers."""
+def folder_names(audio: Sequence[Path]) -> list[str]:
+    """A folder's name for each file, whatever the file is called; files of one name get numbers."""
     taken = {_PAGE}
-    places = []
+    names = []
     for path in audio:
-        # The stem of "...wav" is "..", which is no name of a folder in `out`.
+        # The stem of "...wav" is "..", which is no name of a folder.
         stem = path.stem if path.stem.strip(".") else "sound"
         name, number = stem, 1
         while name.casefold() in taken:  # Some disks do not tell "A" from "a".
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
-        places.append(out / name)
+        names.append(name)
+    return names
+
+
+def _places(audio: Sequence[Path], out: Path) -> list[Path]:
+    """One folder per file within `out`."""
+    places = [out / name for name in folder_names(audio)]
     for folder in places:
         if folder.exists() and not (folder / _MARK).is_file():
             raise StoreError(

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2i.config import Config, read_toml, resolve
+from l2i.config import Config, flatten, read_toml, resolve
 from l2i.errors import ConfigError
 from l2i.metrics import METRICS
 from l2i.registry import nearest
@@ -140,7 +140,7 @@ def read_sweep(
         problems.append("sweep.settings must be tables: [[sweep.settings]].")
         named = []
     for number, setting in enumerate(named, start=1):
-        flat = _flat(setting)
+        flat = flatten(setting)
         name = flat.pop("name", None)
         if not isinstance(name, str) or not name.strip():
             problems.append(f"sweep.settings[{number}] needs a name.")
@@ -148,7 +148,7 @@ def read_sweep(
         if name in [n for n, _ in groups]:
             problems.append(f"sweep.settings: the name {name!r} comes twice.")
         groups.append((name, flat))
-    axes = {_SHORT.get(key, key): values for key, values in _flat(table).items()}
+    axes = {_SHORT.get(key, key): values for key, values in flatten(table).items()}
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
             problems.append(f"sweep.{key} = {values!r}: it must be a list of values to try.")
@@ -190,17 +190,6 @@ def read_sweep(
     if problems:
         raise ConfigError(problems)
     return Sweep(path, tuple(settings), tuple(children), tuple(metrics))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys, whether they were quoted or written as tables."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def _word(value: Any) -> str:
