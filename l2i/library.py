@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from l2i.dsp.audio import read_part, resample, write_audio
 from l2i.dsp.spectrogram import SpectrogramSettings, common_gain, magnitude, stft
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.explanation.gates import Gated, without_training
-from l2i.pages.listening import Media, write_listening_page
+from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
@@ -124,7 +125,7 @@ class Explained:
     probabilities: dict[str, Probabilities] = field(repr=False)
     method: str
 
-    @property
+    @cached_property
     def kept(self) -> float:
         """The explanation's share of the clip's energy, of the spectrogram's bins, in [0, 1]."""
         size = np.square(self._size(self.input))
@@ -225,7 +226,7 @@ class Explained:
             The folder cannot be written, or holds what a run gave.
         """
         folder = Path(folder)
-        write_explained({"": self}, folder)
+        write_explained([("", self)], folder, [""])
         return folder
 
     def _repr_html_(self) -> str:
@@ -327,8 +328,9 @@ def explain(
                 classifier.probabilities(classifier.logits(gated.audio)).cpu(),
                 classifier.probabilities(classifier.logits(gated.removal)).cpu(),
             )
+        shares = gated.shares()
         for row in range(len(batch)):
-            found.append(_explained(classifier, x, gated, classes, said, row, name))
+            found.append(_explained(classifier, x, gated, shares, classes, said, row, name))
             if on_clip is not None:
                 on_clip(len(found))
     return found if several else found[0]
@@ -425,13 +427,14 @@ def _explained(
     classifier: Classifier,
     x: Tensor,
     gated: Gated,
+    both: tuple[Tensor, Tensor],
     classes: Tensor,
     said: tuple[Tensor, Tensor, Tensor],
     row: int,
     method: str,
 ) -> Explained:
     domain = gated.domain
-    shares, evidence = gated.shares()
+    shares, evidence = both
     order = [k for k in shares[row].argsort(descending=True).tolist() if shares[row, k] > 0]
     components = tuple(
         Component(
@@ -465,14 +468,25 @@ def _explained(
     )
 
 
-def write_explained(found: Mapping[str, Explained], out: Path) -> None:
+def write_explained(
+    found: Iterable[tuple[str, Explained]], out: Path, names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Write explanations into a folder, each in one of its own, and a page to listen to all.
 
     Parameters
     ----------
-    found : mapping of str to Explained
-        By the names of their folders; one alone may be called ``""``, and lies in `out` itself.
+    found : iterable of (str, Explained)
+        With the names of their folders. Each is written, and let go, before the next is asked for.
     out : Path
+        Made for the first of them.
+    names : sequence of str
+        All that may come: that their folders are free is found out first. One alone may be called
+        ``""``, and lies in `out` itself.
+
+    Returns
+    -------
+    list of dict
+        What each ``explanation.json`` holds.
 
     Raises
     ------
@@ -480,26 +494,27 @@ def write_explained(found: Mapping[str, Explained], out: Path) -> None:
     """
     page = out / "index.html"
     refuse_foreign(page)
-    for folder in (out / name for name in found):
+    for folder in (out / name for name in names):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _FACTS).is_file():
             raise StoreError(f"{folder} holds other things than an explanation: name another.")
-    clips = []
-    with store_errors(out):
-        make_output(out)
-        for name, e in found.items():
+    clips: list[dict[str, Any]] = []
+    media = MediaList()
+    for name, e in found:
+        with store_errors(out):
+            make_output(out)
             folder = out / name
             folder.mkdir(exist_ok=True)
-            gain = np.float32(common_gain(map(torch.from_numpy, (e.input, e.audio, e.removal))))
-            for word, x in (
-                ("original", e.input),
-                ("explanation", e.audio),
-                ("removal", e.removal),
-            ):
+            sounds = {"original": e.input, "explanation": e.audio, "removal": e.removal}
+            gain = np.float32(common_gain(map(torch.from_numpy, sounds.values())))
+            for word, x in sounds.items():
                 write_audio(folder / f"{word}.wav", x * gain, e.sample_rate)
             facts = {"name": name or e.target, **e.facts()}
             text = json.dumps(facts, indent=2, ensure_ascii=False)
             atomic_write_text(folder / _FACTS, f"{text}\n")
-            clips.append(facts)
-        title = "Explanations" if len(found) > 1 else f"Explanation: {clips[0]['class']}"
-        media = [e._media() for e in found.values()]
-        write_listening_page(page, clips, media, title=title)
+        clips.append(facts)
+        media.append(e._media())
+    if clips:
+        title = "Explanations" if len(clips) > 1 else f"Explanation: {clips[0]['class']}"
+        with store_errors(out):
+            write_listening_page(page, clips, media, title=title)
+    return clips

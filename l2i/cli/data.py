@@ -18,8 +18,7 @@ from l2i.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from l2i.data.base import Card, DataSet
-    from l2i.types import Clip
+    from l2i.data.base import Card
 
 __all__ = ["data"]
 
@@ -95,7 +94,11 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     if data_dir is not None and not isinstance(data_dir, str) and c.takes_folder:
         # What its clips say goes beyond the card, which of a folder says next to nothing.
         found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir)))
-        c, place, counts = found.card, str(found.root), class_counts(*_all(found))
+        c, place, counts = (
+            found.card,
+            str(found.root),
+            class_counts(found.card.classes, found.clips()),
+        )
     cache = WaveformCache()
     cached = cache.entries(name)
     if as_json:
@@ -137,10 +140,6 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         if text:
             _field("" if key == before else key, text)
             before = key
-
-
-def _all(found: DataSet) -> tuple[tuple[str, ...], tuple[Clip, ...]]:
-    return found.card.classes, found.clips()
 
 
 def _classes(names: Sequence[str], counts: Mapping[str, int]) -> str:
@@ -238,7 +237,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     refuse_folder(name, options.resolved(data_dir) or "")
     found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
     n = len(found.clips())
-    counts = class_counts(*_all(found))
+    counts = class_counts(found.card.classes, found.clips())
     with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
         report = found.check(decode, lambda done, total: task.advance(done - task.done))
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,23 +171,26 @@ def _explain_any(
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
-    found: dict[str, Explained] = {}
     places = dict(zip(folder_names(audio), audio, strict=True))
     progress = Progress(quiet)
+    length = MAX_SECONDS + 1 if duration is None else duration
     with progress.task("explanations", total=len(audio), unit="file") as bar:
-        for name, path in places.items():
-            try:
-                length = MAX_SECONDS + 1 if duration is None else duration
-                x = read_part(path, clf.sample_rate, start_s=start, duration_s=length)
-                found[name] = explain_one(clf, x, class_name, method=method or "auto")
-            except DataError as error:
-                failed.append(DataError(f"{path}: {error}".replace(f"{path}: {path}", str(path))))
-            bar.advance(1)
-    if found:
-        write_explained(found, out)
-    for name, e in found.items():
-        progress.say(f"{places[name]}: {e.verdict}")
-    return [{"audio": str(places[name]), **e.facts()} for name, e in found.items()]
+
+        def explained() -> Iterator[tuple[str, Explained]]:
+            for name, path in places.items():
+                try:
+                    x = read_part(path, clf.sample_rate, start_s=start, duration_s=length)
+                    e = explain_one(clf, x, class_name, method=method or "auto")
+                except DataError as error:
+                    text = f"{path}: {error}".replace(f"{path}: {path}", str(path))
+                    failed.append(DataError(text))
+                else:
+                    progress.say(f"{path}: {e.verdict}")
+                    yield name, e
+                bar.advance(1)
+
+        found = write_explained(explained(), out, list(places))
+    return [{"audio": str(places[facts["name"]]), **facts} for facts in found]
 
 
 def _show(found: list[dict[str, Any]], out: Path) -> None:

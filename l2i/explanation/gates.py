@@ -42,7 +42,6 @@ from l2i.types import Classifier, Task
 
 __all__ = ["Gated", "Gates", "Shapley", "domain_of", "log_odds", "without_training"]
 
-_POWER = 0.5
 _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 _STRETCH = 0.1
@@ -125,7 +124,8 @@ class Gated:
         one = slice(clip, clip + 1)
         part = torch.zeros_like(self.gates[one])
         part[:, k] = self.gates[one, k]
-        mask = _mask(self.w[one], self.activations[one], part)
+        w, h = self.w[one], self.activations[one]
+        mask = _mask(w, h, part, w @ h)
         return _istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
 
 
@@ -138,11 +138,12 @@ class _Heard:
     size: Tensor  # |X| [B, F, T]
     w: Tensor  # [B, F, K]
     h: Tensor  # [B, K, T]
+    whole: Tensor  # W H [B, F, T]
     domain: SpectrogramSettings
 
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
-        mask = _mask(self.w, self.h, gates)
+        mask = _mask(self.w, self.h, gates, self.whole)
         return mask, _istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
 
     def gated(self, gates: Tensor) -> Gated:
@@ -151,8 +152,7 @@ class _Heard:
         return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
 
 
-def _mask(w: Tensor, h: Tensor, gates: Tensor) -> Tensor:
-    whole = w @ h
+def _mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
     part = w @ (gates * h)
     # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
     # differ by rounding.
@@ -195,7 +195,7 @@ def _take_apart(
             h[:k] = encode(frames, learned.w, sweeps=10)
         found.append((w, h))
     w, h = (torch.stack(parts) for parts in zip(*found, strict=True))
-    return _Heard(waveform, spectrum, size, w, h, domain)
+    return _Heard(waveform, spectrum, size, w, h, w @ h, domain)
 
 
 @dataclass(frozen=True)
@@ -233,20 +233,13 @@ class Gates:
     margin: float = 3.0
     seed: int = 0
 
-    def __call__(
-        self,
-        waveform: Tensor,
-        classes: Tensor,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Gated:
+    def __call__(self, waveform: Tensor, classes: Tensor) -> Gated:
         """Explain one class of each clip.
 
         Parameters
         ----------
         waveform : Tensor [B, S]
         classes : Tensor [B], int64
-        on_step : callable, optional
-            Called with the number of each step.
 
         Raises
         ------
@@ -272,7 +265,7 @@ class Gates:
             v.requires_grad_()
             optimizer = torch.optim.Adam([v], self.learning_rate)
             with torch.enable_grad():
-                for step in range(self.steps):
+                for _ in range(self.steps):
                     gates = _spread(v, frames)
                     mask, audio = heard.audio(gates)
                     losses = _objective(
@@ -281,8 +274,6 @@ class Gates:
                     optimizer.zero_grad()
                     losses.sum().backward()
                     optimizer.step()
-                    if on_step is not None:
-                        on_step(step + 1)
             with torch.no_grad():
                 return heard.gated(_spread(v, frames))
 
@@ -346,12 +337,7 @@ class Shapley:
     seed: int = 0
 
     @torch.no_grad()
-    def __call__(
-        self,
-        waveform: Tensor,
-        classes: Tensor,
-        on_step: Callable[[int], None] | None = None,
-    ) -> Gated:
+    def __call__(self, waveform: Tensor, classes: Tensor) -> Gated:
         """Explain one class of each clip; as `Gates.__call__`, without gradients."""
         clf = self.classifier
         domain = self.domain or domain_of(clf.sample_rate)
@@ -364,8 +350,6 @@ class Shapley:
             c = classes[clip : clip + 1]
             order = self._values(one, c).argsort(descending=True)
             chosen.append(self._best_prefix(one, c, target[clip : clip + 1], order))
-            if on_step is not None:
-                on_step(clip + 1)
         gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
         return heard.gated(gates.contiguous())
 
@@ -373,8 +357,7 @@ class Shapley:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
         found = []
         for some in sets.split(16):
-            many = _repeated(heard, len(some))
-            _, audio = many.audio(some.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
+            _, _, audio = _of_sets(heard, some)
             logits = self.classifier.logits(audio)
             found.append(log_odds(logits, classes.expand(len(some)), self.classifier.task))
         return torch.cat(found).clamp(-20, 20)
@@ -408,8 +391,7 @@ class Shapley:
         sets = (rank.unsqueeze(0) < torch.arange(1, k + 1, device=rank.device).unsqueeze(1)).float()
         losses = []
         for some in sets.split(8):
-            many = _repeated(heard, len(some))
-            mask, audio = many.audio(some.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
+            many, mask, audio = _of_sets(heard, some)
             losses.append(
                 _objective(
                     many,
@@ -430,8 +412,10 @@ def _only(heard: _Heard, clip: int) -> _Heard:
     return _each(heard, lambda part: part[one])
 
 
-def _repeated(heard: _Heard, n: int) -> _Heard:
-    return _each(heard, lambda part: part.expand(n, *part.shape[1:]))
+def _of_sets(heard: _Heard, sets: Tensor) -> tuple[_Heard, Tensor, Tensor]:
+    """One clip, once for each of some sets of its components [n, K]: masks and explanations."""
+    many = _each(heard, lambda part: part.expand(len(sets), *part.shape[1:]))
+    return many, *many.audio(sets.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
 
 
 def _each(heard: _Heard, change: Callable[[Tensor], Tensor]) -> _Heard:
@@ -441,6 +425,7 @@ def _each(heard: _Heard, change: Callable[[Tensor], Tensor]) -> _Heard:
         change(heard.size),
         change(heard.w),
         change(heard.h),
+        change(heard.whole),
         heard.domain,
     )
 

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
-from l2i.models.wrapped import Pool, Wrapped, _as_found, wrap
+from l2i.models.wrapped import Pool, Wrapped, as_found, wrap
 from l2i.types import Task
 
 __all__ = ["from_transformers"]
@@ -425,7 +425,7 @@ class _Original:
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         windows = self.cut(torch.from_numpy(x))
         to, kind = self.model.device, self.model.dtype
-        with torch.no_grad(), _as_found(self.model):
+        with torch.no_grad(), as_found(self.model):
             given = {
                 k: v.to(to, kind) if v.is_floating_point() else v.to(to)
                 for k, v in self.features(windows.flatten(0, 1)).items()

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from l2i.errors import DataError, L2IError, UsageError
 from l2i.types import Task
 
-__all__ = ["Wrapped", "wrap"]
+__all__ = ["Wrapped", "as_found", "wrap"]
 
 # Below it a probability's logit would be infinite.
 _LEAST = 1e-7
@@ -203,7 +203,7 @@ class Wrapped:
         """
         windows, count = self._cut(waveform.to(self.device))
         gradients = self.differentiable and waveform.requires_grad and torch.is_grad_enabled()
-        with torch.set_grad_enabled(gradients), _as_found(self.model):
+        with torch.set_grad_enabled(gradients), as_found(self.model):
             scores = self._scores(windows)
         if not bool(torch.isfinite(scores).all()) and not self._are_infinite_logits(scores):
             raise DataError(
@@ -382,7 +382,7 @@ class Wrapped:
 
 
 @contextmanager
-def _as_found(model: object) -> Iterator[None]:
+def as_found(model: object) -> Iterator[None]:
     """A module in evaluation, its weights frozen; afterwards all of it is as it was."""
     if not isinstance(model, nn.Module):
         yield

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ class Material:
         """Of the decoded clips, and so of their content."""
         return self.waves.path.name.rpartition("-")[2]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A digest of all that a run is made from: sounds, classes, split, labels, groups.
 
@@ -69,7 +70,7 @@ class Material:
         """
         return self._identity("train", "validate", "test")
 
-    @property
+    @cached_property
     def training_identity(self) -> str:
         """The same of what is learnt from: another label of a test clip leaves it."""
         return self._identity("train", "validate")
