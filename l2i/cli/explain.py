@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from l2i.cli import options
 from l2i.cli.base import Command, emit_json, emit_table
@@ -94,13 +95,11 @@ def explain(
     """
     failed: list[DataError] = []
     if classifier is not None:
-        for word, value in (
-            ("--threshold", threshold),
-            ("--max-components", max_components),
-            ("--device", device),
-            ("--precision", precision),
-        ):
-            if value is not None:
+        context = click.get_current_context()
+        for name in ("threshold", "max_components", "device", "precision"):
+            # L2I_DEVICE is for all commands, and says nothing of this one.
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                word = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = [Path(word) for word in words]
         found = _explain_any(
