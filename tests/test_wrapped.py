@@ -176,6 +176,11 @@ class _Numpy(Scores):
         ({"model": lambda x: x[0]}, r"answers 2 clips with the shape \[8000\]"),
         ({"model": nn.Linear(5, 3)}, r"fails on waveforms of shape \[2, 8000\] \(RuntimeError: "),
         ({"output": "nothing"}, "has no part output='nothing'"),
+        ({"threshold": 1.0}, "threshold 1.0 is no probability: give one above 0 and below 1"),
+        ({"threshold": [0.5, -0.1, 0.5]}, "is no probability"),
+        ({"threshold": [0.5, 0.5]}, "2 thresholds for 3 classes: give one for all, or one for"),
+        ({"threshold": []}, "0 thresholds for 3 classes"),
+        ({"threshold": "half"}, "threshold 'half' is no probability"),
     ],
 )
 def test_what_does_not_fit(given: dict[str, Any], sentence: str) -> None:
@@ -183,6 +188,21 @@ def test_what_does_not_fit(given: dict[str, Any], sentence: str) -> None:
     words = {"model": Scores(), "sample_rate": RATE, "classes": ["a", "b", "c"], **given}
     with pytest.raises(UsageError, match=sentence):
         l2i.wrap(**words)
+
+
+def test_decisions() -> None:
+    """The best class alone, or every class from its threshold on, one for all or one each."""
+    logits = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, -3.0]])
+    one = l2i.wrap(Scores(), RATE, ["a", "b", "c"])
+    assert one.decisions(logits).tolist() == [[False, False, True], [True, False, False]]
+    half = l2i.wrap(Scores(), RATE, task="multi-label")
+    assert half.decisions(logits).tolist() == [[True, True, True], [False, False, False]]
+    # sigmoid(-1) = 0.27, sigmoid(1) = 0.73, sigmoid(2) = 0.88
+    low = l2i.wrap(Scores(), RATE, task="multi-label", threshold=0.2)
+    assert low.decisions(logits).tolist() == [[True, True, True], [True, False, False]]
+    each = l2i.wrap(Scores(), RATE, task="multi-label", threshold=[0.2, 0.8, 0.85], check=False)
+    assert each.decisions(logits).tolist() == [[True, False, True], [True, False, False]]
+    torch.testing.assert_close(each.thresholds, torch.tensor([0.2, 0.8, 0.85]))
 
 
 def test_scores_that_are_no_numbers() -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
+from l2i.models.layers import Places
 from l2i.models.wrapped import Pool, Wrapped, as_found, wrap
 from l2i.types import Task
 
@@ -53,6 +54,7 @@ def from_transformers(
     window_s: float | None = None,
     hop_s: float | None = None,
     pool: Pool = "mean",
+    threshold: float | Sequence[float] = 0.5,
 ) -> Wrapped:
     """Make a classifier of an audio classification model of ``transformers``.
 
@@ -73,6 +75,8 @@ def from_transformers(
         AST's or Whisper's extractor takes; the others hear whole clips.
     pool : {'mean', 'max'}
         How the probabilities of windows become those of the clip.
+    threshold : float or sequence of float
+        Multi-label: from which probability on a class counts as present.
 
     Returns
     -------
@@ -122,8 +126,9 @@ def from_transformers(
             rate,
             _names(where, model.config),
             task or _task(where, model.config),
-            front_end=None if why or twin is None else lambda x: _each(cut(x), twin),
+            front_end=None if why or twin is None else _FrontEnd(cut, twin),
             pool=pool,
+            threshold=threshold,
         )
     except L2IError:
         raise
@@ -370,16 +375,33 @@ class _Cut:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = nn.functional.pad(x, (0, max(0, self.least - x.shape[1])))
-        if self.window is None or self.hop is None or x.shape[1] <= self.window:
+        if self.window is None or x.shape[1] <= self.window:
             return x.unsqueeze(1)
-        last = x.shape[1] - self.window
-        starts = [*range(0, last, self.hop), last]
-        return torch.stack([x[:, i : i + self.window] for i in starts], 1)
+        return torch.stack([x[:, i : i + self.window] for i in self.starts(x.shape[1])], 1)
+
+    def starts(self, samples: int) -> tuple[int, ...]:
+        """First samples of the windows; the last one ends where the clip ends."""
+        if self.window is None or self.hop is None or samples <= self.window:
+            return (0,)
+        last = samples - self.window
+        return (*range(0, last, self.hop), last)
 
 
-def _each(windows: Tensor, front_end: Callable[[Tensor], Tensor]) -> Tensor:
-    """Features [B, n, ...] of windows [B, n, W]."""
-    return front_end(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+class _FrontEnd:
+    """Waveforms [B, S] to features [B, n, ...] of their windows."""
+
+    def __init__(self, cut: _Cut, twin: _Twin) -> None:
+        self.cut = cut
+        self.twin = twin
+
+    def __call__(self, x: Tensor) -> Tensor:
+        windows = self.cut(x)
+        return self.twin(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+
+    def places(self, samples: int) -> Places:
+        """Where the windows lie in clips of so many samples; the extractor pads most of them."""
+        length = self.cut.window or max(samples, self.cut.least)
+        return Places(self.cut.starts(samples), length, self.twin.length or length)
 
 
 def _as_frames(logits: Tensor, n: int) -> Tensor:

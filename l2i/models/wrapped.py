@@ -17,6 +17,8 @@ What real models do differently, and what is done about it here:
   scores of the windows are pooled, which is part of what the classifier says.
 - A callable that is no module is a black box without gradients: it gets and gives arrays. One in
   torch says ``differentiable=True``, and gets and gives tensors.
+- Its hidden layers, which an interpreter reads, are called and shaped in many ways: see
+  `l2i.models.layers`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
-from l2i.types import Task
+from l2i.models.layers import Found, Layer, Places, choose, find, module_of, read, readable
+from l2i.types import Features, Task
 
 __all__ = ["Wrapped", "as_found", "wrap"]
 
@@ -40,6 +43,8 @@ _LEAST = 1e-7
 _SAME = 1e-3
 # What a classifier is tried on where it says nothing of a length.
 _TRIAL_S = 1.0
+# Windows heard at a time where maps are kept.
+_AT_ONCE = 64
 
 Pool = Literal["mean", "max"]
 
@@ -58,6 +63,7 @@ def wrap(
     outputs: Literal["logits", "probabilities"] = "logits",
     output: str | int | Callable[[Any], Any] | None = None,
     differentiable: bool | None = None,
+    threshold: float | Sequence[float] = 0.5,
     check: bool = True,
 ) -> Wrapped:
     """Make a classifier of a torch module, or of any callable.
@@ -77,7 +83,8 @@ def wrap(
         yes or no, is multi-label.
     front_end : callable, optional
         Waveforms [B, S] to what the model takes. In torch it keeps gradients; in numpy it does not:
-        then say ``differentiable=False``.
+        then say ``differentiable=False``. One that cuts windows itself says where they lie by a
+        method ``places(S)``, which gives `l2i.models.layers.Places`.
     window_s, hop_s : float, optional
         Seconds of the windows that it takes, and from one to the next (by default a window).
     pool : {'mean', 'max'}
@@ -91,6 +98,9 @@ def wrap(
         function of the answer.
     differentiable : bool, optional
         By default whether `model` is a module.
+    threshold : float or sequence of float
+        From which probability on a class counts as present, of all classes or of each. Read where
+        the task is multi-label.
     check : bool
         Try it on a second of noise first, and say what is wrong.
 
@@ -129,6 +139,14 @@ def wrap(
     ):
         if given not in known:
             raise UsageError(f"{word} {given!r} is neither {known[0]!r} nor {known[1]!r}.")
+    try:
+        thresholds = np.atleast_1d(np.asarray(threshold, dtype=np.float64)).tolist()
+    except (TypeError, ValueError):
+        thresholds = [np.nan]
+    if not all(0 < t < 1 for t in thresholds):
+        raise UsageError(
+            f"threshold {threshold!r} is no probability: give one above 0 and below 1."
+        )
     found = Wrapped(
         model,
         int(sample_rate),
@@ -145,6 +163,7 @@ def wrap(
     )
     if check or classes is None:
         found.check()
+    found.set_thresholds(thresholds)
     return found
 
 
@@ -178,6 +197,8 @@ class Wrapped:
         self._gives_probabilities = gives_probabilities
         self._output = output
         self._tensors = isinstance(model, nn.Module) or differentiable
+        self._found: tuple[Found, ...] | None = None
+        self.thresholds = torch.full((len(self.classes),), 0.5)
 
     @property
     def device(self) -> torch.device:
@@ -205,6 +226,10 @@ class Wrapped:
         gradients = self.differentiable and waveform.requires_grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(gradients), as_found(self.model):
             scores = self._scores(windows)
+        return self._of_clips(scores, count)
+
+    def _of_clips(self, scores: Tensor, count: int) -> Tensor:
+        """Logits [B, C] of the scores of all windows, `count` a clip."""
         if not bool(torch.isfinite(scores).all()) and not self._are_infinite_logits(scores):
             raise DataError(
                 "The classifier's scores are NaN: the sound or its front-end gives it what it "
@@ -222,6 +247,145 @@ class Wrapped:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax or sigmoid [B, C], as the task has it."""
         return logits.softmax(-1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
+
+    def decisions(self, logits: Tensor) -> Tensor:
+        """Bool [B, C]: the best class, or every class from its threshold on."""
+        if self.task is Task.SINGLE_LABEL:
+            return torch.zeros_like(logits, dtype=torch.bool).scatter_(
+                1, logits.argmax(1, keepdim=True), True
+            )
+        return logits.sigmoid() >= self.thresholds.to(logits.device)
+
+    def set_thresholds(self, thresholds: Sequence[float]) -> None:
+        """From which probability on each class counts as present; one is for all classes.
+
+        Raises
+        ------
+        UsageError
+            They are not as many as the classes.
+        """
+        known = len(self.classes)
+        if len(thresholds) not in (1, known):
+            raise UsageError(
+                f"There are {len(thresholds)} thresholds for {known} classes: give one for all, "
+                "or one for each, in their order."
+            )
+        self.thresholds = torch.tensor(list(thresholds), dtype=torch.float32).expand(known).clone()
+
+    def layers(self) -> tuple[Found, ...]:
+        """All hidden layers that can be read, in the order in which they end.
+
+        The model hears eight sounds for it, the first time; see `l2i.models.layers`.
+
+        Returns
+        -------
+        tuple of Found
+            Each with its axes, and the size of its map of one window, or of a second where the
+            model takes any length.
+
+        Raises
+        ------
+        UsageError
+            The model is TorchScript or no module.
+        """
+        if self._found is None:
+            model = readable(self.model)
+            samples = self._places(round(_TRIAL_S * self.sample_rate)).length
+            with torch.no_grad(), as_found(model):
+                self._found = find(model, lambda x: self._scores(x.to(self.device)), samples)
+        return self._found
+
+    def chosen_layers(self, count: int = 3) -> tuple[Found, ...]:
+        """Those of `layers` that an interpreter reads where nobody names any.
+
+        Raises
+        ------
+        UsageError
+            There is none, or the model is TorchScript or no module.
+        """
+        if not (found := choose(self.layers(), count)):
+            raise UsageError(
+                "No hidden layer was found that follows the sound in time: name layers and their "
+                "axes ('blocks.5=B D F T'), or take a method without training ('gates', "
+                "'shapley'), which needs none."
+            )
+        return found
+
+    def layer(self, word: str) -> Layer:
+        """The layer that a word names, with or without its axes (``=B D F T``).
+
+        Raises
+        ------
+        UsageError
+            There is none of that name, its axes are wrong, or they are not given and were not
+            found.
+        """
+        model = readable(self.model)
+        if "=" in word:
+            layer = Layer.parse(word)
+            module_of(model, layer.name)
+            return layer
+        module_of(model, word)
+        for known in self.layers():
+            if known.layer.name == word:
+                return known.layer
+        raise UsageError(
+            f"No axis of the layer {word} was found to be time: write its axes, '{word}=B D F T' "
+            "say, or name another layer."
+        )
+
+    @torch.no_grad()
+    def features(self, waveform: Tensor, layers: Sequence[str] = ()) -> Features:
+        """Logits and hidden maps of one forward pass, without gradients.
+
+        Parameters
+        ----------
+        waveform : Tensor [B, S]
+        layers : sequence of str
+            Words, with or without axes: see `l2i.models.layers`.
+
+        Returns
+        -------
+        Features
+            Logits as `logits` gives them. A map [B, D, F, T] per layer, float32, contiguous, which
+            covers the clips from their beginning to their end: the maps of windows lie side by
+            side, and where windows overlap the middle part of each is kept (see
+            `l2i.models.layers.Places.side_by_side`).
+
+        Raises
+        ------
+        UsageError
+            A layer cannot be read; the sentence says what to give instead.
+        DataError
+            The scores are not numbers.
+        """
+        if not layers:
+            return Features(self.logits(waveform), ())
+        model = readable(self.model)
+        read_from = [self.layer(word) for word in layers]
+        windows, count = self._cut(waveform.to(self.device))
+        samples = waveform.shape[1]
+        places = self._places(samples)
+        # As many whole clips as fit; a clip of more windows is heard in parts.
+        inside = len(places.starts) // count  # Windows that the front-end cuts.
+        clips = max(1, _AT_ONCE // len(places.starts))
+        logits, parts = [], []
+        for some in windows.split(clips * count):
+            scores, maps = [], []
+            for piece in some.split(max(1, _AT_ONCE // inside)):
+                with as_found(model), read(model, read_from, len(piece) * inside) as found:
+                    scores.append(self._scores(piece))
+                maps.append(list(found))
+            logits.append(self._of_clips(torch.cat(scores), count))
+            parts.append(
+                [
+                    places.side_by_side(_joined(pieces), samples)
+                    for pieces in zip(*maps, strict=True)
+                ]
+            )
+        return Features(
+            torch.cat(logits), tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
+        )
 
     def check(self) -> None:
         """Try the model on noise, and name the classes where nobody did.
@@ -291,11 +455,20 @@ class Wrapped:
         if self._window is None or self._hop is None:
             return waveform, 1
         n = waveform.shape[1]
-        count = 1 + max(0, -(-(n - self._window) // self._hop))
+        count = len(self._places(n).starts)
         missing = self._window + (count - 1) * self._hop - n
         if missing > 0:
             waveform = nn.functional.pad(waveform, (0, missing))
         return waveform.unfold(1, self._window, self._hop).flatten(0, 1), count
+
+    def _places(self, samples: int) -> Places:
+        """Where the windows of clips of so many samples lie."""
+        if self._window is None or self._hop is None:
+            places = getattr(self._front_end, "places", None)
+            found: Places = places(samples) if places else Places((0,), samples, samples)
+            return found
+        count = 1 + max(0, -(-(samples - self._window) // self._hop))
+        return Places(tuple(i * self._hop for i in range(count)), self._window, self._window)
 
     def _scores(self, windows: Tensor) -> Tensor:
         """What the model answers, as float32 [N, C], or [N, T, C] per frame."""
@@ -379,6 +552,10 @@ class Wrapped:
 
     def _over(self, x: Tensor) -> Tensor:
         return x.mean(dim=1) if self._pool == "mean" else x.amax(dim=1)
+
+
+def _joined(pieces: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
 
 
 @contextmanager
