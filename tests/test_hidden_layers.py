@@ -224,6 +224,29 @@ def test_layers_that_cannot_be_read(many: Any, word: str, sentence: str) -> None
     assert not any(m._forward_hooks for m in many.model.modules())
 
 
+class Few(nn.Module):
+    """Takes two clips at most, as what is converted from other formats may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 3, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 2:
+            raise RuntimeError("two at most")
+        return self.conv(x.unsqueeze(1)).mean(2)
+
+
+def test_a_model_that_takes_few_clips() -> None:
+    """Its layers are not found, which is said; with their axes they are read."""
+    clf = l2i.wrap(Few(), RATE)
+    with pytest.raises(UsageError, match=r"several clips at once \(RuntimeError: two at most\)"):
+        clf.layers()
+    x = torch.randn(1, 80)
+    (y,) = clf.features(x, ["conv=B D T"]).maps
+    torch.testing.assert_close(y.mean((2, 3)), clf.logits(x))
+
+
 class Still(nn.Module):
     """Nothing in it follows time."""
 

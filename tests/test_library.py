@@ -228,6 +228,46 @@ def test_check(users: Path, say: Say) -> None:
     assert said.code == 0 and said.err == "Note: The front-end is an old one.\n"
 
 
+LAYERS = """
+import l2i
+from torch import nn
+
+
+def load():
+    blocks = [nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.Tanh()) for _ in range(9)]
+    first = nn.Conv1d(1, 4, 80, 80)
+    end = [nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)]
+    return l2i.wrap(nn.Sequential(nn.Unflatten(1, (1, -1)), first, *blocks, *end), 8000)
+
+
+def script():
+    import torch
+
+    return l2i.wrap(torch.jit.script(load().model), 8000)
+"""
+
+
+def test_check_shows_hidden_layers(say: Say) -> None:
+    """Their axes and sizes, those that are chosen marked, a dozen of many; or why there is none."""
+    Path("deep.py").write_text(LAYERS)
+    said = say("classifiers", "check", "deep.py:load")
+    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
+    _, _, table = said.out.partition("Hidden layers; those marked *")
+    head, *lines = table.splitlines()[1:]
+    assert head.split() == ["layer", "axes", "D", "F", "T"]
+    # A convolution, then nine blocks of two: 28 in all. Of the blocks a third and two thirds of
+    # the way are read, and the last one.
+    assert lines[-1] == "... and 16 more (--json has all)" and len(lines) == 13
+    marked = [line.split() for line in lines if line.startswith("*")]
+    assert marked == [["*", n, "B", "D", "T", "4", "1", "100"] for n in ("4", "7", "10")]
+    tree = json.loads(say("classifiers", "check", "deep.py:load", "--json").out)
+    assert len(tree["layers"]) == 28 and "no_layers" not in tree
+    first = {"name": "1", "axes": "B D T", "kind": "Conv1d", "chosen": False}
+    assert tree["layers"][0] == first | {"channels": 4, "rows": 1, "frames": 100}
+    said = say("classifiers", "check", "deep.py:script")
+    assert said.code == 0 and "The hidden layers of TorchScript cannot be read" in said.out
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "sentence"),
     [

@@ -9,8 +9,11 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Group, emit_json, emit_table
+from l2i.errors import L2IError
 
 _TRIAL_S = 5.0
+# Lines of hidden layers that are shown.
+_MOST = 12
 
 
 @click.group(cls=Group, example="l2i classifiers check yamnet.py:load")
@@ -40,7 +43,7 @@ def list_(as_json: bool) -> None:
 @click.argument("spec", metavar="SPEC")
 @options.as_json
 def check(spec: str, as_json: bool) -> None:
-    """Load a classifier, let it hear noise, and say what it is.
+    """Load a classifier, let it hear noise, and say what it is and which layers can be read.
 
     SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, run:RUN, or an installed classifier. NAME is what
     l2i.wrap gave, or a function that returns it. FOLDER is a checkpoint of transformers, RUN a
@@ -63,6 +66,10 @@ def check(spec: str, as_json: bool) -> None:
         "seconds_per_5_s_clip": took,
         "scores": list(scores.shape[1:]),
     }
+    layers, why = _layers(clf)
+    found["layers"] = layers
+    if why:
+        found["no_layers"] = why
     if as_json:
         emit_json(found)
         return
@@ -78,3 +85,60 @@ def check(spec: str, as_json: bool) -> None:
         ("a 5 s clip", f"{1000 * took:.0f} ms"),
     ):
         click.echo(f"{key:<14}{text}")
+    click.echo()
+    if why:
+        click.echo(why)
+        return
+    click.echo("Hidden layers; those marked * are read where none are named:")
+    shown = _shown(layers)
+    emit_table(
+        ["", "layer", "axes", "D", "F", "T"],
+        [
+            [
+                "*" if f["chosen"] else "",
+                f["name"],
+                f["axes"],
+                f["channels"],
+                f["rows"],
+                f["frames"],
+            ]
+            for f in shown
+        ],
+        right=(3, 4, 5),
+    )
+    if len(shown) < len(layers):
+        click.echo(f"... and {len(layers) - len(shown)} more (--json has all)")
+
+
+def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
+    """All hidden layers that can be read, or a sentence that says why there are none."""
+    if not hasattr(clf, "chosen_layers"):
+        return (
+            [],
+            "It offers no hidden layers; a classifier that l2i.wrap makes of a torch module does.",
+        )
+    try:
+        chosen = clf.chosen_layers()
+    except L2IError as error:
+        return [], str(error)
+    return [
+        {
+            "name": f.layer.name,
+            "axes": f.layer.axes,
+            "kind": f.kind,
+            "channels": f.channels,
+            "rows": f.rows,
+            "frames": f.frames,
+            "chosen": f in chosen,
+        }
+        for f in clf.layers()
+    ], ""
+
+
+def _shown(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that are chosen, and of the others the outermost and latest, `_MOST` in all."""
+
+    def rank(i: int) -> tuple[bool, int, int]:
+        return not layers[i]["chosen"], layers[i]["name"].count("."), -i
+
+    return [layers[i] for i in sorted(sorted(range(len(layers)), key=rank)[:_MOST])]

@@ -524,9 +524,11 @@ def _in_pitch(along: Tensor) -> float:
 def _leading(along: Tensor) -> int:
     """How many tokens come first that hear every fifth alike, 2 at most."""
     heard = along[1 : _FIFTHS + 1]
+    if heard.shape[1] <= 4:
+        return 0  # Nobody could tell one token from the others.
     most = heard.amax(0)
     alike = heard.amin(0) / most.clamp_min(1e-300)
-    usual = float(alike[2:].median()) if len(alike) > 4 else 1.0
+    usual = float(alike[2:].median())
     found = [bool(most[i] > 0) and float(alike[i]) > max(_ALIKE, 2 * usual) for i in range(2)]
     return sum(found) if found[0] else 0
 

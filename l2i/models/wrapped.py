@@ -286,13 +286,21 @@ class Wrapped:
         Raises
         ------
         UsageError
-            The model is TorchScript or no module.
+            The model is TorchScript or no module, or fails on eight sounds at once.
         """
         if self._found is None:
             model = readable(self.model)
             samples = self._places(round(_TRIAL_S * self.sample_rate)).length
-            with torch.no_grad(), as_found(model):
-                self._found = find(model, lambda x: self._scores(x.to(self.device)), samples)
+            try:
+                with torch.no_grad(), as_found(model):
+                    self._found = find(model, lambda x: self._scores(x.to(self.device)), samples)
+            except L2IError:
+                raise
+            except Exception as error:
+                raise UsageError(
+                    f"The classifier fails on several clips at once ({_told(error)}): name layers "
+                    "and their axes ('blocks.5=B D F T'), or wrap a module that takes [B, S]."
+                ) from error
         return self._found
 
     def chosen_layers(self, count: int = 3) -> tuple[Found, ...]:
@@ -403,11 +411,10 @@ class Wrapped:
         except L2IError:
             raise
         except Exception as error:
-            why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
             raise UsageError(
-                f"The classifier fails on waveforms of shape [2, {n}] ({type(error).__name__}: "
-                f"{why}). Give a front_end that makes of them what it takes, its window_s, or a "
-                "function that calls it."
+                f"The classifier fails on waveforms of shape [2, {n}] ({_told(error)}). Give a "
+                "front_end that makes of them what it takes, its window_s, or a function that "
+                "calls it."
             ) from error
         given = len(self.classes)
         if not given:
@@ -552,6 +559,12 @@ class Wrapped:
 
     def _over(self, x: Tensor) -> Tensor:
         return x.mean(dim=1) if self._pool == "mean" else x.amax(dim=1)
+
+
+def _told(error: Exception) -> str:
+    """The first line of what an exception says."""
+    why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
+    return f"{type(error).__name__}: {why}"
 
 
 def _joined(pieces: Sequence[Tensor]) -> Tensor:
