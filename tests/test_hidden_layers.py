@@ -404,6 +404,7 @@ def test_the_last_of_each_size_is_taken() -> None:
     assert _names(*network) == ["relu2", "relu3", "conv4"]
     assert _names(*network, count=1) == ["conv4"]
     assert _names(*network[:2]) == ["conv1", "relu1"]
+    assert _names(*network[:2], _found("2", 33, 66, "ZeroPad2d")) == ["conv1", "relu1"]
     assert _names() == []
 
 

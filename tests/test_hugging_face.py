@@ -368,6 +368,35 @@ def test_code_in_the_folder_is_not_run(folders: Path) -> None:
     assert not Path("ran").exists()
 
 
+def test_hidden_layers(hf: Any, folders: Path) -> None:
+    """Tokens after two of AST, in rows; steps of the others. What the extractor pads is left out,
+    and windows of which the last ends with the clip lie side by side."""
+    ast = l2i.from_transformers(folders / "ast")
+    (layer,) = {f.layer.axes for f in ast.layers() if ".layers." in f.layer.name}
+    assert layer == "B (F5 T)+2 D"
+    word = str(ast.chosen_layers()[-1].layer)
+    # 128 frames of 10 ms, and the rest of the last one: 12 patches of ten.
+    window = 400 + 127 * 160
+    for seconds in (1.0, 0.4, 3.1):
+        x = _clip(seconds)
+        found = ast.features(x, [word])
+        torch.testing.assert_close(found.logits, ast.logits(x))
+        (y,) = found.maps
+        assert y.shape == (2, 32, 5, round(12 * x.shape[1] / window))
+    # The clip's first window is heard alone, too: what is far from the next one is its own.
+    (first,) = ast.features(_clip(3.1)[:, :window], [word]).maps
+    torch.testing.assert_close(y[..., :10], first[..., :10], atol=1e-4, rtol=1e-4)
+    for name in ("wav2vec2", "whisper"):
+        clf = l2i.from_transformers(folders / name)
+        words = [str(f.layer) for f in clf.chosen_layers()]
+        x = _clip(0.7)
+        found = clf.features(x, words)
+        torch.testing.assert_close(found.logits, clf.logits(x))
+        assert all(y.shape[:1] + y.shape[2:3] == (2, 1) for y in found.maps)
+        # 50 steps a second.
+        assert abs(found.maps[-1].shape[3] - 35) <= 1
+
+
 def test_by_a_word(hf: Any, folders: Path, say: Say) -> None:
     """``hf:FOLDER``, and nothing else on the screen: no bar, no note of the library's."""
     hf.utils.logging.enable_progress_bar()

@@ -17,13 +17,14 @@ and high noise. What it changes is measured against silence, and against the med
 which is better where a normalisation lets quiet parts change as much as loud ones; what moves more
 counts. Along each axis the change is summed up; what all fifths change alike is taken off; the rest
 has a centroid, as a share of the axis. An axis moves by the way of that centroid from the first
-fifth to the last, times the share of the change that was not taken off. Time is the axis that moves
-most: by a fifth of it at least, and in the order of the fifths. A layer without one is no
+fifth to the last, times the share of the change that was not taken off, and not at all where the
+way is not in the order of the fifths. Time is the axis that moves most. A layer without one is no
 candidate.
 
-- Four axes: rows are the other of the last two. Where time is the second axis, or the second axis
-  follows low and high noise by far more than the last one, channels are the last.
-- Three axes: the other one has the channels.
+- Four axes: time moves by a twelfth of the axis, and by far more than the others. Rows are the
+  other of the last two. Where time is the second axis, or the second axis follows low and high
+  noise by far more than the last one, channels are the last.
+- Three axes: time moves by a fifth of the axis. The other one has the channels.
 - Tokens: an axis may be a grid of rows and time, with 0, 1 or 2 tokens before. Every grid is tried,
   and one is taken where it moves more than the axis as it is: in time with the fifths (by three
   tenths at least), in rows from low to high noise. Where none is, one or two first tokens that
@@ -33,11 +34,11 @@ Candidates are all modules below the model that are run exactly once, in the ord
 end, from the first one with weights: what comes before is a front-end.
 
 Which are taken, unless the user names some (`choose`). Blocks are modules that a number names and
-that have a neighbour of the same class (``layers.3``); what lies inside of them is not taken. Of
-each size (F, T) it is the module that ends last; of those the last three. Sizes that differ by less
-than a quarter, as by a convolution without padding, are one. Where there are fewer sizes, as in a
-transformer, the rest are blocks of the last size, evenly spread over depth; if there are none, any
-modules of that size.
+that have a neighbour of the same class (``layers.3``); what lies inside of them is not taken, nor
+is padding. Of each size (F, T) it is the module that ends last; of those the last three. Sizes that
+differ by less than two fifths, as by a convolution without padding, are one. Where there are fewer
+sizes, as in a transformer, the rest are blocks of the last size, evenly spread over depth; if there
+are none, any modules of that size.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i.errors import UsageError
@@ -57,19 +60,28 @@ from l2i.registry import nearest
 
 __all__ = ["Found", "Layer", "Places", "choose", "find", "module_of", "read", "readable"]
 
+# What the sounds change along an axis: [N, L].
+_Along = NDArray[np.float64]
+
 # How many layers are read where nobody names any.
 _WANTED = 3
 # By which share of an axis the centroid moves where the axis is time; that of an ideal map moves by
 # four fifths. Grids are many, so that one of them may seem to move: it has to move further.
 _MOVES = 0.2
 _GRID_IN_TIME = 0.3
+# Four axes need no search, so that less is believed where the others move much less: the last maps
+# of a network of short windows have few frames, each of which hears most of the window.
+_FOUR_MOVE = 0.08
+_FOUR_MORE = 2.5
+# The correlation of centroids with the order of the fifths.
+_IN_ORDER = 0.7
 # By how much more a grid moves than the axis as it is, and the second axis than the last one.
 _GRID_MOVES = 0.1
 _CHANNELS_LAST = 0.2
 # A leading token changes with each fifth by half of its greatest change, and others do not.
 _ALIKE = 0.5
 _MOST_ROWS = 64
-_SAME_SIZE = 1.25
+_SAME_SIZE = 1.4
 _FIFTHS = 5
 _LEVEL = 0.1
 _AXES_HINT = (
@@ -468,12 +480,12 @@ def _candidate(name: str, kind: str, x: Tensor | None, clips: int) -> Found | No
     silence = _along(x, x[0])
     median = _along(x, x[1 : _FIFTHS + 1].median(0).values)
     if x.ndim == 4:
-        moves, axes = max(_four(silence), _four(median), key=lambda f: f[0])
+        _, axes = max(_four(silence), _four(median), key=lambda f: f[0])
     else:
         # A leading token shows against silence: it is not the same there.
         leading = {i: _leading(y) for i, y in silence.items()}
-        moves, axes = max(_three(silence, leading), _three(median, leading), key=lambda f: f[0])
-    if moves < _MOVES:
+        _, axes = max(_three(silence, leading), _three(median, leading), key=lambda f: f[0])
+    if not axes:
         return None
     y = Layer(name, " ".join(["B", *axes])).map(x)
     # Where the batch is not first, the word says so.
@@ -481,69 +493,76 @@ def _candidate(name: str, kind: str, x: Tensor | None, clips: int) -> Found | No
     return Found(Layer(name, " ".join(axes)), kind, *y.shape[1:])
 
 
-def _along(x: Tensor, still: Tensor) -> dict[int, Tensor]:
+def _along(x: Tensor, still: Tensor) -> dict[int, _Along]:
     """What each sound changes along each axis but the batch, summed over the others: [N, L]."""
     change = (x - still).abs().nan_to_num(0.0, 0.0, 0.0)
     return {
-        i: change.sum(dim=[j for j in range(1, x.ndim) if j != i]).double().cpu()
+        i: change.sum(dim=[j for j in range(1, x.ndim) if j != i]).double().cpu().numpy()
         for i in range(1, x.ndim)
     }
 
 
-def _moves(along: Tensor) -> tuple[Tensor, float]:
+def _moves(along: _Along) -> tuple[NDArray[np.float64], float]:
     """Centroids [N] of the change by each of N sounds, along [N, L], as shares of the axis; and
     which share of the change is not alike."""
-    total = along.sum(1, keepdim=True)
-    nowhere = torch.full((len(along),), 0.5, dtype=along.dtype)
-    if not bool((total > 0).all()):
+    total = along.sum(1, keepdims=True)
+    nowhere = np.full(len(along), 0.5)
+    if not (total > 0).all():
         return nowhere, 0.0
     # A sound that changes all by twice as much changes it in the same places.
     along = along / total
-    own = along - along.amin(0)
+    own = along - along.min(0)
     parts = own.sum(1)  # The same for every sound, since all of them sum to one.
-    if float(parts[0]) < 1e-9:
+    if parts[0] < 1e-9:
         return nowhere, 0.0
-    at = (torch.arange(along.shape[1], dtype=along.dtype) + 0.5) / along.shape[1]
-    return own @ at / parts, float(own.amax(0).sum() / along.amax(0).sum())
+    at = (np.arange(along.shape[1]) + 0.5) / along.shape[1]
+    return own @ at / parts, float(own.max(0).sum() / along.max(0).sum())
 
 
-def _in_time(along: Tensor) -> float:
-    """How far an axis moves from the first fifth to the last; 0 if not in order."""
+def _in_time(along: _Along) -> float:
+    """How far an axis moves from the first fifth to the last; 0 if not in their order."""
     centroids, share = _moves(along[1 : _FIFTHS + 1])
-    if bool((centroids.diff() < -0.05).any()):
+    step = np.arange(_FIFTHS) - (_FIFTHS - 1) / 2
+    away = centroids - centroids.mean()
+    size = np.linalg.norm(away) * np.linalg.norm(step)
+    if not size or away @ step < _IN_ORDER * size:
         return 0.0
-    return float(centroids[-1] - centroids[0]) * share
+    # By the line that fits best.
+    return float(away @ step / (step @ step)) * (_FIFTHS - 1) * share
 
 
-def _in_pitch(along: Tensor) -> float:
+def _in_pitch(along: _Along) -> float:
     """How far it moves from low to high noise, either way."""
     centroids, share = _moves(along[-2:])
     return abs(float(centroids[1] - centroids[0])) * share
 
 
-def _leading(along: Tensor) -> int:
+def _leading(along: _Along) -> int:
     """How many tokens come first that hear every fifth alike, 2 at most."""
     heard = along[1 : _FIFTHS + 1]
     if heard.shape[1] <= 4:
         return 0  # Nobody could tell one token from the others.
-    most = heard.amax(0)
-    alike = heard.amin(0) / most.clamp_min(1e-300)
-    usual = float(alike[2:].median())
-    found = [bool(most[i] > 0) and float(alike[i]) > max(_ALIKE, 2 * usual) for i in range(2)]
+    most = heard.max(0)
+    alike = heard.min(0) / np.maximum(most, 1e-300)
+    least = max(_ALIKE, 2 * float(np.median(alike[2:])))
+    found = [bool(most[i] > 0 and alike[i] > least) for i in range(2)]
     return sum(found) if found[0] else 0
 
 
-def _four(along: Mapping[int, Tensor]) -> tuple[float, list[str]]:
+def _four(along: Mapping[int, _Along]) -> tuple[float, list[str]]:
     """How far time moves, and the axes after the batch."""
-    time = max(along, key=lambda i: _in_time(along[i]))
+    moves = {i: _in_time(y) for i, y in along.items()}
+    time = max(moves, key=moves.__getitem__)
+    if moves[time] < max(_FOUR_MOVE, *(_FOUR_MORE * moves[i] for i in moves if i != time)):
+        return 0.0, []
     rows = 2 if time == 1 else 5 - time
     if time == 2 and _in_pitch(along[1]) - _in_pitch(along[3]) > _CHANNELS_LAST:
         rows = 1
     names = {time: "T", rows: "F"}
-    return _in_time(along[time]), [names.get(i, "D") for i in (1, 2, 3)]
+    return moves[time], [names.get(i, "D") for i in (1, 2, 3)]
 
 
-def _three(along: Mapping[int, Tensor], leading: Mapping[int, int]) -> tuple[float, list[str]]:
+def _three(along: Mapping[int, _Along], leading: Mapping[int, int]) -> tuple[float, list[str]]:
     found = []
     for i in (1, 2):
         word, moves = "T", _in_time(along[i])
@@ -554,10 +573,11 @@ def _three(along: Mapping[int, Tensor], leading: Mapping[int, int]) -> tuple[flo
         elif leading[i]:
             word = f"(T)+{leading[i]}"
         found.append((moves, [word, "D"] if i == 1 else ["D", word]))
-    return max(found, key=lambda f: f[0])
+    moves, axes = max(found, key=lambda f: f[0])
+    return (moves, axes) if moves >= _MOVES else (0.0, [])
 
 
-def _grids(along: Tensor, leading: int) -> Iterator[tuple[str, float]]:
+def _grids(along: _Along, leading: int) -> Iterator[tuple[str, float]]:
     """Every grid of rows and time, as a word, and how far it moves in both."""
     tokens = along[:, leading:]
     n = tokens.shape[1]
@@ -566,8 +586,8 @@ def _grids(along: Tensor, leading: int) -> Iterator[tuple[str, float]]:
         if n % rows:
             continue
         for word, grid in (
-            (f"(F{rows} T){plus}", tokens.view(-1, rows, n // rows)),
-            (f"(T F{rows}){plus}", tokens.view(-1, n // rows, rows).transpose(1, 2)),
+            (f"(F{rows} T){plus}", tokens.reshape(-1, rows, n // rows)),
+            (f"(T F{rows}){plus}", tokens.reshape(-1, n // rows, rows).swapaxes(1, 2)),
         ):
             time = _in_time(grid.sum(1))
             if time >= _GRID_IN_TIME:
@@ -591,7 +611,9 @@ def choose(found: Sequence[Found], count: int = _WANTED) -> tuple[Found, ...]:
     order = {f: i for i, f in enumerate(found)}
     blocks = _blocks(found)
     names = {f.layer.name for f in blocks}
-    outer = [f for f in found if not names.intersection(_above(f.layer.name))]
+    outer = [
+        f for f in found if "Pad" not in f.kind and not names.intersection(_above(f.layer.name))
+    ]
     last: list[Found] = []
     for f in outer:
         last = [*(g for g in last if not _alike(f, g)), f]
