@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
 from l2i import plots
 from l2i.dsp.spectrogram import SpectrogramSettings
@@ -68,19 +70,16 @@ def test_an_explanation_has_room_for_all_that_is_written(
     rate: int,
     components: list[tuple[int, float]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its places are fixed: no panel's words leave the page or touch another panel's."""
-    drawn: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
     # Of 2.5 s: the last number under a panel is at its very end, and the next panel's at its begin.
     noise = np.random.default_rng(0).random((3, 129, 250))
     words = ["original: 100% crackling_fire", "explanation: silent", "removal: 9% crackling_fire"]
     settings = SpectrogramSettings(rate, 4096, rate // 100, 64)
     plots.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
 
-    (figure,) = drawn
-    FigureCanvasAgg(figure).draw()
+    figure = plots._panels(3, 2.5, rate / 2000).figure
+    assert {text.get_text() for text in figure.axes[-2].texts} >= {str(k) for k, _ in components}
     boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure._suptitle.get_window_extent()]
     assert len(boxes) == 6
     for box in boxes:
@@ -88,3 +87,50 @@ def test_an_explanation_has_room_for_all_that_is_written(
         assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other), (one, other)
+
+
+def _picture(path: Path, level: np.ndarray, components: list[tuple[int, float]]) -> np.ndarray:
+    """RGB pixels of a picture of three spectrograms of one level [F, T]."""
+    settings = SpectrogramSettings(8000, 256, 80)
+    words = ["original", "explanation", "removal"]
+    plots.explanation([level, level / 10, 0 * level], words, components, settings, "A clip", path)
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_an_explanation_shows_what_is_heard(tmp_path: Path) -> None:
+    """Low is below and late is to the right, 0 dB is magma's brightest and -20 dB three quarters of
+    its way, silence is black; a bar is as long as its component is relevant."""
+    level = np.full((129, 400), 1e-9)
+    level[:32, 200:] = 1.0  # Up to 1 kHz, the second half.
+    picture = _picture(tmp_path / "a.png", level, [(3, 1.0), (8, 0.5)])
+    panels = plots._panels(3, 4.0, 4.0)
+    magma = colormaps["magma"]([1.0, 0.75, 0.0], bytes=True)[:, :3].astype(int)
+    for axes, wanted in zip(panels.figure.axes[:3], magma, strict=True):
+        rows, columns = panels._inside(axes)
+        inside = picture[rows, columns]
+        tall, wide = inside.shape[:2]
+        lit = inside[int(0.76 * tall) : -1, wide // 2 + 1 :]
+        assert np.abs(lit - wanted).max() <= 6
+        assert inside[: int(0.74 * tall)].sum(2).max() <= 4
+        assert inside[:, : wide // 2 - 1].sum(2).max() <= 4
+    rows, columns = panels._inside(panels.figure.axes[3])
+    blue = (picture[rows, columns] == [0, 114, 178]).all(2)
+    long = [run for run, _ in groupby(blue.sum(1).tolist())]
+    wide = columns.stop - columns.start
+    assert long == [0, wide, 0, pytest.approx(wide / 2, abs=1), 0]
+
+
+def test_an_explanation_shows_nothing_of_another(tmp_path: Path) -> None:
+    """Pictures that share their axes are each drawn as if it was the only one."""
+    loud, many = np.ones((129, 400)), [(k, 1.0) for k in range(20)]
+    first = _picture(tmp_path / "a.png", 0 * loud, [])
+    other = _picture(tmp_path / "b.png", loud, many)
+    again = _picture(tmp_path / "c.png", 0 * loud, [])
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any(axis=2).mean() > 0.3
+    # Of twenty names every second one: there is no room for all.
+    shown = [t.get_text() for t in plots._panels(3, 4.0, 4.0)._names]
+    assert shown == [""] * 15
+    _picture(tmp_path / "d.png", loud, many)
+    shown = [t.get_text() for t in plots._panels(3, 4.0, 4.0)._names if t.get_text()]
+    assert shown == [str(k) for k in range(0, 20, 2)]
