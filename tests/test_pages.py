@@ -26,7 +26,7 @@ from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, writ
 from l2i.pages.figures import _figure
 from l2i.pages.page import data_block
 from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture
-from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps
+from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps, rounded
 from tests.conftest import REPOSITORY
 from tests.exhibits import CLASSES, CLIPS, DISAGREEING, WRONG, document, write_run
 
@@ -201,6 +201,8 @@ def _facts(n: int) -> list[dict[str, Any]]:
     ("kib", "said", "components", "clips"),
     [
         (3000, "lossless", True, 4),
+        (1900, "sounds are rounded to 12 bits. The sound files", True, 4),
+        (1300, "rounded to 12 bits, and components cannot be heard alone", False, 4),
         (700, "MP3 of 64 kbit/s", True, 4),
         (450, "64 kbit/s, and components cannot be heard alone", False, 4),
         (300, "last 2 clips are not in it", False, 2),
@@ -268,6 +270,23 @@ def test_mp3_of_any_sample_rate(rate: int, level: int) -> None:
     assert len(y) / also == pytest.approx(2.0, abs=1e-3)
     middle = y[len(y) // 4 : 3 * len(y) // 4]
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+
+@pytest.mark.parametrize("peak", [1.5, 0.9, 0.01, 1e-4, 0.0])
+def test_rounding_is_far_below_a_sounds_peak(peak: float) -> None:
+    """It takes what is 66 dB below its peak or less, of a quiet sound nothing at all, and a fifth
+    of the bytes of a loud one; what is silent stays so."""
+    x = np.random.default_rng(0).uniform(-peak, peak, 8000).astype(np.float32)
+    x[:2000] = 0
+    lossless = flac(x, 8000)
+    small = rounded(lossless)
+    wanted, got = (soundfile.read(io.BytesIO(sound))[0] for sound in (lossless, small))
+    assert np.abs(got - wanted).max() <= min(1.0, peak) * 10 ** (-66 / 20)
+    assert not got[:2000].any()
+    if peak < 0.05:
+        np.testing.assert_array_equal(got, wanted)
+    if peak > 0.5:
+        assert len(small) < 0.8 * len(lossless)
 
 
 def test_flac_does_not_wrap_around() -> None:

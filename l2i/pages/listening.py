@@ -16,14 +16,18 @@ from typing import Any
 
 from l2i.pages.page import MAX_BYTES, data_block, escape, write_page
 from l2i.pages.pictures import frequency_ticks
-from l2i.pages.sound import mp3, mp3_bytes, mp3_kbps
+from l2i.pages.sound import mp3, mp3_bytes, mp3_kbps, rounded
 
 __all__ = ["PARTS", "Media", "MediaList", "write_listening_page"]
 
 PARTS = ("original", "explanation", "removal")
 
-# Tried in this order: level of MP3, and whether components have sounds.
+# Where rounding is not enough, tried in this order: level of MP3, and whether components have
+# sounds.
 _SMALLER = ((0, True), (1, True), (2, True), (2, False))
+_NOT_ALONE = ", and components cannot be heard alone"
+_SMALL = "To keep this page small, sounds are"
+_BESIDE = "The sound files lie beside it, in a folder for each clip."
 # For the template, its style and script.
 _OWN = 48 * 1024
 
@@ -108,6 +112,10 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     if not forgotten and sum(seen) + sum(map(_total, whole)) <= room:
         return whole, len(media), "Sounds are lossless."
 
+    if not forgotten and (found := _fit_rounded(whole, room - sum(seen))):
+        sounds, said = found
+        return sounds, len(media), f"{_SMALL} rounded to 12 bits{said}. {_BESIDE}"
+
     def bounds(level: int, components: bool) -> list[int]:
         return [
             room + 1
@@ -131,16 +139,48 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     # The encoder lets go of Python's lock.
     with ThreadPoolExecutor() as pool:
         smaller = list(pool.map(lambda key: mp3(whole[key[0]][key[1]], level), wanted))
-    found: list[dict[str, bytes]] = [{} for _ in media]
+    smaller_sounds: list[dict[str, bytes]] = [{} for _ in media]
     for (i, name), encoded in zip(wanted, smaller, strict=True):
-        found[i][name] = encoded
+        smaller_sounds[i][name] = encoded
     rates = sorted({mp3_kbps(m.sample_rate, level) for m in media})
-    said = f"To keep this page small, sounds are MP3 of {' and '.join(map(str, rates))} kbit/s"
+    said = f"{_SMALL} MP3 of {' and '.join(map(str, rates))} kbit/s"
     if not components:
-        said += ", and components cannot be heard alone"
+        said += _NOT_ALONE
     if kept < len(media):
         said += f"; sounds and pictures of the last {len(media) - kept} clips are not in it"
-    return found, kept, f"{said}. The sound files lie beside it, in a folder for each clip."
+    return smaller_sounds, kept, f"{said}. {_BESIDE}"
+
+
+def _fit_rounded(
+    whole: Sequence[Mapping[str, bytes]], room: int
+) -> tuple[list[dict[str, bytes]], str] | None:
+    """The sounds of each clip rounded, without its components' if there is no room for these, and
+    what is to be said of that; None where there is room for neither."""
+    parts, left = _rounded(whole, room, of_components=False)
+    if left < 0:
+        return None
+    components, left = _rounded(whole, left, of_components=True)
+    if left < 0:
+        return parts, _NOT_ALONE
+    return [p | c for p, c in zip(parts, components, strict=True)], ""
+
+
+def _rounded(
+    whole: Sequence[Mapping[str, bytes]], room: int, *, of_components: bool
+) -> tuple[list[dict[str, bytes]], int]:
+    """The parts of each clip, or its components, rounded; and what is left of the room. Where that
+    is less than nothing there may be more of them."""
+    found: list[dict[str, bytes]] = [{} for _ in whole]
+    # The encoder lets go of Python's lock.
+    with ThreadPoolExecutor() as pool:
+        for sounds, own in zip(whole, found, strict=True):
+            names = [name for name in sounds if of_components != (name in PARTS)]
+            smaller = pool.map(rounded, [sounds[name] for name in names])
+            own.update(zip(names, smaller, strict=True))
+            room -= _total(own)
+            if room < 0:
+                break
+    return found, room
 
 
 def write_listening_page(
@@ -163,8 +203,9 @@ def write_listening_page(
         Of the same clips.
     title : str
     max_bytes : int
-        Beyond it, sounds become MP3 of ever lower bit rates; then components lose their sounds;
-        then the last clips do. The page says so.
+        Beyond it, sounds are rounded, and components lose theirs if need be; if that is too much
+        still, sounds become MP3 of ever lower bit rates; then components lose their sounds; then
+        the last clips do. The page says so.
     """
     facts: dict[str, Any] = {
         "ticks": frequency_ticks(media[0].sample_rate) if media else [],
