@@ -18,13 +18,13 @@ from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import (
     common_gain,
-    log_magnitude,
     magnitude,
     peak_normalise,
-    resynthesise,
+    phase,
     stft,
+    synthesise,
 )
-from l2i.explanation import Explainer, soft_mask
+from l2i.explanation import Explainer, reconstruction
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
@@ -111,12 +111,10 @@ def write_explanation(
     g = classifier.probabilities(said.logits)[0]
     original = peak_normalise(x.to(e.audio.device))
     sounds = {"original": original, "explanation": e.audio, "removal": e.removal}
+    judged = classifier.probabilities(classifier.logits(torch.cat([e.audio, e.removal])))[:, c]
     again = {
-        name: float(classifier.probabilities(classifier.logits(sound))[0, c])
-        if bool(sound.any())
-        else None
-        for name, sound in sounds.items()
-        if name != "original"
+        name: float(q) if bool(sounds[name].any()) else None
+        for name, q in zip(("explanation", "removal"), judged, strict=True)
     }
     gain = common_gain(sounds.values())
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,17 +129,15 @@ def write_explanation(
     others = [k for k in order if not e.selected[0, k] and e.relevance[0, k] > 0][:_OTHERS]
     components = [(k, float(e.relevance[0, k])) for k in chosen]
     # Not rescaled to the peak again: the three pictures share one scale, as the sounds do.
-    spectra = [
-        magnitude(stft(sound, explainer.settings))[0].cpu().numpy()[:, :frames]
-        for sound in sounds.values()
-    ]
+    spectrum = stft(torch.cat(list(sounds.values())), explainer.settings)
+    spectra = list(magnitude(spectrum)[:, :, :frames].cpu().numpy())
     reference = max(float(spectrum.max()) for spectrum in spectra)
     seen = {
         name: spectrogram_picture(spectrum, rate, reference)
         for name, spectrum in zip(sounds, spectra, strict=True)
     }
     masks, peaks = {"mask": e.mask[0]}, {}
-    for k, mask, sound in _alone(explainer, x, said, chosen[:_HEARD]):
+    for k, mask, sound in _alone(explainer, spectrum[:1], said, chosen[:_HEARD], x.shape[1]):
         # Its share of a bin is often small: the picture goes up to the greatest.
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
@@ -213,19 +209,25 @@ def write_explanation(
 
 @torch.inference_mode()
 def _alone(
-    explainer: Explainer, x: Tensor, said: Interpretation, components: Sequence[int]
+    explainer: Explainer,
+    spectrum: Tensor,
+    said: Interpretation,
+    components: Sequence[int],
+    n_samples: int,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What single components keep of a clip [1, S]: number, mask [F, T], sound [S].
+    """What single components keep of a clip's spectrum [1, F, T]: number, mask [F, T], sound [S].
 
     One by one: of a clip of minutes, masks are large.
     """
-    spectrum = explainer.classifier.spectrum(x)
-    size = log_magnitude(spectrum)
+    size = magnitude(spectrum)
+    direction, loud = phase(spectrum, size), size.log1p()
+    h = said.activations
+    share = reconstruction(explainer.w, h)
+    share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
     for k in components:
-        only = torch.zeros(said.pooled.shape, dtype=torch.bool, device=spectrum.device)
-        only[:, k] = True
-        mask = soft_mask(explainer.w, said.activations, only)
-        sound = resynthesise(spectrum, mask * size, explainer.settings, x.shape[1])
+        mask = (explainer.w[:, k].view(1, -1, 1) * h[:, k : k + 1]).mul_(share).clamp_(max=1.0)
+        wanted = torch.expm1(mask * loud)
+        sound = synthesise(direction, wanted, explainer.settings, n_samples)
         yield k, mask[0], sound[0]
 
 
