@@ -16,9 +16,12 @@ In Python, for any classifier, with nothing trained::
 The map of the package, a module importing only from lower ranks or from its own folder
 (``tests/test_layers.py`` draws the line)::
 
-    6  cli                                    words -> config -> one call; prints and catches
-    5  recipes  library                       one flat function per experiment; the Python interface
-    4  explanation  metrics  plots  pages     the method; its figures; pictures; pages to listen to
+    9  cli                                    words -> config -> one call; prints and catches
+    8  trained                                the Python interface to methods that learn
+    7  library                                the Python interface, with nothing trained
+    6  recipes                                one flat function per experiment
+    5  explanation  metrics  plots  pages     methods; figures; pictures; pages to listen to
+    4  training                               what methods must learn: dictionary, interpreter
     3  data  models  run  launch              arrays in, weights, where a run is kept, jobs
     2  config  storage                        what to do; files that are whole or absent
     1  dsp  registry                          sound and spectrograms; names
@@ -37,17 +40,34 @@ if TYPE_CHECKING:
     from l2i.library import Explained, explain
     from l2i.models.hugging_face import from_transformers
     from l2i.models.wrapped import wrap
+    from l2i.trained import Fitted, benchmark, evaluate, fit, load
     from l2i.types import Classifier
 
-__all__ = ["Classifier", "Explained", "explain", "from_transformers", "wrap"]
+__all__ = [
+    "Classifier",
+    "Explained",
+    "Fitted",
+    "benchmark",
+    "evaluate",
+    "explain",
+    "fit",
+    "from_transformers",
+    "load",
+    "wrap",
+]
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "Classifier": "types",
     "Explained": "library",
+    "Fitted": "trained",
+    "benchmark": "trained",
+    "evaluate": "trained",
     "explain": "library",
+    "fit": "trained",
     "from_transformers": "models.hugging_face",
+    "load": "trained",
     "wrap": "models.wrapped",
 }
 

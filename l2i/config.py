@@ -36,6 +36,7 @@ __all__ = [
     "Dictionary",
     "Explanation",
     "Interpreter",
+    "Method",
     "Output",
     "Run",
     "Spectrogram",
@@ -133,6 +134,10 @@ class Augmentation(_Section):
 class Classifier(_Section):
     """The network to be explained, and how its weights come about."""
 
+    spec: str = Field(
+        "",
+        description="A classifier of your own to explain, as --classifier names it: no training.",
+    )
     weights: str = Field("", description="A trained classifier's checkpoint: no training.")
     audioset_weights: str = Field("", description="AudioSet weights for the trunk (.pkl, .pt).")
     head: int = Field(256, ge=1, description="Channels of the 1x1 head convolution.")
@@ -207,6 +212,15 @@ class Dictionary(_Section):
 class Interpreter(_Section):
     """The network that turns hidden maps into activations, and its training."""
 
+    network: Literal["", "published", "general"] = Field(
+        "",
+        description="Empty: the published one for the built-in classifier, else the general one.",
+    )
+    layers: list[str] = Field(
+        default_factory=list,
+        description="Hidden layers that the general network reads, as NAME or NAME=AXES; empty: "
+        "found by a rule ('l2i classifiers check' shows them).",
+    )
     maps: list[Literal["512", "256", "128"]] = ["512", "256", "128"]
     pooling: Literal["attention", "max"] = "attention"
     attention_width: Positive = 256
@@ -244,6 +258,12 @@ class Interpreter(_Section):
     )
 
 
+class Method(_Section):
+    """What explains, and so what is learnt."""
+
+    name: str = Field("l2i", description="A method, or one of your own: MODULE:NAME, FILE.py:NAME.")
+
+
 class Explanation(_Section):
     """Which components are relevant enough."""
 
@@ -255,6 +275,10 @@ class Explanation(_Section):
         description="tau of the curve of faithfulness; faithfulness_threshold is on it always.",
     )
     random_draws: Positive = Field(3, description="Draws of the random baseline.")
+    metrics: list[str] = Field(
+        default_factory=list,
+        description="More figures of each explanation, your own: MODULE:NAME, FILE.py:NAME.",
+    )
 
 
 class Output(_Section):
@@ -282,6 +306,8 @@ class Run(_Section):
 # What an experiment is called, where its data lie and what it runs on are not the experiment.
 _NOT_SCIENCE = {
     "dataset": {"data_dir"},
+    # Its content counts (see `l2i.recipes.train`), wherever it lies.
+    "classifier": {"spec"},
     "run": {"device", "threads", "checkpoint_minutes", "experiment", "name"},
     "output": None,
 }
@@ -293,11 +319,14 @@ _LATE_KEYS = (
     ("classifier", "augmentation", "filter_db"),
     ("classifier", "augmentation", "noise_db"),
     ("dictionary", "weights"),
+    ("interpreter", "network"),
+    ("interpreter", "layers"),
     ("interpreter", "skip_silence"),
     ("interpreter", "head_learning_rate"),
     ("interpreter", "average"),
     ("interpreter", "mixed_db"),
     ("interpreter", "silenced"),
+    ("explanation", "metrics"),
 )
 
 # The sections each stage of `train` reads; a stage depends on those before it.
@@ -316,6 +345,11 @@ class Config(_Section):
     classifier: Classifier = Classifier()
     dictionary: Dictionary = Dictionary()
     interpreter: Interpreter = Interpreter()
+    method: Method = Method()
+    parts: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Of a method of your own: settings of each part that it learns.",
+    )
     explanation: Explanation = Explanation()
     output: Output = Output()
     run: Run = Run()
@@ -353,8 +387,9 @@ class Config(_Section):
 
         Parameters
         ----------
-        stage : {'classifier', 'dictionary', 'interpreter'}, optional
-            Only what this stage reads counts.
+        stage : str, optional
+            ``classifier``, ``dictionary`` or ``interpreter``: only what this stage reads counts. Of
+            a part of another method all does.
 
         Examples
         --------
@@ -375,8 +410,13 @@ class Config(_Section):
                 node = node[part]
             if not node[key]:
                 del node[key]
+        if tree["method"] == Method().model_dump():
+            del tree["method"]
+        if not tree["parts"]:
+            del tree["parts"]
         if stage is not None:
-            tree = {name: tree[name] for name in STAGES[stage]}
+            read = STAGES.get(stage, tuple(self._science()))
+            tree = {name: tree[name] for name in read if name in tree}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_toml(self) -> str:
@@ -384,6 +424,8 @@ class Config(_Section):
         lines: list[str] = []
 
         def table(name: str, tree: Mapping[str, Any]) -> None:
+            if not tree:
+                return
             lines.append(f"[{name}]")
             for key, value in tree.items():
                 if value is not None and not isinstance(value, dict):

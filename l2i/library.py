@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import read_part, resample, write_audio
-from l2i.dsp.spectrogram import SpectrogramSettings, common_gain, magnitude, stft
+from l2i.dsp.spectrogram import Domain, common_gain, magnitude, stft
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.explanation.gates import Gated, without_training
 from l2i.pages.listening import Media, MediaList, write_listening_page
@@ -38,7 +38,15 @@ from l2i.registry import nearest
 from l2i.storage import atomic_write_text, make_output, store_errors
 from l2i.types import Classifier
 
-__all__ = ["Component", "Explained", "Probabilities", "explain", "write_explained"]
+__all__ = [
+    "Component",
+    "Explained",
+    "Probabilities",
+    "clips_of",
+    "explain",
+    "targets_of",
+    "write_explained",
+]
 
 MAX_SECONDS = 60.0
 """The longest sound: memory grows with its length, and an explanation of minutes says little."""
@@ -79,6 +87,8 @@ class Component:
         How loud it is, and how much of that counts, in [0, 1].
     audio : float32 [S]
         What it contributes to the explanation.
+    relevance : float
+        For the class; where the method has none of its own, its share.
     """
 
     number: int
@@ -89,6 +99,7 @@ class Component:
     activation: NDArray[np.float32] = field(repr=False)
     gate: NDArray[np.float32] = field(repr=False)
     audio: NDArray[np.float32] = field(repr=False)
+    relevance: float
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ class Explained:
         The class explained.
     mask : float32 [F, T]
         The linear gain in [0, 1] of each bin; `domain` says which bins.
-    domain : SpectrogramSettings
+    domain : Domain
     components : tuple of Component
         Those with the largest share of the explanation first.
     probabilities : dict of str to Probabilities
@@ -120,7 +131,7 @@ class Explained:
     sample_rate: int
     target: str
     mask: NDArray[np.float32] = field(repr=False)
-    domain: SpectrogramSettings = field(repr=False)
+    domain: Domain = field(repr=False)
     components: tuple[Component, ...] = field(repr=False)
     probabilities: dict[str, Probabilities] = field(repr=False)
     method: str
@@ -205,7 +216,7 @@ class Explained:
             "components": [
                 {
                     "component": c.number,
-                    "relevance": c.share,
+                    "relevance": c.relevance,
                     "evidence": c.evidence,
                     "peak_hz": c.peak_hz,
                 }
@@ -306,8 +317,8 @@ def explain(
     True
     """
     way = without_training(classifier, method, **settings)
-    clips, several = _clips(classifier, sound, sample_rate)
-    targets = _targets(classifier, target, len(clips))
+    clips, several = clips_of(classifier, sound, sample_rate)
+    targets = targets_of(classifier, target, len(clips))
     name = type(way).__name__.lower()
     found: list[Explained] = []
     for batch in _batches(clips, classifier.sample_rate):
@@ -341,7 +352,7 @@ def _finite(logits: Tensor) -> None:
         raise DataError("The classifier's scores of this sound are NaN.")
 
 
-def _clips(
+def clips_of(
     classifier: Classifier, sound: Any, sample_rate: int | None
 ) -> tuple[list[NDArray[np.float32]], bool]:
     """Waveforms [S] at the classifier's rate, and whether several were meant."""
@@ -388,7 +399,7 @@ def _checked(x: NDArray[np.float32], rate: int, what: str) -> NDArray[np.float32
     return x
 
 
-def _targets(classifier: Classifier, target: Any, n: int) -> list[int | None]:
+def targets_of(classifier: Classifier, target: Any, n: int) -> list[int | None]:
     many = [target] * n if target is None or isinstance(target, str | int) else list(target)
     if len(many) != n:
         raise UsageError(f"There are {n} clips and {len(many)} targets: give one, or one each.")
@@ -446,6 +457,7 @@ def _explained(
             gated.activations[row, k].cpu().numpy(),
             gated.gates[row, k].cpu().numpy(),
             gated.alone(row, k).cpu().numpy(),
+            float(shares[row, k]),
         )
         for k in order
     )

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.dsp.spectrogram import Domain
 
 __all__ = [
     "component_map",
@@ -112,13 +112,13 @@ def training_curves(
     _save(figure, path)
 
 
-def dictionary(w: NDArray[np.floating], settings: SpectrogramSettings, path: Path) -> None:
+def dictionary(w: NDArray[np.floating], settings: Domain, path: Path) -> None:
     """The columns of W, ordered by the frequency where they are centred.
 
     Parameters
     ----------
     w : [F, K]
-    settings : SpectrogramSettings
+    settings : Domain
     path : Path
     """
     frequency = np.arange(w.shape[0]) * settings.sample_rate / settings.n_fft / 1000
@@ -203,7 +203,7 @@ def explanation(
     magnitudes: Sequence[NDArray[np.floating]],
     titles: Sequence[str],
     relevances: Sequence[tuple[int, float]],
-    settings: SpectrogramSettings,
+    settings: Domain,
     title: str,
     path: Path,
 ) -> None:
@@ -217,7 +217,7 @@ def explanation(
         Of each.
     relevances : sequence of (component, relevance)
         Of the components chosen, the most relevant first.
-    settings : SpectrogramSettings
+    settings : Domain
     title : str
         Of the whole.
     path : Path
@@ -510,7 +510,7 @@ def component_spectra(
     w: NDArray[np.floating],
     order: Sequence[int],
     titles: Sequence[str],
-    settings: SpectrogramSettings,
+    settings: Domain,
     path: Path,
 ) -> None:
     """The spectrum of each of some components.
@@ -522,7 +522,7 @@ def component_spectra(
         The components, in the order in which they are shown.
     titles : sequence of str
         One for each.
-    settings : SpectrogramSettings
+    settings : Domain
     path : Path
         A ``.png``.
     """

@@ -1,19 +1,37 @@
-"""Names of things that can be chosen, and the modules they live in.
+"""Names of things that can be chosen, and where each is.
 
 A registry is a literal table ``name -> "module:attribute"``. Nothing is imported until a name
-is asked for, so that listing the names (in ``--help``, say) costs nothing.
+is asked for, so that listing the names (in ``--help``, say) costs nothing. It is open: a word with
+a colon names a thing of somebody else's, and so does an entry point of an installed package.
+
+=========================  ====================================================================
+``saliency``               of the table
+``mine``                   of the entry points (``l2i.methods``, ``l2i.datasets``,
+                           ``l2i.metrics``, ``l2i.classifiers``) of installed packages
+``package.module:Name``    ``Name`` of an importable module
+``mine.py:Name``           ``Name`` of the file ``mine.py``
+=========================  ====================================================================
+
+What is named so is Python, and is run: name only what you trust. Its content is part of a run's
+signature (`source_digest`), as a setting is.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
-from l2i.errors import UnknownName
+from l2i.errors import DataError, L2IError, UnknownName, UsageError
 
-__all__ = ["Registry", "nearest"]
+__all__ = ["METHODS", "Registry", "call", "load_object", "nearest", "source_digest"]
 
 
 def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
@@ -37,6 +55,8 @@ class Registry(Mapping[str, Any]):
         What the names name, for messages: ``"data set"``.
     table : Mapping of str to str
         ``name -> "module:attribute"``.
+    group : str
+        Of entry points that name more; empty: the table alone, and no words with a colon.
 
     Examples
     --------
@@ -46,21 +66,51 @@ class Registry(Mapping[str, Any]):
     >>> r["sqr"]
     Traceback (most recent call last):
     l2i.errors.UnknownName: There is no function 'sqr'; did you mean 'sqrt'? There are: sqrt.
+    >>> Registry("function", {}, "l2i.functions")["math:sqrt"](9.0)
+    3.0
     """
 
-    def __init__(self, kind: str, table: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, table: Mapping[str, str], group: str = "") -> None:
         self.kind = kind
-        self._table = dict(table)
+        self._own = dict(table)
+        self._group = group
 
-    def __getitem__(self, name: str) -> Any:
+    @cached_property
+    def _table(self) -> dict[str, str]:
+        found = {e.name: e.value for e in entry_points(group=self._group)} if self._group else {}
+        return self._own | {name: where for name, where in found.items() if name not in self._own}
+
+    def where(self, name: str) -> str:
+        """The ``module:attribute`` that a name stands for.
+
+        Raises
+        ------
+        UnknownName
+        """
+        if name in self._own:
+            return self._own[name]
+        if self._group and ":" in name:
+            return name
         if name not in self._table:
             like = nearest(name, list(self._table))
             hint = f"; did you mean {like!r}?" if like else "."
+            more = "; or MODULE:NAME, or FILE.py:NAME" if self._group else ""
             raise UnknownName(
-                f"There is no {self.kind} {name!r}{hint} There are: {', '.join(self._table)}."
+                f"There is no {self.kind} {name!r}{hint} There are: {', '.join(self._table)}{more}."
             )
-        module, _, attribute = self._table[name].partition(":")
-        return getattr(import_module(module), attribute)
+        return self._table[name]
+
+    def digest(self, name: str) -> str:
+        """`source_digest` of what a name stands for; empty where it is one of the table."""
+        where = self.where(name)
+        return "" if name in self._own else source_digest(where)
+
+    def __getitem__(self, name: str) -> Any:
+        where = self.where(name)
+        if name in self._own:
+            module, _, attribute = where.partition(":")
+            return getattr(import_module(module), attribute)
+        return load_object(where)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)
@@ -70,3 +120,128 @@ class Registry(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._table
+
+
+def load_object(word: str) -> Any:
+    """What ``MODULE:NAME`` or ``FILE.py:NAME`` names; the code there is run.
+
+    Raises
+    ------
+    UsageError
+        There is no such module or name.
+    DataError
+        There is no such file, or its code fails.
+    """
+    where, _, name = word.rpartition(":")
+    if not where or not name:
+        raise UsageError(f"{word!r} names nothing: give MODULE:NAME or FILE.py:NAME.")
+    module = _of_file(Path(where)) if where.endswith(".py") else _of_module(where)
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        like = nearest(name, [n for n in vars(module) if not n.startswith("_")])
+        hint = f"; did you mean {like!r}?" if like else "."
+        raise UsageError(f"{where} has no {name!r}{hint}") from None
+
+
+def source_digest(word: str) -> str:
+    """SHA-256, in hexadecimal digits, of the name and of the file of Python that it is in.
+
+    Raises
+    ------
+    DataError
+        There is no such file or module.
+    """
+    where, _, name = word.rpartition(":")
+    if where.endswith(".py"):
+        path = Path(where).expanduser()
+    else:
+        try:
+            spec = importlib.util.find_spec(where)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None or not spec.origin or not spec.has_location:
+            raise DataError(f"There is no module {where!r} whose file could be read.")
+        path = Path(spec.origin)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
+
+
+def _of_file(path: Path) -> Any:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    # A name of its own: two files of one name are two modules, and so is one that was changed.
+    content = str(path).encode() + b"\n" + path.read_bytes()
+    name = f"_l2i_{hashlib.sha256(content).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    loader = spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    # What lies beside it can be imported, as when the file itself is run.
+    sys.path.insert(0, str(path.parent))
+    try:
+        call(str(path), lambda: loader.exec_module(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _of_module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UsageError(f"There is no module {name!r} that can be imported.") from None
+        raise DataError(f"{name} cannot be imported: {error}.") from error
+    except Exception as error:
+        raise DataError(f"{name} cannot be imported: {_told(error)}") from error
+
+
+def call(what: str, code: Callable[[], Any]) -> Any:
+    """Run a user's code; what it raises is about it, and not about us.
+
+    Raises
+    ------
+    DataError
+        It fails; `what` names it for the message.
+    """
+    try:
+        return code()
+    except L2IError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what} cannot be loaded: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    text = str(error).strip().rstrip(".")
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
+METHODS = Registry(
+    "explanation method",
+    {
+        "l2i": "l2i.explanation.listen_to_interpret:ListenToInterpret",
+        "gates": "l2i.explanation.gates:GatesMethod",
+        "shapley": "l2i.explanation.gates:ShapleyMethod",
+        "random": "l2i.explanation.baselines:RandomComponents",
+        "full": "l2i.explanation.baselines:Full",
+        "saliency": "l2i.explanation.baselines:Saliency",
+        "smoothgrad": "l2i.explanation.baselines:SmoothGrad",
+        "integrated-gradients": "l2i.explanation.baselines:IntegratedGradients",
+        "gradcam": "l2i.explanation.baselines:GradCam",
+        "occlusion": "l2i.explanation.baselines:Occlusion",
+    },
+    "l2i.methods",
+)
+"""Explanation methods; see `l2i.explanation`. Here, where listing them imports nothing."""

@@ -11,13 +11,14 @@ The way::
          -> relevance [K] -> Explanation ([F, T], [S]) -> scores
 
 Two facts newcomers trip on. Mask and removal add up to the input in the *log* domain only,
-because expm1 is not linear. And the classifier hears a log-mel front-end of its own while the
-dictionary explains log(1 + |X|), so an explanation must pass through a waveform before the
-classifier can judge it.
+because expm1 is not linear. And the classifier hears a front-end of its own while the dictionary
+explains log(1 + |X|), so an explanation must pass through a waveform before the classifier can
+judge it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -83,6 +84,16 @@ class Classifier(Protocol):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax or sigmoid [B, C], as the task has it."""
+
+    def decisions(self, logits: Tensor) -> Tensor:
+        """Which classes it says are there, bool [B, C]: the best one, or all that are probable
+        enough."""
+
+    def features(self, waveform: Tensor, layers: Sequence[str] = ()) -> Features:
+        """Logits of waveforms [B, S], and the maps of hidden layers [B, D_l, F_l, T_l] by name.
+
+        Without gradients. A classifier whose layers cannot be read refuses, where any is asked for.
+        """
 
 
 @dataclass(frozen=True, slots=True)

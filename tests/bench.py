@@ -65,7 +65,8 @@ def _explainer(dtype: torch.dtype = torch.float32) -> Explainer:
     names = [str(c) for c in range(CLASSES)]
     classifier = FrozenClassifier(VGG(CLASSES), SETTINGS, names, Task.SINGLE_LABEL, dtype=dtype)
     w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
-    return Explainer(classifier, w, Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False))
+    interpreter = Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False)
+    return Explainer(classifier, w, interpreter, SETTINGS.domain)
 
 
 def interpreter_epoch(rounds: int) -> None:
@@ -119,7 +120,7 @@ def explanations(rounds: int) -> None:
     """Explanation and removal audio, and what the classifier says of the removal, per clip."""
     explainer, n = _explainer(), 32
     x = torch.randn(n, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
-    spectrum = explainer.classifier.spectrum(x)
+    heard = explainer.hear(x)
 
     @torch.inference_mode()
     def whole(explainer: Explainer) -> None:
@@ -127,11 +128,10 @@ def explanations(rounds: int) -> None:
             found, _, _ = explainer.explain(some, threshold=0.2)
             explainer.classifier.logits(found.removal)
 
-    features = explainer.features(spectrum)
     what: list[Callable[[], object]] = [
         lambda: whole(explainer),
-        lambda: explainer.features(spectrum),
-        lambda: explainer.interpret(features, spectrum),
+        lambda: explainer.classifier.features_of(heard.spectrum, explainer.interpreter.maps),
+        lambda: explainer.interpret(heard),
     ]
     if cpu_has_bfloat16():
         in_bfloat16 = _explainer(torch.bfloat16)

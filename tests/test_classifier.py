@@ -182,7 +182,7 @@ def test_folding_leaves_the_original_as_it_is() -> None:
     network = _trained()
     before = copy.deepcopy(network.state_dict())
     frozen = FrozenClassifier(network, SETTINGS, NAMES, Task.SINGLE_LABEL)
-    frozen.features(frozen.spectrum(_clips()), ("512",))
+    frozen.features_of(frozen.spectrum(_clips()), ("512",))
     assert network.training
     assert all(p.requires_grad for p in network.parameters())
     after = network.state_dict()
@@ -201,7 +201,7 @@ def test_frozen_means_frozen(frozen: FrozenClassifier) -> None:
     off, so that the same clip has the same logits each time."""
     before = copy.deepcopy(frozen.network.state_dict())
     x = _clips()
-    first, second = (frozen.features(frozen.spectrum(x), ("512", "128")) for _ in range(2))
+    first, second = (frozen.features_of(frozen.spectrum(x), ("512", "128")) for _ in range(2))
     after = frozen.network.state_dict()
     assert all(before[name].equal(after[name]) for name in before)
     assert not any(p.requires_grad for p in frozen.network.parameters())
@@ -213,7 +213,7 @@ def test_frozen_means_frozen(frozen: FrozenClassifier) -> None:
 def test_no_hook_is_left_behind(frozen: FrozenClassifier) -> None:
     """After use there is no hook, also where the forward pass broke, and also where one of the
     names is wrong."""
-    frozen.features(frozen.spectrum(_clips()), tuple(HIDDEN_MAPS))
+    frozen.features_of(frozen.spectrum(_clips()), tuple(HIDDEN_MAPS))
     assert _hooks(frozen.network) == 0
 
     class Broke(Exception):
@@ -236,7 +236,7 @@ def test_hidden_maps_come_in_the_order_asked_for(frozen: FrozenClassifier) -> No
     """Whatever the order of the network's layers; and they are those layers' outputs."""
     spectrum = frozen.spectrum(_clips())
     for names in (("512", "256", "128"), ("128", "512"), ()):
-        maps = frozen.features(spectrum, names).maps
+        maps = frozen.features_of(spectrum, names).maps
         assert [m.shape[1] for m in maps] == [int(name) for name in names]
     y = log_mel(spectrum, SETTINGS)
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_hidden_maps_come_in_the_order_asked_for(frozen: FrozenClassifier) -> No
             y = layer(y)
             if name == HIDDEN_MAPS["256"]:
                 break
-    got = frozen.features(spectrum, ("256",)).maps[0]
+    got = frozen.features_of(spectrum, ("256",)).maps[0]
     torch.testing.assert_close(got, y.transpose(2, 3), rtol=1e-4, atol=1e-3)
 
 
@@ -253,7 +253,7 @@ def test_shapes_of_the_hidden_maps(frozen: FrozenClassifier, frames: int) -> Non
     """Rows are mel bands and columns are frames, halved three, four and five times: for 431
     frames 16 x 53, 8 x 26 and 4 x 13."""
     size = torch.rand(1, SETTINGS.n_bins, frames, generator=torch.Generator().manual_seed(3))
-    found = frozen.features(size, ("512", "256", "128"))
+    found = frozen.features_of(size, ("512", "256", "128"))
     assert found.logits.shape == (1, 3)
     assert [tuple(m.shape[1:]) for m in found.maps] == [
         (512, 4, frames // 32),
@@ -282,9 +282,9 @@ def test_large_batches_are_cut_and_joined(
 ) -> None:
     """However many clips the network hears at a time, each has the same logits and maps."""
     spectrum = frozen.spectrum(_clips(5))
-    want = frozen.features(spectrum, ("512",))
+    want = frozen.features_of(spectrum, ("512",))
     monkeypatch.setattr("l2i.models.classifier._AT_ONCE", {"cpu": 2})
-    got = frozen.features(spectrum, ("512",))
+    got = frozen.features_of(spectrum, ("512",))
     torch.testing.assert_close(got.logits, want.logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(got.maps[0], want.maps[0], rtol=1e-4, atol=1e-3)
 

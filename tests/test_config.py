@@ -328,6 +328,11 @@ _OTHER: dict[str, Any] = {
     "explanation.thresholds": [0.5],
     "interpreter.head_learning_rate": 2e-3,
     "interpreter.maps": ["512"],
+    "interpreter.network": "general",
+    "interpreter.layers": ["conv1"],
+    "classifier.spec": "mine.py:load",
+    "method.name": "saliency",
+    "explanation.metrics": ["mine.py:Metric"],
     "interpreter.pooling": "max",
     "spectrogram.n_fft": 2048,
     "spectrogram.n_mels": 256,
@@ -338,6 +343,8 @@ _OTHER: dict[str, Any] = {
 }
 _NOT_SCIENCE = {
     "dataset.data_dir",
+    # Its content is, see `l2i.recipes.train`.
+    "classifier.spec",
     "output.clips",
     "run.device",
     "run.threads",

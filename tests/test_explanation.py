@@ -20,6 +20,7 @@ from l2i.dsp.spectrogram import (
 from l2i.explanation import (
     Explainer,
     MethodSettings,
+    Subject,
     random_ranks,
     relevance,
     select,
@@ -360,7 +361,7 @@ def real() -> Explainer:
                 torch.nn.init.normal_(p, std=0.1)
     w = unit_columns(torch.rand(REAL.n_bins, 6))
     classifier = FrozenClassifier(network, REAL, list("abcd"), Task.SINGLE_LABEL)
-    return Explainer(classifier, w, interpreter.eval().requires_grad_(False))
+    return Explainer(classifier, w, interpreter.eval().requires_grad_(False), REAL.domain)
 
 
 def test_silence_is_explained_by_nothing(real: Explainer) -> None:
@@ -400,8 +401,10 @@ def test_where_there_is_nothing_to_hear_nothing_is_explained(real: Explainer) ->
     # Its neighbour sounds throughout, and is explained as ever.
     torch.testing.assert_close(said.pooled[1], before.pooled[1])
     # And the method as one of several reads the same frames.
-    method = ListenToInterpret(skips, MethodSettings(threshold=0.0))
-    mask = method(skips.classifier.spectrum(x), torch.tensor([0, 0]), [0, 1])
+    parts = {"dictionary": skips.w, "interpreter": skips.interpreter}
+    subject = Subject(skips.classifier, skips.domain, parts)
+    method = ListenToInterpret(subject, MethodSettings(threshold=0.0))
+    mask = method(skips.hear(x), torch.tensor([0, 0]), [0, 1])
     torch.testing.assert_close(mask, found.mask)
 
 

@@ -26,6 +26,7 @@ def _kept(tmp_path: Path, waves: np.ndarray = WAVES, **how: Any) -> FeatureStore
     return compute_features(
         ToneClassifier(),  # type: ignore[arg-type]
         band_dictionary(),
+        SETTINGS.domain,
         waves,
         ROWS,
         ("tones",),
@@ -41,7 +42,7 @@ def test_what_is_kept_is_what_the_classifier_says(tmp_path: Path) -> None:
     classifier = ToneClassifier()
     spectrum = classifier.spectrum(torch.from_numpy(WAVES[ROWS]))
     size = log_magnitude(spectrum)
-    said = classifier.features(spectrum, ("tones",))
+    said = classifier.features_of(spectrum, ("tones",))
     torch.testing.assert_close(kept.logits, said.logits)
     torch.testing.assert_close(kept.maps[0], said.maps[0].permute(0, 2, 3, 1))
     torch.testing.assert_close(kept.projected, band_dictionary().T @ size)
@@ -156,11 +157,11 @@ class _Stopping(ToneClassifier):
         self.batches = 0
         self.at = at
 
-    def features(self, spectrum: torch.Tensor, maps: Sequence[str] = ()) -> Features:
+    def features_of(self, spectrum: torch.Tensor, maps: Sequence[str] = ()) -> Features:
         if self.batches == self.at:
             raise KeyboardInterrupt
         self.batches += 1
-        return super().features(spectrum, maps)
+        return super().features_of(spectrum, maps)
 
 
 def test_what_is_on_disk_is_not_computed_again(
@@ -174,6 +175,7 @@ def test_what_is_on_disk_is_not_computed_again(
         kept = compute_features(
             classifier,  # type: ignore[arg-type]
             band_dictionary(),
+            SETTINGS.domain,
             WAVES,
             ROWS,
             ("tones",),

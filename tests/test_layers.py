@@ -75,7 +75,7 @@ def test_the_picture_names_every_module() -> None:
         if (p.suffix == ".py" or (p / "__init__.py").exists()) and not p.name.startswith("__")
     }
     assert there == set(RANKS)
-    assert sorted(set(RANKS.values())) == list(range(7))
+    assert sorted(set(RANKS.values())) == list(range(10))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_module)

@@ -6,6 +6,7 @@ Clips are two tones: the loud one is the class, and its component alone speaks f
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from l2i.config import Explanation
-from l2i.explanation import Explainer, MethodSettings
+from l2i.explanation import MethodSettings
 from l2i.recipes.figures import document
 from l2i.recipes.measure import MASK_SCORES, Evaluation, evaluate_clips, judge_masks
 from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation
-from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer
+from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer, tone_subject
 
 QUIET = Progress(quiet=True)
 LOUD = [2, 5, 8, 1, 9, 4]
@@ -74,13 +75,13 @@ def test_faithfulness_of_a_tone_detector_is_one() -> None:
     """A classifier that is sure: without the loud tone it is as sure of the soft one, so that
     removal takes all of the class's probability, and random removal (the median) nothing."""
     explainer = tone_explainer()
-    heard = explainer.classifier.features
+    heard = explainer.classifier.features_of  # type: ignore[attr-defined]
 
     def features(spectrum: torch.Tensor, maps: object = ()) -> object:
         found = heard(spectrum, maps)  # type: ignore[arg-type]
         return type(found)(100 * found.logits, found.maps)
 
-    explainer.classifier.features = features  # type: ignore[method-assign, assignment]
+    explainer.classifier.features_of = features  # type: ignore[attr-defined]
     e = _evaluate(_clips(), explainer=explainer)
     assert e.scores["faithfulness_probability"] == pytest.approx(1.0, abs=1e-6)
     assert e.scores["ff_mean"] == pytest.approx(1.0, abs=1e-6)
@@ -186,10 +187,9 @@ def test_softmax_is_taken_once() -> None:
     """What the figures call a probability is the softmax of the logits, of clip, explanation
     and removal: with a full mask the explanation's is the clip's, and the removal's is a guess."""
     explainer = tone_explainer()
-    c = explainer.classifier
-    x = c.spectrum(torch.from_numpy(_clips()))
-    logits, classes = c.features(x).logits, torch.tensor(LOUD)
-    found = judge_masks(c, x, logits, classes, torch.ones(x.shape), SAMPLES)
+    heard = explainer.hear(torch.from_numpy(_clips()))
+    logits, classes = heard.logits, torch.tensor(LOUD)
+    found = judge_masks(heard, classes, torch.ones(heard.size.shape), linear=False)
     wanted = logits.softmax(1)[torch.arange(6), classes].double().numpy()
     np.testing.assert_allclose(found["probability"], wanted, rtol=1e-6)
     np.testing.assert_allclose(found["explanation_probability"], wanted, atol=1e-4)
@@ -220,7 +220,7 @@ def test_removal_uses_the_pooling_that_the_interpreter_has() -> None:
     chosen = {}
     for network in (BandInterpreter, MaxInterpreter):
         toy = tone_explainer()
-        explainer = Explainer(toy.classifier, toy.w, network(theta))  # type: ignore[arg-type]
+        explainer = replace(toy, interpreter=network(theta))
         e = _evaluate(
             waves,
             Explanation(thresholds=[], faithfulness_threshold=0.9),
@@ -255,7 +255,7 @@ def _scene(level: float = 0.5) -> Scene:
 def test_an_exact_mask_separates_the_tones() -> None:
     """The mixture's SI-SDR is the level between two tones that are orthogonal, 6.02 dB; the
     explanation has the right part as it was, and of the other what leaks at the clip's ends."""
-    rows = judge_scenes(tone_explainer(), "l2i", MethodSettings(), [_scene()], said)
+    rows = judge_scenes(tone_subject(), "l2i", MethodSettings(), [_scene()], said)
     scores, _ = truth_scores(rows, 0)
     assert rows["class"].tolist() == ["tone-2"] and rows["present"].tolist() == [True]
     assert scores["si_sdr"] > 25
@@ -268,7 +268,7 @@ def test_an_exact_mask_separates_the_tones() -> None:
 
 def test_a_full_mask_improves_nothing() -> None:
     """It is the mixture: no improvement, both parts whole, the share of energy 1 / (1 + 0.25)."""
-    rows = judge_scenes(tone_explainer(), "full", MethodSettings(), [_scene()], said)
+    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], said)
     scores, _ = truth_scores(rows, 0)
     assert scores["si_sdr_improvement"] == pytest.approx(0, abs=1e-3)
     assert scores["class_left"] == pytest.approx(0, abs=1e-3)
@@ -279,7 +279,7 @@ def test_a_full_mask_improves_nothing() -> None:
 def test_a_class_that_no_part_carries_has_no_truth() -> None:
     """It is explained, and counted as not there; separation is not defined, the rest is."""
     rows = judge_scenes(
-        tone_explainer(), "full", MethodSettings(), [_scene()], lambda scene, decisions: [2, 7]
+        tone_subject(), "full", MethodSettings(), [_scene()], lambda scene, decisions: [2, 7]
     )
     assert rows["present"].tolist() == [True, False]
     assert np.isnan(rows["si_sdr"]).tolist() == [False, True]
@@ -293,7 +293,7 @@ def test_what_the_explanation_keeps_is_the_sum_of_what_it_keeps_of_the_parts() -
     explainer = tone_explainer()
     held: dict[str, torch.Tensor] = {}
     judge_scenes(
-        explainer,
+        tone_subject(),
         "l2i",
         MethodSettings(),
         [_scene()],
@@ -311,7 +311,7 @@ def test_gain_of_a_scene_changes_no_figure() -> None:
     """Ten times softer, parts and all: the same figures."""
     one = _scene()
     soft = Scene("two", 0, tuple(Part(-0.1 * p.sound, p.classes) for p in one.parts))
-    rows = [judge_scenes(tone_explainer(), "l2i", MethodSettings(), [s], said) for s in (one, soft)]
+    rows = [judge_scenes(tone_subject(), "l2i", MethodSettings(), [s], said) for s in (one, soft)]
     for name in rows[0]:
         if rows[0][name].dtype.kind == "f":
             np.testing.assert_allclose(rows[0][name], rows[1][name], atol=1e-2, err_msg=name)

@@ -83,7 +83,9 @@ def test_networks_compute_what_the_originals_compute(model: originals.Model, leg
     for number, seconds in enumerate((1.6, 2.3)):
         waveform = originals.clip(seconds, number)
         want = model(waveform)
-        features = classifier.features(classifier.spectrum(torch.from_numpy(waveform)[None]), MAPS)
+        features = classifier.features_of(
+            classifier.spectrum(torch.from_numpy(waveform)[None]), MAPS
+        )
         frames = SETTINGS.n_frames(len(waveform))
         said = interpreter(features.maps, frames)
         got = {

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i.dsp.spectrogram import SpectrogramSettings, log_magnitude, peak_normalise, stft
-from l2i.explanation import Explainer
+from l2i.explanation import Explainer, Subject
 from l2i.types import Features, Interpretation, Task
 
 SETTINGS = SpectrogramSettings(sample_rate=6400, n_fft=64, hop_length=16, n_mels=128)
@@ -47,6 +47,9 @@ class ToneClassifier:
     """Hears which bands sound; has what an `Explainer` asks of a `FrozenClassifier`."""
 
     settings = SETTINGS
+    domain = SETTINGS.domain
+    sample_rate = SETTINGS.sample_rate
+    differentiable = True
     task = Task.SINGLE_LABEL
     device = torch.device("cpu")
     dtype = torch.float32
@@ -56,7 +59,11 @@ class ToneClassifier:
         """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
         return stft(peak_normalise(waveform), self.settings)
 
-    def features(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:
+    def features(self, waveform: Tensor, layers: Sequence[str] = ()) -> Features:
+        """Of waveforms."""
+        return self.features_of(self.spectrum(waveform), layers)
+
+    def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:
         """Logits, and the log magnitudes as the only hidden map."""
         size = log_magnitude(spectrum)
         logits = size.unflatten(1, (BANDS, 3)).sum(dim=2).mean(dim=2)
@@ -64,7 +71,7 @@ class ToneClassifier:
 
     def logits(self, waveform: Tensor) -> Tensor:
         """Logits [B, C] of waveforms [B, S]."""
-        return self.features(self.spectrum(waveform)).logits
+        return self.features(waveform).logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax."""
@@ -101,4 +108,11 @@ def tone_explainer(theta: Tensor | None = None) -> Explainer:
     each other band."""
     if theta is None:
         theta = 1.5 * torch.eye(BANDS) - 0.5
-    return Explainer(ToneClassifier(), band_dictionary(), BandInterpreter(theta))  # type: ignore[arg-type]
+    interpreter = BandInterpreter(theta)
+    return Explainer(ToneClassifier(), band_dictionary(), interpreter, SETTINGS.domain)  # type: ignore[arg-type]
+
+
+def tone_subject(theta: Tensor | None = None) -> Subject:
+    """The same, for whoever chooses a method."""
+    e = tone_explainer(theta)
+    return Subject(e.classifier, e.domain, {"dictionary": e.w, "interpreter": e.interpreter})

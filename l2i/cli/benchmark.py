@@ -21,11 +21,10 @@ from l2i.cli.base import Command, emit_json, emit_table
 @click.option(
     "--method",
     "methods",
-    type=click.Choice(measuring.METHOD_NAMES),
+    type=measuring.METHOD,
     multiple=True,
     metavar="NAME",
-    help=f"{', '.join(measuring.METHOD_NAMES[:-1])} or {measuring.METHOD_NAMES[-1]}; may be "
-    "given several times.  [default: all]",
+    help=f"{measuring.METHODS_HELP}; may be given several times.  [default: all that can be]",
 )
 @measuring.preset
 @measuring.limit

@@ -39,7 +39,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @options.as_json
 def evaluate(
     run: str,
-    method: str,
+    method: str | None,
     data_dir: Path | str | None,
     threshold: float | None,
     out: Path | None,
@@ -58,7 +58,7 @@ def evaluate(
     found = run_evaluate(
         run,
         Progress(quiet),
-        method=method,
+        method=method or "",
         data_dir=options.resolved(data_dir),
         device=device or "auto",
         precision=precision or "float32",
@@ -68,7 +68,9 @@ def evaluate(
     if as_json:
         emit_json(found)
         return
-    words = f"{found['clips']} clips" + ("" if method == "l2i" else f", explained by {method}")
+    words = f"{found['clips']} clips" + (
+        "" if found["method"] == "l2i" else f", explained by {found['method']}"
+    )
     measuring.where(found, words)
     measuring.show_figures(found["scores"], found["intervals"], list(found["scores"]))
     if curve := found.get("faithfulness"):

@@ -44,7 +44,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 def ground_truth(
     run: str,
     explain: str,
-    method: str,
+    method: str | None,
     sounds: int,
     threshold: float | None,
     max_components: int | None,
@@ -65,7 +65,7 @@ def ground_truth(
     found = run_ground_truth(
         run,
         Progress(quiet),
-        method=method,
+        method=method or "",
         explain=explain,
         threshold=threshold,
         max_components=max_components,

@@ -5,23 +5,44 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from l2i.cli.base import emit_table
-from l2i.errors import ConfigError
-from l2i.registry import nearest
+from l2i.errors import ConfigError, UnknownName
+from l2i.registry import METHODS, nearest
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["figure", "keep", "limit", "method", "out", "preset", "show_figures", "where"]
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-METHOD_NAMES = (
-    *("l2i", "random", "full", "saliency", "smoothgrad", "integrated-gradients", "gradcam"),
-    "occlusion",
-)
-"""Of `l2i.explanation.METHODS`, without importing torch; a test holds them equal."""
+
+class _Method(click.ParamType):
+    """A method's name, as it stands: what is none says so with the nearest one."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            METHODS.where(str(value))
+        except UnknownName as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in METHODS if name.startswith(incomplete)]
+
+
+METHOD = _Method()
+METHODS_HELP = f"{', '.join(METHODS)}, or one of your own as MODULE:NAME or FILE.py:NAME"
 
 out: _Decorator = click.option(
     "--out",
@@ -43,11 +64,9 @@ limit: _Decorator = click.option(
 )
 method: _Decorator = click.option(
     "--method",
-    type=click.Choice(METHOD_NAMES),
-    default="l2i",
-    show_default=True,
+    type=METHOD,
     metavar="NAME",
-    help=f"What explains: {', '.join(METHOD_NAMES[:-1])} or {METHOD_NAMES[-1]}.",
+    help=f"What explains: {METHODS_HELP}.  [default: the run's]",
 )
 threshold: _Decorator = click.option(
     "--threshold",

@@ -33,6 +33,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     help="May be given several times.  [default: white and pink]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@measuring.method
 @measuring.limit
 @options.run_data_dir
 @measuring.out
@@ -46,6 +47,7 @@ def noise(
     snrs_db: tuple[float, ...],
     colours: tuple[Any, ...],
     seed: int,
+    method: str | None,
     limit: int | None,
     data_dir: Path | str | None,
     out: Path | None,
@@ -67,6 +69,7 @@ def noise(
         Progress(quiet),
         snrs_db=snrs_db or (20.0, 10.0, 0.0, -10.0),
         colours=colours or ("white", "pink"),
+        method=method or "",
         seed=seed,
         limit=limit,
         data_dir=options.resolved(data_dir),
@@ -89,6 +92,8 @@ def noise(
         "si_sdr": "SI-SDR",
         "si_sdr_improvement": "improved",
         "energy_share": "share",
+        "ff_mean": "FF",
+        "fid_in": "Fid-In",
     }
     names = [n for n in found["meaning"] if n in short]
     rows = [

@@ -19,6 +19,7 @@ __all__ = [
     "PLACE",
     "artifacts",
     "as_json",
+    "classifier_spec",
     "config_file",
     "data_dir",
     "device",
@@ -180,6 +181,23 @@ def load_classifier(spec: str) -> Classifier:
     for sentence in dict.fromkeys(str(warning.message) for warning in told):
         click.echo(f"Note: {sentence}", err=True)
     return found
+
+
+def classifier_spec(spec: str | None) -> str | None:
+    """A classifier's word that means the same whatever the current folder is; None stays None."""
+    if spec is None:
+        return None
+    if spec.startswith("run:"):
+        raise click.UsageError(
+            "--classifier is for those of another making; of a run's own classifier give its "
+            "checkpoint: -o classifier.weights=FILE."
+        )
+    head, colon, name = spec.rpartition(":")
+    if head == "hf":
+        return f"hf:{Path(name).expanduser().resolve()}"
+    if colon and head.endswith(".py"):
+        return f"{Path(head).expanduser().resolve()}:{name}"
+    return spec
 
 
 def resolved(path: Path | str | None) -> str | None:

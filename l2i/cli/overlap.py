@@ -97,7 +97,7 @@ def overlap(
     fold: int | None,
     second_fold: int | None,
     explain: str,
-    method: str,
+    method: str | None,
     seed: int,
     sounds: int,
     data_dir: Path | str | None,
@@ -128,7 +128,7 @@ def overlap(
         noise_db=noise_db,
         second_fold=second_fold,
         explain=explain,
-        method=method,
+        method=method or "",
         seed=seed,
     )
     found = run_overlap(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from l2i.cli import options
+from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json
 
 
@@ -16,6 +16,7 @@ from l2i.cli.base import Command, emit_json
         "l2i train --dataset demo",
         "l2i train --dataset esc10 --data-dir ESC-10 --fold 1 --name first",
         "l2i train --dataset sust --config mine.toml -o interpreter.epochs=10",
+        "l2i train --classifier yamnet.py:load --data-dir sounds",
     ],
 )
 @click.option(
@@ -25,6 +26,17 @@ from l2i.cli.base import Command, emit_json
     help="'l2i data list' has them; with --data-dir alone: folder.  [default: demo]",
 )
 @options.data_dir
+@click.option(
+    "--classifier",
+    metavar="SPEC",
+    help="Explain this one, as 'l2i classifiers' describes it, and train none.",
+)
+@click.option(
+    "--method",
+    type=measuring.METHOD,
+    metavar="NAME",
+    help="What explains, and so what is learnt.  [default: l2i]",
+)
 @click.option(
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
 )
@@ -57,6 +69,8 @@ from l2i.cli.base import Command, emit_json
 def train(
     dataset: str | None,
     data_dir: Path | str | None,
+    classifier: str | None,
+    method: str | None,
     fold: int | None,
     seed: int | None,
     device: str | None,
@@ -77,6 +91,9 @@ def train(
     A classifier is trained (or loaded), a dictionary learnt, an interpreter trained; the test
     fold is measured, and a dozen of its clips explained with sounds and pictures. Stopped at
     any moment, the same command goes on; finished, it shows the figures again.
+
+    A classifier of your own (--classifier) is left as it is. Its classes need not be the data
+    set's, and a folder of sounds without labels will do.
     """
     from l2i.config import resolve
     from l2i.run.progress import Progress
@@ -88,6 +105,8 @@ def train(
         options={
             "dataset.data_dir": options.resolved(data_dir),
             "dataset.fold": fold,
+            "classifier.spec": options.classifier_spec(classifier),
+            "method.name": method,
             "run.seed": seed,
             "run.device": device,
             "run.precision": precision,

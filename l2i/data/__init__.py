@@ -14,8 +14,9 @@ To open one, split it and have its waveforms::
 To add one, write a module in this folder with an `Entry`: its `Card`, and a function from
 `l2i.config.Dataset` to a `DataSet` (`Files` is one for whoever has clips in files; `esc50` is the
 shortest example). Then name it in the table below, give it a preset in ``l2i/presets``, and a
-miniature in ``tests/miniatures.py``; ``tests/contracts/test_data_sets.py`` asks of every data
-set what the rest of the package relies on:
+miniature in ``tests/miniatures.py``; or, without a change here, name it as ``MODULE:ENTRY`` or by
+an entry point ``l2i.datasets``. ``tests/contracts/test_data_sets.py`` asks of every data set what
+the rest of the package relies on:
 
 - the card can be had without the data;
 - clips have unique ids, labels within the card's classes, and a fixed order;
@@ -37,6 +38,7 @@ set what the rest of the package relies on:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from l2i.environment import usual_data_dir
@@ -64,6 +66,7 @@ DATASETS = Registry(
         "sust": "l2i.data.sust:SUST",
         "folder": "l2i.data.folder:FOLDER",
     },
+    "l2i.datasets",
 )
 
 
@@ -93,7 +96,13 @@ def refuse_folder(name: str, data_dir: str) -> None:
         )
 
 
-def open_dataset(wanted: config.Dataset, seed: int = 0, on_bytes: OnBytes | None = None) -> DataSet:
+def open_dataset(
+    wanted: config.Dataset,
+    seed: int = 0,
+    on_bytes: OnBytes | None = None,
+    *,
+    unlabelled: bool = False,
+) -> DataSet:
     """Open a data set, as the section ``[dataset]`` of a config describes it.
 
     One that lies at ``s3://`` is brought into the cache first, as far as it is wanted.
@@ -105,6 +114,8 @@ def open_dataset(wanted: config.Dataset, seed: int = 0, on_bytes: OnBytes | None
         Of the split: where only some clips are wanted, these.
     on_bytes : callable, optional
         Called with the bytes fetched since the last call, and the bytes of all.
+    unlabelled : bool
+        Labels are not needed: a folder of sound files will do.
 
     Raises
     ------
@@ -115,6 +126,8 @@ def open_dataset(wanted: config.Dataset, seed: int = 0, on_bytes: OnBytes | None
         clips is wrong.
     """
     entry = DATASETS[wanted.name]
+    if unlabelled and entry.open_unlabelled is not None:
+        entry = replace(entry, open=entry.open_unlabelled)
     if not is_s3(wanted.data_dir):
         data: DataSet = entry.open(wanted)
         return data

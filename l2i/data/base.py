@@ -203,10 +203,14 @@ class DataSet(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the registry holds: a card to be read at once, and how to open the data."""
+    """What the registry holds: a card to be read at once, and how to open the data.
+
+    ``open_unlabelled`` opens it for whoever needs no labels, where that is another matter.
+    """
 
     card: Card
     open: Callable[[config.Dataset], DataSet]
+    open_unlabelled: Callable[[config.Dataset], DataSet] | None = None
 
 
 class Sized(Protocol):

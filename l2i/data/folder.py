@@ -16,6 +16,9 @@ or with one sub-folder of sound files per class. File names are relative to the 
 - An optional column ``group`` names the recording a clip was cut from: clips of one group never
   stand on both sides of a split that is made here.
 
+Who needs no labels, since a classifier of another making is explained, may give a folder of sound
+files, at any depth, without either.
+
 Classes are sorted by name. Folders that l2i wrote (runs, explanations), that MLflow wrote or that a
 system left (``__MACOSX``) are no classes; `check` names them.
 """
@@ -102,6 +105,32 @@ def _open(wanted: config.Dataset) -> DataSet:
     card = replace(card, title=root.resolve().name or str(root), n_clips=len(clips))
     rate, n_samples = clip_settings(card, wanted)
     return Files(card, root, rate, n_samples, tuple(clips), tuple(notes))
+
+
+def _open_unlabelled(wanted: config.Dataset) -> DataSet:
+    """The same where there are labels; else all sound files, at any depth, without any."""
+    if not wanted.data_dir:
+        return _open(wanted)
+    root = candidates(_CARD, wanted.data_dir)[0]
+    if not root.is_dir() or (root / _CARD.marker).is_file():
+        return _open(wanted)
+    loose = [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
+    holding = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    classes = [p for p in holding if not _no_class(p)]
+    if not loose and len(classes) > 1:
+        return _open(wanted)
+    files = [*loose, *(f for p in sorted(classes) for f in sorted(_files(p)) if _is_sound(f))]
+    if not files:
+        raise DataError(f"{root} has no sound file ({', '.join(SUFFIXES)}).")
+    ids = [file.relative_to(root).as_posix() for file in files]
+    clips = [Clip(name, (), file, group=name) for name, file in zip(ids, files, strict=True)]
+    _, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, 0)
+    test = {clip.id for clip in smaller}
+    clips = [replace(c, split="test" if c.id in test else "train") for c in clips]
+    title = root.resolve().name or str(root)
+    card = replace(_CARD, title=title, n_clips=len(clips), task=Task.MULTI_LABEL)
+    rate, n_samples = clip_settings(card, wanted)
+    return Files(card, root, rate, n_samples, tuple(clips))
 
 
 def _from_list(root: Path) -> tuple[Card, list[Clip]]:
@@ -237,4 +266,4 @@ def _two_classes(root: Path, classes: tuple[str, ...]) -> None:
         )
 
 
-FOLDER = Entry(_CARD, _open)
+FOLDER = Entry(_CARD, _open, _open_unlabelled)

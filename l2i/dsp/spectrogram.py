@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 __all__ = [
+    "Domain",
     "OverlapAdd",
     "SpectrogramSettings",
     "audible_frames",
@@ -55,9 +56,12 @@ _FRAMES_IN_CACHE = 256
 _AUDIBLE_DB = 80
 
 
-@dataclass(frozen=True, slots=True)
-class SpectrogramSettings:
-    """All that decides what a spectrogram means; stored beside every set of weights.
+@dataclass(frozen=True)
+class Domain:
+    """Where the masks of explanations live: a short-time Fourier transform.
+
+    It is the explanation's own; what front-end the classifier has is the classifier's affair. All
+    that a dictionary depends on.
 
     Attributes
     ----------
@@ -65,31 +69,46 @@ class SpectrogramSettings:
         Hz.
     n_fft, hop_length : int
         Samples.
-    n_mels : int
     """
 
     sample_rate: int
     n_fft: int = 1024
     hop_length: int = 512
-    n_mels: int = 128
 
     @property
     def n_bins(self) -> int:
         """F, the number of frequency bins."""
         return self.n_fft // 2 + 1
 
+    @property
+    def domain(self) -> Domain:
+        """These settings without what a front-end adds to them."""
+        return Domain(self.sample_rate, self.n_fft, self.hop_length)
+
     def n_frames(self, n_samples: int) -> int:
         """T, the number of frames of a clip of `n_samples`.
 
-        >>> SpectrogramSettings(44100).n_frames(220500)
+        >>> Domain(44100).n_frames(220500)
         431
         """
         return 1 + n_samples // self.hop_length
 
-    def differences(self, other: SpectrogramSettings) -> list[str]:
-        """What differs, as ``n_fft 1024 against 512``; empty where nothing does."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{k} {mine[k]} against {theirs[k]}" for k in mine if mine[k] != theirs[k]]
+    def differences(self, other: Domain) -> list[str]:
+        """What differs of these settings, as ``n_fft 1024 against 512``; empty: nothing."""
+        theirs = asdict(other)
+        return [f"{k} {v} against {theirs[k]}" for k, v in asdict(self).items() if v != theirs[k]]
+
+
+@dataclass(frozen=True)
+class SpectrogramSettings(Domain):
+    """A log-mel front-end on top of a transform: what the built-in network hears.
+
+    Attributes
+    ----------
+    n_mels : int
+    """
+
+    n_mels: int = 128
 
 
 def peak_normalise(waveform: Tensor) -> Tensor:
@@ -132,7 +151,7 @@ def _window(n_fft: int, device: torch.device, dtype: torch.dtype = torch.float32
         return torch.hann_window(n_fft, periodic=True, dtype=dtype, device=device)
 
 
-def stft(waveform: Tensor, settings: SpectrogramSettings) -> Tensor:
+def stft(waveform: Tensor, settings: Domain) -> Tensor:
     """Short-time Fourier transform: Hann, centred, zero-padded.
 
     In double precision, as librosa's: the mel spectrogram's 80 dB are of the magnitude, 160 dB of
@@ -223,7 +242,7 @@ def audible_frames(spectrum: Tensor) -> Tensor:
 
 
 def resynthesise(
-    spectrum: Tensor, log_magnitudes: Tensor, settings: SpectrogramSettings, n_samples: int
+    spectrum: Tensor, log_magnitudes: Tensor, settings: Domain, n_samples: int
 ) -> Tensor:
     """Waveform with the magnitudes expm1(S') and the phase of the input.
 
@@ -262,9 +281,7 @@ def phase(spectrum: Tensor, size: Tensor) -> Tensor:
     return spectrum * size.clamp_min(1e-30).reciprocal_()
 
 
-def synthesise(
-    phase: Tensor, magnitudes: Tensor, settings: SpectrogramSettings, n_samples: int
-) -> Tensor:
+def synthesise(phase: Tensor, magnitudes: Tensor, settings: Domain, n_samples: int) -> Tensor:
     """Waveform of a magnitude and a phase.
 
     Parameters
@@ -294,13 +311,11 @@ class OverlapAdd:
     ----------
     clips, frames : int
         B and T.
-    settings : SpectrogramSettings
+    settings : Domain
     device : torch.device
     """
 
-    def __init__(
-        self, clips: int, frames: int, settings: SpectrogramSettings, device: torch.device
-    ) -> None:
+    def __init__(self, clips: int, frames: int, settings: Domain, device: torch.device) -> None:
         self.n_fft, self.hop = settings.n_fft, settings.hop_length
         self.window = _window(self.n_fft, device)
         self.frames = frames

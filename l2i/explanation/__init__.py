@@ -1,8 +1,21 @@
 """Ways to explain a class of a clip: the method, and what it is compared with.
 
-A way is an `ExplanationMethod`: spectrograms and classes in, masks in [0, 1] out; what is heard
-is `split_audio` of the mask, whatever made it, and all are judged by the same figures. To add
-one: write it in a file of its own here, and name it in `METHODS`;
+A way is an `ExplanationMethod`: clips that were heard and classes in, masks in [0, 1] out; what is
+played is `split_audio` of the mask, whatever made it, and all are judged by the same figures. What
+it must learn first are its parts (`l2i.training`): L2I has a dictionary and an interpreter, most
+have none.
+
+To add one, write a class in a file of its own and name it in `l2i.registry.METHODS`; or, without a
+change here, as ``MODULE:NAME``, ``FILE.py:NAME`` or an entry point ``l2i.methods``::
+
+    class Loudest:
+        parts = ()                                # names of what it must learn
+        def __init__(self, subject, settings):    # Subject, MethodSettings
+            self.layers = ()                      # hidden layers that it reads
+            self.linear = True                    # its mask is a gain
+        def __call__(self, heard, classes, keys): # Heard [B], int64 [B], numbers [B]
+            return (heard.size >= heard.size.amax((1, 2), keepdim=True)).float()
+
 ``tests/contracts/test_methods.py`` asks of every method what the rest of the package relies on:
 
 - masks are within [0, 1], of the spectrogram's shape, without NaN;
@@ -11,16 +24,18 @@ one: write it in a file of its own here, and name it in `METHODS`;
 - the classifier is left as it was.
 
 `listen_to_interpret` is the method this package exists for, its formulas in the paper's order.
-`baselines` are the others: gradients and occlusion by Captum, a mask of ones, and as many
-components as L2I chooses, drawn at random.
+`gates` are those that need no training. `baselines` are the others: gradients and occlusion by
+Captum, a mask of ones, and as many components as L2I chooses, drawn at random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
+from l2i.dsp.spectrogram import Domain
+from l2i.errors import UsageError
 from l2i.explanation.listen_to_interpret import (
     Explainer,
     audible,
@@ -31,7 +46,9 @@ from l2i.explanation.listen_to_interpret import (
     soft_mask,
     split_audio,
 )
-from l2i.registry import Registry
+from l2i.models.heard import Heard
+from l2i.registry import METHODS
+from l2i.types import Classifier
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +58,10 @@ __all__ = [
     "Explainer",
     "ExplanationMethod",
     "MethodSettings",
+    "Subject",
     "audible",
+    "make_method",
+    "part_names",
     "random_ranks",
     "reconstruction",
     "relevance",
@@ -49,6 +69,24 @@ __all__ = [
     "soft_mask",
     "split_audio",
 ]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is explained, and what was learnt to explain it.
+
+    Attributes
+    ----------
+    classifier : Classifier
+    domain : Domain
+        Where the masks live.
+    parts : mapping of str to object
+        What was learnt, by its name: ``dictionary`` (a Tensor [F, K]), ``interpreter``, ...
+    """
+
+    classifier: Classifier
+    domain: Domain
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +101,39 @@ class MethodSettings:
         0: no limit.
     seed : int
         Of whatever a method draws.
+    metrics : tuple of str
+        Figures of one's own that explanations are judged by; see `l2i.metrics`.
     """
 
     threshold: float = 0.2
     max_components: int = 0
     seed: int = 0
+    metrics: tuple[str, ...] = ()
 
 
 class ExplanationMethod(Protocol):
-    """Spectrograms and classes in, masks out."""
+    """Clips and classes in, masks out.
 
-    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    Attributes
+    ----------
+    layers : tuple of str
+        Hidden layers whose maps it reads.
+    linear : bool
+        Whether its mask is a gain of the magnitude |X|, or of log(1 + |X|), as published.
+    """
+
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def linear(self) -> bool: ...
+
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask of one class of each clip.
 
         Parameters
         ----------
-        spectrum : Tensor [B, F, T], complex
-            Of peak-normalised waveforms, as `FrozenClassifier.spectrum` gives it.
+        heard : Heard
+            Of B clips, with the maps of `layers`.
         classes : Tensor [B], int64
         keys : sequence of int
             One number per clip. What is random is drawn from it and the seed, so that a clip's
@@ -93,16 +147,32 @@ class ExplanationMethod(Protocol):
         ...
 
 
-METHODS: Mapping[str, Callable[[Explainer, MethodSettings], ExplanationMethod]] = Registry(
-    "explanation method",
-    {
-        "l2i": "l2i.explanation.listen_to_interpret:ListenToInterpret",
-        "random": "l2i.explanation.baselines:RandomComponents",
-        "full": "l2i.explanation.baselines:Full",
-        "saliency": "l2i.explanation.baselines:Saliency",
-        "smoothgrad": "l2i.explanation.baselines:SmoothGrad",
-        "integrated-gradients": "l2i.explanation.baselines:IntegratedGradients",
-        "gradcam": "l2i.explanation.baselines:GradCam",
-        "occlusion": "l2i.explanation.baselines:Occlusion",
-    },
-)
+def make_method(name: str, subject: Subject, settings: MethodSettings) -> ExplanationMethod:
+    """A method, made of what it needs.
+
+    Parameters
+    ----------
+    name : str
+        Of `METHODS`.
+    subject : Subject
+    settings : MethodSettings
+
+    Raises
+    ------
+    UsageError
+        There is no such method, or it must learn something that the subject has not.
+    """
+    kind = METHODS[name]
+    missing = [part for part in part_names(kind) if part not in subject.parts]
+    if missing:
+        raise UsageError(
+            f"Method {name!r} must learn its {' and its '.join(missing)} first: train it, by "
+            f"'l2i train' or l2i.fit. 'gates' and 'shapley' learn nothing."
+        )
+    made: ExplanationMethod = kind(subject, settings)
+    return made
+
+
+def part_names(kind: Any) -> tuple[str, ...]:
+    """Names of what a method must learn, in the order in which it is learnt."""
+    return tuple(part if isinstance(part, str) else part.name for part in kind.parts)

@@ -8,6 +8,9 @@ a baseline. An attribution becomes a mask by its positive part, divided by its g
 
 Where nothing is positive, the mask is zero.
 
+A classifier whose front-end begins with the explanation's transform is asked by its magnitudes.
+Any other hears the waveform that they make with the clip's phase, at the clip's level.
+
 Differences: others scale an attribution from its least to its greatest value, which turns all
 that speaks *against* a class into a background of one half.
 """
@@ -15,6 +18,7 @@ that speaks *against* a class into a background of one half.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import log_magnitude, log_mel, magnitude, mel_filters
-from l2i.explanation import Explainer, MethodSettings
+from l2i.dsp.spectrogram import phase, synthesise
+from l2i.errors import UsageError
+from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.listen_to_interpret import (
     ListenToInterpret,
     audible,
     random_ranks,
     soft_mask,
 )
-from l2i.models.classifier import FrozenClassifier
-from l2i.models.vgg import HIDDEN_MAPS
+from l2i.models.heard import Heard
 
 __all__ = [
     "Full",
@@ -47,70 +51,118 @@ __all__ = [
 class Full:
     """A mask of ones: the explanation is the clip. What it costs to say everything."""
 
-    def __init__(self, explainer: Explainer, settings: MethodSettings) -> None:
+    parts: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    linear = False
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         pass
 
-    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Ones [B, F, T]; zeros for silence."""
-        return audible(magnitude(spectrum)).view(-1, 1, 1).expand(spectrum.shape).float()
+        return audible(heard.size).view(-1, 1, 1).expand(heard.size.shape).float()
 
 
 class RandomComponents:
     """As many components as L2I selects, drawn at random: what any components would do."""
 
-    def __init__(self, explainer: Explainer, settings: MethodSettings) -> None:
-        self._l2i = ListenToInterpret(explainer, settings)
+    parts = ListenToInterpret.parts
+    linear = False
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self._l2i = ListenToInterpret(subject, settings)
         self._seed = settings.seed
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """L2I's."""
+        return self._l2i.layers
+
     @torch.inference_mode()
-    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T] of the drawn components."""
-        activations, selected = self._l2i.select(spectrum, classes)
+        activations, selected = self._l2i.select(heard, classes)
         count = selected.sum(dim=1, keepdim=True)
         rank = random_ranks(keys, self._seed, 1, selected.shape[1])[:, 0].to(selected.device)
         return soft_mask(self._l2i.explainer.w, activations, rank < count)
 
 
 class _FromSpectrogram(nn.Module):
-    """log(1 + |X|) to logits, so that gradients can flow to the spectrogram."""
+    """log(1 + |X|) of one clip to logits, so that gradients can flow to the spectrogram."""
 
-    def __init__(self, classifier: FrozenClassifier) -> None:
+    def __init__(self, subject: Subject) -> None:
         super().__init__()
-        self.network = classifier.network
-        self._settings = classifier.settings
+        # Not among this module's own: neither is its mode changed, nor are its weights counted.
+        self._subject = [subject]
+        self._clip: list[Heard] = []
+
+    def of(self, heard: Heard) -> _FromSpectrogram:
+        """The same, of this clip: its phase and level are what magnitudes alone do not say."""
+        self._clip = [heard]
+        return self
+
+    @property
+    def n_samples(self) -> int:
+        """Of the clip."""
+        return self._clip[0].n_samples
 
     def forward(self, size: Tensor) -> Tensor:
         """Logits [B, C] of log magnitudes [B, F, T]."""
-        mel = log_mel(size.clamp_min(0).expm1(), self._settings)
-        logits: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
-        return logits
+        size = size.clamp_min(0).expm1()
+        classifier: Any = self._subject[0].classifier
+        (clip,) = self._clip
+        if clip.level is None and hasattr(classifier, "logits_of"):
+            found: Tensor = classifier.logits_of(size)
+            return found
+        # A gradient needs another audio per point of the way; all have the clip's phase.
+        direction = phase(clip.spectrum, clip.size).expand(size.shape)
+        audio = synthesise(direction, size, clip.domain, clip.n_samples)
+        return clip.judge(audio, slice(0, 1))
 
 
 class _Attribution:
     """What the methods of Captum share: clip by clip, from attribution to mask."""
 
-    def __init__(self, explainer: Explainer, settings: MethodSettings) -> None:
-        self.classifier = explainer.classifier
-        self.forward = _FromSpectrogram(explainer.classifier).eval()
+    parts: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    linear = False
+    needs_gradients = True
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.classifier = subject.classifier
+        if self.needs_gradients and not subject.classifier.differentiable:
+            raise UsageError(
+                "This classifier has no gradients, which this method needs: take occlusion or "
+                "shapley, or wrap it with a front_end in torch."
+            )
+        self.domain = subject.domain
+        self.forward = _FromSpectrogram(subject).eval()
         self.seed = settings.seed
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
         """Attribution [F, T] of one clip's log magnitudes [1, F, T]."""
         raise NotImplementedError
 
-    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T]; clip by clip, since Captum's noise and steps are of a whole batch."""
         masks = []
         with torch.inference_mode(False), torch.enable_grad():
-            # Copies: tensors that were made for inference take part in no gradient.
-            for x, c, key in zip(spectrum.clone(), classes.tolist(), keys, strict=True):
-                size = log_magnitude(x.unsqueeze(0))
+            for row, (c, key) in enumerate(zip(classes.tolist(), keys, strict=True)):
+                one = heard.take(slice(row, row + 1))
+                # Copies: tensors that were made for inference take part in no gradient.
+                one = replace(one, spectrum=one.spectrum.clone(), size=one.size.clone())
+                if one.level is not None:
+                    one = replace(one, level=one.level.clone())
+                size = one.size.log1p()
                 if not bool(size.any()):
                     masks.append(torch.zeros_like(size[0]))
                     continue
+                self.forward.of(one)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(int(np.random.default_rng([self.seed, key]).integers(2**62)))
                     a = self.attribute(size, c).detach().clamp_min(0)
+                # Where a front-end takes the root of nothing there is no derivative.
+                a = a.nan_to_num(0.0, 0.0, 0.0)
                 greatest = a.amax()
                 masks.append(a / greatest if bool(greatest > 0) else torch.zeros_like(a))
         return torch.stack(masks)
@@ -163,27 +215,43 @@ class IntegratedGradients(_Attribution):
 
 
 class GradCam(_Attribution):
-    """Channels of the last pooled map, weighted by their mean gradient (Selvaraju et al. 2017,
-    arXiv 1610.02391).
+    """Channels of the last map that has frames, weighted by their mean gradient (Selvaraju et al.
+    2017, arXiv 1610.02391).
 
-    The map has frames and mel bands: it is stretched to all of them, and a bin gets the mean of
-    the bands that hear it, weighted by how well. A bin that no band hears gets nothing.
+    The built-in classifier says which bins its map's rows hear; the map is stretched to all frames.
+    What the rows of another classifier's map hear is not known: its mask says when, not where.
     """
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
         """Of one clip."""
         from captum.attr import LayerGradCam
 
-        layer: Any = self.forward.network.get_submodule(f"netx.{HIDDEN_MAPS['512']}")
-        found = LayerGradCam(self.forward, layer).attribute(
+        classifier: Any = self.classifier
+        frames = size.shape[2]
+        if not hasattr(classifier, "to_bins"):
+            return _over_time(self.forward, classifier, size, target, self.forward.n_samples)
+        found = LayerGradCam(self.forward, classifier.attribution_layer()).attribute(
             size.requires_grad_(), target=target, relu_attributions=True
         )
-        settings = self.classifier.settings
-        grid = (size.shape[2], settings.n_mels)
-        bands = F.interpolate(found.detach(), grid, mode="bilinear", align_corners=False)[0, 0]
-        weight = mel_filters(settings, size.device)
-        weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
-        return weight @ bands.T
+        bins: Tensor = classifier.to_bins(found.detach(), frames)[0]
+        return bins
+
+
+def _over_time(
+    forward: nn.Module, classifier: Any, size: Tensor, target: int, n_samples: int
+) -> Tensor:
+    """Grad-CAM of a classifier of which only the layers are known [F, T], alike for all bins."""
+    layer = classifier.chosen_layers()[-1].layer
+    with classifier.recorded(layer) as given:
+        logits = forward(size.requires_grad_())
+        gradients = torch.autograd.grad(logits[:, target].sum(), given)
+    x, gradient = (
+        classifier.over_time(layer, y, n_samples) for y in (given[0].detach(), gradients[0])
+    )
+    weight = gradient.mean(dim=(2, 3), keepdim=True)
+    cam = F.relu((weight * x).sum(dim=1)).mean(dim=1, keepdim=True)  # [1, 1, T_l]
+    wide = F.interpolate(cam.detach(), size=size.shape[2], mode="linear", align_corners=False)
+    return wide[0].expand(size.shape[1], -1)
 
 
 class Occlusion(_Attribution):
@@ -192,13 +260,14 @@ class Occlusion(_Attribution):
     Patches of an eighth of the bins and a quarter of a second, side by side.
     """
 
+    needs_gradients = False
+
     def attribute(self, size: Tensor, target: int) -> Tensor:
         """Of one clip."""
         from captum.attr import Occlusion as Method
 
-        settings = self.classifier.settings
         bins = -(-size.shape[1] // 8)
-        quarter = round(0.25 * settings.sample_rate / settings.hop_length)
+        quarter = round(0.25 * self.domain.sample_rate / self.domain.hop_length)
         frames = max(1, min(size.shape[2], quarter))
         with torch.no_grad():
             found: Tensor = Method(self.forward).attribute(

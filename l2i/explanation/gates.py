@@ -29,18 +29,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import SpectrogramSettings, magnitude, stft
+from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.errors import UsageError
 from l2i.models.dictionary import encode, learn_dictionary
+from l2i.models.heard import Heard
 from l2i.types import Classifier, Task
 
-__all__ = ["Gated", "Gates", "Shapley", "domain_of", "log_odds", "without_training"]
+if TYPE_CHECKING:
+    from l2i.explanation import MethodSettings, Subject
+
+__all__ = [
+    "Gated",
+    "Gates",
+    "GatesMethod",
+    "Shapley",
+    "ShapleyMethod",
+    "domain_of",
+    "log_odds",
+    "without_training",
+]
 
 _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
@@ -48,14 +62,14 @@ _STRETCH = 0.1
 _FLOOR = 1e-8
 
 
-def domain_of(sample_rate: int) -> SpectrogramSettings:
+def domain_of(sample_rate: int) -> Domain:
     """Where the masks of a clip live: windows of about 64 ms, a frame every quarter of one.
 
     >>> domain_of(16000).n_fft, domain_of(44100).n_fft
     (1024, 2048)
     """
     n_fft = 2 ** max(6, round(math.log2(_WINDOW_S * sample_rate)))
-    return SpectrogramSettings(sample_rate, n_fft, n_fft // 4)
+    return Domain(sample_rate, n_fft, n_fft // 4)
 
 
 def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
@@ -94,7 +108,7 @@ class Gated:
         Gates in [0, 1].
     audio, removal : Tensor [B, S]
         They add up to the clips.
-    domain : SpectrogramSettings
+    domain : Domain
         Of the mask.
     """
 
@@ -105,7 +119,7 @@ class Gated:
     gates: Tensor
     audio: Tensor
     removal: Tensor
-    domain: SpectrogramSettings
+    domain: Domain
 
     def shares(self) -> tuple[Tensor, Tensor]:
         """Each component's share of the explanation, and how much of it counts [B, K] each.
@@ -130,8 +144,8 @@ class Gated:
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """A batch of clips, taken apart."""
+class _Apart:
+    """A batch of clips, taken apart into components."""
 
     waveform: Tensor  # [B, S]
     spectrum: Tensor  # [B, F, T]
@@ -139,7 +153,7 @@ class _Heard:
     w: Tensor  # [B, F, K]
     h: Tensor  # [B, K, T]
     whole: Tensor  # W H [B, F, T]
-    domain: SpectrogramSettings
+    domain: Domain
 
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
@@ -160,7 +174,7 @@ def _mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
     return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
 
 
-def _istft(spectrum: Tensor, domain: SpectrogramSettings, n_samples: int) -> Tensor:
+def _istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
     window = torch.hann_window(domain.n_fft, device=spectrum.device)
     found: Tensor = torch.istft(
         spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
@@ -168,9 +182,7 @@ def _istft(spectrum: Tensor, domain: SpectrogramSettings, n_samples: int) -> Ten
     return found
 
 
-def _take_apart(
-    waveform: Tensor, domain: SpectrogramSettings, components: int, seed: int
-) -> _Heard:
+def _take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> _Apart:
     """Each clip's own components, by sparse NMF of the root of its magnitudes."""
     spectrum = stft(waveform, domain)
     size = magnitude(spectrum)
@@ -195,7 +207,7 @@ def _take_apart(
             h[:k] = encode(frames, learned.w, sweeps=10)
         found.append((w, h))
     w, h = (torch.stack(parts) for parts in zip(*found, strict=True))
-    return _Heard(waveform, spectrum, size, w, h, w @ h, domain)
+    return _Apart(waveform, spectrum, size, w, h, w @ h, domain)
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ class Gates:
     ----------
     classifier : Classifier
         With gradients.
-    domain : SpectrogramSettings, optional
+    domain : Domain, optional
         By default `domain_of` its sample rate.
     components : int
         K, of each clip's own dictionary.
@@ -224,7 +236,7 @@ class Gates:
     """
 
     classifier: Classifier
-    domain: SpectrogramSettings | None = None
+    domain: Domain | None = None
     components: int = 24
     piece_s: float = 0.25
     steps: int = 25
@@ -288,7 +300,7 @@ def _spread(v: Tensor, frames: int) -> Tensor:
 
 
 def _objective(
-    heard: _Heard,
+    heard: _Apart,
     classes: Tensor,
     classifier: Classifier,
     target: Tensor,
@@ -317,7 +329,7 @@ class Shapley:
     Parameters
     ----------
     classifier : Classifier
-    domain : SpectrogramSettings, optional
+    domain : Domain, optional
         By default `domain_of` its sample rate.
     components : int
         K, of each clip's own dictionary: the players.
@@ -329,7 +341,7 @@ class Shapley:
     """
 
     classifier: Classifier
-    domain: SpectrogramSettings | None = None
+    domain: Domain | None = None
     components: int = 12
     coalitions: int = 48
     size: float = 8.0
@@ -353,7 +365,7 @@ class Shapley:
         gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
         return heard.gated(gates.contiguous())
 
-    def _worth(self, heard: _Heard, classes: Tensor, sets: Tensor) -> Tensor:
+    def _worth(self, heard: _Apart, classes: Tensor, sets: Tensor) -> Tensor:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
         found = []
         for some in sets.split(16):
@@ -362,7 +374,7 @@ class Shapley:
             found.append(log_odds(logits, classes.expand(len(some)), self.classifier.task))
         return torch.cat(found).clamp(-20, 20)
 
-    def _values(self, heard: _Heard, classes: Tensor) -> Tensor:
+    def _values(self, heard: _Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
         k = heard.h.shape[1]
         draw = np.random.default_rng(self.seed)
@@ -384,7 +396,7 @@ class Shapley:
         first = torch.linalg.solve(x.T @ x + ridge, x.T @ (y - s[:, -1] * total))
         return torch.cat([first, (total - first.sum()).view(1)]).float()
 
-    def _best_prefix(self, heard: _Heard, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
+    def _best_prefix(self, heard: _Apart, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
         """The first so many components of an order that make the objective least [K]."""
         k = len(order)
         rank = order.argsort()
@@ -407,19 +419,19 @@ class Shapley:
         return sets[int(torch.cat(losses).argmin())]
 
 
-def _only(heard: _Heard, clip: int) -> _Heard:
+def _only(heard: _Apart, clip: int) -> _Apart:
     one = slice(clip, clip + 1)
     return _each(heard, lambda part: part[one])
 
 
-def _of_sets(heard: _Heard, sets: Tensor) -> tuple[_Heard, Tensor, Tensor]:
+def _of_sets(heard: _Apart, sets: Tensor) -> tuple[_Apart, Tensor, Tensor]:
     """One clip, once for each of some sets of its components [n, K]: masks and explanations."""
     many = _each(heard, lambda part: part.expand(len(sets), *part.shape[1:]))
     return many, *many.audio(sets.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
 
 
-def _each(heard: _Heard, change: Callable[[Tensor], Tensor]) -> _Heard:
-    return _Heard(
+def _each(heard: _Apart, change: Callable[[Tensor], Tensor]) -> _Apart:
+    return _Apart(
         change(heard.waveform),
         change(heard.spectrum),
         change(heard.size),
@@ -458,3 +470,38 @@ def without_training(
         known = ", ".join(f for f in kind.__dataclass_fields__ if f != "classifier")
         raise UsageError(f"Method {method!r} has no setting {unknown[0]!r}; it has: {known}.")
     return kind(classifier, **settings)  # type: ignore[arg-type]
+
+
+class _WithoutTraining:
+    """`Gates` or `Shapley` as one method of several: see `l2i.explanation.ExplanationMethod`."""
+
+    parts: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    linear = True
+    name = ""
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self._way = without_training(
+            subject.classifier, self.name, domain=subject.domain, seed=settings.seed
+        )
+
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T], a linear gain; of silence, zero."""
+        sounds = (heard.size.amax(dim=(1, 2)) > 0).view(-1, 1, 1)
+        # Clip by clip: where a classifier hardly has an answer, descent makes much of the rounding
+        # by which a batch differs from a clip.
+        each = zip(heard.waveform.split(1), classes.split(1), strict=True)
+        return torch.cat([self._way(x, c).mask for x, c in each]) * sounds
+
+
+class GatesMethod(_WithoutTraining):
+    """`Gates` under its name."""
+
+    name = "gates"
+    needs_gradients = True
+
+
+class ShapleyMethod(_WithoutTraining):
+    """`Shapley` under its name."""
+
+    name = "shapley"

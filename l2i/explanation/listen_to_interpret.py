@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,19 +29,19 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import (
+    Domain,
     OverlapAdd,
-    SpectrogramSettings,
     audible_frames,
     blocks,
     magnitude,
     phase,
 )
-from l2i.models.classifier import FrozenClassifier
+from l2i.models.heard import Heard, hear
 from l2i.models.interpreter import Interpreter
-from l2i.types import Explanation, Features, Interpretation
+from l2i.types import Classifier, Explanation, Interpretation
 
 if TYPE_CHECKING:
-    from l2i.explanation import MethodSettings
+    from l2i.explanation import MethodSettings, Subject
 
 __all__ = [
     "Explainer",
@@ -196,22 +197,28 @@ def soft_mask(
 def split_audio(
     spectrum: Tensor,
     mask: Tensor,
-    settings: SpectrogramSettings,
+    domain: Domain,
     n_samples: int,
     size: Tensor | None = None,
+    *,
+    linear: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Explanation and removal audio.
 
-    They add up to the input in the log domain, not as waveforms: expm1 is not linear.
+    A mask of log magnitudes, as published: they add up to the input in the log domain, not as
+    waveforms, since expm1 is not linear. A mask that is a linear gain: they add up as waveforms.
 
     Parameters
     ----------
     spectrum : Tensor [B, F, T], complex
     mask : Tensor [B, F, T]
         In [0, 1].
+    domain : Domain
     n_samples : int
     size : Tensor [B, F, T], optional
         ``|X|``, where it is known already.
+    linear : bool
+        What the mask is a gain of: of ``|X|``, or of log(1 + ``|X|``).
 
     Returns
     -------
@@ -219,9 +226,14 @@ def split_audio(
     """
     size = magnitude(spectrum) if size is None else size
     batch, _, frames = spectrum.shape
-    explanation, removal = (OverlapAdd(batch, frames, settings, mask.device) for _ in range(2))
+    explanation, removal = (OverlapAdd(batch, frames, domain, mask.device) for _ in range(2))
     x, sizes, shares = (y.transpose(1, 2) for y in (spectrum, size, mask))
     for block in blocks(spectrum):
+        if linear:
+            part = shares[block] * x[block]
+            explanation.add(block, part)
+            removal.add(block, x[block] - part)
+            continue
         whole = torch.log1p(sizes[block])
         kept = shares[block] * whole
         direction = phase(x[block], sizes[block])
@@ -238,33 +250,30 @@ class Explainer:
 
     Attributes
     ----------
-    classifier : FrozenClassifier
+    classifier : Classifier
     w : Tensor [F, K]
         Unit columns.
     interpreter : Interpreter
-        In evaluation mode.
+        In evaluation mode; or another network of its interface, such as
+        `l2i.models.general.GeneralInterpreter`.
+    domain : Domain
+        Of the dictionary.
     """
 
-    classifier: FrozenClassifier
+    classifier: Classifier
     w: Tensor
     interpreter: Interpreter
+    domain: Domain
 
-    @property
-    def settings(self) -> SpectrogramSettings:
-        """Of the spectrogram, the same for all three."""
-        return self.classifier.settings
-
-    def features(self, spectrum: Tensor) -> Features:
-        """Logits, and the hidden maps this interpreter reads, of spectrograms [B, F, T], complex
-        or their magnitude."""
-        return self.classifier.features(spectrum, self.interpreter.maps)
+    def hear(self, waveform: Tensor) -> Heard:
+        """Clips [B, S], heard with the hidden maps that this interpreter reads."""
+        return hear(self.classifier, waveform, self.domain, self.interpreter.maps)
 
     @torch.inference_mode()
-    def interpret(self, features: Features, spectrum: Tensor) -> Interpretation:
-        """Activations, pooled activations and interpreter's logits of spectrograms [B, F, T],
-        complex or their magnitude, and their `features`."""
-        audible = audible_frames(spectrum) if self.interpreter.skip_silence else None
-        return self.interpreter(features.maps, spectrum.shape[2], audible)
+    def interpret(self, heard: Heard) -> Interpretation:
+        """Activations, pooled activations and interpreter's logits of what `hear` gave."""
+        audible = audible_frames(heard.size) if self.interpreter.skip_silence else None
+        return self.interpreter(heard.features.maps, heard.size.shape[2], audible)
 
     def relevances(self, pooled: Tensor, classes: Tensor, size: Tensor) -> Tensor:
         """`relevance` [B, K] of clips of magnitude `size` [B, F, T]; of silence, none."""
@@ -278,8 +287,10 @@ class Explainer:
         *,
         threshold: float = 0.2,
         max_components: int = 0,
-    ) -> tuple[Explanation, Features, Interpretation]:
+    ) -> tuple[Explanation, Heard, Interpretation]:
         """Explain one class of each clip.
+
+        Sounds are of clips scaled to their peak; `Heard.judge` has the classifier hear them.
 
         Parameters
         ----------
@@ -291,38 +302,49 @@ class Explainer:
         max_components : int
             0: no limit.
         """
-        spectrum = self.classifier.spectrum(waveform)
-        size = magnitude(spectrum)  # Four times needed, once computed.
-        features = self.features(size)
-        said = self.interpret(features, size)
+        heard = self.hear(waveform)
+        said = self.interpret(heard)
         if classes is None:
-            chosen = features.logits.argmax(dim=1)
+            chosen = heard.logits.argmax(dim=1)
         else:
-            chosen = torch.as_tensor(classes, dtype=torch.int64, device=spectrum.device)
-        r = self.relevances(said.pooled, chosen, size)
+            chosen = torch.as_tensor(classes, dtype=torch.int64, device=heard.size.device)
+        r = self.relevances(said.pooled, chosen, heard.size)
         selected = select(r, threshold, max_components)
         mask = soft_mask(self.w, said.activations, selected)
-        audio, removal = split_audio(spectrum, mask, self.settings, waveform.shape[1], size)
-        return Explanation(chosen, r, selected, mask, audio, removal), features, said
+        audio, removal = split_audio(heard.spectrum, mask, self.domain, heard.n_samples, heard.size)
+        return Explanation(chosen, r, selected, mask, audio, removal), heard, said
 
 
 class ListenToInterpret:
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
-    def __init__(self, explainer: Explainer, settings: MethodSettings) -> None:
-        self.explainer = explainer
+    parts = ("dictionary", "interpreter")
+    linear = False
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.subject = subject
         self.settings = settings
 
-    def select(self, spectrum: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Of the parts."""
+        s = self.subject
+        return Explainer(s.classifier, s.parts["dictionary"], s.parts["interpreter"], s.domain)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The interpreter's."""
+        return self.explainer.interpreter.maps
+
+    def select(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Activations [B, K, T] and the components selected [B, K], bool."""
         e = self.explainer
-        size = magnitude(spectrum)
-        said = e.interpret(e.features(size), size)
-        r = e.relevances(said.pooled, classes, size)
+        said = e.interpret(heard)
+        r = e.relevances(said.pooled, classes, heard.size)
         s = self.settings
         return said.activations, select(r, s.threshold, s.max_components)
 
     @torch.inference_mode()
-    def __call__(self, spectrum: Tensor, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T] of the components that matter."""
-        return soft_mask(self.explainer.w, *self.select(spectrum, classes))
+        return soft_mask(self.explainer.w, *self.select(heard, classes))

@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import CheckpointError
 from l2i.storage import atomic_write_bytes
 
-__all__ = ["load_checkpoint", "load_weights", "read_settings", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_weights", "read_domain", "read_settings", "save_checkpoint"]
 
 FORMAT = 1
 
@@ -33,7 +33,7 @@ def save_checkpoint(
     kind: str,
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, Any],
-    settings: SpectrogramSettings | None = None,
+    settings: Domain | None = None,
 ) -> None:
     """Write a checkpoint, atomically.
 
@@ -45,7 +45,7 @@ def save_checkpoint(
     tensors : mapping of str to Tensor
     metadata : mapping
         Anything JSON can hold.
-    settings : SpectrogramSettings, optional
+    settings : Domain or SpectrogramSettings, optional
         What the weights were made under.
     """
     document: dict[str, Any] = {"format": FORMAT, "kind": kind, **metadata}
@@ -85,22 +85,45 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str,
 def read_settings(
     path: Path, metadata: Mapping[str, Any], wanted: SpectrogramSettings | None = None
 ) -> SpectrogramSettings:
-    """The settings a checkpoint was made under.
+    """The front-end that a network's checkpoint was made under.
 
     Raises
     ------
     CheckpointError
-        If they differ from `wanted`.
+        If it differs from `wanted`.
     """
     try:
         found = SpectrogramSettings(**metadata["spectrogram"])
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
-    if wanted is not None and (different := found.differences(wanted)):
+    if wanted is not None:
+        _same(path, found, wanted)
+    return found
+
+
+def read_domain(path: Path, metadata: Mapping[str, Any], wanted: Domain | None = None) -> Domain:
+    """The transform that a checkpoint was made under; a front-end's bands do not count.
+
+    Raises
+    ------
+    CheckpointError
+        If it differs from `wanted`.
+    """
+    try:
+        told = metadata["spectrogram"]
+        found = Domain(told["sample_rate"], told["n_fft"], told["hop_length"])
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
+    if wanted is not None:
+        _same(path, found, wanted.domain)
+    return found
+
+
+def _same(path: Path, found: Domain, wanted: Domain) -> None:
+    if different := found.differences(wanted):
         raise CheckpointError(
             f"{path} was made under other settings: {', '.join(different)} asked for now."
         )
-    return found
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

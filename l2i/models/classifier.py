@@ -1,7 +1,11 @@
-"""A frozen classifier: waveform in, logits and hidden maps out.
+"""The built-in classifier, frozen: waveform in, logits and hidden maps out.
 
 Frozen means frozen: evaluation mode, no gradients, batch norms folded, weights a copy of their
 own. Hidden maps are read by hooks that exist only while a context is open.
+
+Its front-end begins with a transform, and scales each clip to its peak. Where explanations have
+that transform too (`FrozenClassifier.domain`), they hand it over instead of a waveform
+(`FrozenClassifier.features_of`), and it is computed once.
 """
 
 from __future__ import annotations
@@ -11,8 +15,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import SpectrogramSettings, log_mel, peak_normalise, stft
+from l2i.dsp.spectrogram import (
+    Domain,
+    SpectrogramSettings,
+    log_mel,
+    mel_filters,
+    peak_normalise,
+    stft,
+)
 from l2i.errors import CheckpointError
 from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
 from l2i.types import Features, Task
@@ -100,6 +112,25 @@ class FrozenClassifier:
         return self.settings.sample_rate
 
     @property
+    def domain(self) -> Domain:
+        """Of the transform that its front-end begins with."""
+        return self.settings.domain
+
+    @property
+    def published_maps(self) -> tuple[str, ...]:
+        """Names of the maps that the published interpreter reads."""
+        return tuple(HIDDEN_MAPS)
+
+    def chosen_layers(self) -> tuple[str, ...]:
+        """Layers that an interpreter reads where none are named, the last one deepest."""
+        return tuple(reversed(HIDDEN_MAPS))
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip it can hear."""
+        return MIN_FRAMES * self.settings.hop_length
+
+    @property
     def differentiable(self) -> bool:
         """It has gradients to the waveform."""
         return True
@@ -108,8 +139,12 @@ class FrozenClassifier:
         """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
         return stft(peak_normalise(waveform.to(self.device)), self.settings)
 
+    def features(self, waveform: Tensor, layers: Sequence[str] = ()) -> Features:
+        """Logits and hidden maps of waveforms [B, S]; see `features_of`."""
+        return self.features_of(self.spectrum(waveform), layers)
+
     @torch.inference_mode()
-    def features(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:
+    def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:
         """Logits and hidden maps of spectrograms.
 
         Parameters
@@ -154,11 +189,43 @@ class FrozenClassifier:
         Gradients flow to a waveform that requires them.
         """
         if not (waveform.requires_grad and torch.is_grad_enabled()):
-            return self.features(self.spectrum(waveform)).logits
+            return self.features(waveform).logits
         mel = log_mel(self.spectrum(waveform), self.settings)
         with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
             found: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
         return found.float()
+
+    def logits_of(self, size: Tensor) -> Tensor:
+        """Logits [B, C] of magnitudes [B, F, T], to which gradients flow; float32 always."""
+        mel = log_mel(size, self.settings).contiguous(memory_format=torch.channels_last)
+        found: Tensor = self.network(mel)
+        return found
+
+    def attribution_layer(self) -> nn.Module:
+        """The last layer whose map has frames and mel bands."""
+        return self.network.get_submodule(f"netx.{HIDDEN_MAPS['512']}")
+
+    def to_bins(self, attribution: Tensor, frames: int) -> Tensor:
+        """What a map of `attribution_layer` says of each bin of the spectrogram.
+
+        The map is stretched to all frames and mel bands, and a bin gets the mean of the bands
+        that hear it, weighted by how well. A bin that no band hears gets nothing.
+
+        Parameters
+        ----------
+        attribution : Tensor [B, 1, T_l, F_l]
+        frames : int
+            T.
+
+        Returns
+        -------
+        Tensor [B, F, T]
+        """
+        grid = (frames, self.settings.n_mels)
+        bands = F.interpolate(attribution, grid, mode="bilinear", align_corners=False)[:, 0]
+        weight = mel_filters(self.settings, attribution.device)
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+        return weight @ bands.transpose(1, 2)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax or sigmoid [B, C], as the task has it."""

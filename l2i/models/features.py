@@ -21,11 +21,11 @@ import psutil
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import audible_frames, magnitude, peak_normalise
+from l2i.dsp.spectrogram import Domain, audible_frames, peak_normalise
 from l2i.errors import StoreError
-from l2i.models.classifier import FrozenClassifier
+from l2i.models.heard import hear
 from l2i.storage import atomic_write_text
-from l2i.types import Features
+from l2i.types import Classifier, Features
 
 __all__ = ["FeatureStore", "allocate", "compute_features", "memory_budget"]
 
@@ -173,8 +173,9 @@ def _silenced(x: Tensor, given: Tensor, length: Tensor, where: Tensor) -> Tensor
 
 
 def compute_features(
-    classifier: FrozenClassifier,
+    classifier: Classifier,
     w: Tensor,
+    domain: Domain,
     waveforms: np.ndarray,
     rows: np.ndarray,
     maps: tuple[str, ...],
@@ -194,12 +195,15 @@ def compute_features(
 
     Parameters
     ----------
-    classifier : FrozenClassifier
+    classifier : Classifier
     w : Tensor [F, K]
+    domain : Domain
+        Of W.
     waveforms : float32 [N, S]
     rows : int64 [n]
         The clips wanted.
-    maps : tuple of {'512', '256', '128'}
+    maps : tuple of str
+        Names of hidden layers.
     folder : Path
         For what does not fit into memory, of these very arguments alone.
     views : int
@@ -228,18 +232,19 @@ def compute_features(
             "rows": total,
             "batch_size": batch_size,
             "device": classifier.device.type,
-            "dtype": str(classifier.dtype),
+            "dtype": str(getattr(classifier, "dtype", torch.float32)),
         },
     )
     kept, at = disk.take_up()
     if at and on_clip is not None:
         on_clip(at)
-    clips = _views(waveforms, rows, views, mixed_db, silenced, generator, batch_size, at)
+    # A mixture is as loud as its first clip, where the classifier hears levels.
+    levels = not hasattr(classifier, "features_of")
+    clips = _views(waveforms, rows, views, mixed_db, silenced, generator, batch_size, at, levels)
     try:
         for x in clips:
-            spectrum = classifier.spectrum(x)
-            size = magnitude(spectrum)
-            features = classifier.features(size, maps)
+            heard = hear(classifier, x, domain, maps)
+            features, size = heard.features, heard.size
             audible = audible_frames(size)
             size.log1p_()
             some = [
@@ -283,6 +288,7 @@ def _views(
     generator: torch.Generator | None,
     batch_size: int,
     first: int,
+    keeps_level: bool,
 ) -> Iterator[Tensor]:
     """Batches of clips [B, S] of all views, in order, from row `first` on.
 
@@ -310,6 +316,8 @@ def _views(
                 x = _rotated(peak_normalise(x), turns[0, part])
                 y = _rotated(peak_normalise(read(others[part])), turns[1, part])
                 x = x + gains[part] * y
+                if keeps_level:
+                    x = x * read(rows[part]).abs().amax(dim=1, keepdim=True)
             elif view:
                 x = torch.roll(x, view * samples // views, dims=1)
             if view and silenced:

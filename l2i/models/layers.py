@@ -58,7 +58,17 @@ from torch import Tensor, nn
 from l2i.errors import UsageError
 from l2i.registry import nearest
 
-__all__ = ["Found", "Layer", "Places", "choose", "find", "module_of", "read", "readable"]
+__all__ = [
+    "Found",
+    "Layer",
+    "Places",
+    "choose",
+    "find",
+    "module_of",
+    "read",
+    "readable",
+    "tensor_of",
+]
 
 # What the sounds change along an axis: [N, L].
 _Along = NDArray[np.float64]
@@ -160,7 +170,7 @@ class Layer:
         UsageError
             It has other axes.
         """
-        x = _tensor(output)
+        x = tensor_of(output)
         axes = _parsed(self.axes)
         assert axes is not None
         if x is None:
@@ -207,7 +217,7 @@ def _parsed(axes: str) -> _Axes | None:
     return grid._replace(order=tuple(order))
 
 
-def _tensor(output: object) -> Tensor | None:
+def tensor_of(output: object) -> Tensor | None:
     """The tensor that is meant, of all that a module gave."""
     if isinstance(output, Tensor):
         return output
@@ -455,7 +465,7 @@ def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tu
             if runs[name] == 1 and learned:
                 # What it changed is measured here: a later step may work in place, and to keep
                 # all maps of a network would take much memory.
-                found[name] = _candidate(name, type(module).__name__, _tensor(output), len(given))
+                found[name] = _candidate(name, type(module).__name__, tensor_of(output), len(given))
 
         return hook
 

@@ -14,20 +14,38 @@ arguments that returns one. The file's code is run: name only files that you tru
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import ast
+import hashlib
+import json
+import shutil
 import sys
-from importlib.metadata import entry_points
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-from l2i.errors import DataError, L2IError, UsageError
-from l2i.registry import nearest
+import torch
+from torch import Tensor, nn
+
+from l2i.errors import CheckpointError, DataError, L2IError, UsageError
+from l2i.registry import call, load_object, nearest, source_digest
+from l2i.storage import atomic_write_text
 from l2i.types import Classifier
 
-__all__ = ["installed_classifiers", "load_classifier"]
+__all__ = [
+    "Loaded",
+    "installed_classifiers",
+    "is_kept",
+    "keep_classifier",
+    "kept_classifier",
+    "load_classifier",
+    "open_classifier",
+    "reopen_classifier",
+]
 
 _GROUP = "l2i.classifiers"
+_ABOUT, _KEPT = "classifier.json", "classifier"
 _CHECKPOINT = "hf:"
 _FORMS = "FILE.py:NAME, MODULE:NAME or hf:FOLDER"
 
@@ -51,8 +69,7 @@ def load_classifier(spec: str) -> Classifier:
         from l2i.models.hugging_face import from_transformers
 
         return from_transformers(Path(spec.removeprefix(_CHECKPOINT)))
-    where, colon, name = spec.rpartition(":")
-    if not colon:
+    if ":" not in spec:
         known = installed_classifiers()
         if spec not in known:
             like = nearest(spec, list(known))
@@ -61,18 +78,12 @@ def load_classifier(spec: str) -> Classifier:
                 f"There is no classifier {spec!r}{hint} Name one as {_FORMS}"
                 + (f", or one that is installed: {', '.join(known)}." if known else ".")
             )
-        where, _, name = known[spec].rpartition(":")
-    if not where or not name:
+        spec = known[spec]
+    if not all(spec.rpartition(":")[::2]):
         raise UsageError(f"{spec!r} names no classifier: give {_FORMS}.")
-    module = _of_file(Path(where)) if where.endswith(".py") else _of_module(where)
-    try:
-        found = getattr(module, name)
-    except AttributeError:
-        like = nearest(name, [n for n in vars(module) if not n.startswith("_")])
-        hint = f"; did you mean {like!r}?" if like else "."
-        raise UsageError(f"{where} has no {name!r}{hint}") from None
+    found = load_object(spec)
     if not isinstance(found, Classifier) and callable(found):
-        found = _run(spec, found)
+        found = call(spec, found)
     if not isinstance(found, Classifier):
         raise UsageError(
             f"{spec} is {_a(found)}, no classifier: let it return what l2i.wrap(...) gives."
@@ -80,49 +91,188 @@ def load_classifier(spec: str) -> Classifier:
     return found
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier, and how it came about.
+
+    Attributes
+    ----------
+    classifier : Classifier
+    spec : str
+        The word that named it; of an entry point the ``MODULE:NAME`` behind it.
+    digest : str
+        Of its code, of the files that it keeps, and of its weights where they can be seen: another
+        classifier by the same word has another one.
+    """
+
+    classifier: Classifier
+    spec: str
+    digest: str
+
+
+def open_classifier(spec: str) -> Loaded:
+    """Load a classifier, and find out what identifies it; as `load_classifier`."""
+    found = load_classifier(spec)
+    spec = installed_classifiers().get(spec, spec)
+    words = hashlib.sha256(repr(found.classes).encode())
+    if spec.startswith(_CHECKPOINT):
+        for path in _files(Path(spec.removeprefix(_CHECKPOINT)).expanduser()):
+            words.update(path.name.encode() + path.read_bytes())
+    else:
+        words.update(source_digest(spec).encode())
+        for path in _kept(spec):
+            words.update(path.name.encode() + path.read_bytes())
+    model = getattr(found, "model", None)
+    if isinstance(model, nn.Module):
+        for name, tensor in sorted(model.state_dict().items()):
+            words.update(name.encode())
+            if isinstance(tensor, Tensor):
+                plain = tensor.detach().cpu().contiguous()
+                words.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return Loaded(found, spec, words.hexdigest()[:20])
+
+
+def keep_classifier(loaded: Loaded, folder: Path) -> None:
+    """Write what `reopen_classifier` needs into a folder.
+
+    ``classifier.json`` says how it is loaded. The file of Python, or the checkpoint of
+    transformers, goes along, and so do the files that its variable ``KEEP`` names, relative to it;
+    of an installed module its package is required.
+    """
+    spec, about = loaded.spec, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    if spec.startswith(_CHECKPOINT):
+        source = Path(spec.removeprefix(_CHECKPOINT)).expanduser()
+        (folder / _KEPT).mkdir()
+        for path in _files(source):
+            shutil.copyfile(path, folder / _KEPT / path.name)
+        spec = f"{_CHECKPOINT}{_KEPT}"
+    elif (where := spec.rpartition(":")[0]).endswith(".py"):
+        (folder / _KEPT).mkdir()
+        source = Path(where).expanduser()
+        for path in (source, *_kept(spec)):
+            target = folder / _KEPT / path.relative_to(source.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        spec = f"{_KEPT}/{source.name}:{spec.rpartition(':')[2]}"
+    about = {
+        "spec": spec,
+        "digest": loaded.digest,
+        "requirements": _requirements(loaded.spec),
+        "sample_rate": loaded.classifier.sample_rate,
+        "task": str(loaded.classifier.task),
+        "classes": list(loaded.classifier.classes),
+    }
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    atomic_write_text(folder / _ABOUT, text + "\n")
+
+
+def reopen_classifier(folder: Path) -> Loaded:
+    """The classifier that `keep_classifier` wrote; its code is run.
+
+    Raises
+    ------
+    CheckpointError
+        Its package is not installed here, or it is another classifier than it was.
+    """
+    about = kept_classifier(folder)
+    spec = about["spec"]
+    for head in ("", _CHECKPOINT):
+        if spec.startswith(f"{head}{_KEPT}"):
+            spec = f"{head}{folder / spec.removeprefix(head)}"
+            break
+    try:
+        found = open_classifier(spec)
+    except L2IError as error:
+        needs = ", ".join(about["requirements"])
+        raise CheckpointError(
+            f"The classifier of this run cannot be loaded: {error}"
+            + (f" It needs: {needs}." if needs else "")
+        ) from error
+    have = found.classifier
+    if list(have.classes) != about["classes"] or have.sample_rate != about["sample_rate"]:
+        raise CheckpointError(
+            f"{about['spec']} is another classifier than this run was made with: it has "
+            f"{len(have.classes)} classes at {have.sample_rate} Hz, and had "
+            f"{len(about['classes'])} at {about['sample_rate']} Hz."
+        )
+    return found
+
+
+def kept_classifier(folder: Path) -> dict[str, Any]:
+    """What ``classifier.json`` says.
+
+    Raises
+    ------
+    CheckpointError
+        It is not there, or damaged.
+    """
+    try:
+        about: dict[str, Any] = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        known = {"spec", "digest", "requirements", "sample_rate", "task", "classes"}
+        if missing := known - set(about):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / _ABOUT} is damaged: {error}.") from None
+    return about
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder has a classifier that `keep_classifier` wrote."""
+    return (folder / _ABOUT).is_file()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _kept(spec: str) -> list[Path]:
+    """The files that a file of Python keeps with it, by its variable ``KEEP``."""
+    where = spec.rpartition(":")[0]
+    if not where.endswith(".py"):
+        return []
+    source = Path(where).expanduser()
+    found = []
+    for word in getattr(_module(where), "KEEP", ()):
+        path = source.parent / word
+        if not path.is_file() or ".." in Path(word).parts or Path(word).is_absolute():
+            raise DataError(f"KEEP of {source} names {word!r}, which is no file beside it.")
+        found.append(path)
+    return found
+
+
+def _requirements(spec: str) -> list[str]:
+    """Packages that a classifier needs: those of the variable ``REQUIREMENTS`` of its file; else
+    those that are imported in it, with their versions."""
+    where = spec.rpartition(":")[0]
+    if spec.startswith(_CHECKPOINT):
+        return _of_packages(["transformers"])
+    if not where.endswith(".py"):
+        return _of_packages([where.partition(".")[0]])
+    source = Path(where).expanduser()
+    told = getattr(_module(where), "REQUIREMENTS", None)
+    if told is not None:
+        return [str(word) for word in told]
+    names = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return _of_packages(sorted(names))
+
+
+def _of_packages(names: Sequence[str]) -> list[str]:
+    """Distributions of importable names, with versions; without what l2i itself needs."""
+    known = packages_distributions()
+    own = {"l2i", "torch", "numpy", "librosa", "pydantic", "safetensors", "soundfile", "soxr"}
+    found = dict.fromkeys(d for n in names if n not in own for d in known.get(n, ()))
+    return [f"{d}=={version(d).partition('+')[0]}" for d in found]
+
+
+def _module(where: str) -> Any:
+    return sys.modules[load_object(f"{where}:__name__")]
+
+
 def _a(thing: Any) -> str:
     return f"a {type(thing).__name__}" if thing is not None else "nothing"
-
-
-def _of_file(path: Path) -> Any:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    # A name of its own: two files of one name are two modules.
-    spec = importlib.util.spec_from_file_location(f"_l2i_classifier_{abs(hash(path))}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    # What lies beside it can be imported, as when the file itself is run.
-    sys.path.insert(0, str(path.parent))
-    try:
-        _run(str(path), lambda: spec.loader.exec_module(module))
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def _of_module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(f"There is no module {name!r} that can be imported.") from None
-        raise DataError(f"{name} cannot be imported: {error}.") from error
-    except Exception as error:
-        raise DataError(f"{name} cannot be imported: {_told(error)}") from error
-
-
-def _run(what: str, code: Any) -> Any:
-    """Run a user's code; what it raises is about it, and not about us."""
-    try:
-        return code()
-    except L2IError:
-        raise
-    except Exception as error:
-        raise DataError(f"{what} cannot be loaded: {_told(error)}") from error
-
-
-def _told(error: Exception) -> str:
-    text = str(error).strip().rstrip(".")
-    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."

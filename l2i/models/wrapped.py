@@ -32,7 +32,17 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
-from l2i.models.layers import Found, Layer, Places, choose, find, module_of, read, readable
+from l2i.models.layers import (
+    Found,
+    Layer,
+    Places,
+    choose,
+    find,
+    module_of,
+    read,
+    readable,
+    tensor_of,
+)
 from l2i.types import Features, Task
 
 __all__ = ["Wrapped", "as_found", "wrap"]
@@ -394,6 +404,34 @@ class Wrapped:
         return Features(
             torch.cat(logits), tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
         )
+
+    @contextmanager
+    def recorded(self, layer: Layer) -> Iterator[list[Tensor]]:
+        """What a layer gives in the passes that are made while the context is open.
+
+        Yields
+        ------
+        list of Tensor
+            One per pass, with its gradients, as the layer has its axes; `over_time` makes maps of
+            clips of them.
+        """
+        given: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: object, output: Any) -> Any:
+            if (found := tensor_of(output)) is not None:
+                given.append(found)
+            # What comes next may work in place.
+            return output.clone() if isinstance(output, Tensor) else None
+
+        handle = module_of(readable(self.model), layer.name).register_forward_hook(keep)
+        try:
+            yield given
+        finally:
+            handle.remove()
+
+    def over_time(self, layer: Layer, given: Tensor, samples: int) -> Tensor:
+        """Maps [B, D, F, T] of clips of `samples`, of what a layer gave of all their windows."""
+        return self._places(samples).side_by_side(layer.map(given), samples)
 
     def check(self) -> None:
         """Try the model on noise, and name the classes where nobody did.

@@ -332,7 +332,7 @@ def write_figures_page(
     *,
     title: str,
     classes: Sequence[str],
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int64] | None,
     answers: Sequence[str] = (),
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
@@ -347,8 +347,9 @@ def write_figures_page(
         What ``scores.json`` holds.
     title : str
     classes : sequence of str
-    counts : int64 [C, C] or [C, A]
-        Rows are what clips are; columns what the classifier says, or its `answers`.
+    counts : int64 [C, C] or [C, A], optional
+        Rows are what clips are; columns what the classifier says, or its `answers`. None where
+        nobody knows what clips are.
     answers : sequence of str
         Where a clip may have several classes: found, missed, and so on.
     histories : mapping of str to sequence of mappings, optional
@@ -361,7 +362,11 @@ def write_figures_page(
         f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
         f"classifier's own front-end.</p>{_scores(document)}</section>",
         _faithfulness(document["faithfulness"]),
-        _confusion(counts, classes, answers or classes, "class" if answers else "is ↓  said →"),
+        ""
+        if counts is None
+        else _confusion(
+            counts, classes, answers or classes, "class" if answers else "is ↓  said →"
+        ),
         _per_class(document),
         _curves(histories or {}, kept or {}),
     ]

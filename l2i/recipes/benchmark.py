@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from l2i.explanation import METHODS, MethodSettings
+from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS
 from l2i.recipes.examples import spread
-from l2i.recipes.measure import MASK_SCORES
+from l2i.recipes.measure import mask_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import (
     TRUTH_SCORES,
@@ -54,7 +54,8 @@ def benchmark(
         A run id, a run name, or ``latest``.
     progress : Progress
     methods : sequence of str
-        Of `l2i.explanation.METHODS`; none: all.
+        Of `l2i.explanation.METHODS`; none: all that this run and its classifier have what they
+        need for.
     limit : int, optional
         At most so many test clips, spread over the classes.
     data_dir : str, optional
@@ -73,33 +74,35 @@ def benchmark(
         ``methods``: name -> ``scores``, ``intervals``, ``seconds_per_clip``; ``metrics``: their
         names in order; ``meaning``; ``clips``; ``run``; ``kept``, the id of the run made.
     """
-    chosen = list(dict.fromkeys(methods)) or list(METHODS)
-    for name in chosen:
+    for name in methods:
         METHODS[name]  # A name that is not known is told before anything is done.
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     settings = _settings(opened, threshold, max_components)
+    chosen = list(dict.fromkeys(methods)) or fitting_methods(opened.subject, progress)
+    for name in chosen:
+        make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
     if limit is not None:
         clips = tuple(clips[i] for i in spread(clips, limit))
     known = bool(opened.material.dataset.parts(clips[0]))
-    names = [*MASK_SCORES, *(TRUTH_SCORES if known else ())]
+    names = [*mask_scores(settings.metrics), *(TRUTH_SCORES if known else ())]
     found: dict[str, Any] = {}
     tables = []
     for name in chosen:
         begin = time.perf_counter()
         with progress.task(name, total=len(clips), unit="clip") as bar:
             rows = judge_scenes(
-                opened.explainer,
+                opened.subject,
                 name,
                 settings,
-                clip_scenes(opened.material, clips),
+                clip_scenes(opened.material, clips, opened.classes),
                 said,
                 on_scene=bar.advance,
             )
         seconds = (time.perf_counter() - begin) / len(clips)
-        scores, intervals = truth_scores(rows, settings.seed)
+        scores, intervals = truth_scores(rows, settings.seed, settings.metrics)
         found[name] = {
             "scores": {k: _plain(scores[k]) for k in names},
             "intervals": {k: list(v) for k, v in intervals.items() if k in names},
@@ -142,6 +145,20 @@ def benchmark(
     return document | {"kept": kept}
 
 
+def fitting_methods(subject: Subject, progress: Progress) -> list[str]:
+    """Built-in and installed methods for which there is all that they need; the others are said."""
+    chosen: list[str] = []
+    left: list[str] = []
+    for name in METHODS:
+        kind = METHODS[name]
+        learnt = all(part in subject.parts for part in part_names(kind))
+        gradients = subject.classifier.differentiable or not getattr(kind, "needs_gradients", False)
+        (chosen if learnt and gradients else left).append(name)
+    if left:
+        progress.say(f"Left out, for want of what they need: {', '.join(left)}.")
+    return chosen
+
+
 def _plain(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
@@ -154,4 +171,5 @@ def _settings(
         own.threshold if threshold is None else threshold,
         own.max_components if max_components is None else max_components,
         opened.config.run.seed,
+        tuple(own.metrics),
     )

@@ -1,8 +1,13 @@
-"""A run's networks from its three checkpoints: ``classifier``, ``dictionary``, ``interpreter``."""
+"""What a run has learnt, from its checkpoints: the classifier, and the parts of its method.
+
+The built-in classifier is ``classifier.safetensors``; of another one ``classifier.json`` says how
+it is loaded (see `l2i.models.spec`). Each part is ``<name>.safetensors``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +18,28 @@ from l2i.config import Config, resolve
 from l2i.config import Explanation as ExplanationSettings
 from l2i.data import card
 from l2i.data.base import clip_settings
+from l2i.dsp.spectrogram import Domain
 from l2i.errors import CheckpointError, ConfigError, UsageError
-from l2i.explanation import Explainer
+from l2i.explanation import Explainer, Subject
 from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
-from l2i.models.interpreter import Interpreter
-from l2i.models.vgg import MIN_FRAMES, VGG
+from l2i.models.spec import is_kept, reopen_classifier
+from l2i.models.vgg import VGG
 from l2i.registry import nearest
 from l2i.run.runs import RunInfo, download
-from l2i.types import Task
+from l2i.training.parts import parts_of
+from l2i.types import Classifier, Task
 
 __all__ = [
     "MAX_SECONDS",
     "MODEL",
     "WEIGHTS",
     "build_classifier",
-    "build_explainer",
-    "build_interpreter",
+    "build_subject",
     "class_index",
+    "explainer_of",
     "explanation_settings",
+    "load_parts",
     "open_bundle",
     "shortest_input",
 ]
@@ -45,10 +53,14 @@ MAX_SECONDS = 300.0
 at 44.1 kHz about a GiB for each."""
 
 
-def shortest_input(config: Config, hop_length: int) -> int:
-    """Samples below which a sound is padded with silence: a clip of the data set's length."""
+def shortest_input(config: Config, classifier: Classifier) -> int:
+    """Samples below which a sound is padded with silence: a clip of the data set's length for the
+    built-in classifier, which learnt from such; no more than it must for another one."""
+    least = getattr(classifier, "min_samples", 1)
+    if config.classifier.spec:
+        return max(1, least)
     _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
-    return max(clip_samples, MIN_FRAMES * hop_length)
+    return max(clip_samples, least)
 
 
 def class_index(classes: Sequence[str], name: str, who: str, also: str = "") -> int:
@@ -99,20 +111,7 @@ def build_classifier(
     )
 
 
-def build_interpreter(document: Mapping[str, Any]) -> Interpreter:
-    """An interpreter of the shape that a checkpoint's metadata describe."""
-    return Interpreter(
-        document["components"],
-        document["n_classes"],
-        maps=tuple(document["maps"]),
-        rows=document["rows"],
-        pooling=document["pooling"],
-        attention_width=document["attention_width"],
-        skip_silence=document.get("skip_silence", False),  # Older checkpoints do not say.
-    )
-
-
-def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple[Config, Explainer]:
+def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple[Config, Subject]:
     """The config and the networks of a finished run, from its artifacts.
 
     Raises
@@ -138,33 +137,69 @@ def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple
         config = resolve(path)
     except ConfigError as error:
         raise CheckpointError(f"Run {run.name} has a config of another l2i: {error}") from None
-    return config, build_explainer(download(run, WEIGHTS), device, dtype)
+    return config, build_subject(download(run, WEIGHTS), config, device, dtype)
 
 
-def build_explainer(folder: Path, device: torch.device, dtype: torch.dtype) -> Explainer:
-    """Classifier, dictionary and interpreter from the checkpoints in a folder.
+def build_subject(
+    folder: Path, config: Config, device: torch.device, dtype: torch.dtype
+) -> Subject:
+    """The classifier and the parts of the method, from a folder.
+
+    A classifier of another making is as exact, and on the device, as its code has it.
 
     Raises
     ------
     CheckpointError
         One is absent or damaged, or they were not made for one another.
     """
-    path = folder / "classifier.safetensors"
-    tensors, document = load_checkpoint(path, "classifier")
-    classifier = build_classifier(tensors, document, path, device, dtype)
-    path = folder / "dictionary.safetensors"
-    tensors, document = load_checkpoint(path, "dictionary")
-    read_settings(path, document, classifier.settings)
-    w = tensors["W"].to(device)
-    path = folder / "interpreter.safetensors"
-    tensors, document = load_checkpoint(path, "interpreter")
-    read_settings(path, document, classifier.settings)
-    if document["components"] != w.shape[1] or document["n_classes"] != len(classifier.classes):
-        raise CheckpointError(
-            f"{path} is for {document['components']} components and {document['n_classes']} "
-            f"classes, the dictionary has {w.shape[1]} and the classifier "
-            f"{len(classifier.classes)}."
-        )
-    interpreter = build_interpreter(document)
-    load_weights(interpreter, tensors, path)
-    return Explainer(classifier, w, interpreter.to(device).eval().requires_grad_(False))
+    classifier: Classifier
+    if is_kept(folder):
+        classifier = reopen_classifier(folder).classifier
+        s = config.spectrogram
+        domain = Domain(classifier.sample_rate, s.n_fft, s.hop_length)
+    else:
+        path = folder / "classifier.safetensors"
+        tensors, document = load_checkpoint(path, "classifier")
+        classifier = build_classifier(tensors, document, path, device, dtype)
+        domain = classifier.domain
+    return load_parts(folder, config.method.name, Subject(classifier, domain), device)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a part is loaded with."""
+
+    classifier: Classifier
+    domain: Domain
+    device: torch.device
+    parts: Mapping[str, Any]
+
+
+def load_parts(folder: Path, method: str, subject: Subject, device: torch.device) -> Subject:
+    """A subject with what a method has learnt, from the checkpoints in a folder."""
+    parts: dict[str, Any] = {}
+    for part in parts_of(method):
+        path = folder / f"{part.name}.safetensors"
+        tensors, document = load_checkpoint(path, part.name)
+        around = _Around(subject.classifier, subject.domain, device, parts)
+        parts[part.name] = part.load(tensors, document, path, around)
+    return replace(subject, parts=parts)
+
+
+def explainer_of(subject: Subject, run: RunInfo | None = None) -> Explainer:
+    """L2I's own object, of a run whose method is L2I.
+
+    Raises
+    ------
+    UsageError
+        It learnt another method, which has no dictionary and interpreter.
+    """
+    try:
+        w, interpreter = subject.parts["dictionary"], subject.parts["interpreter"]
+    except KeyError:
+        who = "This run" if run is None else f"Run {run.name} ({run.id[:8]})"
+        raise UsageError(
+            f"{who} has no dictionary and no interpreter, which this is about: its method is "
+            "another one than 'l2i'."
+        ) from None
+    return Explainer(subject.classifier, w, interpreter, subject.domain)

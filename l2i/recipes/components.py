@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from l2i import plots
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import magnitude
 from l2i.errors import DataError
 from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.recipes.opened import open_finished, write_found
@@ -93,7 +92,7 @@ def components(
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
-    material, explainer = opened.material, opened.explainer
+    material, explainer = opened.material, opened.explainer()
     split = material.split
     clips: list[Clip] = []
     if part in ("train", "all"):
@@ -116,7 +115,7 @@ def components(
     for c in range(len(names)):
         if (mine := heard.classes == c).any():
             table[c] = heard.relevance[mine].mean(axis=0)
-    settings = explainer.settings
+    settings = explainer.domain
     hz = np.arange(settings.n_bins) * settings.sample_rate / settings.n_fft
     found = []
     for index in range(k):
@@ -194,12 +193,11 @@ def _listen(
     relevances, classes, clips, pooled = [], [], [], []
     for start in range(0, len(rows), _BATCH):
         some = rows[start : start + _BATCH]
-        spectrum = explainer.classifier.spectrum(torch.from_numpy(np.asarray(waveforms[some])))
-        size = magnitude(spectrum)
-        features = explainer.features(size)
-        z = explainer.interpret(features, size).pooled.float()
+        heard = explainer.hear(torch.from_numpy(np.asarray(waveforms[some])))
+        z = explainer.interpret(heard).pooled.float()
+        size = heard.size
         sounds = audible(size)
-        decisions = explainer.classifier.decisions(features.logits) & sounds.unsqueeze(1)
+        decisions = explainer.classifier.decisions(heard.logits) & sounds.unsqueeze(1)
         which, c = decisions.nonzero(as_tuple=True)
         relevances.append(explainer.relevances(z[which], c, size[which]).cpu().numpy())
         classes.append(c.cpu().numpy())
@@ -211,15 +209,14 @@ def _listen(
 
 @torch.inference_mode()
 def _sound(explainer: Explainer, x: NDArray[np.float32], index: int, path: Path) -> None:
-    """What the mask of one component keeps of a clip, at the clip's level."""
-    spectrum = explainer.classifier.spectrum(torch.from_numpy(x).unsqueeze(0))
-    size = magnitude(spectrum)
-    h = explainer.interpret(explainer.features(size), size).activations
+    """What the mask of one component keeps of a clip that is scaled to its peak."""
+    heard = explainer.hear(torch.from_numpy(x).unsqueeze(0))
+    h = explainer.interpret(heard).activations
     selected = torch.zeros(1, h.shape[1], dtype=torch.bool, device=h.device)
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
-    audio, _ = split_audio(spectrum, mask, explainer.settings, len(x), size)
-    write_audio(path, audio[0].cpu().numpy(), explainer.settings.sample_rate)
+    audio, _ = split_audio(heard.spectrum, mask, heard.domain, len(x), heard.size)
+    write_audio(path, audio[0].cpu().numpy(), heard.domain.sample_rate)
 
 
 def _write(

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS
+from l2i.config import Explanation as ExplanationSettings
+from l2i.explanation import METHODS, MethodSettings, Subject
+from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
-from l2i.recipes.measure import MASK_SCORES, evaluate_clips
+from l2i.recipes.material import Material
+from l2i.recipes.measure import Evaluation, evaluate_clips
 from l2i.recipes.opened import open_finished
-from l2i.recipes.truth import TRUTH_SCORES, clip_scenes, judge_scenes, said, table_of, truth_scores
+from l2i.recipes.truth import clip_scenes, evaluate_method
 from l2i.run.progress import Progress
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import store_errors
+from l2i.types import Clip
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_run"]
 
 
 def evaluate(
     word: str,
     progress: Progress,
     *,
-    method: str = "l2i",
+    method: str = "",
     data_dir: str | None = None,
     device: str = "auto",
     precision: str = "float32",
@@ -40,8 +40,8 @@ def evaluate(
         A run id, a run name, or ``latest``.
     progress : Progress
     method : str
-        Of `l2i.explanation.METHODS`. Another one than ``l2i`` has the figures that any mask
-        has, and no others.
+        Of `l2i.explanation.METHODS`; empty: the run's own. Another one than ``l2i`` has the
+        figures that any mask has, and no others.
     data_dir : str, optional
         Where the data lie now; by default where they lay when the run was made.
     device, precision : str
@@ -56,55 +56,76 @@ def evaluate(
     dict
         ``run``, and what ``scores.json`` holds.
     """
-    METHODS[method]
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, out=out
     )
     material, config = opened.material, opened.config
+    method = method or config.method.name
     settings = config.explanation
     if threshold is not None:
         settings = settings.model_copy(update={"faithfulness_threshold": threshold})
     test = material.split.test
-    run = {"id": opened.run.id, "name": opened.run.name}
-    if method == "l2i":
-        evaluation = evaluate_clips(
-            opened.explainer,
-            material.waves.array,
-            material.rows(test),
-            material.targets(test).numpy().astype(np.bool_),
-            settings,
-            seed=config.run.seed,
-            progress=progress,
-        )
-        if out is not None:
-            with store_errors(out):
-                classes = opened.explainer.classifier.classes
-                title = f"{opened.run.name}, measured again"
-                write_evaluation(evaluation, test, classes, out, title=title)
-        return {"run": run, "method": method, **document(evaluation)}
-
-    told = MethodSettings(
-        settings.threshold if threshold is None else threshold,
-        settings.max_components,
-        config.run.seed,
+    evaluation = evaluate_run(
+        opened.subject, method, material, test, settings, config.run.seed, progress, tau=threshold
     )
-    with progress.task(method, total=len(test), unit="clip") as bar:
-        rows = judge_scenes(
-            opened.explainer, method, told, clip_scenes(material, test), said, on_scene=bar.advance
-        )
-    scores, intervals = truth_scores(rows, told.seed)
-    found = {
-        "clips": len(test),
-        "task": str(material.card.task),
-        "scores": {k: scores[k] if np.isfinite(scores[k]) else None for k in MASK_SCORES},
-        "intervals": {k: list(v) for k, v in intervals.items() if k in MASK_SCORES},
-        "meaning": {k: asdict(METRICS[k]) for k in MASK_SCORES},
-    }
     if out is not None:
         with store_errors(out):
-            dropped = (*TRUTH_SCORES, "present")
-            named = {"clip" if k == "scene" else k: v for k, v in rows.items() if k not in dropped}
-            table_of(named, out / "clips.csv")
-            text = json.dumps(found, indent=2, ensure_ascii=False)
-            atomic_write_text(out / "scores.json", text + "\n")
-    return {"run": run, "method": method, **found}
+            title = f"{opened.run.name}, measured again"
+            write_evaluation(
+                evaluation,
+                test,
+                opened.classes,
+                out,
+                title=title,
+                labels=material.label_names(test),
+            )
+    run = {"id": opened.run.id, "name": opened.run.name}
+    return {"run": run, "method": method, **document(evaluation)}
+
+
+def evaluate_run(
+    subject: Subject,
+    method: str,
+    material: Material,
+    clips: Sequence[Clip],
+    settings: ExplanationSettings,
+    seed: int,
+    progress: Progress,
+    *,
+    tau: float | None = None,
+) -> Evaluation:
+    """Figures of a method on some clips of the material.
+
+    Parameters
+    ----------
+    subject : Subject
+    method : str
+    material : Material
+    clips : sequence of Clip
+    settings : l2i.config.Explanation
+    seed : int
+    progress : Progress
+    tau : float, optional
+        Of the methods that L2I is compared with, instead of the settings' threshold.
+    """
+    labels = material.labels(clips, subject.classifier.classes)
+    if method == "l2i":
+        return evaluate_clips(
+            explainer_of(subject),
+            material.waves.array,
+            material.rows(clips),
+            labels,
+            settings,
+            seed=seed,
+            progress=progress,
+        )
+    told = MethodSettings(
+        settings.threshold if tau is None else tau,
+        settings.max_components,
+        seed,
+        tuple(settings.metrics),
+    )
+    scenes = list(clip_scenes(material, clips, subject.classifier.classes))
+    return evaluate_method(subject, method, told, scenes, labels, progress=progress)

@@ -24,10 +24,12 @@ from l2i.dsp.spectrogram import (
     stft,
     synthesise,
 )
-from l2i.explanation import Explainer, reconstruction
+from l2i.explanation import Explainer, Subject, reconstruction
+from l2i.models.heard import Heard
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
+from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Interpretation
 
@@ -100,36 +102,40 @@ def write_explanation(
     """
     classifier = explainer.classifier
     x = waveform.unsqueeze(0)
-    e, features, said = explainer.explain(
+    e, at_once, said = explainer.explain(
         x,
         None if explained is None else [explained],
         threshold=settings.threshold,
         max_components=settings.max_components,
     )
     c = int(e.classes[0])
-    p = classifier.probabilities(features.logits)[0]
+    p = classifier.probabilities(at_once.logits)[0]
     g = classifier.probabilities(said.logits)[0]
     original = peak_normalise(x.to(e.audio.device))
     sounds = {"original": original, "explanation": e.audio, "removal": e.removal}
-    judged = classifier.probabilities(classifier.logits(torch.cat([e.audio, e.removal])))[:, c]
+    parts = at_once.judge(torch.cat([e.audio, e.removal]), [0, 0])
+    judged = classifier.probabilities(parts)[:, c]
     again = {
         name: float(q) if bool(sounds[name].any()) else None
         for name, q in zip(("explanation", "removal"), judged, strict=True)
     }
+    if at_once.level is not None:
+        # As loud as they are: what hears levels was asked so.
+        sounds = {name: sound * at_once.level for name, sound in sounds.items()}
     gain = common_gain(sounds.values())
     folder.mkdir(parents=True, exist_ok=True)
     length = n_samples or x.shape[1]
-    rate = explainer.settings.sample_rate
+    rate = explainer.domain.sample_rate
     heard = {name: (sound[0] * gain).cpu().numpy()[:length] for name, sound in sounds.items()}
     for name, samples in heard.items():
         write_audio(folder / f"{name}.wav", samples, rate)
-    frames = explainer.settings.n_frames(length)
+    frames = explainer.domain.n_frames(length)
     order = e.relevance[0].argsort(descending=True).tolist()
     chosen = [k for k in order if e.selected[0, k]]
     others = [k for k in order if not e.selected[0, k] and e.relevance[0, k] > 0][:_OTHERS]
     components = [(k, float(e.relevance[0, k])) for k in chosen]
     # Not rescaled to the peak again: the three pictures share one scale, as the sounds do.
-    spectrum = stft(torch.cat(list(sounds.values())), explainer.settings)
+    spectrum = stft(torch.cat(list(sounds.values())), explainer.domain)
     spectra = list(magnitude(spectrum)[:, :, :frames].cpu().numpy())
     reference = max(float(spectrum.max()) for spectrum in spectra)
     seen = {
@@ -137,7 +143,7 @@ def write_explanation(
         for name, spectrum in zip(sounds, spectra, strict=True)
     }
     masks, peaks = {"mask": e.mask[0]}, {}
-    for k, mask, sound in _alone(explainer, spectrum[:1], said, chosen[:_HEARD], x.shape[1]):
+    for k, mask, sound in _alone(explainer, at_once, said, chosen[:_HEARD]):
         # Its share of a bin is often small: the picture goes up to the greatest.
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
@@ -161,7 +167,7 @@ def write_explanation(
             said_of("removal", again["removal"]),
         ],
         components,
-        explainer.settings,
+        explainer.domain,
         heading,
         folder / "spectrograms.png",
     )
@@ -169,7 +175,7 @@ def write_explanation(
     both = {k for q in (p, g) for k in q.topk(min(3, len(q))).indices.tolist()}
     decided, also = (
         [classes[k] for k in classifier.decisions(logits)[0].nonzero()[:, 0].tolist()]
-        for logits in (features.logits, said.logits)
+        for logits in (at_once.logits, said.logits)
     )
 
     def described(some: Sequence[int]) -> list[dict[str, Any]]:
@@ -178,7 +184,7 @@ def write_explanation(
             {
                 "component": k,
                 "relevance": float(e.relevance[0, k]),
-                "peak_hz": at * rate / explainer.settings.n_fft,
+                "peak_hz": at * rate / explainer.domain.n_fft,
                 **({"mask_peak": peaks[k]} if k in peaks else {}),
             }
             for k, at in zip(some, bins, strict=True)
@@ -209,30 +215,28 @@ def write_explanation(
 
 @torch.inference_mode()
 def _alone(
-    explainer: Explainer,
-    spectrum: Tensor,
-    said: Interpretation,
-    components: Sequence[int],
-    n_samples: int,
+    explainer: Explainer, heard: Heard, said: Interpretation, components: Sequence[int]
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What single components keep of a clip's spectrum [1, F, T]: number, mask [F, T], sound [S].
+    """What single components keep of one clip: number, mask [F, T], sound [S] at its level.
 
     One by one: of a clip of minutes, masks are large.
     """
-    size = magnitude(spectrum)
-    direction, loud = phase(spectrum, size), size.log1p()
+    direction, loud = phase(heard.spectrum, heard.size), heard.size.log1p()
     h = said.activations
     share = reconstruction(explainer.w, h)
     share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
     for k in components:
         mask = (explainer.w[:, k].view(1, -1, 1) * h[:, k : k + 1]).mul_(share).clamp_(max=1.0)
         wanted = torch.expm1(mask * loud)
-        sound = synthesise(direction, wanted, explainer.settings, n_samples)
+        sound = synthesise(direction, wanted, heard.domain, heard.n_samples)
+        if heard.level is not None:
+            sound = sound * heard.level
         yield k, mask[0], sound[0]
 
 
 def write_examples(
-    explainer: Explainer,
+    subject: Subject,
+    method: str,
     waveforms: NDArray[np.float32],
     rows: NDArray[np.int64],
     clips: Sequence[Clip],
@@ -242,13 +246,16 @@ def write_examples(
     on_clip: Callable[[], None],
     *,
     title: str,
+    labels: Sequence[str],
+    known: NDArray[np.bool_] | None,
 ) -> None:
     """Explanations of at most `n` clips, spread over the classes; ``explanations.json`` lists
     them, and ``index.html`` is the page to listen to them.
 
     Parameters
     ----------
-    explainer : Explainer
+    subject : Subject
+    method : str
     waveforms : float32 [M, S]
     rows : int64 [N]
     clips : sequence of Clip
@@ -260,9 +267,14 @@ def write_examples(
         Called after each clip.
     title : str
         Of the page.
+    labels : sequence of str
+        The names of each clip's labels, joined by ``;``.
+    known : bool [N, C] or None
+        The labels as the classifier's classes, where it has them.
     """
     if not n:
         return
+    explainer = explainer_of(subject)
     classes = explainer.classifier.classes
     listed: list[dict[str, Any]] = []
     media = MediaList()
@@ -271,10 +283,11 @@ def write_examples(
         x = torch.from_numpy(np.array(waveforms[rows[index]]))
         word = re.sub(r"[^\w.-]+", "_", Path(clip.id).stem)[-60:]
         place = f"{number:02d}-{word}"
-        labels = [classes[c] for c in clip.labels]
-        heading = f"{clip.id} ({', '.join(labels) or 'no class'})"
+        words = ", ".join(filter(None, labels[index].split(";")))
+        heading = f"{clip.id} ({words or 'no class'})"
+        mine = None if known is None else [classes[c] for c in known[index].nonzero()[0]]
         found, shown = write_explanation(
-            explainer, x, folder / place, settings, title=heading, labels=labels
+            explainer, x, folder / place, settings, title=heading, labels=mine
         )
         listed.append({"clip": clip.id, "folder": place, **found})
         media.append(shown)

@@ -21,6 +21,7 @@ from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
     class_index,
+    explainer_of,
     explanation_settings,
     open_bundle,
     shortest_input,
@@ -95,15 +96,16 @@ def explain(
     place, dtype, sentences = pick_device(device, precision)
     for sentence in sentences:
         progress.say(sentence)
-    config, explainer = open_bundle(run, place, dtype)
+    config, subject = open_bundle(run, place, dtype)
+    explainer = explainer_of(subject, run)
     classes = explainer.classifier.classes
     explained = None
     if class_name is not None:
         explained = class_index(classes, class_name, f"Run {run.name}")
     settings = explanation_settings(config, threshold, max_components)
 
-    sample_rate = explainer.settings.sample_rate
-    shortest = shortest_input(config, explainer.settings.hop_length)
+    sample_rate = explainer.domain.sample_rate
+    shortest = shortest_input(config, explainer.classifier)
     places = _places(audio, out)
     page = out / _PAGE
     refuse_foreign(page)

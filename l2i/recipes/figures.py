@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def write_evaluation(
     folder: Path,
     *,
     title: str,
+    labels: Sequence[str] | None = None,
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
 ) -> None:
@@ -62,6 +64,8 @@ def write_evaluation(
         Is there.
     title : str
         Of the page.
+    labels : sequence of str, optional
+        What each clip is labelled; by default its labels are indices of `classes`.
     histories : mapping of str to sequence of mappings, optional
         Stage to its epochs' figures: curves on the page.
     kept : mapping of str to int, optional
@@ -71,8 +75,9 @@ def write_evaluation(
     text = json.dumps(known, indent=2, ensure_ascii=False)
     atomic_write_text(folder / "scores.json", text + "\n")
     single = e.task is Task.SINGLE_LABEL
-    p = softmax(e.logits, axis=1) if single else expit(e.logits)
-    g = softmax(e.interpreter_logits, axis=1) if single else expit(e.interpreter_logits)
+    to_probabilities = partial(softmax, axis=1) if single else expit
+    p = to_probabilities(e.logits)
+    g = None if e.interpreter_logits is None else to_probabilities(e.interpreter_logits)
     at: dict[int, list[int]] = {}
     for pair, clip in enumerate(e.pairs.get("clip", ())):
         at.setdefault(int(clip), []).append(pair)
@@ -80,9 +85,11 @@ def write_evaluation(
     for index, clip in enumerate(clips):
         line: dict[str, Any] = {
             "clip": clip.id,
-            "labels": ";".join(classes[c] for c in clip.labels),
+            "labels": ";".join(classes[c] for c in clip.labels)
+            if labels is None
+            else labels[index],
         }
-        if single:
+        if e.interpreter_logits is not None and (single or e.labels is None):
             c = int(e.logits[index].argmax())
             own = e.interpreter_logits[index]
             line["interpreter"] = classes[int(own.argmax())]
@@ -94,7 +101,7 @@ def write_evaluation(
                 more = {
                     "class": classes[c],
                     "probability": p[index, c],
-                    "interpreter_probability": g[index, c],
+                    **({} if g is None else {"interpreter_probability": g[index, c]}),
                     **{k: v[pair] for k, v in e.pairs.items() if k not in ("clip", "class")},
                 }
             lines.append(line | more)
@@ -106,7 +113,10 @@ def write_evaluation(
     if e.curve:
         plots.faithfulness(e.curve, folder / "faithfulness.png")
     picture = folder / "confusion_matrix.png"
-    if single:
+    counts = None
+    if e.labels is None:
+        pass
+    elif single:
         counts = classification.confusion(
             e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
         )

@@ -22,11 +22,11 @@ from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
 from l2i.models.vgg import BLOCKS, MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.bundle import build_classifier
-from l2i.recipes.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
 from l2i.recipes.material import Material
-from l2i.recipes.stage import Stage
 from l2i.run.device import epoch_generator, pick_device
 from l2i.run.progress import Progress
+from l2i.training.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
+from l2i.training.stage import Stage
 from l2i.types import Task
 
 __all__ = ["check_classifier", "fit_classifier", "same_data", "training_precision"]

@@ -30,7 +30,7 @@ def ground_truth(
     word: str,
     progress: Progress,
     *,
-    method: str = "l2i",
+    method: str = "",
     explain: str = "predicted",
     threshold: float | None = None,
     max_components: int | None = None,
@@ -72,9 +72,11 @@ def ground_truth(
     UsageError
         The data set does not know the parts of its clips.
     """
-    METHODS[method]
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
     opened = open_finished(word, progress, device=device, precision=precision, keep=keep, out=out)
     material = opened.material
+    method = method or opened.config.method.name
     clips = material.split.test
     if not material.dataset.parts(clips[0]):
         raise UsageError(
@@ -86,36 +88,37 @@ def ground_truth(
         own.threshold if threshold is None else threshold,
         own.max_components if max_components is None else max_components,
         opened.config.run.seed,
+        tuple(own.metrics),
     )
     import shutil
     import tempfile
 
     labels = {clip.id: clip.labels for clip in clips}
-    classes = opened.explainer.classifier.classes
+    classes = opened.classes
     with tempfile.TemporaryDirectory() as work:
         # Not this folder itself, whose permissions a copy would have.
         held = Path(work) / "sounds"
         held.mkdir()
         with progress.task("explanations", total=len(clips), unit="clip") as bar:
             rows = judge_scenes(
-                opened.explainer,
+                opened.subject,
                 method,
                 settings,
-                clip_scenes(material, clips),
+                clip_scenes(material, clips, classes),
                 said if explain == "predicted" else lambda scene, _: labels[scene.id],
                 on_scene=bar.advance,
-                keep_sounds=sound_writer(
-                    held, classes, opened.explainer.settings.sample_rate, sounds
-                ),
+                keep_sounds=sound_writer(held, classes, opened.subject.domain.sample_rate, sounds),
             )
         if not rows:
             raise UsageError("The classifier detects nothing in any test clip.")
-        scores, intervals = truth_scores(rows, settings.seed)
+        scores, intervals = truth_scores(rows, settings.seed, settings.metrics)
         per_class: dict[str, dict[str, float | None]] = {}
         for name in classes:
             mine = rows["class"] == name
             if mine.any():
-                figures, _ = truth_scores({k: v[mine] for k, v in rows.items()}, settings.seed)
+                figures, _ = truth_scores(
+                    {k: v[mine] for k, v in rows.items()}, settings.seed, settings.metrics
+                )
                 per_class[name] = {"explained": int(mine.sum()), **_plain(figures)}
         document = {
             "run": {"id": opened.run.id, "name": opened.run.name},

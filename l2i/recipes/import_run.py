@@ -37,7 +37,7 @@ from l2i.models.published import (
     fit,
     read_published,
 )
-from l2i.recipes.bundle import MODEL, build_explainer
+from l2i.recipes.bundle import MODEL, build_subject, explainer_of
 from l2i.recipes.description import DESCRIPTION, escaped
 from l2i.recipes.served import write_model
 from l2i.run import provenance
@@ -346,9 +346,10 @@ def _make_run(
             folder.mkdir(parents=True, exist_ok=True)
         _write(networks, _documents(networks, config, about), bundle)
         # As `evaluate` and `explain` will: what they cannot open is not to be found finished.
-        explainer = build_explainer(bundle, torch.device("cpu"), torch.float32)
+        device = torch.device("cpu")
+        explainer = explainer_of(build_subject(bundle, config, device, torch.float32))
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-        plots.dictionary(explainer.w.numpy(), explainer.settings, out / "dictionary.png")
+        plots.dictionary(explainer.w.numpy(), explainer.domain, out / "dictionary.png")
         document = {"config": config.signature(), "files": [describe(file) for file in files]}
         (out / "provenance.json").write_text(
             json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

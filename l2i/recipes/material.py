@@ -18,13 +18,15 @@ from l2i.config import Config
 from l2i.data import open_dataset
 from l2i.data.base import Card, DataSet, with_classes
 from l2i.data.cache import WaveformCache, Waveforms
-from l2i.dsp.spectrogram import SpectrogramSettings
-from l2i.errors import DataError
+from l2i.dsp.spectrogram import Domain, SpectrogramSettings
+from l2i.errors import DataError, UsageError
+from l2i.models.spec import Loaded
 from l2i.models.vgg import MIN_FRAMES
 from l2i.run.progress import Progress, Task
+from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
-__all__ = ["Material", "prepare"]
+__all__ = ["Material", "heard_by", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Material:
     split: Split
     waves: Waveforms
     settings: SpectrogramSettings
+
+    @property
+    def domain(self) -> Domain:
+        """Where the masks of explanations live."""
+        return self.settings.domain
 
     @property
     def card(self) -> Card:
@@ -56,6 +63,46 @@ class Material:
         for row, clip in enumerate(clips):
             y[row, list(clip.labels)] = 1.0
         return y
+
+    def places(self, classes: Sequence[str]) -> list[int | None]:
+        """Where among a classifier's `classes` each class of the card is, matched by its name.
+
+        Neither case nor ``_`` for a space keeps two names apart; None: the classifier has it not.
+        """
+        own = self.card.classes
+        if tuple(classes) == own:
+            return list(range(len(own)))
+        known = {_folded(name): at for at, name in reversed(list(enumerate(classes)))}
+        return [known.get(_folded(name)) for name in own]
+
+    def labels(self, clips: Sequence[Clip], classes: Sequence[str]) -> NDArray[np.bool_] | None:
+        """Labels as indices of a classifier's `classes`, bool [N, C]; None where it has not all of
+        the card's classes, or where nothing is labelled."""
+        found = self.places(classes)
+        places = [at for at in found if at is not None]
+        if not places or len(places) < len(found):
+            return None
+        y = np.zeros((len(clips), len(classes)), dtype=np.bool_)
+        for row, clip in enumerate(clips):
+            y[row, [places[label] for label in clip.labels]] = True
+        return y
+
+    def label_names(self, clips: Sequence[Clip]) -> list[str]:
+        """The card's names of each clip's labels, joined by ``;``."""
+        names = self.card.classes
+        return [";".join(names[label] for label in clip.labels) for clip in clips]
+
+    def sounds(self) -> Sounds:
+        """What parts of methods learn from."""
+        train = self.split.train
+        return Sounds(
+            self.waves.array,
+            self.rows(train),
+            self.rows(self.split.validate),
+            self.card.classes,
+            tuple(clip.labels for clip in train),
+            self.card.title,
+        )
 
     @property
     def digest(self) -> str:
@@ -105,8 +152,34 @@ class Material:
         ]
 
 
+def _folded(name: str) -> str:
+    return name.replace("_", " ").casefold().strip()
+
+
+def heard_by(config: Config, loaded: Loaded) -> Config:
+    """A config whose clips have the rate of a classifier of the user's own.
+
+    Raises
+    ------
+    UsageError
+        It asks for another rate.
+    """
+    rate, asked = loaded.classifier.sample_rate, config.dataset.sample_rate
+    if asked not in (None, rate):
+        raise UsageError(
+            f"dataset.sample_rate is {asked} Hz, and the classifier hears {rate} Hz: leave it out."
+        )
+    dataset = config.dataset.model_copy(update={"sample_rate": rate})
+    return config.model_copy(update={"dataset": dataset})
+
+
 def prepare(
-    config: Config, progress: Progress, *, classes: Sequence[str] = (), who: str = ""
+    config: Config,
+    progress: Progress,
+    *,
+    classes: Sequence[str] = (),
+    who: str = "",
+    own: bool = True,
 ) -> Material:
     """Open the data set, split it, and decode what is not in the cache yet.
 
@@ -117,6 +190,9 @@ def prepare(
     classes : sequence of str
         Those that a trained network knows, in its order, if there is one; `who` names it for the
         message. Labels are then indices into them.
+    own : bool
+        Whether the classifier is the built-in one. Of another one the classes need not be the data
+        set's, labels are not needed, and clips may be of any length.
 
     Raises
     ------
@@ -134,8 +210,8 @@ def prepare(
                 bar = stack.enter_context(progress.task("data", total=total / 1e6, unit="MB"))
             bar.advance(done / 1e6)
 
-        dataset = open_dataset(d, config.run.seed, fetched)
-    if classes:
+        dataset = open_dataset(d, config.run.seed, fetched, unlabelled=not own)
+    if classes and own:
         dataset = with_classes(dataset, classes, who)
     split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
     for name, clips in (("training", split.train), ("validation", split.validate)):
@@ -153,7 +229,7 @@ def prepare(
         config.spectrogram.n_mels,
     )
     frames = settings.n_frames(dataset.n_samples)
-    if frames < MIN_FRAMES:
+    if own and frames < MIN_FRAMES:
         seconds = MIN_FRAMES * settings.hop_length / settings.sample_rate
         raise DataError(
             f"Clips of {dataset.n_samples / settings.sample_rate:g} s have {frames} frames, and "

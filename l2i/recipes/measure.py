@@ -1,4 +1,4 @@
-"""The figures of an explainer on labelled clips."""
+"""The figures of an explainer on clips, labelled or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from l2i.config import Explanation as ExplanationSettings
-from l2i.dsp.spectrogram import magnitude, phase, synthesise
+from l2i.dsp.spectrogram import phase, synthesise
 from l2i.explanation import (
     Explainer,
     audible,
@@ -23,10 +23,10 @@ from l2i.explanation import (
     soft_mask,
     split_audio,
 )
-from l2i.metrics import classification, faithfulness, fidelity
+from l2i.metrics import ClipMetric, Judged, classification, faithfulness, fidelity, own_metrics
 from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.statistics import bootstrap_interval
-from l2i.models.classifier import FrozenClassifier
+from l2i.models.heard import Heard
 from l2i.run.progress import Progress
 from l2i.types import Task
 
@@ -34,7 +34,9 @@ __all__ = [
     "MASK_SCORES",
     "Evaluation",
     "evaluate_clips",
+    "finish_evaluation",
     "judge_masks",
+    "mask_scores",
     "mean_scores",
 ]
 
@@ -55,8 +57,12 @@ class Evaluation:
         Figures of each class that has them.
     curve : list of dict
         Faithfulness for each ``threshold``, beside random removal.
-    logits, interpreter_logits : [N, C]
-    labels, decisions : bool [N, C]
+    logits : [N, C]
+    interpreter_logits : [N, C] or None
+        None where the method has no interpreter.
+    labels : bool [N, C] or None
+        None where nobody knows them, as the classifier's classes.
+    decisions : bool [N, C]
     pairs : dict of str to array [P]
         One row per clip and class explained: ``clip``, ``class``, and the columns of
         `PAIR_COLUMNS`.
@@ -65,8 +71,8 @@ class Evaluation:
     scores: dict[str, float]
     per_class: dict[str, dict[str, float]]
     logits: NDArray[np.float32]
-    interpreter_logits: NDArray[np.float32]
-    labels: NDArray[np.bool_]
+    interpreter_logits: NDArray[np.float32] | None
+    labels: NDArray[np.bool_] | None
     decisions: NDArray[np.bool_]
     task: Task
     pairs: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -78,7 +84,7 @@ def evaluate_clips(
     explainer: Explainer,
     waveforms: NDArray[np.float32],
     rows: NDArray[np.int64],
-    labels: NDArray[np.bool_],
+    labels: NDArray[np.bool_] | None,
     settings: ExplanationSettings,
     *,
     seed: int,
@@ -96,7 +102,7 @@ def evaluate_clips(
     waveforms : float32 [M, S]
     rows : int64 [N]
         The clips wanted. A clip's random baseline hangs on its row, not on its neighbours.
-    labels : bool [N, C]
+    labels : bool [N, C] or None
     settings : l2i.config.Explanation
     seed : int
         Of the random baseline.
@@ -112,30 +118,26 @@ def evaluate_clips(
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             x = torch.from_numpy(np.asarray(waveforms[some]))
-            spectrum = classifier.spectrum(x)
-            size = magnitude(spectrum)
-            features = explainer.features(size)
-            said = explainer.interpret(features, size)
-            residual = size.log1p() - reconstruction(explainer.w, said.activations)
+            heard = explainer.hear(x)
+            said = explainer.interpret(heard)
+            residual = heard.size.log1p() - reconstruction(explainer.w, said.activations)
             error += float(residual.square().mean()) * len(some)
-            decisions = classifier.decisions(features.logits)
+            decisions = classifier.decisions(heard.logits)
             which, classes = decisions.nonzero(as_tuple=True)
-            logits.append(features.logits.cpu().numpy())
+            logits.append(heard.logits.cpu().numpy())
             interpreted.append(said.logits.float().cpu().numpy())
             decided.append(decisions.cpu().numpy())
             for clip, c in zip(which.split(_BATCH), classes.split(_BATCH), strict=True):
                 if not len(clip):
                     continue
                 part = _Part(
-                    spectrum[clip],
-                    size[clip],
-                    features.logits[clip],
+                    heard.take(clip),
                     c,
                     said.activations[clip],
                     said.pooled[clip],
                     [int(rows[start + i]) for i in clip.tolist()],
                 )
-                found, fallen = _judge(explainer, part, thresholds, settings, seed, x.shape[1])
+                found, fallen = _judge(explainer, part, thresholds, settings, seed)
                 found["clip"] = clip.cpu().numpy() + start
                 found["class"] = c.cpu().numpy()
                 for name, values in found.items():
@@ -154,7 +156,8 @@ def evaluate_clips(
     )
     if falls:
         e.curve = _curve(np.concatenate(falls, axis=3), thresholds, e.pairs)
-    e.scores, e.intervals = _scores(e, settings.faithfulness_threshold, seed)
+    names = mask_scores(settings.metrics)
+    e.scores, e.intervals = _scores(e, settings.faithfulness_threshold, names, seed)
     e.scores["reconstruction"] = error / len(rows)
     e.per_class = _per_class(e, classifier.classes)
     for name in [n for n in e.pairs if n.startswith("components@")]:
@@ -164,12 +167,10 @@ def evaluate_clips(
 
 @dataclass(frozen=True)
 class _Part:
-    """Pairs of clip and class [P]: the clip's spectrogram, its magnitude, logits, activations,
-    pooled activations, and the number that seeds its random baseline."""
+    """Pairs of clip and class [P]: the clip as it was heard, its activations, pooled activations,
+    and the number that seeds its random baseline."""
 
-    spectrum: Tensor
-    size: Tensor
-    logits: Tensor
+    heard: Heard
     classes: Tensor
     activations: Tensor
     pooled: Tensor
@@ -182,18 +183,16 @@ def _judge(
     thresholds: Sequence[float],
     settings: ExplanationSettings,
     seed: int,
-    n_samples: int,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """Columns [P]; and the falls [thresholds, 1 + draws, 2, P]: under removal of what matters,
     then of as many random components; of probability and logit."""
-    classifier, h = explainer.classifier, part.activations
+    classifier, h, heard = explainer.classifier, part.activations, part.heard
     p, k = h.shape[:2]
-    r = explainer.relevances(part.pooled, part.classes, part.size)
+    r = explainer.relevances(part.pooled, part.classes, heard.size)
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
-    found = judge_masks(
-        classifier, part.spectrum, part.logits, part.classes, mask, n_samples, part.size
-    )
+    own = own_metrics(settings.metrics)
+    found = judge_masks(heard, part.classes, mask, linear=False, metrics=own)
     found["components"] = chosen.sum(dim=1).cpu().numpy()
 
     rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
@@ -210,23 +209,23 @@ def _judge(
         torch.cat([pair, wanted], dim=3).flatten(0, 2), dim=0, return_inverse=True
     )
     # Many sounds of one clip: what they share is computed once.
-    logs, directions = part.size.log1p(), phase(part.spectrum, part.size)
+    logs, directions = heard.size.log1p(), phase(heard.spectrum, heard.size)
     whole = reconstruction(explainer.w, h)
     after = []
     for some in jobs.split(_BATCH):
         i, selected = some[:, 0], some[:, 1:].bool()
         left = logs[i] * (1 - soft_mask(explainer.w, h[i], selected, whole[i]))
-        removal = synthesise(directions[i], left.expm1_(), explainer.settings, n_samples)
-        after.append(classifier.logits(removal))
-    heard = torch.cat(after)[where].unflatten(0, wanted.shape[:3])
+        removal = synthesise(directions[i], left.expm1_(), explainer.domain, heard.n_samples)
+        after.append(heard.judge(removal, i))
+    answers = torch.cat(after)[where].unflatten(0, wanted.shape[:3])
     index = part.classes.view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
 
     def of_class(logits: Tensor) -> Tensor:
         both = torch.stack([classifier.probabilities(logits.flatten(0, -2)), logits.flatten(0, -2)])
         return both.unflatten(1, logits.shape[:-1])
 
-    before = of_class(part.logits.view(p, 1, 1, -1).expand_as(heard))
-    falls = (before - of_class(heard)).gather(4, index.unsqueeze(0).expand(2, *index.shape))
+    before = of_class(heard.logits.view(p, 1, 1, -1).expand_as(answers))
+    falls = (before - of_class(answers)).gather(4, index.unsqueeze(0).expand(2, *index.shape))
     drop = falls.squeeze(4).permute(2, 3, 0, 1).double().cpu().numpy()
     main = list(thresholds).index(settings.faithfulness_threshold)
     found |= {
@@ -240,29 +239,27 @@ def _judge(
 
 
 def judge_masks(
-    classifier: FrozenClassifier,
-    spectrum: Tensor,
-    logits: Tensor,
+    heard: Heard,
     classes: Tensor,
     mask: Tensor,
-    n_samples: int,
-    size: Tensor | None = None,
+    *,
+    linear: bool,
+    metrics: Sequence[ClipMetric] = (),
 ) -> dict[str, NDArray[Any]]:
     """Figures of masks, whatever made them: what the classifier says of the explanation alone
     and of the clip without it, as audio.
 
     Parameters
     ----------
-    classifier : FrozenClassifier
-    spectrum : Tensor [P, F, T], complex
-    logits : Tensor [P, C]
-        Of the clips.
+    heard : Heard
+        Of P clips.
     classes : Tensor [P], int64
         The class explained.
     mask : Tensor [P, F, T]
-    n_samples : int
-    size : Tensor [P, F, T], optional
-        ``|X|``, where it is known already.
+    linear : bool
+        What it is a gain of; see `split_audio`.
+    metrics : sequence of ClipMetric
+        More columns, of the user's own.
 
     Returns
     -------
@@ -270,9 +267,11 @@ def judge_masks(
         ``probability``, ``explanation_probability``, ``removal_probability``, ``ff_logit``, and
         `MASK_SCORES`; all but the first NaN for a silent clip, of which nothing is explained.
     """
-    size = magnitude(spectrum) if size is None else size
-    audio, removal = split_audio(spectrum, mask, classifier.settings, n_samples, size)
-    o, q = classifier.logits(audio), classifier.logits(removal)
+    classifier, size, logits = heard.classifier, heard.size, heard.logits
+    audio, removal = split_audio(
+        heard.spectrum, mask, heard.domain, heard.n_samples, size, linear=linear
+    )
+    o, q = heard.judge(audio), heard.judge(removal)
     index = classes.unsqueeze(1)
 
     def of_class(x: Tensor) -> NDArray[np.float64]:
@@ -292,8 +291,12 @@ def judge_masks(
         "sparseness": sparseness(mask).cpu().numpy(),
         "complexity": complexity(mask).cpu().numpy(),
     }
-    heard = audible(size).cpu().numpy()
-    return {"probability": y_c} | {k: np.where(heard, v, np.nan) for k, v in found.items()}
+    if metrics:
+        arrays = (mask, size, audio, removal, classes, logits, o, q)
+        judged = Judged(*(x.cpu().numpy() for x in arrays))
+        found |= {m.name: np.asarray(m(judged), np.float64) for m in metrics}
+    sounds = audible(size).cpu().numpy()
+    return {"probability": y_c} | {k: np.where(sounds, v, np.nan) for k, v in found.items()}
 
 
 MASK_SCORES = (
@@ -301,6 +304,11 @@ MASK_SCORES = (
     *("sparseness", "complexity"),
 )
 """Columns of `judge_masks` whose means over pairs are scores of the same name."""
+
+
+def mask_scores(metrics: Sequence[str]) -> tuple[str, ...]:
+    """`MASK_SCORES`, and the names of metrics of one's own."""
+    return (*MASK_SCORES, *(m.name for m in own_metrics(metrics)))
 
 
 def mean_scores(
@@ -316,6 +324,15 @@ def mean_scores(
         if len(values):
             intervals[name] = bootstrap_interval(values, np.mean, seed)
     return scores, intervals
+
+
+def finish_evaluation(
+    e: Evaluation, classes: Sequence[str], names: Sequence[str], seed: int
+) -> Evaluation:
+    """Fill in the scores, intervals and per-class figures of what any method has, `names`."""
+    e.scores, e.intervals = _scores(e, None, names, seed)
+    e.per_class = _per_class(e, classes)
+    return e
 
 
 def _curve(
@@ -337,22 +354,32 @@ def _curve(
 
 
 def _scores(
-    e: Evaluation, threshold: float, seed: int
+    e: Evaluation, threshold: float | None, names_of_masks: Sequence[str], seed: int
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """All figures, with the intervals of those that can be drawn again clip by clip."""
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    if e.task is Task.SINGLE_LABEL:
-        right = classification.right(e.logits, e.labels)
-        ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
-        shares = {"accuracy": right} | {f"fidelity_top{k}": ranks <= k for k in (1, 3, 5)}
-        found = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
-        scores |= found[0]
-        intervals |= found[1]
-    else:
+    shares: dict[str, NDArray[Any]] = {}
+    single = e.task is Task.SINGLE_LABEL
+    if e.labels is not None and single:
+        shares["accuracy"] = classification.right(e.logits, e.labels)
+    elif e.labels is not None:
         macro, micro, _ = classification.auprc(expit(e.logits), e.labels)
         scores |= {"auprc_macro": macro, "auprc_micro": micro}
-        scores |= fidelity.agreement(expit(e.interpreter_logits), e.decisions)
+    if e.interpreter_logits is not None:
+        # Of a tagger of hundreds of classes, few of which are ever detected, its first class is
+        # what can be compared; with labels there is more to say of several.
+        if single or e.labels is None:
+            ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
+            shares |= {f"fidelity_top{k}": ranks <= k for k in (1, 3, 5)}
+        if not single:
+            scores |= fidelity.agreement(expit(e.interpreter_logits), e.decisions)
+    found = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
+    scores |= found[0]
+    intervals |= found[1]
+    if threshold is None:
+        found = mean_scores(e.pairs, names_of_masks, seed)
+        return scores | found[0], intervals | found[1]
     nothing = np.zeros(0)
     main = next((line for line in e.curve if line["threshold"] == threshold), None)
     names = ("probability", "probability_mean", "logit")
@@ -368,7 +395,7 @@ def _scores(
     ):
         if len(values := e.pairs.get(column, nothing)):
             intervals[name] = bootstrap_interval(values.astype(float), statistic, seed)
-    found = mean_scores(e.pairs, (*MASK_SCORES, "components"), seed)
+    found = mean_scores(e.pairs, (*names_of_masks, "components"), seed)
     return scores | found[0], intervals | found[1]
 
 
@@ -376,28 +403,37 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
     found: dict[str, dict[str, float]] = {}
     precision: dict[int, float] = {}
     agreed: dict[int, float] = {}
-    if e.task is Task.MULTI_LABEL:
-        _, _, precision = classification.auprc(expit(e.logits), e.labels)
-        _, _, agreed = classification.auprc(expit(e.interpreter_logits), e.decisions)
+    ranks = None
+    if e.task is Task.SINGLE_LABEL:
+        if e.interpreter_logits is not None:
+            ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
     else:
-        ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
+        if e.labels is not None:
+            _, _, precision = classification.auprc(expit(e.logits), e.labels)
+        if e.interpreter_logits is not None:
+            _, _, agreed = classification.auprc(expit(e.interpreter_logits), e.decisions)
     for c, name in enumerate(classes):
-        figures: dict[str, float] = {"clips": int(e.labels[:, c].sum())}
+        said = e.decisions[:, c]
+        # Labelled so, or, where nobody knows, said to be so.
+        figures: dict[str, float] = {
+            "clips": int((e.labels if e.labels is not None else e.decisions)[:, c].sum())
+        }
+        if e.labels is None and not figures["clips"]:
+            continue
         if e.task is Task.SINGLE_LABEL:
-            if figures["clips"]:
+            if figures["clips"] and e.labels is not None:
                 mine = e.labels[:, c]
                 figures["accuracy"] = classification.accuracy(e.logits[mine], e.labels[mine])
-            said = e.decisions[:, c]
-            if said.any():
+            if said.any() and ranks is not None:
                 figures["fidelity_top1"] = fidelity.topk_fidelity(ranks[said], 1)
         if c in precision:
             figures["auprc"] = precision[c]
         if c in agreed:
             figures["fidelity_auprc"] = agreed[c]
         if e.pairs and (mine := e.pairs["class"] == c).any():
-            figures["faithfulness_probability"] = float(
-                np.median(e.pairs["fall_probability"][mine])
-            )
-            figures["components"] = float(e.pairs["components"][mine].mean())
+            fall = "fall_probability" if "fall_probability" in e.pairs else "ff_mean"
+            figures["faithfulness_probability"] = float(np.median(e.pairs[fall][mine]))
+            if "components" in e.pairs:
+                figures["components"] = float(e.pairs["components"][mine].mean())
         found[name] = figures
     return found

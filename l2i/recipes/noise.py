@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from l2i.dsp.mixing import Colour, add_noise
-from l2i.explanation import MethodSettings
-from l2i.metrics import METRICS
+from l2i.explanation import METHODS, MethodSettings
+from l2i.metrics import METRICS, own_metrics
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips
 from l2i.recipes.opened import Opened, open_finished, write_found
-from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
+from l2i.recipes.truth import Part, Scene, evaluate_method, judge_scenes, said, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -40,6 +40,7 @@ def noise(
     snrs_db: Sequence[float] = (20.0, 10.0, 0.0, -10.0),
     colours: Sequence[Colour] = ("white", "pink"),
     clean: bool = True,
+    method: str = "",
     limit: int | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -60,6 +61,8 @@ def noise(
     colours : sequence of {'white', 'pink', 'brown'}
     clean : bool
         Also without noise, to compare with.
+    method : str
+        Of `l2i.explanation.METHODS`; empty: the run's own.
     limit : int, optional
         At most so many test clips, spread over the classes.
     data_dir : str, optional
@@ -78,6 +81,8 @@ def noise(
         ``conditions``: one per colour and level, with ``colour``, ``snr_db`` (None: no noise),
         ``scores`` and ``intervals``; ``meaning``; ``clips``; ``run``; ``kept``.
     """
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
@@ -85,33 +90,40 @@ def noise(
     clips: Sequence[Clip] = material.split.test
     if limit is not None:
         clips = [clips[i] for i in spread(clips, limit)]
-    labels = material.targets(clips).numpy().astype(np.bool_)
+    method = method or config.method.name
+    labels = material.labels(clips, opened.classes)
     settings = config.explanation.model_copy(update={"thresholds": []})
-    method = MethodSettings(settings.threshold, settings.max_components, config.run.seed)
+    told = MethodSettings(
+        settings.threshold, settings.max_components, config.run.seed, tuple(settings.metrics)
+    )
     conditions: list[dict[str, Any]] = []
     each: list[tuple[Colour | None, float | None]] = [(None, None)] if clean else []
     each += [(colour, snr) for colour in colours for snr in snrs_db]
     for colour, snr in each:
         name = "no noise" if colour is None else f"{colour} {snr:g} dB"
         scenes = list(_scenes(opened, clips, colour, snr, seed))
-        heard = np.stack([scene.sound() for scene in scenes])
         progress.say(f"{name}:")
-        evaluation = evaluate_clips(
-            opened.explainer,
-            heard,
-            np.arange(len(clips)),
-            labels,
-            settings,
-            seed=config.run.seed,
-            progress=progress,
-        )
+        if method == "l2i":
+            evaluation = evaluate_clips(
+                opened.explainer(),
+                np.stack([scene.sound() for scene in scenes]),
+                np.arange(len(clips)),
+                labels,
+                settings,
+                seed=config.run.seed,
+                progress=progress,
+            )
+        else:
+            evaluation = evaluate_method(
+                opened.subject, method, told, scenes, labels, progress=progress
+            )
         scores, intervals = dict(evaluation.scores), dict(evaluation.intervals)
         if colour is not None:
             with progress.task("explanations", total=len(clips), unit="clip") as bar:
                 found = judge_scenes(
-                    opened.explainer, "l2i", method, scenes, said, on_scene=bar.advance
+                    opened.subject, method, told, scenes, said, on_scene=bar.advance
                 )
-            truth = truth_scores(found, seed)
+            truth = truth_scores(found, seed, settings.metrics)
             scores, intervals = truth[0] | scores, truth[1] | intervals
         conditions.append(
             {
@@ -121,7 +133,10 @@ def noise(
                 "intervals": {k: list(v) for k, v in intervals.items()},
             }
         )
-    shown = [k for k in SCORES if any(k in c["scores"] for c in conditions)]
+    # What any mask has stands in for what only L2I's components have.
+    own = [m.name for m in own_metrics(settings.metrics)]
+    wanted = (*SCORES, *(() if method == "l2i" else ("ff_mean", "fid_in")), *own)
+    shown = [k for k in wanted if any(k in c["scores"] for c in conditions)]
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},
         "clips": len(clips),
@@ -148,7 +163,13 @@ def noise(
     kept = write_found(
         opened,
         "noise",
-        {"snrs_db": list(snrs_db), "colours": list(colours), "clips": len(clips), "seed": seed},
+        {
+            **({"method": method} if method != "l2i" else {}),
+            "snrs_db": list(snrs_db),
+            "colours": list(colours),
+            "clips": len(clips),
+            "seed": seed,
+        },
         {
             f"{k}/{_word(c)}": v
             for c in conditions
@@ -173,9 +194,11 @@ def _scenes(
     opened: Opened, clips: Sequence[Clip], colour: Colour | None, snr: float | None, seed: int
 ) -> Iterator[Scene]:
     rows = opened.material.rows(clips)
+    places = opened.material.places(opened.classes)
     for clip, row in zip(clips, rows, strict=True):
         x = np.asarray(opened.material.waves.array[row])
-        own = Part(x, frozenset(clip.labels))
+        carried = frozenset(at for c in clip.labels if (at := places[c]) is not None)
+        own = Part(x, carried)
         scene = Scene(clip.id, int(row), (own,))
         if colour is not None and snr is not None:
             rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])

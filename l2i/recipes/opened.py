@@ -20,8 +20,8 @@ import torch
 from l2i.config import Config
 from l2i.data import refuse_folder
 from l2i.environment import usual_data_dir
-from l2i.explanation import Explainer
-from l2i.recipes.bundle import open_bundle
+from l2i.explanation import Explainer, Subject
+from l2i.recipes.bundle import explainer_of, open_bundle
 from l2i.recipes.description import DESCRIPTION, escaped, table
 from l2i.recipes.listing import data_differences
 from l2i.recipes.material import Material, prepare
@@ -41,9 +41,18 @@ class Opened:
 
     run: RunInfo
     config: Config
-    explainer: Explainer
+    subject: Subject
     material: Material
     device: torch.device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's."""
+        return self.subject.classifier.classes
+
+    def explainer(self) -> Explainer:
+        """L2I's own object; an error where the run's method is another one."""
+        return explainer_of(self.subject, self.run)
 
 
 def open_finished(
@@ -84,7 +93,7 @@ def open_finished(
     place, dtype, sentences = pick_device(device, precision)
     for sentence in sentences:
         progress.say(sentence)
-    config, explainer = open_bundle(run, place, dtype)
+    config, subject = open_bundle(run, place, dtype)
     changes: dict[str, Any] = {}
     if data_dir:
         refuse_folder(config.dataset.name, data_dir)
@@ -100,11 +109,12 @@ def open_finished(
         config = config.model_copy(update={"dataset": dataset})
     seed_everything(config.run.seed)
     who = f"run {run.name} ({run.id[:8]})"
-    material = prepare(config, progress, classes=explainer.classifier.classes, who=who)
+    own = not config.classifier.spec
+    material = prepare(config, progress, classes=subject.classifier.classes, who=who, own=own)
     # Another fold has the same clips on other sides.
     if "fold" not in changes and (different := data_differences(material, run)):
         progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
-    return Opened(run, config, explainer, material, place)
+    return Opened(run, config, subject, material, place)
 
 
 def write_found(

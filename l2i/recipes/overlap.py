@@ -7,11 +7,12 @@ method's successors do), the second one is then added with a gain.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from l2i.dsp.audio import peak_normalise
@@ -20,7 +21,7 @@ from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
 from l2i.recipes.bundle import class_index
-from l2i.recipes.measure import MASK_SCORES
+from l2i.recipes.measure import mask_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import (
     TRUTH_SCORES,
@@ -40,6 +41,9 @@ __all__ = ["LEVELS", "Level", "overlap"]
 
 Level = Literal["peak", "energy"]
 LEVELS: tuple[Level, ...] = ("peak", "energy")
+
+
+_Carried = Callable[[Clip], frozenset[int]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Overlap:
     explain : str
         ``predicted`` (whatever the classifier says), ``first``, ``second``, or a class.
     method : str
+        Of `l2i.explanation.METHODS`; empty: the run's own.
     seed : int
     """
 
@@ -73,7 +78,7 @@ class Overlap:
     noise_db: float | None = None
     second_fold: int | None = None
     explain: str = "predicted"
-    method: str = "l2i"
+    method: str = ""
     seed: int = 0
 
 
@@ -125,7 +130,8 @@ def overlap(
     UsageError
         No such run, method, clip, class or fold; or no two clips that differ in class.
     """
-    METHODS[wanted.method]
+    if wanted.method:
+        METHODS[wanted.method]  # A name that is not known is told before anything is done.
     opened = open_finished(
         word,
         progress,
@@ -136,15 +142,18 @@ def overlap(
         keep=keep,
         out=out,
     )
+    wanted = replace(wanted, method=wanted.method or opened.config.method.name)
     own = opened.config.explanation
     settings = MethodSettings(
         own.threshold if threshold is None else threshold,
         own.max_components if max_components is None else max_components,
         wanted.seed,
+        tuple(own.metrics),
     )
-    firsts, seconds = _pairs(opened, wanted, progress)
-    ask = _asked(wanted.explain, firsts, seconds, opened.explainer.classifier.classes)
-    classes = opened.explainer.classifier.classes
+    classes = opened.classes
+    carried = _carried(opened, progress)
+    firsts, seconds = _pairs(opened, wanted, carried, progress)
+    ask = _asked(wanted.explain, firsts, seconds, classes, carried)
     conditions: list[dict[str, Any]] = []
     tables: list[dict[str, NDArray[Any]]] = []
     import tempfile
@@ -160,19 +169,19 @@ def overlap(
             )
             with progress.task(name, total=len(firsts), unit="mixture") as bar:
                 rows = judge_scenes(
-                    opened.explainer,
+                    opened.subject,
                     wanted.method,
                     settings,
-                    _scenes(opened, wanted, firsts, seconds, gain_db),
+                    _scenes(opened, wanted, firsts, seconds, gain_db, carried),
                     ask,
                     on_scene=bar.advance,
                     keep_sounds=sound_writer(
-                        folder, classes, opened.explainer.settings.sample_rate, sounds
+                        folder, classes, opened.subject.domain.sample_rate, sounds
                     ),
                 )
             if not rows:
                 raise UsageError("The classifier detects nothing in any of these mixtures.")
-            scores, intervals = truth_scores(rows, wanted.seed)
+            scores, intervals = truth_scores(rows, wanted.seed, settings.metrics)
             conditions.append(
                 {
                     "gain_db": gain_db,
@@ -188,7 +197,8 @@ def overlap(
             "settings": {**asdict(wanted), "fold": opened.config.dataset.fold, **asdict(settings)},
             "conditions": conditions,
             "meaning": {
-                name: asdict(METRICS[name]) for name in (*TRUTH_SCORES, "present", *MASK_SCORES)
+                name: asdict(METRICS[name])
+                for name in (*TRUTH_SCORES, "present", *mask_scores(settings.metrics))
             },
         }
 
@@ -218,7 +228,9 @@ def overlap(
     return document | {"kept": kept}
 
 
-def _pairs(opened: Opened, wanted: Overlap, progress: Progress) -> tuple[list[Clip], list[Clip]]:
+def _pairs(
+    opened: Opened, wanted: Overlap, carried: _Carried, progress: Progress
+) -> tuple[list[Clip], list[Clip]]:
     """First and second clips, as asked."""
     material = opened.material
     if wanted.pairs:
@@ -231,10 +243,13 @@ def _pairs(opened: Opened, wanted: Overlap, progress: Progress) -> tuple[list[Cl
         if trained := sorted({name for pair in wanted.pairs for name in pair} - test):
             progress.say(f"Not of the test fold, so the run may have learnt from it: {trained[0]}.")
         return [by_id[a] for a, _ in wanted.pairs], [by_id[b] for _, b in wanted.pairs]
-    firsts = [clip for clip in material.split.test if clip.labels]
+    firsts = [clip for clip in material.split.test if carried(clip)]
+    if not firsts:
+        raise UsageError("The classifier detects nothing in any test clip: nothing can be mixed.")
     seconds = firsts
     if wanted.second_fold is not None and wanted.noise_db is None:
-        there = [c for c in material.dataset.clips() if c.fold == wanted.second_fold and c.labels]
+        there = [c for c in material.dataset.clips() if c.fold == wanted.second_fold]
+        there = [c for c in there if carried(c)]
         if not there:
             raise UsageError(f"{material.card.title} has no clips in fold {wanted.second_fold}.")
         if wanted.second_fold != opened.config.dataset.fold:
@@ -249,7 +264,7 @@ def _pairs(opened: Opened, wanted: Overlap, progress: Progress) -> tuple[list[Cl
         # Every first clip once before any comes twice.
         order = order or list(rng.permutation(len(firsts)))
         first = firsts[order.pop()]
-        fitting = [c for c in seconds if not set(c.labels) & set(first.labels)]
+        fitting = [c for c in seconds if not carried(c) & carried(first)]
         if not fitting:
             raise UsageError(
                 f"{material.card.title} has no clip without the classes of {first.id}."
@@ -259,14 +274,42 @@ def _pairs(opened: Opened, wanted: Overlap, progress: Progress) -> tuple[list[Cl
     return chosen
 
 
+def _carried(opened: Opened, progress: Progress) -> _Carried:
+    """What a clip carries, by the classifier's classes: its labels, where the classifier has the
+    data set's classes, else what the classifier says of it alone."""
+    material, clf = opened.material, opened.subject.classifier
+    if material.labels([], clf.classes) is not None:
+        places = material.places(clf.classes)
+        return lambda clip: frozenset(at for c in clip.labels if (at := places[c]) is not None)
+    progress.say(
+        "The classifier has not the data set's classes: a clip carries what the classifier says of "
+        "it alone."
+    )
+    known: dict[str, frozenset[int]] = {}
+
+    def heard(clip: Clip) -> frozenset[int]:
+        if clip.id not in known:
+            x = torch.from_numpy(np.array(material.waves.array[material.rows([clip])]))
+            with torch.no_grad():
+                decisions = clf.decisions(clf.logits(x.to(clf.device)))[0]
+            known[clip.id] = frozenset(decisions.nonzero()[:, 0].tolist())
+        return known[clip.id]
+
+    return heard
+
+
 def _asked(
-    explain: str, firsts: Sequence[Clip], seconds: Sequence[Clip], classes: Sequence[str]
+    explain: str,
+    firsts: Sequence[Clip],
+    seconds: Sequence[Clip],
+    classes: Sequence[str],
+    carried: _Carried,
 ) -> Callable[[Scene, NDArray[np.bool_]], Sequence[int]]:
     if explain == "predicted":
         return said
     if explain in ("first", "second"):
         clips = firsts if explain == "first" else seconds
-        return lambda scene, decisions: clips[scene.key].labels
+        return lambda scene, decisions: sorted(carried(clips[scene.key]))
     c = class_index(classes, explain, "The run", also="; or say predicted, first or second")
     return lambda scene, decisions: [c]
 
@@ -277,6 +320,7 @@ def _scenes(
     firsts: Sequence[Clip],
     seconds: Sequence[Clip],
     gain_db: float | None,
+    carried: _Carried,
 ) -> Iterator[Scene]:
     array, rows = opened.material.waves.array, opened.material.rows
 
@@ -296,6 +340,6 @@ def _scenes(
             name = f"{first.id}+noise"
         else:
             y = scaled(np.asarray(array[rows([second])[0]]))
-            other = Part((gain * y).astype(np.float32), frozenset(second.labels))
+            other = Part((gain * y).astype(np.float32), carried(second))
             name = f"{first.id}+{second.id}"
-        yield Scene(name, number, (Part(x, frozenset(first.labels)), other))
+        yield Scene(name, number, (Part(x, carried(first)), other))

@@ -4,6 +4,7 @@ The folder ``model`` of a run is an MLflow model of flavour ``python_function``:
 
     model/MLmodel                     signature, versions
     model/artifacts/*.safetensors     classifier, dictionary, interpreter; no pickled code
+    model/artifacts/classifier.json   how a classifier of the user's own is loaded; its code beside
     model/artifacts/config.toml       the run's settings
     model/code/l2i/                   this package, as it was when the run was made
     model/served_model.py             what MLflow runs to have the model
@@ -46,12 +47,14 @@ from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import fit_length, read_part, resample
 from l2i.dsp.spectrogram import common_gain, peak_normalise
 from l2i.errors import DataError, L2IError, UsageError
+from l2i.models.spec import is_kept, kept_classifier
 from l2i.pages.sound import flac
 from l2i.recipes.bundle import (
     MAX_SECONDS,
     MODEL,
-    build_explainer,
+    build_subject,
     class_index,
+    explainer_of,
     explanation_settings,
     shortest_input,
 )
@@ -88,7 +91,7 @@ class ServedModel(PythonModel):
         folder = Path(context.artifacts["config"]).parent
         device, dtype, _ = pick_device(os.environ.get("L2I_DEVICE") or "auto", "float32")
         self._config = resolve(folder / "config.toml")
-        self._explainer = build_explainer(folder, device, dtype)
+        self._explainer = explainer_of(build_subject(folder, self._config, device, dtype))
 
     # Of all type hints, MLflow takes this one for no signature of its own.
     def predict(
@@ -138,7 +141,7 @@ class ServedModel(PythonModel):
             sounds = []
             for number, row in enumerate(_rows(given)):
                 with _named(f"Row {number}"):
-                    sounds.append(_sound(_columns(row), self._explainer.settings.sample_rate))
+                    sounds.append(_sound(_columns(row), self._explainer.domain.sample_rate))
             want = bool(asked.get("explain"))
             return [self._one(sound, explained, settings, want) for sound in sounds]
         except L2IError as error:
@@ -180,19 +183,19 @@ class ServedModel(PythonModel):
         want: bool,
     ) -> dict[str, Any]:
         explainer = self._explainer
-        classifier, rate = explainer.classifier, explainer.settings.sample_rate
-        least = shortest_input(self._config, explainer.settings.hop_length)
+        classifier, rate = explainer.classifier, explainer.domain.sample_rate
+        least = shortest_input(self._config, explainer.classifier)
         x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
-        e, features, said = explainer.explain(
+        e, heard, said = explainer.explain(
             x,
             None if explained is None else [explained],
             threshold=settings.threshold,
             max_components=settings.max_components,
         )
         c = int(e.classes[0])
-        p = classifier.probabilities(features.logits)[0].tolist()
+        p = classifier.probabilities(heard.logits)[0].tolist()
         g = classifier.probabilities(said.logits)[0].tolist()
-        decided = classifier.decisions(features.logits)[0].nonzero()[:, 0].tolist()
+        decided = classifier.decisions(heard.logits)[0].nonzero()[:, 0].tolist()
         order = e.relevance[0].argsort(descending=True).tolist()
         found: dict[str, Any] = {
             "class": classifier.classes[c],
@@ -206,10 +209,12 @@ class ServedModel(PythonModel):
         }
         if want:
             # The original's level counts, as where all three are written.
-            original = peak_normalise(x.to(e.audio.device))
-            gain = common_gain((original, e.audio, e.removal))
-            for name, heard in (("explanation", e.audio), ("removal", e.removal)):
-                found[name] = flac((heard[0] * gain).cpu().numpy()[: len(sound)], rate)
+            level = 1.0 if heard.level is None else heard.level
+            original = peak_normalise(x.to(e.audio.device)) * level
+            sounds = {"explanation": e.audio * level, "removal": e.removal * level}
+            gain = common_gain((original, *sounds.values()))
+            for name, samples in sounds.items():
+                found[name] = flac((samples[0] * gain).cpu().numpy()[: len(sound)], rate)
             found["sample_rate"] = rate
         return found
 
@@ -316,11 +321,13 @@ def _bytes(data: Any, sample_rate: int) -> NDArray[np.float32]:
             raise DataError(str(error).replace(str(path), "the sound")) from None
 
 
-def _requirements() -> list[str]:
+def _requirements(bundle: Path) -> list[str]:
     found = [f"mlflow=={metadata.version('mlflow')}"]
     for name in _NEEDS:
         # A build's own mark (+cpu) is not a version that an index knows.
         found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+    if is_kept(bundle):
+        found += kept_classifier(bundle)["requirements"]
     return found
 
 
@@ -400,8 +407,11 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
             copy_function=shutil.copyfile,  # Without the permissions: the user's umask decides.
         )
         files = [*sorted(bundle.glob("*.safetensors")), work / "config.toml"]
+        if is_kept(bundle):
+            files += [p for p in (bundle / "classifier.json", bundle / "classifier") if p.exists()]
         # As addresses: of a path MLflow would decode what looks like an escape, %20 say.
-        artifacts = {path.stem: path.resolve().as_uri() for path in files}
+        artifacts = {path.name: path.resolve().as_uri() for path in files}
+        artifacts["config"] = artifacts.pop("config.toml")
         about = Model(metadata={"l2i_version": l2i.__version__})
         # MLflow puts the folder of `code` first on the path, and forgets to take it away.
         before = list(sys.path)
@@ -411,7 +421,7 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
                 python_model=str(script),
                 artifacts=artifacts,
                 code_paths=[str(code)],
-                pip_requirements=_requirements(),
+                pip_requirements=_requirements(bundle),
                 signature=_signature(),
                 input_example=(_example(), {"explain": False}),
                 mlflow_model=about,

@@ -1,8 +1,8 @@
 """The whole method on one fold: classifier -> dictionary -> interpreter -> figures -> sounds.
 
-Each part is a stage that survives a crash (see `stage`); the same command again goes on from the
-last finished epoch, in the same MLflow run. What is done in them is in `fit_classifier`,
-`fit_dictionary` and `fit_interpreter`.
+Classifier and parts are stages that survive a crash (see `l2i.training`); the same command again
+goes on from the last finished epoch, in the same MLflow run. Of a classifier of the user's own
+nothing is trained but the parts, and the run keeps how it is loaded.
 """
 
 from __future__ import annotations
@@ -10,21 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from l2i.config import Config
-from l2i.data import refuse_folder
+from l2i.data import DATASETS, refuse_folder
 from l2i.data.base import class_counts, listed
-from l2i.errors import CheckpointError
-from l2i.explanation import Explainer
+from l2i.errors import CheckpointError, ConfigError
+from l2i.explanation import Subject
+from l2i.metrics import own_digest, own_metrics
 from l2i.models.checkpoint import load_checkpoint
-from l2i.recipes.bundle import MODEL, build_classifier, build_explainer
+from l2i.models.spec import Loaded, keep_classifier, open_classifier
+from l2i.recipes.bundle import MODEL, build_classifier
 from l2i.recipes.checkpoints import keep_checkpoints
 from l2i.recipes.description import DESCRIPTION, describe_model
+from l2i.recipes.evaluate import evaluate_run
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
 from l2i.recipes.fit_classifier import (
@@ -33,19 +40,19 @@ from l2i.recipes.fit_classifier import (
     same_data,
     training_precision,
 )
-from l2i.recipes.fit_dictionary import check_dictionary, fit_dictionary
-from l2i.recipes.fit_interpreter import fit_interpreter
 from l2i.recipes.listing import IDENTITY, data_differences, write_listing
-from l2i.recipes.material import Material, prepare
-from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.material import Material, heard_by, prepare
+from l2i.recipes.measure import Evaluation
 from l2i.recipes.served import write_model
-from l2i.recipes.stage import Stage, open_stage
+from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import adopt, register
 from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
-from l2i.types import Clip
+from l2i.training.parts import Context, Part, parts_of
+from l2i.training.stage import Stage, open_stage
+from l2i.types import Classifier, Clip
 
 __all__ = ["Outcome", "train"]
 
@@ -95,14 +102,22 @@ def train(
     Outcome
     """
     refuse_folder(config.dataset.name, config.dataset.data_dir)
+    parts = parts_of(config.method.name)
+    settings = part_settings(config, parts)
+    own_metrics(config.explanation.metrics)  # One that is not there is told before hours.
+    loaded = open_classifier(config.classifier.spec) if config.classifier.spec else None
+    if loaded is not None:
+        config = heard_by(config, loaded)
     threads = set_threads(config.run.threads)
     device, dtype, sentences = pick_device(config.run.device, config.run.precision)
-    learns_in, more = training_precision(config, device, dtype)
-    sentences = [*sentences, *more]
+    learns_in = dtype
+    if loaded is None:
+        learns_in, more = training_precision(config, device, dtype)
+        sentences = [*sentences, *more]
     seed_everything(config.run.seed)
-    material = prepare(config, progress)
+    material = prepare(config, progress, own=loaded is None)
     experiment = config.run.experiment or config.dataset.name
-    weights = _weights_digest(config)
+    weights = _weights_digest(config, loaded)
     signature = _sign(config.signature(), material.identity, weights)
     if not again and (done := find_finished(experiment, signature)) is not None:
         adopt(done, parent, marks)
@@ -110,9 +125,14 @@ def train(
             register(done, register_as, MODEL)
         return _found(done)
     _say_if_other_data(config, material, experiment, weights, progress)
-    check_classifier(config, material)
-    check_dictionary(config, material)
-    name = config.run.name or f"{config.dataset.name}-fold{config.dataset.fold}-{signature[:6]}"
+    if loaded is None:
+        check_classifier(config, material)
+    sounds = material.sounds()
+    for part in parts:
+        part.check(settings[part.name], sounds, material.domain)
+    own_name = "" if loaded is None else f"{_word(loaded)}-"
+    fold = f"fold{config.dataset.fold}"
+    name = config.run.name or f"{own_name}{config.dataset.name}-{fold}-{signature[:6]}"
     tags = provenance.tags(device) | {
         "l2i.kind": "train",
         "l2i.dataset": config.dataset.name,
@@ -121,6 +141,12 @@ def train(
         "l2i.data_digest": material.digest,
         IDENTITY: material.identity,
         "l2i.threads": str(threads),
+        "l2i.method": config.method.name,
+        **(
+            {"l2i.classifier": loaded.spec, "l2i.classifier_digest": loaded.digest}
+            if loaded is not None
+            else {}
+        ),
         **({"mlflow.parentRunId": parent} if parent else {}),
         **(marks or {}),
     }
@@ -148,63 +174,135 @@ def train(
             f"{material.card.title}: {len(split.train)} clips train, {len(split.validate)} "
             f"choose the epoch, {len(split.test)} test."
         )
-        counts = class_counts(material.card.classes, (*split.train, *split.validate, *split.test))
-        words = listed((f"{name} {n}" for name, n in counts.items()), 12)
-        progress.say(f"{len(counts)} classes, clips of each: {words}.")
+        every = (*split.train, *split.validate, *split.test)
+        if counts := class_counts(material.card.classes, every):
+            words = listed((f"{name} {n}" for name, n in counts.items()), 12)
+            progress.say(f"{len(counts)} classes, clips of each: {words}.")
+        if loaded is not None:
+            _say_classifier(loaded, material, progress)
         work = run.folder.parent
         bundle = run.folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
 
         stages = {
-            k: _sign(config.signature(k), material.training_identity, _weights_digest(config, k))
-            for k in _STAGES
+            k: _sign(
+                config.signature(k),
+                material.training_identity,
+                _weights_digest(config, loaded, stage=k),
+            )
+            for k in (*(("classifier",) if loaded is None else ()), *(p.name for p in parts))
         }
         if fetched := kept.fetch(stages):
             progress.say(f"Fetched the checkpoint of an earlier attempt: {fetched}.")
             run.tags({"l2i.resumed_from": fetched})
 
         def hold(name: str) -> AbstractContextManager[Stage]:
-            return open_stage(name, stages[name], work, run, progress, kept.saved)
+            return open_stage(
+                name,
+                stages[name],
+                work,
+                progress,
+                on_figures=run.metrics,
+                on_save=kept.saved,
+            )
 
-        with hold("classifier") as stage:
-            if not stage.result.exists():
-                fit_classifier(config, material, stage, device, learns_in, progress)
-            tensors, document = stage.load()
-            classifier = build_classifier(tensors, document, stage.result, device, dtype)
-            shutil.copy2(stage.result, bundle)
-        same_data(classifier, material, stage.result)
-
-        with hold("dictionary") as stage:
-            if not stage.result.exists():
-                fit_dictionary(config, material, stage, device, progress)
-            tensors, _ = stage.load()
-            w = tensors["W"].to(device)
-            shutil.copy2(stage.result, bundle)
-
-        with hold("interpreter") as stage:
-            if not stage.result.exists():
-                fit_interpreter(config, material, classifier, w, stage, device, dtype, progress)
-            stage.load()
-            shutil.copy2(stage.result, bundle)
-        explainer = build_explainer(bundle, device, dtype)
-
-        evaluation = evaluate_clips(
-            explainer,
-            material.waves.array,
-            material.rows(split.test),
-            material.targets(split.test).numpy().astype(bool),
-            config.explanation,
-            seed=config.run.seed,
-            progress=progress,
+        classifier: Classifier
+        if loaded is None:
+            with hold("classifier") as stage:
+                if not stage.result.exists():
+                    fit_classifier(config, material, stage, device, learns_in, progress)
+                tensors, document = stage.load()
+                built = build_classifier(tensors, document, stage.result, device, dtype)
+                shutil.copy2(stage.result, bundle)
+            same_data(built, material, stage.result)
+            classifier = built
+        else:
+            classifier = loaded.classifier
+            keep_classifier(loaded, bundle)
+        context = Context(
+            classifier, material.domain, sounds, config.run.seed, device, dtype, progress
         )
-        _publish(config, material, run, bundle, explainer, evaluation, progress)
+        for part in parts:
+            with hold(part.name) as stage:
+                if not stage.result.exists():
+                    part.fit(settings[part.name], context, stage)
+                tensors, document = stage.load()
+                learnt = part.load(tensors, document, stage.result, context)
+                shutil.copy2(stage.result, bundle)
+            context = replace(context, parts={**context.parts, part.name: learnt})
+        subject = Subject(classifier, material.domain, context.parts)
+        evaluation = evaluate_run(
+            subject,
+            config.method.name,
+            material,
+            split.test,
+            config.explanation,
+            config.run.seed,
+            progress,
+        )
+        _publish(config, material, run, bundle, subject, evaluation, list(stages), progress)
         if register_as:
             run.register(register_as, MODEL)
         kept.done()
         return Outcome(run.run_id, run.name, experiment, evaluation.scores, run.resumed)
 
 
-_STAGES = ("classifier", "dictionary", "interpreter")
+def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
+    """The settings of each part: a section of its own, or the table ``[parts.<name>]``.
+
+    Raises
+    ------
+    ConfigError
+        A table is for no part of this method, or has a setting that the part has not.
+    """
+    names = [part.name for part in parts]
+    own = [name for name in names if name not in type(config).model_fields]
+    problems = []
+    for name in config.parts:
+        if name not in own:
+            like = nearest(name, own)
+            hint = f"; did you mean {like!r}?" if like else "."
+            problems.append(
+                f"There is no part {name!r} of method {config.method.name!r}: [parts.{name}]{hint}"
+            )
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part.name not in own:
+            found[part.name] = getattr(config, part.name)
+            continue
+        try:
+            found[part.name] = part.settings.model_validate(config.parts.get(part.name, {}))
+        except ValidationError as error:
+            for e in error.errors():
+                key = ".".join(map(str, ("parts", part.name, *e["loc"])))
+                problems.append(f"{key} = {e['input']!r}: {e['msg']}.")
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _word(loaded: Loaded) -> str:
+    """What a run is called after: the file, the module or the checkpoint."""
+    head, _, tail = loaded.spec.rpartition(":")
+    path = Path(tail if head == "hf" else head)
+    return re.sub(r"[^\w.-]+", "_", path.stem if head != "hf" else path.name)[-40:]
+
+
+def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> None:
+    clf = loaded.classifier
+    progress.say(
+        f"Classifier {loaded.spec}: {len(clf.classes)} classes, {clf.task}, {clf.sample_rate} Hz."
+    )
+    if material.card.classes and material.labels([], clf.classes) is None:
+        lacking = [
+            name
+            for name, at in zip(material.card.classes, material.places(clf.classes), strict=True)
+            if at is None
+        ]
+        progress.say(
+            f"The classifier has no class {listed(map(repr, lacking), 3)}, so that labels are left "
+            "out: fidelity and faithfulness need none."
+        )
 
 
 def _sign(signature: str, data: str, weights: str) -> str:
@@ -233,12 +331,18 @@ def _say_if_other_data(
             )
 
 
-def _weights_digest(config: Config, stage: str = "interpreter") -> str:
-    """Of the files of weights that a stage depends on, by default the last one and so all.
+def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> str:
+    """Of what a stage depends on that lies in files, by default of all.
 
-    Another file under the same name is another experiment.
+    Another file under the same name is another experiment: weights, a classifier's code, the code
+    of a method or a data set that is not built in.
     """
     c = config.classifier
+    code = [DATASETS.digest(config.dataset.name)]
+    if stage not in ("classifier", "dictionary", "interpreter"):
+        code += [METHODS.digest(config.method.name), own_digest(config.explanation.metrics)]
+    if loaded is not None and stage != "dictionary":
+        code.append(loaded.digest)
     named = {
         "classifier": (c.weights, c.audioset_weights),
         "dictionary": (config.dictionary.weights,),
@@ -246,13 +350,13 @@ def _weights_digest(config: Config, stage: str = "interpreter") -> str:
     found = []
     for part, words in named.items():
         for word in words:
-            if word and stage in (part, "interpreter"):
+            if word and (stage == part or stage not in named):
                 path = Path(word)
                 if not path.is_file():
                     raise CheckpointError(f"There are no {part} weights at {path}.")
                 with path.open("rb") as file:
                     found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return " ".join(found)
+    return " ".join([*found, *filter(None, code)])
 
 
 def _found(done: RunInfo) -> Outcome:
@@ -285,8 +389,9 @@ def _publish(
     material: Material,
     run: Tracker,
     bundle: Path,
-    explainer: Explainer,
+    subject: Subject,
     evaluation: Evaluation,
+    stages: Sequence[str],
     progress: Progress,
 ) -> None:
     """Figures, tables, pictures and sounds: to the run's folder, then to the store."""
@@ -299,24 +404,28 @@ def _publish(
     write_listing(material, out)
     told = write_model(bundle, config, out / MODEL)
     split = material.split
-    documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in _STAGES}
+    documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in stages}
     histories = {name: document["history"] for name, document in documents.items()}
     kept = {name: document["epoch"] for name, document in documents.items() if "epoch" in document}
-    classes = explainer.classifier.classes
+    classes = subject.classifier.classes
     write_evaluation(
         evaluation,
         split.test,
         classes,
         out,
         title=run.name,
+        labels=material.label_names(split.test),
         histories=histories,
         kept=kept,
     )
     plots.training_curves(histories, out / "training_curves.png", kept)
-    plots.dictionary(explainer.w.cpu().numpy(), explainer.settings, out / "dictionary.png")
+    if "dictionary" in subject.parts:
+        w = subject.parts["dictionary"].cpu().numpy()
+        plots.dictionary(w, subject.domain, out / "dictionary.png")
     with progress.task("explanations", total=config.output.clips, unit="clip") as bar:
         write_examples(
-            explainer,
+            subject,
+            config.method.name,
             material.waves.array,
             material.rows(split.test),
             split.test,
@@ -325,6 +434,8 @@ def _publish(
             out / "explanations",
             on_clip=lambda: bar.advance(1),
             title=f"{run.name}: explanations",
+            labels=material.label_names(split.test),
+            known=material.labels(split.test, classes),
         )
     (out / "provenance.json").write_text(
         json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",

@@ -14,13 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import magnitude, peak_normalise, resynthesise, stft
-from l2i.explanation import METHODS, Explainer, MethodSettings
+from l2i.dsp.spectrogram import magnitude, peak_normalise, phase, stft, synthesise
+from l2i.explanation import MethodSettings, Subject, make_method
+from l2i.metrics import own_metrics
 from l2i.metrics.separation import energy_share, level_db, si_sdr
 from l2i.metrics.statistics import bootstrap_interval
-from l2i.models.classifier import FrozenClassifier
+from l2i.models.heard import Heard, hear
 from l2i.recipes.material import Material
-from l2i.recipes.measure import MASK_SCORES, judge_masks, mean_scores
+from l2i.recipes.measure import (
+    Evaluation,
+    finish_evaluation,
+    judge_masks,
+    mask_scores,
+    mean_scores,
+)
+from l2i.run.progress import Progress
 from l2i.types import Clip
 
 __all__ = [
@@ -28,6 +36,7 @@ __all__ = [
     "Part",
     "Scene",
     "clip_scenes",
+    "evaluate_method",
     "judge_scenes",
     "said",
     "sound_writer",
@@ -81,23 +90,25 @@ class Scene:
 
 
 def judge_scenes(
-    explainer: Explainer,
+    subject: Subject,
     method: str,
     settings: MethodSettings,
     scenes: Iterable[Scene],
     wanted: Callable[[Scene, NDArray[np.bool_]], Sequence[int]],
     *,
     on_scene: Callable[[int], None] = lambda n: None,
+    on_logits: Callable[[NDArray[np.float32]], None] = lambda logits: None,
     keep_sounds: Callable[[Scene, int, Mapping[str, Tensor]], None] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Explain classes of scenes, and hold the explanations against the parts.
 
-    A mask multiplies each bin of the spectrogram by a real gain, expm1(M S) / expm1(S); the same
-    gain on the parts' spectrograms gives what the explanation keeps of each, exactly.
+    A mask multiplies each bin of the spectrogram by a real gain, expm1(M S) / expm1(S), or by M
+    where it is linear; the same gain on the parts' spectrograms gives what the explanation keeps of
+    each, exactly.
 
     Parameters
     ----------
-    explainer : Explainer
+    subject : Subject
     method : str
         Of `l2i.explanation.METHODS`.
     settings : MethodSettings
@@ -106,6 +117,8 @@ def judge_scenes(
         Scene and the classifier's decisions [C] -> the classes to explain.
     on_scene : callable
         Called with the number of scenes done since the last call.
+    on_logits : callable
+        Called with the classifier's logits [b, C] of each batch.
     keep_sounds : callable, optional
         Given scene, class and sounds [S] by name: ``mixture``, ``explanation``, ``class_part``,
         ``other_part``.
@@ -117,28 +130,30 @@ def judge_scenes(
         (whether a part carries the class), the columns of `judge_masks` and of `TRUTH_SCORES`;
         the latter NaN where no part carries the class.
     """
-    classifier = explainer.classifier
-    explain = METHODS[method](explainer, settings)
+    classifier = subject.classifier
+    explain = make_method(method, subject, settings)
+    own = own_metrics(settings.metrics)
     rows: dict[str, list[Any]] = {}
     stream = iter(scenes)
     while batch := list(islice(stream, _BATCH)):
         sounds = torch.from_numpy(np.stack([scene.sound() for scene in batch]))
         with torch.inference_mode():
-            spectrum = classifier.spectrum(sounds)
-            logits = classifier.features(spectrum).logits
-            decisions = classifier.decisions(logits).cpu().numpy()
+            heard = hear(classifier, sounds, subject.domain, explain.layers)
+            decisions = classifier.decisions(heard.logits).cpu().numpy()
+        on_logits(heard.logits.cpu().numpy())
         pairs = [(i, c) for i, scene in enumerate(batch) for c in wanted(scene, decisions[i])]
         for start in range(0, len(pairs), _BATCH):
             some = pairs[start : start + _BATCH]
             at = [i for i, _ in some]
-            classes = torch.tensor([c for _, c in some], device=spectrum.device)
-            mask = explain(spectrum[at], classes, [batch[i].key for i in at])
+            classes = torch.tensor([c for _, c in some], device=heard.size.device)
+            part = heard.take(at)
+            mask = explain(part, classes, [batch[i].key for i in at])
             with torch.inference_mode():
                 found: dict[str, Any] = judge_masks(
-                    classifier, spectrum[at], logits[at], classes, mask, sounds.shape[1]
+                    part, classes, mask, linear=explain.linear, metrics=own
                 )
                 split = [batch[i].split(c) for i, c in some]
-                truth, kept = _against(classifier, sounds[at], spectrum[at], mask, split)
+                truth, kept = _against(part, mask, explain.linear, split)
             found |= truth
             found["scene"] = [batch[i].id for i in at]
             found["class"] = [classifier.classes[c] for _, c in some]
@@ -154,30 +169,31 @@ def judge_scenes(
 
 
 def _against(
-    classifier: FrozenClassifier,
-    sounds: Tensor,
-    spectrum: Tensor,
+    heard: Heard,
     mask: Tensor,
+    linear: bool,
     split: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
     """The columns of `TRUTH_SCORES`, and the sounds they come from."""
-    n_samples = sounds.shape[1]
+    n_samples, sounds = heard.n_samples, heard.waveform
     zero = np.zeros(n_samples, np.float32)
     right, other = (
         torch.from_numpy(np.stack([zero if s is None else s[part] for s in split])).to(mask.device)
         for part in (0, 1)
     )
-    sounds = sounds.to(mask.device)
     peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
     right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
-    size = magnitude(spectrum)
-    gain = torch.where(size > 0, (mask * size.log1p()).expm1() / size.clamp_min(1e-30), 0.0)
+    size = heard.size
+    gain = mask
+    if not linear:
+        gain = torch.where(size > 0, (mask * size.log1p()).expm1() / size.clamp_min(1e-30), 0.0)
 
-    def heard(part: Tensor) -> Tensor:
-        x = stft(part, classifier.settings)
-        return resynthesise(x, (gain * magnitude(x)).log1p(), classifier.settings, n_samples)
+    def kept_of(part: Tensor) -> Tensor:
+        x = stft(part, heard.domain)
+        own = magnitude(x)
+        return synthesise(phase(x, own), gain * own, heard.domain, n_samples)
 
-    of_right, of_other = heard(right), heard(other)
+    of_right, of_other = kept_of(right), kept_of(other)
     explanation = of_right + of_other
     columns = {
         "si_sdr": si_sdr(explanation, right),
@@ -201,9 +217,9 @@ def _against(
 
 
 def truth_scores(
-    rows: Mapping[str, NDArray[Any]], seed: int
+    rows: Mapping[str, NDArray[Any]], seed: int, metrics: Sequence[str] = ()
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Medians of `TRUTH_SCORES` and means of `MASK_SCORES`, with 95 % intervals.
+    """Medians of `TRUTH_SCORES`, means of the columns of `judge_masks`; with 95 % intervals.
 
     What is not defined (NaN) is left out; minus infinity, the SI-SDR of an explanation that has
     nothing of the right part, is not. ``present`` is the share of pairs with a right part.
@@ -216,7 +232,7 @@ def truth_scores(
         scores[name] = float(np.median(values)) if len(values) else float("nan")
         if len(values):
             intervals[name] = bootstrap_interval(values, np.median, seed)
-    found = mean_scores(rows, MASK_SCORES, seed)
+    found = mean_scores(rows, mask_scores(metrics), seed)
     present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
     scores["present"] = float(present.mean()) if len(present) else float("nan")
     return scores | found[0], intervals | found[1]
@@ -260,19 +276,82 @@ def sound_writer(
     return write
 
 
-def clip_scenes(material: Material, clips: Sequence[Clip]) -> Iterator[Scene]:
-    """Each clip as a scene: of its parts where the data set knows them, else of one part."""
-    names = material.card.classes
+def clip_scenes(
+    material: Material, clips: Sequence[Clip], classes: Sequence[str]
+) -> Iterator[Scene]:
+    """Each clip as a scene: of its parts where the data set knows them, else of one part.
+
+    What a part carries is said by the classifier's `classes`, as far as it has the data set's.
+    """
+    names, places = material.card.classes, material.places(classes)
+
+    def carried(labels: Iterable[int]) -> frozenset[int]:
+        return frozenset(at for label in labels if (at := places[label]) is not None)
+
     for clip, row in zip(clips, material.rows(clips), strict=True):
         known = material.dataset.parts(clip)
         parts = tuple(
-            Part(sound, frozenset({names.index(name)} if name in names else ()))
+            Part(sound, carried([names.index(name)] if name in names else []))
             for name, sound in known.items()
         )
-        whole = Part(np.asarray(material.waves.array[row]), frozenset(clip.labels))
+        whole = Part(np.asarray(material.waves.array[row]), carried(clip.labels))
         yield Scene(clip.id, int(row), parts or (whole,))
 
 
 def said(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
     """What the classifier says, for `judge_scenes`."""
     return [int(c) for c in decisions.nonzero()[0]]
+
+
+def evaluate_method(
+    subject: Subject,
+    method: str,
+    settings: MethodSettings,
+    scenes: Sequence[Scene],
+    labels: NDArray[np.bool_] | None,
+    *,
+    progress: Progress,
+) -> Evaluation:
+    """The figures that any method has, of what the classifier says of some scenes.
+
+    Parameters
+    ----------
+    subject : Subject
+    method : str
+        Of `l2i.explanation.METHODS`.
+    settings : MethodSettings
+    scenes : sequence of Scene
+    labels : bool [N, C] or None
+    progress : Progress
+    """
+    heard: list[NDArray[np.float32]] = []
+    decided: list[NDArray[np.bool_]] = []
+
+    def asked(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
+        decided.append(decisions)
+        return said(scene, decisions)
+
+    with progress.task(method, total=len(scenes), unit="clip") as bar:
+        rows = judge_scenes(
+            subject,
+            method,
+            settings,
+            scenes,
+            asked,
+            on_scene=bar.advance,
+            on_logits=heard.append,
+        )
+    at = {scene.id: number for number, scene in enumerate(scenes)}
+    classes = {name: c for c, name in enumerate(subject.classifier.classes)}
+    dropped = (*TRUTH_SCORES, "present", "scene", "class")
+    pairs = {k: v for k, v in rows.items() if k not in dropped}
+    if rows:
+        pairs["clip"] = np.array([at[name] for name in rows["scene"]])
+        pairs["class"] = np.array([classes[name] for name in rows["class"]])
+    logits = np.concatenate(heard)
+    return finish_evaluation(
+        Evaluation({}, {}, logits, None, labels, np.stack(decided), subject.classifier.task, pairs),
+        subject.classifier.classes,
+        mask_scores(settings.metrics),
+        settings.seed,
+    )

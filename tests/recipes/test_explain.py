@@ -273,8 +273,9 @@ def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path)
     """A dictionary of other settings beside the classifier is refused, with the difference."""
     import torch
 
+    from l2i.config import Config
     from l2i.models.checkpoint import load_checkpoint, save_checkpoint
-    from l2i.recipes.bundle import build_explainer
+    from l2i.recipes.bundle import build_subject
 
     shutil.copytree(single.artifacts / "model" / "artifacts", tmp_path / "model")
     path = tmp_path / "model" / "dictionary.safetensors"
@@ -282,4 +283,4 @@ def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path)
     document["spectrogram"]["hop_length"] = 32
     save_checkpoint(path, "dictionary", tensors, document)
     with pytest.raises(CheckpointError, match="hop_length 32 against 64"):
-        build_explainer(tmp_path / "model", torch.device("cpu"), torch.float32)
+        build_subject(tmp_path / "model", Config(), torch.device("cpu"), torch.float32)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from l2i.recipes.fitting import best_epoch, in_batches, keep_best
-from l2i.recipes.stage import Stage
+from l2i.training.fitting import best_epoch, in_batches, keep_best
+from l2i.training.stage import Stage
 
 
 def _learn(losses: list[float], *, last: bool) -> tuple[int, Tensor]:

@@ -18,7 +18,6 @@ from PIL import Image
 from l2i.explanation import METHODS
 from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
-from l2i.recipes.fit_interpreter import validate
 from l2i.recipes.measure import MASK_SCORES
 from l2i.recipes.opened import open_finished
 from l2i.recipes.truth import TRUTH_SCORES
@@ -26,6 +25,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import connect, locate
 from l2i.storage import is_output, mark_output
+from l2i.training.interpreter import validate
 from l2i.types import Features, Interpretation, Task
 from tests.recipes.conftest import Finished
 from tests.stores import Said
@@ -161,7 +161,7 @@ def test_overlap_with_noise(single: Finished, say: Say) -> None:
     [
         (("--class", "sirren"), "knows no class 'sirren'; did you mean 'siren'?"),
         (("--second-fold", "9"), "no clips in fold 9"),
-        (("--method", "magic"), "'magic' is not one of"),
+        (("--method", "magic"), "There is no explanation method 'magic'"),
         (("--mixtures", "0"), "0 is not in the range"),
     ],
 )

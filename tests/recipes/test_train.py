@@ -23,11 +23,12 @@ from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
-from l2i.recipes.bundle import build_interpreter, open_bundle
-from l2i.recipes.stage import Stage
+from l2i.recipes.bundle import explainer_of, open_bundle
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
+from l2i.training.interpreter import build_interpreter
+from l2i.training.stage import Stage
 from tests.conftest import REPOSITORY
 from tests.recipes.conftest import Finished, small_config
 
@@ -518,7 +519,7 @@ def test_a_checkpoint_says_whether_its_network_skips_silence(
     del document["skip_silence"]
     assert not build_interpreter(document).skip_silence
     run = resolve_run(done.outcome.run_id)
-    _, explainer = open_bundle(run, torch.device("cpu"), torch.float32)
+    explainer = explainer_of(open_bundle(run, torch.device("cpu"), torch.float32)[1])
     x, _ = soundfile.read(folder / "hum" / "0.wav", dtype="float32")
     _, _, said = explainer.explain(torch.from_numpy(x).unsqueeze(0))
     silent = said.activations.shape[2] * 3 // 5

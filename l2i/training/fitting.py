@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from l2i.errors import DataError
-from l2i.recipes.stage import Stage
+from l2i.training.stage import Stage
 from l2i.types import Task
 
 __all__ = ["average_weights", "best_epoch", "in_batches", "keep_best", "share_right"]

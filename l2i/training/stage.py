@@ -27,10 +27,11 @@ from torch.optim import Optimizer
 
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.run.progress import Progress
-from l2i.run.tracker import Tracker
 from l2i.storage import file_lock
 
-__all__ = ["Stage", "open_stage"]
+__all__ = ["OnFigures", "Stage", "open_stage"]
+
+OnFigures = Callable[[str, int, dict[str, float]], None]
 
 
 class Stage:
@@ -40,6 +41,7 @@ class Stage:
     ----------
     name : str
     folder : Path
+        Must be there.
     history : list of dict
         Figures of each finished epoch.
     """
@@ -48,13 +50,13 @@ class Stage:
         self,
         name: str,
         folder: Path,
-        tracker: Tracker,
+        on_figures: OnFigures | None = None,
         on_save: Callable[[Path], None] | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self.history: list[dict[str, float]] = []
-        self._tracker = tracker
+        self._on_figures = on_figures or (lambda name, step, figures: None)
         self._on_save = on_save
 
     @property
@@ -73,7 +75,7 @@ class Stage:
         when it comes back.
         """
         for step, figures in enumerate(self.history, start=1):
-            self._tracker.metrics(self.name, step, figures)
+            self._on_figures(self.name, step, figures)
 
     def restore(self, optimizer: Optimizer, **networks: nn.Module) -> dict[str, Tensor]:
         """Go back to the last finished epoch, if there is one.
@@ -107,7 +109,7 @@ class Stage:
             tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
         save_checkpoint(self._state, "state", tensors, {"history": self.history})
         step = len(self.history)
-        self._tracker.metrics(self.name, step, self.history[-1])
+        self._on_figures(self.name, step, self.history[-1])
         if self._on_save is not None:
             self._on_save(self._state)
 
@@ -144,8 +146,9 @@ def open_stage(
     name: str,
     signature: str,
     work: Path,
-    tracker: Tracker,
     progress: Progress,
+    *,
+    on_figures: OnFigures | None = None,
     on_save: Callable[[Path], None] | None = None,
 ) -> Iterator[Stage]:
     """Hold a stage; where another process holds it, wait until it has finished or died.
@@ -154,8 +157,9 @@ def open_stage(
     ----------
     name, signature : str
     work : Path
-    tracker : Tracker
     progress : Progress
+    on_figures : callable, optional
+        Given the stage's name, the number of an epoch, and its figures; often more than once.
     on_save : callable, optional
         Given the file that was written, after each epoch and at the end.
     """
@@ -166,7 +170,7 @@ def open_stage(
         progress.say(f"Another run works on the same {name}; waiting for it.")
 
     with file_lock(folder / "lock", waiting):
-        yield Stage(name, folder, tracker, on_save)
+        yield Stage(name, folder, on_figures, on_save)
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,577 @@
+"""Methods that learn, in Python: fit, explain, save and load, evaluate, compare; no store, no run.
+
+::
+
+    x = l2i.fit(clf, "sounds/")                  # a folder, a list of files, or arrays
+    x.explain("dog.wav", target="Dog")           # as l2i.explain, by what was learnt
+    x.save("dog.l2i"); x = l2i.load("dog.l2i", clf)
+    l2i.evaluate(x, "other-sounds/")             # a DataFrame
+    l2i.benchmark(clf, "sounds/", methods=["l2i", "gradcam", "gates"])
+
+Labels are not needed: what a method learns, it learns from the classifier.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from l2i import config
+from l2i.data import open_dataset
+from l2i.data.base import worker_count
+from l2i.dsp.audio import fit_length, read_part
+from l2i.dsp.spectrogram import Domain
+from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.explanation import (
+    ExplanationMethod,
+    MethodSettings,
+    Subject,
+    make_method,
+    part_names,
+    soft_mask,
+    split_audio,
+)
+from l2i.explanation.listen_to_interpret import ListenToInterpret
+from l2i.library import Component, Explained, Probabilities, clips_of, targets_of
+from l2i.metrics import METRICS
+from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
+from l2i.models.heard import Heard, hear
+from l2i.recipes.bundle import explainer_of
+from l2i.recipes.measure import MASK_SCORES, Evaluation, evaluate_clips
+from l2i.recipes.truth import Part as ScenePart
+from l2i.recipes.truth import Scene, evaluate_method
+from l2i.registry import METHODS, nearest
+from l2i.run.progress import Progress
+from l2i.training.parts import Context, Part, Sounds, parts_of
+from l2i.training.stage import Stage
+from l2i.types import Classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Fitted", "benchmark", "evaluate", "fit", "load"]
+
+_LONGEST_S = 10.0
+_FEWEST = 4
+_TEST_SHARE = 0.2
+# What `fit` takes beside the settings of a method's parts.
+_DOMAIN = ("n_fft", "hop_length")
+_TOLD = ("threshold", "max_components")
+
+Clips = str | Path | Sequence[Any] | NDArray[Any] | Tensor
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method that has learnt to explain one classifier; made by `fit` or `load`.
+
+    Attributes
+    ----------
+    method : str
+    subject : Subject
+        The classifier, where the masks live, and what was learnt.
+    settings : MethodSettings
+    history : dict of str to list of dict
+        Of each part, the figures of each epoch.
+    """
+
+    method: str
+    subject: Subject
+    settings: MethodSettings
+    history: dict[str, list[dict[str, float]]] = field(default_factory=dict, repr=False)
+    _files: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def classifier(self) -> Classifier:
+        """What is explained."""
+        return self.subject.classifier
+
+    def explain(
+        self,
+        sound: Any,
+        target: str | int | Sequence[str | int | None] | None = None,
+        *,
+        sample_rate: int | None = None,
+        on_clip: Callable[[int], None] | None = None,
+    ) -> Any:
+        """Explain a class of a sound; see `l2i.explain` for the parameters.
+
+        Returns
+        -------
+        Explained, or a list of them where there are several clips
+            Where the method's mask is one of log magnitudes, as L2I's is, explanation and removal
+            add up to the clip in the log domain, not as waveforms.
+        """
+        clf = self.classifier
+        clips, several = clips_of(clf, sound, sample_rate)
+        targets = targets_of(clf, target, len(clips))
+        way = make_method(self.method, self.subject, self.settings)
+        found = []
+        for number, (clip, wanted) in enumerate(zip(clips, targets, strict=True)):
+            least = getattr(clf, "min_samples", 1)
+            x = torch.from_numpy(fit_length(clip, max(len(clip), least))).unsqueeze(0)
+            heard = hear(clf, x, self.subject.domain, way.layers)
+            c = int(heard.logits.argmax()) if wanted is None else wanted
+            found.append(_explained(self, way, heard, c, number, len(clip)))
+            if on_clip is not None:
+                on_clip(len(found))
+        return found if several else found[0]
+
+    def save(self, path: str | Path) -> Path:
+        """Write what was learnt into one file, without pickled code; the classifier is not in it.
+
+        Raises
+        ------
+        StoreError
+            The file cannot be written.
+        """
+        path = Path(path)
+        tensors = {
+            f"{name}/{key}": tensor
+            for name, (part, _) in self._files.items()
+            for key, tensor in part.items()
+        }
+        clf = self.classifier
+        about = {
+            "method": self.method,
+            "parts": {name: document for name, (_, document) in self._files.items()},
+            "classes": list(clf.classes),
+            "task": str(clf.task),
+            "threshold": self.settings.threshold,
+            "max_components": self.settings.max_components,
+            "seed": self.settings.seed,
+        }
+        # A file that says nothing but how it is explained has one tensor all the same.
+        save_checkpoint(
+            path, "explainer", tensors or {"none": torch.zeros(1)}, about, self.subject.domain
+        )
+        return path
+
+
+def load(path: str | Path, classifier: Classifier) -> Fitted:
+    """What `Fitted.save` wrote, for the classifier that it was learnt for.
+
+    Raises
+    ------
+    CheckpointError
+        The file is absent, damaged, or for another classifier.
+    """
+    path = Path(path)
+    tensors, about = load_checkpoint(path, "explainer")
+    domain = read_domain(path, about)
+    if list(classifier.classes) != about["classes"] or classifier.sample_rate != domain.sample_rate:
+        raise CheckpointError(
+            f"{path} is for a classifier of {len(about['classes'])} classes at "
+            f"{domain.sample_rate} Hz; this one has {len(classifier.classes)} at "
+            f"{classifier.sample_rate} Hz, or other names."
+        )
+    files = {
+        name: (
+            {
+                key.removeprefix(f"{name}/"): tensor
+                for key, tensor in tensors.items()
+                if key.startswith(f"{name}/")
+            },
+            document,
+        )
+        for name, document in about["parts"].items()
+    }
+    told = MethodSettings(about["threshold"], about["max_components"], about["seed"])
+    around = _Around(classifier, domain, classifier.device, {})
+    for part in parts_of(about["method"]):
+        if part.name not in files:
+            raise CheckpointError(f"{path} lacks the {part.name} of method {about['method']!r}.")
+        learnt = part.load(*files[part.name], path, around)
+        around = replace(around, parts={**around.parts, part.name: learnt})
+    history = {name: document.get("history", []) for name, (_, document) in files.items()}
+    subject = Subject(classifier, domain, around.parts)
+    return Fitted(about["method"], subject, told, history, files)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a part is loaded with."""
+
+    classifier: Classifier
+    domain: Domain
+    device: torch.device
+    parts: Mapping[str, Any]
+
+
+def fit(
+    classifier: Classifier,
+    sounds: Clips,
+    method: str = "l2i",
+    *,
+    sample_rate: int | None = None,
+    duration_s: float | None = None,
+    validation_share: float = 0.1,
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> Fitted:
+    """Let a method learn to explain a classifier; labels are not needed.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        See `l2i.wrap`; left as it is.
+    sounds : folder, list of files, array or tensor
+        A folder of sound files at any depth; several files; samples [N, S], or a list of [S].
+    method : str
+        Of `l2i.registry.METHODS`, or ``MODULE:NAME``.
+    sample_rate : int, optional
+        Hz, of arrays and tensors; by default the classifier's. Others are resampled.
+    duration_s : float, optional
+        What clips are cut or padded to; by default the length of the longest, at most 10 s.
+    validation_share : float
+        In (0, 1): of the clips, to choose the best epoch by.
+    seed : int
+    progress : bool
+        Say on standard error how far it is.
+    **settings
+        Of the method's parts, such as ``components`` and ``epochs`` (see ``l2i config show``); of
+        the transform, ``n_fft`` and ``hop_length``; ``threshold`` and ``max_components``.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    UsageError
+        There is no such method or setting.
+    DataError
+        There are fewer than four clips, or a sound cannot be read.
+    """
+    parts = parts_of(method)
+    told, transform, own = _sorted_settings(method, parts, settings)
+    rate = classifier.sample_rate
+    domain = Domain(rate, **transform)
+    quiet = Progress(not progress)
+    x = _gathered(classifier, sounds, sample_rate, duration_s) if parts else np.zeros((0, 1))
+    if parts and len(x) < _FEWEST:
+        raise DataError(f"There are {len(x)} sounds, and at least {_FEWEST} are needed to learn.")
+    order = np.random.default_rng(seed).permutation(len(x))
+    held = min(max(1, round(validation_share * len(x))), max(1, len(x) - 2))
+    learnt_from = Sounds(x.astype(np.float32), np.sort(order[held:]), np.sort(order[:held]))
+    context = Context(
+        classifier, domain, learnt_from, seed, classifier.device, torch.float32, quiet
+    )
+    for part in parts:
+        part.check(own[part.name], learnt_from, domain)
+    files: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
+    with (
+        tempfile.TemporaryDirectory() as work,
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        for part in parts:
+            folder = Path(work) / part.name
+            folder.mkdir()
+            stage = Stage(part.name, folder)
+            part.fit(own[part.name], context, stage)
+            tensors, document = stage.load()
+            files[part.name] = (tensors, document)
+            learnt = part.load(tensors, document, stage.result, context)
+            context = replace(context, parts={**context.parts, part.name: learnt})
+    told = {**told, "seed": seed}
+    history = {name: document["history"] for name, (_, document) in files.items()}
+    subject = Subject(classifier, domain, context.parts)
+    made = Fitted(method, subject, MethodSettings(**told), history, files)
+    make_method(method, subject, made.settings)  # What it cannot explain is told now.
+    return made
+
+
+def _sorted_settings(
+    method: str, parts: Sequence[Part], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, int], dict[str, BaseModel]]:
+    """What the method is told, the transform's, and each part's settings."""
+    own: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
+    told: dict[str, Any] = {}
+    transform: dict[str, int] = {}
+    fields = [name for part in parts for name in part.settings.model_fields]
+    for name, value in settings.items():
+        homes = [part.name for part in parts if name in part.settings.model_fields]
+        if name in _DOMAIN:
+            transform[name] = int(value)
+        elif name in _TOLD:
+            told[name] = value
+        elif homes:
+            for home in homes:
+                own[home][name] = value
+        else:
+            known = [*_DOMAIN, *_TOLD, *fields]
+            like = nearest(name, known)
+            hint = f"; did you mean {like!r}?" if like else f"; there are: {', '.join(known)}."
+            raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
+    found = {}
+    for part in parts:
+        try:
+            found[part.name] = part.settings.model_validate(own[part.name])
+        except ValidationError as error:
+            first = error.errors()[0]
+            word = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{word} = {first['input']!r}: {first['msg']}.") from None
+    return told, transform, found
+
+
+def _gathered(
+    classifier: Classifier, sounds: Clips, sample_rate: int | None, duration_s: float | None
+) -> NDArray[np.float32]:
+    """Clips [N, S] of one length, at the classifier's rate."""
+    rate = classifier.sample_rate
+    most = duration_s or _LONGEST_S
+    if not most > 0:
+        raise UsageError(f"duration_s {duration_s} must be above 0.")
+    if isinstance(sounds, str | Path):
+        folder = config.Dataset(name="folder", data_dir=str(sounds))
+        paths = [c.path for c in open_dataset(folder, unlabelled=True).clips() if c.path]
+        clips = _decoded(paths, rate, most)
+    elif isinstance(sounds, Tensor | np.ndarray):
+        clips = clips_of(classifier, sounds, sample_rate)[0]
+    elif sounds and all(isinstance(s, str | Path) for s in sounds):
+        clips = _decoded([Path(s) for s in sounds], rate, most)
+    else:
+        clips = [clips_of(classifier, s, sample_rate)[0][0] for s in sounds]
+    if not clips:
+        raise DataError("There are no sounds.")
+    longest = max(map(len, clips))
+    n = round(duration_s * rate) if duration_s else min(longest, round(_LONGEST_S * rate))
+    n = max(n, getattr(classifier, "min_samples", 1))
+    return np.stack([fit_length(clip, n) for clip in clips])
+
+
+def _decoded(paths: Sequence[Path], rate: int, most_s: float) -> list[NDArray[np.float32]]:
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return list(pool.map(lambda path: read_part(path, rate, duration_s=most_s), paths))
+
+
+def _explained(
+    fitted: Fitted, way: ExplanationMethod, heard: Heard, c: int, key: int, length: int
+) -> Explained:
+    """One clip's explanation of class `c`."""
+    clf, domain = fitted.classifier, fitted.subject.domain
+    classes = torch.tensor([c], device=heard.size.device)
+    mask = way(heard, classes, [key])
+    with torch.inference_mode():
+        # Of the clip scaled to its peak: what is heard is as loud as the clip.
+        level = heard.waveform.abs().amax(dim=1, keepdim=True)
+        audio, removal = split_audio(
+            heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
+        )
+        judged = [heard.judge(part) for part in (audio, removal)]
+        said = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
+        gain = mask
+        if not way.linear:
+            tiny = heard.size.clamp_min(1e-30)
+            gain = torch.where(heard.size > 0, (mask * heard.size.log1p()).expm1() / tiny, 0.0)
+        components: tuple[Component, ...] = ()
+        if isinstance(way, ListenToInterpret):
+            components = _components(way, heard, classes, level, length)
+        audio, removal = audio * level, removal * level
+
+    def plain(x: Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = x[0].cpu().numpy()[:length]
+        return found
+
+    return Explained(
+        input=plain(heard.waveform),
+        audio=plain(audio),
+        removal=plain(removal),
+        sample_rate=clf.sample_rate,
+        target=clf.classes[c],
+        mask=gain[0].cpu().numpy()[:, : domain.n_frames(length)],
+        domain=domain,
+        components=components,
+        probabilities={
+            name: Probabilities(*(float(p[at]) for p in said))
+            for at, name in enumerate(clf.classes)
+        },
+        method=fitted.method,
+    )
+
+
+def _components(
+    way: ListenToInterpret, heard: Heard, classes: Tensor, level: Tensor, length: int
+) -> tuple[Component, ...]:
+    """The selected components of one clip, the most relevant first."""
+    e = way.explainer
+    said = e.interpret(heard)
+    relevances = e.relevances(said.pooled, classes, heard.size)[0]
+    h, selected = way.select(heard, classes)
+    order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
+    loud = e.w.sum(dim=0) * h[0].sum(dim=1)
+    total = float(sum(loud[k] for k in order)) or 1.0
+    found = []
+    for k in order:
+        only = torch.zeros_like(selected)
+        only[0, k] = True
+        mask = soft_mask(e.w, h, only)
+        audio, _ = split_audio(heard.spectrum, mask, e.domain, heard.n_samples, heard.size)
+        found.append(
+            Component(
+                k,
+                float(loud[k]) / total,
+                1.0,
+                float(e.w[:, k].argmax()) * e.domain.sample_rate / e.domain.n_fft,
+                e.w[:, k].cpu().numpy(),
+                h[0, k].cpu().numpy(),
+                np.ones(h.shape[2], np.float32),
+                (audio * level)[0].cpu().numpy()[:length],
+                float(relevances[k]),
+            )
+        )
+    return tuple(found)
+
+
+def evaluate(
+    fitted: Fitted,
+    sounds: Clips,
+    *,
+    sample_rate: int | None = None,
+    duration_s: float | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What a method's explanations are worth, on sounds that it should not have learnt from.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    sounds : folder, list of files, array or tensor
+        As for `fit`.
+    sample_rate, duration_s : optional
+        As for `fit`.
+    progress : bool
+        Say on standard error how far it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per figure: ``figure`` (a name of `l2i.metrics.METRICS`), ``title``, ``value``,
+        ``low`` and ``high`` (95 % interval over clips), ``unit``, ``better``.
+    """
+    import pandas as pd
+
+    x = _gathered(fitted.classifier, sounds, sample_rate, duration_s)
+    e = _measured(fitted, x, Progress(not progress))
+    rows = [
+        {
+            "figure": name,
+            "title": METRICS[name].title,
+            "value": value,
+            "low": e.intervals.get(name, (np.nan, np.nan))[0],
+            "high": e.intervals.get(name, (np.nan, np.nan))[1],
+            "unit": METRICS[name].unit,
+            "better": METRICS[name].better,
+        }
+        for name, value in e.scores.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _measured(fitted: Fitted, x: NDArray[np.float32], progress: Progress) -> Evaluation:
+    told = fitted.settings
+    if fitted.method == "l2i":
+        settings = config.Explanation(threshold=told.threshold, max_components=told.max_components)
+        return evaluate_clips(
+            explainer_of(fitted.subject),
+            x,
+            np.arange(len(x)),
+            None,
+            settings,
+            seed=told.seed,
+            progress=progress,
+        )
+    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
+    return evaluate_method(fitted.subject, fitted.method, told, scenes, None, progress=progress)
+
+
+def benchmark(
+    classifier: Classifier | Fitted,
+    sounds: Clips,
+    methods: Sequence[str] = (),
+    *,
+    sample_rate: int | None = None,
+    duration_s: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Explanation methods on the same sounds, under the same figures.
+
+    A method that learns is fitted to four fifths of the sounds first, and all are judged on the
+    last fifth. What is fitted already is not fitted again: then all sounds are judged, and those
+    that it learnt from should not be among them.
+
+    Parameters
+    ----------
+    classifier : Classifier or Fitted
+    sounds : folder, list of files, array or tensor
+        As for `fit`.
+    methods : sequence of str
+        Of `l2i.registry.METHODS`; by default all that this classifier has what they need for.
+    sample_rate, duration_s, seed, progress
+        As for `fit`.
+    **settings
+        As for `fit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per method, a column per figure, and ``seconds_per_clip``.
+    """
+    import pandas as pd
+
+    fitted = classifier if isinstance(classifier, Fitted) else None
+    clf = classifier.classifier if isinstance(classifier, Fitted) else classifier
+    chosen = list(dict.fromkeys(methods)) or [
+        name
+        for name in METHODS
+        if clf.differentiable or not getattr(METHODS[name], "needs_gradients", False)
+    ]
+    for name in chosen:
+        METHODS[name]  # One that is not known is told before anything is learnt.
+    x = _gathered(clf, sounds, sample_rate, duration_s)
+    test = x
+    have: Fitted | None = fitted
+    if fitted is None and any(part_names(METHODS[name]) for name in chosen):
+        order = np.random.default_rng(seed).permutation(len(x))
+        n = max(1, round(_TEST_SHARE * len(x)))
+        test, rest = x[np.sort(order[:n])], x[np.sort(order[n:])]
+        first = next(name for name in chosen if part_names(METHODS[name]))
+        have = fit(clf, rest, first, seed=seed, progress=progress, **settings)
+    told = MethodSettings(seed=seed) if have is None else have.settings
+    rows = {}
+    for name in chosen:
+        needs = part_names(METHODS[name])
+        subject = Subject(clf, Domain(clf.sample_rate)) if have is None else have.subject
+        if any(part not in subject.parts for part in needs):
+            if fitted is not None:
+                raise UsageError(f"Method {name!r} must learn its {' and its '.join(needs)} first.")
+            subject = fit(clf, rest, name, seed=seed, progress=progress, **settings).subject
+        begin = time.perf_counter()
+        one = Fitted(name, subject, told)
+        scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(test)]
+        e = evaluate_method(
+            subject, name, one.settings, scenes, None, progress=Progress(not progress)
+        )
+        rows[name] = {k: e.scores[k] for k in MASK_SCORES}
+        rows[name]["seconds_per_clip"] = (time.perf_counter() - begin) / len(test)
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame.index.name = "method"
+    return frame

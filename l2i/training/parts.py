@@ -1,0 +1,156 @@
+"""What a part of a method is, and what it learns from; neither knows a data set or a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.dsp.spectrogram import Domain
+from l2i.registry import METHODS, Registry
+from l2i.run.progress import Progress
+from l2i.types import Classifier
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
+    from torch import Tensor
+
+    from l2i.training.stage import Stage
+
+__all__ = ["PARTS", "Context", "Part", "Sounds", "find_part", "parts_of"]
+
+PARTS = Registry(
+    "part",
+    {
+        "dictionary": "l2i.training.dictionary:DICTIONARY",
+        "interpreter": "l2i.training.interpreter:INTERPRETER",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Clips of one length, decoded.
+
+    Attributes
+    ----------
+    waveforms : float32 [M, S]
+        Often a file that is mapped.
+    train, validate : int64 [n]
+        Rows to learn from, and to choose by.
+    classes : tuple of str
+        The data set's, which need not be the classifier's; none where nothing is labelled.
+    labels : sequence of sequence of int
+        Of each clip of `train`, indices into `classes`.
+    title : str
+        What they are, for messages.
+    """
+
+    waveforms: NDArray[np.float32]
+    train: NDArray[np.int64]
+    validate: NDArray[np.int64]
+    classes: tuple[str, ...] = ()
+    labels: Sequence[Sequence[int]] = ()
+    title: str = "These sounds"
+
+    @property
+    def n_samples(self) -> int:
+        """S."""
+        return self.waveforms.shape[1]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a part is learnt with.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        Frozen.
+    domain : Domain
+        Where the masks live.
+    sounds : Sounds
+    parts : mapping of str to object
+        Those learnt before, by name.
+    seed : int
+    device : torch.device
+    dtype : torch.dtype
+        Of networks' arithmetic; weights and losses are float32.
+    progress : Progress
+    """
+
+    classifier: Classifier
+    domain: Domain
+    sounds: Sounds
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    progress: Progress
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Part(Protocol):
+    """Something that a method must learn.
+
+    Attributes
+    ----------
+    name : str
+        Of its checkpoint, its stage, and its table of settings.
+    settings : type of pydantic.BaseModel
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> type[BaseModel]: ...
+
+    def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
+        """Refuse what cannot be learnt, before anything is trained for hours.
+
+        Raises
+        ------
+        UsageError, DataError, CheckpointError
+        """
+
+    def fit(self, settings: Any, context: Context, stage: Stage) -> None:
+        """Learn from where the stage stands, and finish the stage."""
+
+    def load(
+        self,
+        tensors: Mapping[str, Tensor],
+        document: Mapping[str, Any],
+        path: Path,
+        context: Any,
+    ) -> Any:
+        """What the method works with, of a finished stage's checkpoint.
+
+        Parameters
+        ----------
+        tensors, document : mapping
+            As `Stage.finish` was given them.
+        path : Path
+            For messages.
+        context : object
+            With ``classifier``, ``domain``, ``device``, and ``parts``, those loaded before.
+
+        Raises
+        ------
+        CheckpointError
+            It was made for something else.
+        """
+
+
+def find_part(word: str | Part) -> Part:
+    """A part by its name, or the part itself."""
+    found: Part = PARTS[word] if isinstance(word, str) else word
+    return found
+
+
+def parts_of(method: str) -> tuple[Part, ...]:
+    """What a method of `l2i.registry.METHODS` must learn, in order; none: nothing."""
+    return tuple(find_part(word) for word in METHODS[method].parts)

@@ -1,0 +1,178 @@
+"""Methods that learn, in Python: no store, no run, no label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+import l2i
+from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.library import Explained
+from l2i.models.wrapped import Wrapped
+from l2i.trained import Fitted
+from tests.guests import RATE, SAMPLES, load, sounds
+
+FEW = {"components": 6, "epochs": 3, "iterations": 5, "n_fft": 256, "hop_length": 128}
+
+
+@pytest.fixture(scope="module")
+def clf() -> Wrapped:
+    """The classifier."""
+    found = load()
+    assert isinstance(found, Wrapped)
+    return found
+
+
+@pytest.fixture(scope="module")
+def fitted(clf: Wrapped) -> Fitted:
+    """L2I, a few epochs."""
+    return l2i.fit(clf, sounds(), **FEW)
+
+
+def test_fit_leaves_all_as_it_was(clf: Wrapped, tmp_path: Path, monkeypatch) -> None:
+    """Nothing is written, torch's generator is where it was, the classifier is the same; and the
+    same seed learns the same."""
+    monkeypatch.chdir(tmp_path)
+    before = {k: v.clone() for k, v in clf.model.state_dict().items()}  # type: ignore[union-attr]
+    state = torch.get_rng_state()
+    first, again = (l2i.fit(clf, sounds(), **FEW) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in clf.model.state_dict().items())  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == []
+    assert first.history == again.history
+    assert len(first.history["interpreter"]) == 3 and len(first.history["dictionary"]) > 1
+    other = l2i.fit(clf, sounds(), **FEW, seed=1)
+    assert other.history != first.history
+
+
+def test_what_is_explained(fitted: Fitted, clf: Wrapped) -> None:
+    """Sounds at the clip's level, a mask in [0, 1], the classifier's own probabilities."""
+    x = sounds()[1]
+    e = fitted.explain(x)
+    assert isinstance(e, Explained) and e.target == "high" and e.method == "l2i"
+    assert e.input.shape == e.audio.shape == e.removal.shape == x.shape
+    np.testing.assert_array_equal(e.input, x)
+    assert e.mask.min() >= 0 and e.mask.max() <= 1 + 1e-6
+    p = torch.from_numpy(np.stack([x, e.audio, e.removal]))
+    said = clf.probabilities(clf.logits(p))[:, 1].tolist()
+    np.testing.assert_allclose(e.probabilities["high"], said, atol=1e-3)
+    assert all(0 < c.share <= 1 and -1 <= c.relevance <= 1 for c in e.components)
+    # Half as loud: another clip for this classifier, and half as loud an explanation of its mask.
+    assert np.abs(e.audio).max() <= np.abs(x).max() * 1.05
+
+
+def test_several_sounds_and_targets(fitted: Fitted, tmp_path: Path) -> None:
+    """Files or arrays, a class for each; a short sound is explained as it is."""
+    x = sounds(3)
+    found = fitted.explain(x, ["low", None, "hiss"])
+    assert [e.target for e in found] == ["low", "high", "hiss"]
+    soundfile.write(tmp_path / "short.wav", x[0][:2000], RATE)
+    e = fitted.explain(tmp_path / "short.wav", "low")
+    assert len(e.input) == len(e.audio) == 2000
+    e.save(tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_saved_and_loaded(fitted: Fitted, clf: Wrapped, tmp_path: Path) -> None:
+    """The same explanation, by one file; for another classifier it is refused."""
+    path = fitted.save(tmp_path / "x.l2i")
+    again = l2i.load(path, clf)
+    x = sounds()[2]
+    np.testing.assert_array_equal(again.explain(x).audio, fitted.explain(x).audio)
+    assert again.history == fitted.history and again.settings == fitted.settings
+    other = l2i.wrap(clf.model, RATE, ["a", "b", "c"])
+    with pytest.raises(CheckpointError, match="other names"):
+        l2i.load(path, other)
+    with pytest.raises(CheckpointError, match="There is no explainer checkpoint"):
+        l2i.load(tmp_path / "none.l2i", clf)
+    (tmp_path / "broken.l2i").write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        l2i.load(tmp_path / "broken.l2i", clf)
+
+
+def test_a_folder_of_files_without_labels(clf: Wrapped, tmp_path: Path) -> None:
+    """At any depth, of any length and rate; clips get the length of the longest."""
+    x = sounds(6)
+    for i, clip in enumerate(x):
+        place = tmp_path / ("deep/er" if i % 2 else ".")
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{i}.wav", clip[: SAMPLES - 500 * i], RATE)
+    by_folder = l2i.fit(clf, tmp_path, **FEW)
+    files = sorted(tmp_path.rglob("*.wav"), key=lambda p: (len(p.parts), p.name))
+    by_list = l2i.fit(clf, files, **FEW)
+    assert by_folder.history == by_list.history
+
+
+def test_figures(fitted: Fitted) -> None:
+    """A row per figure, with its interval and direction; by hand, one of them."""
+    x = sounds(9)[3:]
+    frame = l2i.evaluate(fitted, x)
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == ["figure", "title", "value", "low", "high", "unit", "better"]
+    row = frame.set_index("figure").loc["ff_mean"]
+    falls = []
+    for clip in x:
+        e = fitted.explain(clip)
+        p = e.probabilities[e.target]
+        falls.append(p.input - p.removal)
+    assert row["value"] == pytest.approx(np.mean(falls), abs=2e-3)
+    assert row["low"] <= row["value"] <= row["high"] and row["better"] == "higher"
+    assert "accuracy" not in set(frame["figure"]), "nobody knows the labels"
+
+
+def test_methods_on_one_table(clf: Wrapped, fitted: Fitted) -> None:
+    """Those that learn learn first, from other clips than all are judged on."""
+    frame = l2i.benchmark(clf, sounds(), ["l2i", "saliency", "full"], **FEW)
+    assert list(frame.index) == ["l2i", "saliency", "full"]
+    assert frame.loc["full", "average_drop"] == pytest.approx(0, abs=0.1)
+    assert (frame["seconds_per_clip"] > 0).all()
+    mine = l2i.benchmark(fitted, sounds(3), ["l2i", "full"])
+    assert mine.loc["full", "ff_mean"] > 0.1
+
+
+def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
+    """No sound is needed."""
+    x = l2i.fit(clf, [], "saliency")
+    assert x.history == {} and x.explain(sounds(1)[0]).method == "saliency"
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"method": "l2j"}, "There is no explanation method 'l2j'; did you mean 'l2i'"),
+        ({"componets": 3}, "has no setting 'componets'; did you mean 'components'"),
+        ({"epochs": -1}, "epochs = -1"),
+        ({"layers": ["conv"]}, "conv"),
+    ],
+)
+def test_wrong_words(clf: Wrapped, how: dict, sentence: str) -> None:
+    """One sentence each."""
+    with pytest.raises(UsageError, match=sentence):
+        l2i.fit(clf, sounds(4), **{"iterations": 2, "components": 4, "epochs": 1, **how})
+
+
+def test_too_fewsounds(clf: Wrapped) -> None:
+    """Of three nothing can be learnt and chosen."""
+    with pytest.raises(DataError, match="There are 3 sounds, and at least 4"):
+        l2i.fit(clf, sounds(3), **FEW)
+
+
+def test_a_black_box_has_no_layers() -> None:
+    """The method that reads them says so, and what to take instead."""
+
+    def hear(x: np.ndarray) -> np.ndarray:
+        loud = np.sqrt((x**2).mean(1))
+        return np.stack([loud, 0.1 - loud], 1)
+
+    clf = l2i.wrap(hear, RATE)
+    with pytest.raises(UsageError, match="shapley"):
+        l2i.fit(clf, sounds(), **FEW)
+    with pytest.raises(UsageError, match="gradients"):
+        l2i.benchmark(clf, sounds(4), ["saliency"])
+    frame = l2i.benchmark(clf, sounds(4), ["occlusion", "shapley"])
+    assert list(frame.index) == ["occlusion", "shapley"]
