@@ -43,11 +43,14 @@ def list_(as_json: bool) -> None:
 @click.argument("spec", metavar="SPEC")
 @options.as_json
 def check(spec: str, as_json: bool) -> None:
-    """Load a classifier, let it hear noise, and say what it is and which layers can be read.
+    """Load a classifier, let it hear noise, and say what it is.
 
     SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, run:RUN, or an installed classifier. NAME is what
     l2i.wrap gave, or a function that returns it. FOLDER is a checkpoint of transformers, RUN a
     finished run, whose classifier is meant.
+
+    Hidden layers are what an interpreter can read. D, F and T are the channels, rows and frames of
+    a window, or of a second.
     """
     import torch
 

@@ -507,7 +507,7 @@ def _along(x: Tensor, still: Tensor) -> dict[int, _Along]:
     """What each sound changes along each axis but the batch, summed over the others: [N, L]."""
     change = (x - still).abs().nan_to_num(0.0, 0.0, 0.0)
     return {
-        i: change.sum(dim=[j for j in range(1, x.ndim) if j != i]).double().cpu().numpy()
+        i: change.sum(dim=[j for j in range(1, x.ndim) if j != i]).cpu().double().numpy()
         for i in range(1, x.ndim)
     }
 
