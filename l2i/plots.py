@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -226,13 +227,19 @@ def explanation(
     from PIL.PngImagePlugin import PngInfo
 
     seconds = magnitudes[0].shape[1] * settings.hop_length / settings.sample_rate
-    panels = _panels(len(magnitudes), seconds, settings.sample_rate / 2000)
-    image = Image.fromarray(panels.draw(magnitudes, titles, relevances, title))
+    with _DRAWING:
+        panels = _panels(len(magnitudes), seconds, settings.sample_rate / 2000)
+        pixels = panels.draw(magnitudes, titles, relevances, title)
+    image = Image.fromarray(pixels)
     image.putpalette(_palette().tobytes())
     software = PngInfo()
     software.add_text("Software", "l2i")
-    image.save(path, dpi=(_DPI, _DPI), pnginfo=software)
+    # A tenth longer than at the default level, in half the time.
+    image.save(path, dpi=(_DPI, _DPI), pnginfo=software, compress_level=3)
 
+
+# One picture at a time: they share their panels, and matplotlib is not made for threads.
+_DRAWING = Lock()
 
 # Of the colours that a picture's bytes stand for: greys, for what is written; a bar's; and from
 # there to the last, those of the spectrograms.
@@ -381,17 +388,22 @@ class _Panels:
 
 def _shrunk(magnitude: NDArray[np.floating], rows: int, columns: int) -> NDArray[np.float32]:
     """Mean power of the bins and frames of each pixel [rows, columns]."""
-    power = np.square(magnitude, dtype=np.float32)
-    for axis, n in ((0, rows), (1, columns)):
-        have = power.shape[axis]
-        starts = np.arange(n) * have // n
-        if have <= n:
-            power = power.take(starts, axis=axis)
-            continue
-        counts = np.diff(starts, append=have)
-        power = np.add.reduceat(power, starts, axis=axis)
-        power /= counts[:, None] if axis == 0 else counts
-    return power
+    power = _means(magnitude.shape[0], rows) @ np.square(magnitude, dtype=np.float32)
+    found: NDArray[np.float32] = (_means(magnitude.shape[1], columns) @ power.T).T
+    return found
+
+
+@lru_cache(maxsize=8)
+def _means(have: int, wanted: int) -> Any:
+    """Weights [wanted, have] by which many numbers become fewer, or fewer are repeated."""
+    from scipy.sparse import csr_array
+
+    first = np.arange(wanted) * have // wanted
+    count = np.maximum(1, np.diff(first, append=have))
+    ends = np.append(0, count.cumsum())
+    index = np.arange(ends[-1]) - np.repeat(ends[:-1] - first, count)
+    weight = np.repeat(1 / count, count).astype(np.float32)
+    return csr_array((weight, index, ends), shape=(wanted, have))
 
 
 def faithfulness(curve: Sequence[Mapping[str, float]], path: Path) -> None:

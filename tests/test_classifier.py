@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -246,6 +247,19 @@ def test_hidden_maps_come_in_the_order_asked_for(frozen: FrozenClassifier) -> No
                 break
     got = frozen.features_of(spectrum, ("256",)).maps[0]
     torch.testing.assert_close(got, y.transpose(2, 3), rtol=1e-4, atol=1e-3)
+
+
+def test_hidden_maps_are_those_of_ones_own_thread(frozen: FrozenClassifier) -> None:
+    """A network may be used by several: what another thread asks meanwhile is not collected."""
+    mine, others = log_mel(frozen.spectrum(_clips()), SETTINGS), torch.randn(1, 1, 200, 128)
+    with ThreadPoolExecutor(1) as pool, torch.no_grad():
+        with hidden_maps(frozen.network, ["netx.layer16"]) as found:
+            pool.submit(frozen.network, others).result()
+            assert found[0].numel() == 0
+            frozen.network(mine)
+            assert len(found[0]) == len(mine)
+            pool.submit(frozen.network, others).result()
+        assert len(found[0]) == len(mine)
 
 
 @pytest.mark.parametrize("frames", [128, 157, 431])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -49,13 +50,16 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
     Yields
     ------
     list of Tensor
-        Filled, in the order of `layers`, by the next forward pass.
+        Filled, in the order of `layers`, by the next forward pass of this thread: others may use
+        the network meanwhile.
     """
+    own = get_ident()
     found: list[Tensor] = [torch.empty(0)] * len(layers)
 
     def keep(index: int):  # type: ignore[no-untyped-def]
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            found[index] = output
+            if get_ident() == own:
+                found[index] = output
 
         return hook
 

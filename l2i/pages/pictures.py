@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +27,25 @@ def _mel(hz: NDArray[np.floating] | float) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _bands(n_bins: int, nyquist: float) -> NDArray[np.float32]:
-    """Weights [rows, F], the highest band first: between bins interpolated, over bins averaged."""
+def _bands(n_bins: int, nyquist: float) -> Any:
+    """Weights [rows, F], the highest band first: between bins interpolated, over bins averaged.
+
+    Sparse, since most are zero; and numpy would multiply with threads of its own, which are in the
+    way of those that make other pictures.
+    """
+    from scipy.sparse import csr_array
+
     centre = 700.0 * (10.0 ** (np.linspace(0.0, _mel(nyquist), _ROWS) / 2595.0) - 1.0)
     bins = centre / nyquist * (n_bins - 1)
     width = np.maximum(1.0, np.gradient(bins))
     weight = np.maximum(0.0, 1.0 - np.abs(np.arange(n_bins) - bins[:, None]) / width[:, None])
     weight /= weight.sum(axis=1, keepdims=True)
-    return weight[::-1].astype(np.float32)
+    return csr_array(weight[::-1].astype(np.float32))
 
 
 def _shrink(x: NDArray[np.floating], nyquist: float) -> NDArray[np.float32]:
     """[F, T] to [rows, columns], means."""
-    y = _bands(x.shape[0], nyquist) @ x
+    y: NDArray[np.float32] = _bands(x.shape[0], nyquist) @ x.astype(np.float32, copy=False)
     if y.shape[1] <= _COLUMNS:
         return y
     starts = np.linspace(0, y.shape[1], _COLUMNS + 1).astype(int)

@@ -4,7 +4,7 @@ Sounds are FLAC: what one hears is what was computed, its artefacts those of the
 not of a codec; it begins at its first sample, so that sounds and playhead agree; it takes any
 sample rate; and Chromium, Firefox and Safari decode it. (Ogg, Safari reads only of late.) Where a
 page would be larger than MLflow shows, sounds are rounded to twelve bits first: FLAC then needs
-half as many bytes, and what is lost is 70 dB below a sound's peak. Where that is not enough the
+half as many bytes, and what is lost is 70 dB below full scale. Where that is not enough the
 page has MP3, which all of them play too, of a bit rate that fits; it takes ten times as long to
 make. MP3 knows few sample rates: others are resampled to the next one above. Its bit rate has a
 floor: the encoder's delay stands in its first frame, and where frames are too short to hold that,
@@ -22,7 +22,8 @@ from l2i.dsp.audio import resample
 
 __all__ = ["flac", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
 
-_BITS = 12
+# Of all sounds, and, so that quiet ones are not coarse, of each up to its own peak.
+_BITS, _BITS_TO_PEAK = 12, 10
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Of sample rates up to each: bit rates from good to the floor, and the range libsndfile offers.
@@ -45,7 +46,7 @@ def flac(x: NDArray[np.float32], sample_rate: int) -> bytes:
 
 
 def rounded(lossless: bytes) -> bytes:
-    """A FLAC file with no more than twelve bits to its peak: what is quiet has all that it had.
+    """A FLAC file of twelve bits; quieter sounds have more, up to ten of their own.
 
     >>> x = np.array([0.5, 0.25 + 2**-15, -0.25], np.float32)
     >>> import soundfile
@@ -57,7 +58,7 @@ def rounded(lossless: bytes) -> bytes:
     x, sample_rate = soundfile.read(io.BytesIO(lossless), dtype="int16")
     peak = min(2**15 - 1, int(np.abs(x.astype(np.int32)).max(initial=0)))
     # A power of two: FLAC stores no zeros that all samples end with.
-    step = 2 ** max(0, peak.bit_length() + 1 - _BITS)
+    step = 2 ** max(0, min(16 - _BITS, peak.bit_length() + 1 - _BITS_TO_PEAK))
     if step == 1:
         return lossless
     y = (x.astype(np.int32) + step // 2) // step * step

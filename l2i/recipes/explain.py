@@ -6,10 +6,12 @@ import json
 import secrets
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +35,8 @@ from l2i.run.runs import RunInfo, resolve_run
 from l2i.storage import atomic_write_text, make_output, mark_output, refuse_other_run, store_errors
 
 __all__ = ["explain", "folder_names"]
+
+_T = TypeVar("_T")
 
 _MARK, _PAGE = "explanation.json", "index.html"
 
@@ -114,36 +118,42 @@ def explain(
     found: list[dict[str, Any]] = []
     names: list[str] = []
     media = MediaList()
-    with progress.task("explanations", total=len(audio), unit="file") as bar:
-        for path, folder in zip(audio, places, strict=True):
+
+    def work(path: Path, folder: Path) -> tuple[dict[str, Any], Media]:
+        sound = _part(path, sample_rate, start_s, duration_s)
+        padded = np.pad(sound, (0, max(0, shortest - len(sound))))
+        with store_errors(out):
+            make_output(out, run.id, run.name)
+            return _write(
+                folder,
+                lambda target: write_explanation(
+                    explainer,
+                    torch.from_numpy(padded),
+                    target,
+                    settings,
+                    title=path.name,
+                    explained=explained,
+                    n_samples=len(sound),
+                ),
+                {"audio": str(path), "run": run.id, "start_s": start_s},
+                run,
+            )
+
+    with (
+        progress.task("explanations", total=len(audio), unit="file") as bar,
+        _side_by_side(work, audio, places) as results,
+    ):
+        for path, result in zip(audio, results, strict=True):
             try:
-                sound = _part(path, sample_rate, start_s, duration_s)
+                said, shown = result()
             except DataError as error:
                 if on_failure is None:
                     raise
                 on_failure(error)
-                bar.advance(1)
-                continue
-            padded = np.pad(sound, (0, max(0, shortest - len(sound))))
-            with store_errors(out):
-                make_output(out, run.id, run.name)
-                said, shown = _write(
-                    folder,
-                    lambda target, path=path, sound=sound, padded=padded: write_explanation(
-                        explainer,
-                        torch.from_numpy(padded),
-                        target,
-                        settings,
-                        title=path.name,
-                        explained=explained,
-                        n_samples=len(sound),
-                    ),
-                    {"audio": str(path), "run": run.id, "start_s": start_s},
-                    run,
-                )
-            found.append(said)
-            names.append(path.name)
-            media.append(shown)
+            else:
+                found.append(said)
+                names.append(path.name)
+                media.append(shown)
             bar.advance(1)
     if not found:
         return []
@@ -156,6 +166,34 @@ def explain(
     with store_errors(out):
         write_listening_page(page, named, media, title=f"Explained by {run.name}")
     return found
+
+
+@contextmanager
+def _side_by_side(
+    work: Callable[..., _T], *words: Sequence[Any]
+) -> Iterator[Iterator[Callable[[], _T]]]:
+    """Two calls of `work` at a time, each with half of the processors: most of an explanation is
+    writing sounds and pictures, of which each takes but one. What waits to be asked for, in the
+    order of the words, is never more than that."""
+    threads = set_threads(0)
+    n = min(2, threads) if len(words[0]) > 1 else 1
+    waiting: deque[Future[_T]] = deque()
+
+    def results() -> Iterator[Callable[[], _T]]:
+        for some in zip(*words, strict=True):
+            if len(waiting) == n:
+                yield waiting.popleft().result
+            waiting.append(pool.submit(work, *some))
+        while waiting:
+            yield waiting.popleft().result
+
+    with ThreadPoolExecutor(n, initializer=set_threads, initargs=(threads // n,)) as pool:
+        try:
+            yield results()
+        finally:
+            for future in waiting:
+                future.cancel()
+    set_threads(0)  # What the others set is for all.
 
 
 def _part(

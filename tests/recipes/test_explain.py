@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
 from l2i.recipes.explain import explain
@@ -114,6 +115,32 @@ def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     explain("latest", [long], QUIET, start_s=3, duration_s=2, out=tmp_path / "out")
     assert soundfile.info(tmp_path / "out" / "long" / "original.wav").frames == 16000
+
+
+def test_files_do_not_disturb_each_other(single: Finished, tmp_path: Path) -> None:
+    """Several are explained at a time: what is said, heard and seen of each is what it would be
+    alone, and comes in their order."""
+    draw = np.random.default_rng(0)
+    sounds = []
+    for number in range(8):
+        sounds.append(tmp_path / f"{number}.wav")
+        level = 0.3 * draw.random()
+        soundfile.write(
+            sounds[-1], level * draw.normal(size=4000 + 1000 * number).cumsum() / 50, 8000
+        )
+    together = explain("latest", sounds, QUIET, out=tmp_path / "all")
+    assert [item["audio"] for item in together] == [str(path) for path in sounds]
+    for item, path in zip(together, sounds, strict=True):
+        (alone,) = explain("latest", [path], QUIET, out=tmp_path / "one" / path.stem)
+        for key in ("class", "duration_s", "decided", "interpreter_decided"):
+            assert item[key] == alone[key]
+        for key in ("probability", "classifier"):
+            assert item[key] == pytest.approx(alone[key], abs=1e-5)
+        both = [Path(found["folder"]) for found in (item, alone)]
+        one, two = (soundfile.read(folder / "explanation.wav")[0] for folder in both)
+        np.testing.assert_allclose(one, two, atol=1e-4)
+        pictures = [np.asarray(Image.open(folder / "spectrograms.png")) for folder in both]
+        assert (pictures[0] != pictures[1]).mean() < 0.01
 
 
 def test_bad_files_do_not_stop_the_others(
