@@ -185,3 +185,20 @@ def test_other_maps() -> None:
         network((*_maps("tokens"), *_maps("tokens")), 50)
     with pytest.raises(ValueError, match="2 maps and 1 shapes"):
         GeneralInterpreter(K, C, maps=("a", "b"), shapes=((3, 1),))
+
+
+def test_maps_whose_channels_are_last_in_memory() -> None:
+    """As they are kept of a classifier: the same answer, and a gradient (that of a group
+    normalisation of such maps ended the process)."""
+    torch.manual_seed(0)
+    shapes = ((64, 4), (128, 2))
+    psi = GeneralInterpreter(6, 3, maps=("a=B D F T", "b=B D F T"), shapes=shapes)
+    maps = tuple(
+        torch.rand(4, f, t, d).permute(0, 3, 1, 2)
+        for (d, f), t in zip(shapes, (40, 20), strict=True)
+    )
+    said = psi(maps, 60)
+    (said.activations.mean() + said.logits.square().mean()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in psi.parameters())
+    again = psi(tuple(m.contiguous() for m in maps), 60)
+    torch.testing.assert_close(said.logits, again.logits)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from l2i.errors import UnknownName
-from l2i.registry import Registry, nearest
+from l2i.errors import DataError, UnknownName, UsageError
+from l2i.registry import METHODS, Registry, load_object, nearest, source_digest
 
 
 @pytest.fixture
@@ -66,3 +66,82 @@ def test_nearest_is_near() -> None:
     assert nearest("run.sed", words) == "run.seed"
     assert nearest("banana", words) is None
     assert nearest("anything", []) is None
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that offers a fruit and a method by entry points."""
+    (tmp_path / "orchard.py").write_text("FIG = 'a fig'\n\n\nclass Mine:\n    parts = ()\n")
+    about = tmp_path / "orchard-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: orchard\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[l2i.fruits]\nfig = orchard:FIG\n\n[l2i.methods]\nmine = orchard:Mine\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "orchard", raising=False)
+    return tmp_path
+
+
+def test_installed_packages_add_names(package: Path) -> None:
+    """By entry points; nothing is imported for the list, and a built-in name stays what it is."""
+    fruits = Registry("fruit", {"apple": "math:pi"}, "l2i.fruits")
+    assert list(fruits) == ["apple", "fig"] and "orchard" not in sys.modules
+    assert fruits["fig"] == "a fig"
+    assert fruits.digest("apple") == "" and len(fruits.digest("fig")) == 64
+    # As the methods have it, once more: the list of this process was made before.
+    again = Registry("explanation method", dict(METHODS._own), "l2i.methods")
+    assert again["mine"].parts == ()
+
+
+def test_words_with_a_colon(package: Path) -> None:
+    """A module's or a file's; only where names may be added."""
+    fruits = Registry("fruit", {}, "l2i.fruits")
+    assert fruits["orchard:FIG"] == "a fig"
+    assert fruits[f"{package / 'orchard.py'}:FIG"] == "a fig"
+    with pytest.raises(UnknownName):
+        Registry("fruit", {"apple": "math:pi"})["orchard:FIG"]
+
+
+def test_files_are_modules_of_their_own(tmp_path: Path) -> None:
+    """Two of one name, and one that was changed; what lies beside can be imported."""
+    for place, value in (("a", 1), ("b", 2)):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "x.py").write_text(f"V = {value}\n")
+    assert [load_object(f"{tmp_path / p / 'x.py'}:V") for p in "ab"] == [1, 2]
+    first = source_digest(f"{tmp_path / 'a' / 'x.py'}:V")
+    (tmp_path / "a" / "x.py").write_text("V = 3\n")
+    assert load_object(f"{tmp_path / 'a' / 'x.py'}:V") == 3
+    assert source_digest(f"{tmp_path / 'a' / 'x.py'}:V") != first
+    assert source_digest(f"{tmp_path / 'b' / 'x.py'}:V") != source_digest(
+        f"{tmp_path / 'b' / 'x.py'}:W"
+    )
+    (tmp_path / "a" / "beside.py").write_text("W = 4\n")
+    (tmp_path / "a" / "y.py").write_text("from beside import W\n")
+    path = list(sys.path)
+    assert load_object(f"{tmp_path / 'a' / 'y.py'}:W") == 4 and sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "sentence"),
+    [
+        ("nowhere.py:V", DataError, "There is no file"),
+        ("no_such_module:V", UsageError, "There is no module 'no_such_module'"),
+        ("math:pie", UsageError, "math has no 'pie'; did you mean 'pi'"),
+        ("math:", UsageError, "names nothing: give MODULE:NAME"),
+    ],
+)
+def test_wrong_words(word: str, error: type[Exception], sentence: str) -> None:
+    """One sentence each."""
+    with pytest.raises(error, match=sentence):
+        load_object(word)
+
+
+def test_code_that_fails(tmp_path: Path) -> None:
+    """It is about the file, and nothing half-loaded stays."""
+    file = tmp_path / "bad.py"
+    file.write_text("V = 1\nraise RuntimeError('no GPU.')\n")
+    before = set(sys.modules)
+    with pytest.raises(DataError, match=r"bad\.py cannot be loaded: RuntimeError: no GPU\."):
+        load_object(f"{file}:V")
+    assert set(sys.modules) == before

@@ -23,6 +23,7 @@ __all__ = [
     "config_file",
     "data_dir",
     "device",
+    "file_word",
     "load_classifier",
     "model_name",
     "overrides",
@@ -192,12 +193,17 @@ def classifier_spec(spec: str | None) -> str | None:
             "--classifier is for those of another making; of a run's own classifier give its "
             "checkpoint: -o classifier.weights=FILE."
         )
-    head, colon, name = spec.rpartition(":")
-    if head == "hf":
-        return f"hf:{Path(name).expanduser().resolve()}"
-    if colon and head.endswith(".py"):
-        return f"{Path(head).expanduser().resolve()}:{name}"
-    return spec
+    if spec.startswith("hf:"):
+        return f"hf:{Path(spec.removeprefix('hf:')).expanduser().resolve()}"
+    return file_word(spec)
+
+
+def file_word(word: str | None) -> str | None:
+    """``FILE.py:NAME`` with the file's whole path; any other word as it stands."""
+    file, colon, name = (word or "").rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{Path(file).expanduser().resolve()}:{name}"
+    return word
 
 
 def resolved(path: Path | str | None) -> str | None:

@@ -106,7 +106,7 @@ def train(
             "dataset.data_dir": options.resolved(data_dir),
             "dataset.fold": fold,
             "classifier.spec": options.classifier_spec(classifier),
-            "method.name": method,
+            "method.name": options.file_word(method),
             "run.seed": seed,
             "run.device": device,
             "run.precision": precision,

@@ -160,7 +160,10 @@ class GeneralInterpreter(nn.Module):
         for norm, conv, x in zip(self.norms, self.convs, maps, strict=True):
             # A map that is finer than the spectrogram (of raw samples, say) is shortened before
             # anything is computed of it.
-            y = norm(_in_time(x, min(short, x.shape[3])))
+            y = _in_time(x, min(short, x.shape[3]))
+            # Channels first: of maps whose channels are last in memory, as they are kept, the
+            # gradient of this normalisation ends the process on a CPU (torch 2.13).
+            y = norm(y.contiguous())
             branches.append(_in_time(_in_rows(F.relu(conv(y)), self.rows), short))
         y = F.relu(self.conv2(torch.cat(branches, dim=1)))
         y = _in_time(F.relu(self.conv6(y)), frames).squeeze(2)

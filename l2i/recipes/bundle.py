@@ -6,6 +6,7 @@ it is loaded (see `l2i.models.spec`). Each part is ``<name>.safetensors``.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,15 +40,18 @@ __all__ = [
     "class_index",
     "explainer_of",
     "explanation_settings",
+    "keep_method",
     "load_parts",
     "open_bundle",
     "shortest_input",
+    "with_kept_method",
 ]
 
 MODEL = "model"
 """Among a run's artifacts, the folder of what was trained: an MLflow model."""
 WEIGHTS = f"{MODEL}/artifacts"
 """The three checkpoints in it."""
+_METHOD = "method.py"
 MAX_SECONDS = 300.0
 """Longer sounds are refused: one explanation of many minutes says little, and takes much memory,
 at 44.1 kHz about a GiB for each."""
@@ -137,7 +141,25 @@ def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple
         config = resolve(path)
     except ConfigError as error:
         raise CheckpointError(f"Run {run.name} has a config of another l2i: {error}") from None
-    return config, build_subject(download(run, WEIGHTS), config, device, dtype)
+    folder = download(run, WEIGHTS)
+    config = with_kept_method(config, folder)
+    return config, build_subject(folder, config, device, dtype)
+
+
+def keep_method(config: Config, folder: Path) -> None:
+    """Copy the file of a method of the user's own beside what it has learnt."""
+    file, _, _ = config.method.name.rpartition(":")
+    if file.endswith(".py"):
+        shutil.copyfile(Path(file).expanduser(), folder / _METHOD)
+
+
+def with_kept_method(config: Config, folder: Path) -> Config:
+    """A config that names the file of a method which `keep_method` kept, wherever it is now."""
+    if not (folder / _METHOD).is_file():
+        return config
+    name = config.method.name.rpartition(":")[2]
+    method = config.method.model_copy(update={"name": f"{folder / _METHOD}:{name}"})
+    return config.model_copy(update={"method": method})
 
 
 def build_subject(

@@ -57,6 +57,7 @@ from l2i.recipes.bundle import (
     explainer_of,
     explanation_settings,
     shortest_input,
+    with_kept_method,
 )
 from l2i.registry import nearest
 from l2i.run.device import pick_device
@@ -90,7 +91,7 @@ class ServedModel(PythonModel):
         """Open the checkpoints; called by MLflow."""
         folder = Path(context.artifacts["config"]).parent
         device, dtype, _ = pick_device(os.environ.get("L2I_DEVICE") or "auto", "float32")
-        self._config = resolve(folder / "config.toml")
+        self._config = with_kept_method(resolve(folder / "config.toml"), folder)
         self._explainer = explainer_of(build_subject(folder, self._config, device, dtype))
 
     # Of all type hints, MLflow takes this one for no signature of its own.
@@ -409,6 +410,7 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
         files = [*sorted(bundle.glob("*.safetensors")), work / "config.toml"]
         if is_kept(bundle):
             files += [p for p in (bundle / "classifier.json", bundle / "classifier") if p.exists()]
+        files += [p for p in (bundle / "method.py",) if p.exists()]
         # As addresses: of a path MLflow would decode what looks like an escape, %20 say.
         artifacts = {path.name: path.resolve().as_uri() for path in files}
         artifacts["config"] = artifacts.pop("config.toml")

@@ -28,7 +28,7 @@ from l2i.explanation import Subject
 from l2i.metrics import own_digest, own_metrics
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
-from l2i.recipes.bundle import MODEL, build_classifier
+from l2i.recipes.bundle import MODEL, build_classifier, keep_method
 from l2i.recipes.checkpoints import keep_checkpoints
 from l2i.recipes.description import DESCRIPTION, describe_model
 from l2i.recipes.evaluate import evaluate_run
@@ -219,6 +219,7 @@ def train(
         else:
             classifier = loaded.classifier
             keep_classifier(loaded, bundle)
+        keep_method(config, bundle)
         context = Context(
             classifier, material.domain, sounds, config.run.seed, device, dtype, progress
         )

@@ -189,6 +189,64 @@ def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "did you mean 'decoder'?" in str(caught.value)
 
 
+METRIC = """
+import numpy as np
+
+
+class Loudness:
+    name, title, unit, better = "loudness", "Level of the explanation", "dB", ""
+
+    def __call__(self, judged):
+        assert judged.mask.shape == judged.magnitude.shape
+        return 10 * np.log10((judged.explanation**2).mean(1) + 1e-12)
+
+
+class Taken:
+    name, title, unit, better = "fid_in", "x", "", ""
+
+    def __call__(self, judged):
+        return judged.classes
+
+
+class Short:
+    name = "short"
+"""
+
+
+def test_a_metric_of_ones_own(guest: Finished, tmp_path: Path) -> None:
+    """Its mean stands beside the others, of L2I and of any method; one that is none is told."""
+    (tmp_path / "mine.py").write_text(METRIC)
+    run = resolve_run(guest.outcome.run_id)
+    config = resolve(download(run, "config.toml"))
+    config = config.model_copy(
+        update={
+            "explanation": config.explanation.model_copy(
+                update={"metrics": [f"{tmp_path / 'mine.py'}:Loudness"]}
+            )
+        }
+    )
+    assert config.signature() != resolve(download(run, "config.toml")).signature()
+    done = train(config.model_copy(update={"classifier": _again(guest, config)}), QUIET)
+    assert not done.found and -60 < done.scores["loudness"] < 0
+    table = benchmark("latest", QUIET, methods=["full"], keep=False)
+    assert "loudness" in table["metrics"]
+    full = table["methods"]["full"]["scores"]["loudness"]
+    assert full >= done.scores["loudness"] and table["meaning"]["loudness"]["unit"] == "dB"
+    for name, sentence in (("Taken", "is called 'fid_in'"), ("Short", "it lacks title")):
+        wrong = config.explanation.model_copy(
+            update={"metrics": [f"{tmp_path / 'mine.py'}:{name}"]}
+        )
+        with pytest.raises(UsageError, match=sentence):
+            train(config.model_copy(update={"explanation": wrong}), QUIET)
+
+
+def _again(guest: Finished, config: Config) -> object:
+    """The section of the classifier, with a file that is there."""
+    shutil.copy(guests.__file__, guest.folder / "again.py")
+    spec = f"{guest.folder / 'again.py'}:load"
+    return config.classifier.model_copy(update={"spec": spec})
+
+
 def test_what_is_wrong_with_a_classifier(
     guest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
