@@ -97,6 +97,7 @@ class Steps(nn.Module):
 
     def __init__(self, axes: str) -> None:
         super().__init__()
+        torch.manual_seed(2)
         self.axes = axes
         self.conv = nn.Conv1d(1, 6, 64, 64)
         self.steps = nn.Identity()
@@ -120,6 +121,19 @@ def test_a_map_without_rows(axes: str) -> None:
     conv, steps = clf.features(x, ["conv=B D T", "steps"]).maps
     assert steps.shape == (2, 6, 1, 64)
     torch.testing.assert_close(steps, conv.relu())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_grid_where_there_is_none(seed: int) -> None:
+    """Frames of a deep network, in number 100, are no rows of 25 or 20; and what they are pooled to
+    has no time."""
+    torch.manual_seed(seed)
+    blocks = [nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.Tanh()) for _ in range(9)]
+    first = [nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 4, 80, 80)]
+    end = [nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)]
+    clf = l2i.wrap(nn.Sequential(*first, *blocks, *end), RATE)
+    assert {f.layer.axes for f in clf.layers()} == {"B D T"}
+    assert [f.layer.name for f in clf.chosen_layers()] == ["4", "7", "10"]
 
 
 @pytest.mark.parametrize(

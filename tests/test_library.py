@@ -230,10 +230,12 @@ def test_check(users: Path, say: Say) -> None:
 
 LAYERS = """
 import l2i
+import torch
 from torch import nn
 
 
 def load():
+    torch.manual_seed(0)
     blocks = [nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.Tanh()) for _ in range(9)]
     first = nn.Conv1d(1, 4, 80, 80)
     end = [nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)]
@@ -241,8 +243,6 @@ def load():
 
 
 def script():
-    import torch
-
     return l2i.wrap(torch.jit.script(load().model), 8000)
 """
 

@@ -83,10 +83,12 @@ _GRID_IN_TIME = 0.3
 # of a network of short windows have few frames, each of which hears most of the window.
 _FOUR_MOVE = 0.08
 _FOUR_MORE = 2.5
+# Where all other axes have the length 1.
+_VECTOR_MOVES = 0.5
 # The correlation of centroids with the order of the fifths.
 _IN_ORDER = 0.7
 # By how much more a grid moves than the axis as it is, and the second axis than the last one.
-_GRID_MOVES = 0.1
+_GRID_MOVES = 0.25
 _CHANNELS_LAST = 0.2
 # A leading token changes with each fifth by half of its greatest change, and others do not.
 _ALIKE = 0.5
@@ -490,12 +492,13 @@ def _candidate(name: str, kind: str, x: Tensor | None, clips: int) -> Found | No
     silence = _along(x, x[0])
     median = _along(x, x[1 : _FIFTHS + 1].median(0).values)
     if x.ndim == 4:
-        _, axes = max(_four(silence), _four(median), key=lambda f: f[0])
+        moves, axes = max(_four(silence), _four(median), key=lambda f: f[0])
     else:
         # A leading token shows against silence: it is not the same there.
         leading = {i: _leading(y) for i, y in silence.items()}
-        _, axes = max(_three(silence, leading), _three(median, leading), key=lambda f: f[0])
-    if not axes:
+        moves, axes = max(_three(silence, leading), _three(median, leading), key=lambda f: f[0])
+    # A vector may be time, and may be what channels are pooled to: it has to be plain.
+    if not axes or (x[0].numel() == max(x.shape[1:]) and moves < _VECTOR_MOVES):
         return None
     y = Layer(name, " ".join(["B", *axes])).map(x)
     # Where the batch is not first, the word says so.
@@ -542,9 +545,17 @@ def _in_time(along: _Along) -> float:
 
 
 def _in_pitch(along: _Along) -> float:
-    """How far it moves from low to high noise, either way."""
+    """How far it moves from low to high noise; below 0 where it moves down."""
     centroids, share = _moves(along[-2:])
-    return abs(float(centroids[1] - centroids[0])) * share
+    return float(centroids[1] - centroids[0]) * share
+
+
+def _rows_in_pitch(grid: _Along) -> float:
+    """How far the rows of a grid [N, F, T] move from low to high noise, either way: in each half of
+    the clip alike, since in one of few frames they may seem to."""
+    half = (grid.shape[2] + 1) // 2
+    first, second = (_in_pitch(part.sum(2)) for part in (grid[:, :, :half], grid[:, :, -half:]))
+    return min(abs(first), abs(second)) if first * second > 0 else 0.0
 
 
 def _leading(along: _Along) -> int:
@@ -566,7 +577,7 @@ def _four(along: Mapping[int, _Along]) -> tuple[float, list[str]]:
     if moves[time] < max(_FOUR_MOVE, *(_FOUR_MORE * moves[i] for i in moves if i != time)):
         return 0.0, []
     rows = 2 if time == 1 else 5 - time
-    if time == 2 and _in_pitch(along[1]) - _in_pitch(along[3]) > _CHANNELS_LAST:
+    if time == 2 and abs(_in_pitch(along[1])) - abs(_in_pitch(along[3])) > _CHANNELS_LAST:
         rows = 1
     names = {time: "T", rows: "F"}
     return moves[time], [names.get(i, "D") for i in (1, 2, 3)]
@@ -601,7 +612,7 @@ def _grids(along: _Along, leading: int) -> Iterator[tuple[str, float]]:
         ):
             time = _in_time(grid.sum(1))
             if time >= _GRID_IN_TIME:
-                yield word, time + _in_pitch(grid.sum(2))
+                yield word, time + _rows_in_pitch(grid)
 
 
 def choose(found: Sequence[Found], count: int = _WANTED) -> tuple[Found, ...]:
