@@ -22,7 +22,7 @@ The map of the package, a module importing only from lower ranks or from its own
     6  recipes                                one flat function per experiment
     5  explanation  metrics  plots  pages     methods; figures; pictures; pages to listen to
     4  training                               what methods must learn: dictionary, interpreter
-    3  data  models  run  launch              arrays in, weights, where a run is kept, jobs
+    3  data  recording  models  run  launch   arrays in, windows, weights, where a run is kept, jobs
     2  config  storage                        what to do; files that are whole or absent
     1  dsp  registry                          sound and spectrograms; names
     0  types  errors  environment             what flows, what goes wrong, what is set outside
@@ -37,7 +37,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2i.library import Explained, explain
+    from l2i.library import Explained, ExplainedRecording, explain
     from l2i.models.hugging_face import from_transformers
     from l2i.models.wrapped import wrap
     from l2i.trained import Fitted, benchmark, evaluate, fit, load
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "Explained",
+    "ExplainedRecording",
     "Fitted",
     "benchmark",
     "evaluate",
@@ -61,6 +62,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Classifier": "types",
     "Explained": "library",
+    "ExplainedRecording": "library",
     "Fitted": "trained",
     "benchmark": "trained",
     "evaluate": "trained",

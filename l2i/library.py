@@ -8,6 +8,9 @@
     e.probabilities["Dog"].removal        # what the classifier says without the explanation
     e.save("out")                         # sounds, explanation.json, a page to listen to
 
+    long = l2i.explain(clf, "night.wav")  # a file of more than a minute: a `Recording`
+    long.save("night")                    # the same, and a table of its windows
+
 In a notebook `e` as the last line of a cell is that page in small.
 """
 
@@ -18,6 +21,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +33,12 @@ from torch import Tensor
 from l2i.dsp.audio import read_part, resample, write_audio
 from l2i.dsp.spectrogram import Domain, common_gain, magnitude, stft
 from l2i.errors import DataError, StoreError, UsageError
-from l2i.explanation.gates import Gated, without_training
+from l2i.explanation.gates import Gated, domain_of, without_training
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
+from l2i.recording import TABLE, Recording
 from l2i.registry import nearest
 from l2i.storage import atomic_write_text, make_output, store_errors
 from l2i.types import Classifier
@@ -41,15 +46,18 @@ from l2i.types import Classifier
 __all__ = [
     "Component",
     "Explained",
+    "ExplainedRecording",
     "Probabilities",
     "clips_of",
     "explain",
+    "explain_file",
     "targets_of",
     "write_explained",
 ]
 
 MAX_SECONDS = 60.0
-"""The longest sound: memory grows with its length, and an explanation of minutes says little."""
+"""The longest sound that is explained as a whole: memory grows with its length, and an explanation
+of minutes says little. Longer files are explained in windows, see `l2i.recording`."""
 # As many clips are explained at once as have so many seconds: on a CPU more gain nothing.
 _SECONDS_AT_ONCE = 20.0
 _SHOWN = 5
@@ -240,6 +248,15 @@ class Explained:
         write_explained([("", self)], folder, [""])
         return folder
 
+    def write(self, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], Media]:
+        """Write the sounds; what is known, what of that the page has, and its media."""
+        sounds = {"original": self.input, "explanation": self.audio, "removal": self.removal}
+        gain = np.float32(common_gain(map(torch.from_numpy, sounds.values())))
+        for word, x in sounds.items():
+            write_audio(folder / f"{word}.wav", x * gain, self.sample_rate)
+        facts = {"name": name or self.target, **self.facts()}
+        return facts, facts, self._media()
+
     def _repr_html_(self) -> str:
         media = self._media()
 
@@ -266,6 +283,38 @@ class Explained:
         )
 
 
+class ExplainedRecording(Recording):
+    """Why a classifier says of a long file what it says: see `l2i.recording.Recording`."""
+
+    def save(self, folder: str | Path) -> Path:
+        """Explain all of it, and write what `Explained.save` writes, and ``windows.csv``; the
+        folder. The sounds are 32-bit floats; the page has the most telling window.
+
+        Raises
+        ------
+        DataError
+            The file has changed, and cannot be read to its end.
+        StoreError
+            The folder cannot be written, or holds what a run gave.
+        """
+        folder = Path(folder)
+        write_explained([("", self)], folder, [""])
+        return folder
+
+    def write(self, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], Media]:
+        """As `Explained.write`."""
+        facts, best = self.write_sounds(folder)
+        own: dict[str, Any] = best.explained.facts()
+        telling = (
+            f"the most telling of its {self.windows} windows, "
+            f"{best.start_s:.0f} s to {best.end_s:.0f} s"
+        )
+        shown = {**own, "name": f"{name or self.path.name}: {telling}"}
+        same = ("method", "labels", "right", "components")
+        whole = {"name": name or self.target, **facts, **{k: own[k] for k in same}}
+        return whole, shown, best.explained._media()
+
+
 def explain(
     classifier: Classifier,
     sound: Sound | Sequence[str | Path],
@@ -283,22 +332,25 @@ def explain(
     classifier : Classifier
         See `l2i.wrap`.
     sound : path, array or tensor
-        A sound file, or several; samples [S], or of several clips [B, S].
+        A sound file, or several; samples [S], or of several clips [B, S]. A file alone may be of
+        any length: beyond a minute it is explained in windows.
     target : str or int, optional
         The class, by name or number; of several clips one each, if they differ. None: the one
-        that the classifier finds most probable.
+        that the classifier finds most probable, of a long file in the mean of its windows.
     sample_rate : int, optional
         Hz, of arrays and tensors; by default the classifier's. Others are resampled.
     method : {'auto', 'gates', 'shapley'}
         ``gates`` needs gradients, ``shapley`` forward passes alone; see `l2i.explanation.gates`.
     on_clip : callable, optional
-        Called with how many clips are done.
+        Called with how many clips are done, or windows of a long file.
     **settings
         Of the method: ``components``, ``steps``, ``size``, ...
 
     Returns
     -------
-    Explained, or a list of them where there are several clips
+    Explained, or a list of them where there are several clips, or ExplainedRecording
+        The last for a file of more than a minute. It knows what the file is taken for; its windows
+        are explained when they are asked for, or saved.
 
     Raises
     ------
@@ -316,6 +368,11 @@ def explain(
     >>> bool(np.allclose(e.audio + e.removal, e.input, atol=1e-6))
     True
     """
+    if isinstance(sound, str | Path):
+        (one,) = targets_of(classifier, target, 1)
+        return explain_file(
+            classifier, Path(sound), one, method=method, on_clip=on_clip, **settings
+        )
     way = without_training(classifier, method, **settings)
     clips, several = clips_of(classifier, sound, sample_rate)
     targets = targets_of(classifier, target, len(clips))
@@ -347,6 +404,47 @@ def explain(
     return found if several else found[0]
 
 
+def explain_file(
+    classifier: Classifier,
+    path: Path,
+    target: str | int | None = None,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    method: str = "auto",
+    on_clip: Callable[[int], None] | None = None,
+    **settings: Any,
+) -> Explained | ExplainedRecording:
+    """`explain` of a file, or of a part of it.
+
+    Parameters
+    ----------
+    start_s, duration_s : float
+        The part; by default all of it.
+    """
+    rate = classifier.sample_rate
+    way = without_training(classifier, method, **settings)
+    index = _class(classifier, target)
+    # Somewhat more than is explained at once tells that there is more.
+    most = MAX_SECONDS + 1 if duration_s is None else min(duration_s, MAX_SECONDS + 1)
+    x = read_part(path, rate, start_s=start_s, duration_s=most)
+
+    counter = count(1)
+
+    def explained(x: NDArray[np.float32], target: str | int | None) -> Explained:
+        found: Explained = explain(classifier, x, target, method=method, **settings)
+        if on_clip is not None:
+            on_clip(next(counter))
+        return found
+
+    if len(x) <= MAX_SECONDS * rate:
+        return explained(x, index)
+    hop = (way.domain or domain_of(rate)).hop_length
+    return ExplainedRecording.of(
+        classifier, path, index, explained, hop=hop, start_s=start_s, duration_s=duration_s
+    )
+
+
 def _finite(logits: Tensor) -> None:
     if bool(logits.isnan().any()):
         raise DataError("The classifier's scores of this sound are NaN.")
@@ -357,8 +455,6 @@ def clips_of(
 ) -> tuple[list[NDArray[np.float32]], bool]:
     """Waveforms [S] at the classifier's rate, and whether several were meant."""
     rate = classifier.sample_rate
-    if isinstance(sound, str | Path):
-        return [_read(sound, rate)], False
     if isinstance(sound, Sequence) and sound and all(isinstance(s, str | Path) for s in sound):
         return [_read(s, rate) for s in sound], True
     if isinstance(sound, Tensor):
@@ -391,8 +487,8 @@ def _read(path: str | Path, rate: int) -> NDArray[np.float32]:
 def _checked(x: NDArray[np.float32], rate: int, what: str) -> NDArray[np.float32]:
     if len(x) > MAX_SECONDS * rate:
         raise DataError(
-            f"{what} is longer than {MAX_SECONDS:g} s: explain a part of it, since one "
-            "explanation of minutes says little."
+            f"{what} is longer than {MAX_SECONDS:g} s: explain a part of it, or a file, alone, "
+            "which is explained in windows."
         )
     if not np.isfinite(x).all():
         raise DataError(f"{what} has samples that are NaN or infinite.")
@@ -481,13 +577,13 @@ def _explained(
 
 
 def write_explained(
-    found: Iterable[tuple[str, Explained]], out: Path, names: Sequence[str]
+    found: Iterable[tuple[str, Explained | ExplainedRecording]], out: Path, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Write explanations into a folder, each in one of its own, and a page to listen to all.
 
     Parameters
     ----------
-    found : iterable of (str, Explained)
+    found : iterable of (str, Explained or ExplainedRecording)
         With the names of their folders. Each is written, and let go, before the next is asked for.
     out : Path
         Made for the first of them.
@@ -509,6 +605,7 @@ def write_explained(
     for folder in (out / name for name in names):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / _FACTS).is_file():
             raise StoreError(f"{folder} holds other things than an explanation: name another.")
+    found_facts: list[dict[str, Any]] = []
     clips: list[dict[str, Any]] = []
     media = MediaList()
     for name, e in found:
@@ -516,17 +613,16 @@ def write_explained(
             make_output(out)
             folder = out / name
             folder.mkdir(exist_ok=True)
-            sounds = {"original": e.input, "explanation": e.audio, "removal": e.removal}
-            gain = np.float32(common_gain(map(torch.from_numpy, sounds.values())))
-            for word, x in sounds.items():
-                write_audio(folder / f"{word}.wav", x * gain, e.sample_rate)
-            facts = {"name": name or e.target, **e.facts()}
+            facts, shown, seen = e.write(folder, name)
+            if "windows" not in facts:
+                (folder / TABLE).unlink(missing_ok=True)  # Of another sound that lay here.
             text = json.dumps(facts, indent=2, ensure_ascii=False)
             atomic_write_text(folder / _FACTS, f"{text}\n")
-        clips.append(facts)
-        media.append(e._media())
+        found_facts.append(facts)
+        clips.append(shown)
+        media.append(seen)
     if clips:
         title = "Explanations" if len(clips) > 1 else f"Explanation: {clips[0]['class']}"
         with store_errors(out):
             write_listening_page(page, clips, media, title=title)
-    return clips
+    return found_facts

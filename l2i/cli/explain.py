@@ -91,7 +91,8 @@ def explain(
     RUN is a run id, a run name, or 'latest'. With --classifier there is no RUN, and nothing needs
     to be trained: 'l2i classifiers check' says whether it is understood. Each file gets
     original.wav, explanation.wav (what mattered), removal.wav (the rest) and explanation.json;
-    all of them share index.html, a page to listen and compare.
+    all of them share index.html, a page to listen and compare. With --classifier, a file of more
+    than a minute is explained in windows of 30 s, which windows.csv lists.
     """
     failed: list[DataError] = []
     if classifier is not None:
@@ -163,28 +164,37 @@ def _explain_any(
     quiet: bool,
     failed: list[DataError],
 ) -> list[dict[str, Any]]:
-    from l2i.dsp.audio import read_part
-    from l2i.library import MAX_SECONDS, Explained, write_explained
-    from l2i.library import explain as explain_one
+    from l2i.library import Explained, ExplainedRecording, explain_file, write_explained
     from l2i.recipes.explain import folder_names
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
     places = dict(zip(folder_names(audio), audio, strict=True))
     progress = Progress(quiet)
-    length = MAX_SECONDS + 1 if duration is None else duration
     with progress.task("explanations", total=len(audio), unit="file") as bar:
 
-        def explained() -> Iterator[tuple[str, Explained]]:
+        def explained() -> Iterator[tuple[str, Explained | ExplainedRecording]]:
             for name, path in places.items():
+
+                def done(n: int, path: Path = path) -> None:
+                    if n % 10 == 0:
+                        progress.say(f"{path}: {n} windows are explained.")
+
                 try:
-                    x = read_part(path, clf.sample_rate, start_s=start, duration_s=length)
-                    e = explain_one(clf, x, class_name, method=method or "auto")
+                    e = explain_file(
+                        clf,
+                        path,
+                        class_name,
+                        start_s=start,
+                        duration_s=duration,
+                        method=method or "auto",
+                        on_clip=done,
+                    )
                 except DataError as error:
                     text = f"{path}: {error}".replace(f"{path}: {path}", str(path))
                     failed.append(DataError(text))
                 else:
-                    progress.say(f"{path}: {e.verdict}")
+                    progress.say(f"{path}: {e.verdict}" if isinstance(e, Explained) else str(e))
                     yield name, e
                 bar.advance(1)
 

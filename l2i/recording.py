@@ -1,0 +1,292 @@
+"""Recordings of minutes or hours, explained window by window in memory that does not grow.
+
+A file is read as windows of half a minute, each of which begins some seconds before the last one
+ends. Each is explained by itself. Where two meet, one explanation fades out while the other fades
+in, by weights that add up to one::
+
+    E = sum_i f_i E_i      sum_i f_i = 1       R = x - E
+
+so that explanation and removal add up to the recording, sample by sample, as they do in a clip.
+What a window is explained for is one class of the whole recording. No more than a window is held:
+sounds are written as they come.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from l2i.dsp.audio import read_part
+from l2i.errors import DataError
+from l2i.storage import atomic_path
+from l2i.types import Classifier
+
+__all__ = ["OVERLAP_S", "TABLE", "WINDOW_S", "Recording", "Window"]
+
+WINDOW_S = 30.0
+"""The length of a window; the last one may be shorter, though no shorter than the overlap."""
+OVERLAP_S = 3.0
+"""From a window's begin to the end of the one before."""
+TABLE = "windows.csv"
+SOUNDS = ("original", "explanation", "removal")
+
+# Beyond it, the header of a WAV file cannot tell how long the file is.
+_LARGEST_WAV = 4 * 10**9
+
+
+class Heard(Protocol):
+    """What is known of one explained window: an `l2i.Explained`."""
+
+    @property
+    def audio(self) -> NDArray[np.float32]: ...
+    @property
+    def holds(self) -> bool: ...
+    @property
+    def kept(self) -> float: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def probabilities(self) -> Mapping[str, tuple[float, float, float]]: ...
+
+
+class Window(NamedTuple):
+    """One window of a recording, explained.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+        Seconds from where the file begins.
+    explained : l2i.Explained
+    """
+
+    start_s: float
+    end_s: float
+    explained: Any
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file that is too long for one explanation; made by `l2i.explain`.
+
+    To iterate over it is to explain it, window by window; nothing is kept of a window that is done
+    with. `write_sounds` keeps all that is to be heard in files.
+
+    Attributes
+    ----------
+    path : Path
+    sample_rate : int
+        Hz: the classifier's.
+    target : str
+        The class explained.
+    start, samples : int
+        What of the file is explained, at `sample_rate`.
+    probabilities : dict of str to float
+        For every class, the mean over the windows.
+    windows : int
+        How many there are.
+    """
+
+    path: Path
+    sample_rate: int
+    target: str
+    start: int
+    samples: int
+    probabilities: dict[str, float] = field(repr=False)
+    windows: int
+    _size: tuple[int, int] = field(repr=False)
+    _explain: Callable[[NDArray[np.float32], str], Heard] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        path: Path,
+        target: int | None,
+        explain: Callable[[NDArray[np.float32], str], Any],
+        *,
+        hop: int,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+    ) -> Self:
+        """Listen to a file once from begin to end, which says what it is taken for.
+
+        Parameters
+        ----------
+        classifier : Classifier
+        path : Path
+        target : int, optional
+            The class; by default the one that is most probable over the whole of it: by the mean
+            of its probability over the windows.
+        explain : callable
+            Samples [S] and a class's name to their explanation.
+        hop : int
+            Windows begin at multiples of it: frames of one lie on those of the next.
+        start_s, duration_s : float
+            What of the file.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read to its end, or the classifier's answer is not a number.
+        """
+        rate = classifier.sample_rate
+        window, overlap = (round(s * rate / hop) * hop for s in (WINDOW_S, OVERLAP_S))
+        start = round(start_s * rate)
+        most = None if duration_s is None else max(1, round(duration_s * rate))
+        total, count, samples = torch.zeros(len(classifier.classes), dtype=torch.float64), 0, 0
+        for first, x in _windows(path, rate, start, most, window, overlap):
+            with torch.no_grad():
+                logits = classifier.logits(torch.from_numpy(x[None]).to(classifier.device))
+                total += classifier.probabilities(logits)[0].cpu().double()
+            count, samples = count + 1, first + len(x)
+        mean = total / count
+        if bool(mean.isnan().any()):
+            raise DataError("The classifier's scores of this sound are NaN.")
+        chosen = int(mean.argmax()) if target is None else target
+        return cls(
+            path,
+            rate,
+            classifier.classes[chosen],
+            start,
+            samples,
+            dict(zip(classifier.classes, mean.tolist(), strict=True)),
+            count,
+            (window, overlap),
+            explain,
+        )
+
+    @property
+    def duration_s(self) -> float:
+        """Of what is explained."""
+        return self.samples / self.sample_rate
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.duration_s:.0f} s, {self.windows} windows, in the mean "
+            f"{self.target} {self.probabilities[self.target]:.1%}."
+        )
+
+    def __len__(self) -> int:
+        return self.windows
+
+    def __iter__(self) -> Iterator[Window]:
+        for first, x in _windows(
+            self.path, self.sample_rate, self.start, self.samples, *self._size
+        ):
+            yield self._window(first, x)
+
+    def _window(self, first: int, x: NDArray[np.float32]) -> Window:
+        ends = (self.start + first, self.start + first + len(x))
+        begin, end = (n / self.sample_rate for n in ends)
+        return Window(begin, end, self._explain(x, self.target))
+
+    def write_sounds(self, folder: Path) -> tuple[dict[str, Any], Window]:
+        """Explain all of it into files: ``original.wav``, ``explanation.wav`` and ``removal.wav``,
+        32-bit floats, which add up as they are; and ``windows.csv``, a line for each window.
+
+        Parameters
+        ----------
+        folder : Path
+            Is there. Files that are not whole are not left in it.
+
+        Returns
+        -------
+        dict
+            What is known of the whole: the class, its mean probabilities, ...
+        Window
+            The most telling one: where the explanation holds, and the class loses the most of its
+            probability without it.
+
+        Raises
+        ------
+        DataError, StoreError
+        """
+        rows: list[tuple[float, ...]] = []
+        held, best, most = 0, None, (False, -2.0)
+        with ExitStack() as stack:
+            files = [self._file(stack, folder / f"{name}.wav") for name in SOUNDS]
+            for window, x, audio in self._faded():
+                for file, sound in zip(files, (x, audio, x - audio), strict=True):
+                    file.write(sound)
+                e = window.explained
+                p = e.probabilities[self.target]
+                rows.append((window.start_s, window.end_s, *p, e.kept))
+                held += e.holds
+                if best is None or (e.holds, p[0] - p[2]) > most:
+                    best, most = window, (e.holds, p[0] - p[2])
+            table = stack.enter_context(atomic_path(folder / TABLE))
+            with open(table, "w", newline="", encoding="utf-8") as lines:
+                out = csv.writer(lines)
+                out.writerow(("start_s", "end_s", "probability", "alone", "without", "kept"))
+                out.writerows([f"{value:.6g}" for value in row] for row in rows)
+        assert best is not None
+        means = np.array(rows)[:, 2:].mean(axis=0).tolist()
+        facts = {
+            "duration_s": self.duration_s,
+            "sample_rate": self.sample_rate,
+            "class": self.target,
+            "probability": dict(zip(SOUNDS, means, strict=False)),
+            "kept": means[3],
+            "windows": len(rows),
+            "windows_that_hold": held,
+            "window_s": self._size[0] / self.sample_rate,
+            "overlap_s": self._size[1] / self.sample_rate,
+            "shown": {"start_s": best.start_s, "end_s": best.end_s},
+        }
+        return facts, best
+
+    def _file(self, stack: ExitStack, path: Path) -> Any:
+        import soundfile
+
+        # Entered first, left last: what is renamed is closed.
+        temporary = stack.enter_context(atomic_path(path))
+        kind = "RF64" if 4 * self.samples > _LARGEST_WAV else "WAV"
+        file = soundfile.SoundFile(
+            temporary, "w", self.sample_rate, 1, format=kind, subtype="FLOAT"
+        )
+        return stack.enter_context(file)
+
+    def _faded(self) -> Iterator[tuple[Window, NDArray[np.float32], NDArray[np.float32]]]:
+        """Each window, and what it makes final of the recording and of its explanation [S]."""
+        overlap = self._size[1]
+        rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / overlap)).astype(np.float32)
+        before: NDArray[np.float32] | None = None
+        for number, (first, x) in enumerate(
+            _windows(self.path, self.sample_rate, self.start, self.samples, *self._size), start=1
+        ):
+            window = self._window(first, x)
+            audio = window.explained.audio.copy()
+            if before is not None:
+                audio[:overlap] = before + rise * audio[:overlap]
+            end = len(x) if number == self.windows else len(x) - overlap
+            before = (1 - rise) * audio[end:] if end < len(x) else None
+            yield window, x[:end], audio[:end]
+
+
+def _windows(
+    path: Path, rate: int, start: int, most: int | None, window: int, overlap: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """First sample, from `start` on, and samples of each window; the last ends where the file does,
+    or `most` samples. What two have in common is read once."""
+    first, x = 0, np.zeros(0, np.float32)
+    while True:
+        have = first + len(x)
+        wanted = window - len(x)
+        if most is not None:
+            wanted = min(wanted, most - have)
+        # One more tells whether there is more.
+        more = read_part(path, rate, start_s=(start + have) / rate, duration_s=(wanted + 1) / rate)
+        x = np.concatenate([x, more[:wanted]])
+        yield first, x
+        if len(more) <= wanted or first + len(x) == most:
+            return
+        first += len(x) - overlap
+        x = x[-overlap:]
