@@ -16,10 +16,11 @@ In Python, for any classifier, with nothing trained::
 The map of the package, a module importing only from lower ranks or from its own folder
 (``tests/test_layers.py`` draws the line)::
 
-    9  cli                                    words -> config -> one call; prints and catches
-    8  trained                                the Python interface to methods that learn
-    7  library                                the Python interface, with nothing trained
-    6  recipes                                one flat function per experiment
+   10  cli                                    words -> config -> one call; prints and catches
+    9  trained                                the Python interface to methods that learn
+    8  library                                the Python interface, with nothing trained
+    7  recipes                                one flat function per experiment
+    6  explained                              an explanation as a value, as files, as a page
     5  explanation  metrics  plots  pages     methods; figures; pictures; pages to listen to
     4  training                               what methods must learn: dictionary, interpreter
     3  data  recording  models  run  launch   arrays in, windows, weights, where a run is kept, jobs
@@ -37,7 +38,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l2i.library import Explained, ExplainedRecording, explain
+    from l2i.explained import Explained
+    from l2i.library import ExplainedRecording, explain
     from l2i.models.hugging_face import from_transformers
     from l2i.models.wrapped import wrap
     from l2i.trained import Fitted, benchmark, evaluate, fit, load
@@ -61,7 +63,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Classifier": "types",
-    "Explained": "library",
+    "Explained": "explained",
     "ExplainedRecording": "library",
     "Fitted": "trained",
     "benchmark": "trained",

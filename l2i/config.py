@@ -3,7 +3,8 @@
 The layers, later ones winning::
 
     defaults (the published ESC-50 configuration)  <-  the data set's preset (l2i/presets)
-        <-  --config FILE.toml (and what it `extends`)  <-  -o key=value  <-  options
+        <-  own-classifier, with --classifier  <-  --config FILE.toml (and what it `extends`)
+        <-  -o key=value  <-  options
 
 All mistakes are reported at once, each with the nearest valid key. The **signature** of a
 config is a hash of it without what does not change the science (where the data lie, names,
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "Spectrogram",
     "flatten",
+    "own_classifier_preset",
     "preset_names",
     "read_toml",
     "resolve",
@@ -329,6 +331,9 @@ _LATE_KEYS = (
     ("explanation", "metrics"),
 )
 
+# The preset that is laid over a data set's, for a classifier of another making.
+_OWN = "own-classifier"
+
 # The sections each stage of `train` reads; a stage depends on those before it.
 STAGES = {
     "classifier": ("dataset", "spectrogram", "classifier", "run"),
@@ -458,7 +463,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def preset_names() -> list[str]:
     """Names of the built-in presets, one per data set."""
     files = resources.files("l2i") / "presets"
-    return sorted(p.name[: -len(".toml")] for p in files.iterdir() if p.name.endswith(".toml"))
+    names = (p.name[: -len(".toml")] for p in files.iterdir() if p.name.endswith(".toml"))
+    return sorted(name for name in names if name != _OWN)
+
+
+def own_classifier_preset(section: str) -> dict[str, Any]:
+    """A section of the settings that a classifier of another making is given, where nothing else is
+    said; empty: none of them differs."""
+    found: dict[str, Any] = _preset(_OWN).get(section, {})
+    return found
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -652,7 +665,11 @@ def resolve(
         if "name" not in section and section.get("data_dir") not in (None, "", usual_data_dir()):
             laid = _merge(laid, {"dataset": {"name": "folder"}})
         name = laid.get("dataset", {}).get("name", "demo")
-    layers = _merge(_preset(name), laid) if name in preset_names() else laid
+    layers = _preset(name) if name in preset_names() else {}
+    chosen = laid.get("classifier", {})
+    if isinstance(chosen, Mapping) and chosen.get("spec"):
+        layers = _merge(layers, _preset(_OWN))
+    layers = _merge(layers, laid)
     try:
         config = Config.model_validate(layers)
     except ValidationError as error:

@@ -33,20 +33,17 @@ from l2i.data.base import worker_count
 from l2i.dsp.audio import fit_length, read_part
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.explained import explain_by
 from l2i.explanation import (
-    ExplanationMethod,
     MethodSettings,
     Subject,
     make_method,
     part_names,
-    soft_mask,
-    split_audio,
 )
-from l2i.explanation.listen_to_interpret import ListenToInterpret
-from l2i.library import Component, Explained, Probabilities, clips_of, targets_of
+from l2i.library import clips_of, targets_of
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
-from l2i.models.heard import Heard, hear
+from l2i.models.heard import hear
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.measure import MASK_SCORES, Evaluation, evaluate_clips
 from l2i.recipes.truth import Part as ScenePart
@@ -125,7 +122,9 @@ class Fitted:
             x = torch.from_numpy(fit_length(clip, max(len(clip), least))).unsqueeze(0)
             heard = hear(clf, x, self.subject.domain, way.layers)
             c = int(heard.logits.argmax()) if wanted is None else wanted
-            found.append(_explained(self, way, heard, c, number, len(clip)))
+            found.append(
+                explain_by(way, heard, c, method=self.method, key=number, length=len(clip))
+            )
             if on_clip is not None:
                 on_clip(len(found))
         return found if several else found[0]
@@ -258,7 +257,7 @@ def fit(
         There are fewer than four clips, or a sound cannot be read.
     """
     parts = parts_of(method)
-    told, transform, own = _sorted_settings(method, parts, settings)
+    told, transform, own = _sorted_settings(classifier, method, parts, settings)
     rate = classifier.sample_rate
     domain = Domain(rate, **transform)
     quiet = Progress(not progress)
@@ -298,10 +297,12 @@ def fit(
 
 
 def _sorted_settings(
-    method: str, parts: Sequence[Part], settings: Mapping[str, Any]
+    classifier: Classifier, method: str, parts: Sequence[Part], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, int], dict[str, BaseModel]]:
     """What the method is told, the transform's, and each part's settings."""
     own: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
+    if not hasattr(classifier, "published_maps"):
+        own = {name: config.own_classifier_preset(name) for name in own}
     told: dict[str, Any] = {}
     transform: dict[str, int] = {}
     fields = [name for part in parts for name in part.settings.model_fields]
@@ -359,84 +360,6 @@ def _gathered(
 def _decoded(paths: Sequence[Path], rate: int, most_s: float) -> list[NDArray[np.float32]]:
     with ThreadPoolExecutor(worker_count()) as pool:
         return list(pool.map(lambda path: read_part(path, rate, duration_s=most_s), paths))
-
-
-def _explained(
-    fitted: Fitted, way: ExplanationMethod, heard: Heard, c: int, key: int, length: int
-) -> Explained:
-    """One clip's explanation of class `c`."""
-    clf, domain = fitted.classifier, fitted.subject.domain
-    classes = torch.tensor([c], device=heard.size.device)
-    mask = way(heard, classes, [key])
-    with torch.inference_mode():
-        # Of the clip scaled to its peak: what is heard is as loud as the clip.
-        level = heard.waveform.abs().amax(dim=1, keepdim=True)
-        audio, removal = split_audio(
-            heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
-        )
-        judged = [heard.judge(part) for part in (audio, removal)]
-        said = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
-        gain = mask
-        if not way.linear:
-            tiny = heard.size.clamp_min(1e-30)
-            gain = torch.where(heard.size > 0, (mask * heard.size.log1p()).expm1() / tiny, 0.0)
-        components: tuple[Component, ...] = ()
-        if isinstance(way, ListenToInterpret):
-            components = _components(way, heard, classes, level, length)
-        audio, removal = audio * level, removal * level
-
-    def plain(x: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = x[0].cpu().numpy()[:length]
-        return found
-
-    return Explained(
-        input=plain(heard.waveform),
-        audio=plain(audio),
-        removal=plain(removal),
-        sample_rate=clf.sample_rate,
-        target=clf.classes[c],
-        mask=gain[0].cpu().numpy()[:, : domain.n_frames(length)],
-        domain=domain,
-        components=components,
-        probabilities={
-            name: Probabilities(*(float(p[at]) for p in said))
-            for at, name in enumerate(clf.classes)
-        },
-        method=fitted.method,
-    )
-
-
-def _components(
-    way: ListenToInterpret, heard: Heard, classes: Tensor, level: Tensor, length: int
-) -> tuple[Component, ...]:
-    """The selected components of one clip, the most relevant first."""
-    e = way.explainer
-    said = e.interpret(heard)
-    relevances = e.relevances(said.pooled, classes, heard.size)[0]
-    h, selected = way.select(heard, classes)
-    order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
-    loud = e.w.sum(dim=0) * h[0].sum(dim=1)
-    total = float(sum(loud[k] for k in order)) or 1.0
-    found = []
-    for k in order:
-        only = torch.zeros_like(selected)
-        only[0, k] = True
-        mask = soft_mask(e.w, h, only)
-        audio, _ = split_audio(heard.spectrum, mask, e.domain, heard.n_samples, heard.size)
-        found.append(
-            Component(
-                k,
-                float(loud[k]) / total,
-                1.0,
-                float(e.w[:, k].argmax()) * e.domain.sample_rate / e.domain.n_fft,
-                e.w[:, k].cpu().numpy(),
-                h[0, k].cpu().numpy(),
-                np.ones(h.shape[2], np.float32),
-                (audio * level)[0].cpu().numpy()[:length],
-                float(relevances[k]),
-            )
-        )
-    return tuple(found)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ import torch
 
 import l2i
 from l2i.errors import CheckpointError, DataError, UsageError
-from l2i.library import Explained
+from l2i.explained import Explained
 from l2i.models.wrapped import Wrapped
 from l2i.trained import Fitted
 from tests.guests import RATE, SAMPLES, load, sounds

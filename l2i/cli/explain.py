@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from l2i.cli import options
+from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 from l2i.errors import DataError
 
@@ -31,8 +31,10 @@ from l2i.errors import DataError
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "gates", "shapley"]),
-    help="With --classifier: gates (by gradients) or shapley (of a black box).  [default: auto]",
+    type=measuring.METHOD,
+    metavar="NAME",
+    help="With --classifier: gates (by gradients) or shapley (of a black box). With RUN: whatever "
+    "'l2i benchmark' compares.  [default: what can be; the run's]",
 )
 @click.option("--class", "class_name", metavar="NAME", help="Explain it, not the likeliest one.")
 @click.option(
@@ -108,8 +110,6 @@ def explain(
         )
         _end(found, out, failed, len(audio), as_json)
         return
-    if method is not None:
-        raise click.UsageError("--method chooses how a --classifier is explained; RUN has its own.")
     run, *rest = words
     audio = [Path(word) for word in rest]
     if not audio:
@@ -124,6 +124,7 @@ def explain(
         audio,
         Progress(quiet),
         class_name=class_name,
+        method=options.file_word(method) or "",
         threshold=threshold,
         max_components=max_components,
         start_s=start,
@@ -164,7 +165,8 @@ def _explain_any(
     quiet: bool,
     failed: list[DataError],
 ) -> list[dict[str, Any]]:
-    from l2i.library import Explained, ExplainedRecording, explain_file, write_explained
+    from l2i.explained import Explained, write_explained
+    from l2i.library import ExplainedRecording, explain_file
     from l2i.recipes.explain import folder_names
     from l2i.run.progress import Progress
 

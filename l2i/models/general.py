@@ -4,17 +4,17 @@ The published network (`l2i.models.interpreter`) is made for three maps of one c
 reads any number of maps of any channels, rows and frame rates; what follows the maps is the
 published tail::
 
-    each map [B, D_l, F_l, T_l]      normalised, conv 1x1, ReLU          -> [B, 128, F_l, T_l]
-                                     rows and frames brought together    -> [B, 128, R, T_1]
-    concatenated                     conv 3x3, ReLU                      -> [B, 256, R, T_1]
-                                     conv (R, 1), ReLU                   -> [B, 256, 1, T_1]
+    each map [B, D_l, F_l, T_l]      rows and frames averaged down       -> [B, D_l, R, T_1]
+                                     normalised, conv 1x1, ReLU          -> [B, 64, R, T_1]
+    concatenated                     conv 3x3, ReLU                      -> [B, 128, R, T_1]
+                                     conv (R, 1), ReLU                   -> [B, 128, 1, T_1]
                                      resized to T frames, conv (5), conv (5), each ReLU
                                                                          -> [B, K, T]
 
 R is the number of rows of the map that has most, 4 at most. T_1 is the number of frames of the map
-that has most, T at most. Fewer rows or frames are interpolated linearly, more are averaged. Every
-frame stands for its share of the clip, so that maps of any rate lie over one another, and one of a
-single frame is the same throughout.
+that has most, T / 4 at most. Fewer rows or frames are interpolated linearly, more are averaged.
+Every frame stands for its share of the clip, so that maps of any rate lie over one another, and one
+of a single frame is the same throughout.
 
 Maps are normalised over channels, rows and frames of the clip (GroupNorm of one group): classifiers
 give maps of any scale. It keeps no statistics, so that training and evaluation say the same, few
@@ -35,6 +35,9 @@ from l2i.types import Interpretation
 __all__ = ["GeneralInterpreter"]
 
 _MOST_ROWS = 4
+# To a frame of what is computed of the maps there are so many of the spectrogram, at least: the
+# published network has eight.
+_FRAMES_A_STEP = 4
 # Of a map's variance: maps of any scale are made alike, and rounding is not made loud.
 _EPS = 1e-8
 
@@ -108,7 +111,7 @@ class GeneralInterpreter(nn.Module):
         pooling: str = "attention",
         attention_width: int = 256,
         skip_silence: bool = False,
-        width: int = 128,
+        width: int = 64,
     ) -> None:
         super().__init__()
         if not maps or len(maps) != len(shapes):
@@ -155,12 +158,12 @@ class GeneralInterpreter(nn.Module):
                 raise ValueError(
                     f"the map {word} has {x.shape[1]} channels of {x.shape[2]} rows, not {d} of {f}"
                 )
-        short = min(frames, max(x.shape[3] for x in maps))
+        short = min(max(1, frames // _FRAMES_A_STEP), max(x.shape[3] for x in maps))
         branches = []
         for norm, conv, x in zip(self.norms, self.convs, maps, strict=True):
-            # A map that is finer than the spectrogram (of raw samples, say) is shortened before
-            # anything is computed of it.
+            # A map that is finer (of raw samples, say) is shortened before anything is computed.
             y = _in_time(x, min(short, x.shape[3]))
+            y = _in_rows(y, min(self.rows, x.shape[2]))
             # Channels first: of maps whose channels are last in memory, as they are kept, the
             # gradient of this normalisation ends the process on a CPU (torch 2.13).
             y = norm(y.contiguous())

@@ -24,8 +24,16 @@ from l2i.dsp.spectrogram import (
     stft,
     synthesise,
 )
-from l2i.explanation import Explainer, Subject, reconstruction
-from l2i.models.heard import Heard
+from l2i.explained import explain_by
+from l2i.explanation import (
+    Explainer,
+    ExplanationMethod,
+    MethodSettings,
+    Subject,
+    make_method,
+    reconstruction,
+)
+from l2i.models.heard import Heard, hear
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
@@ -33,7 +41,7 @@ from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Interpretation
 
-__all__ = ["spread", "write_examples", "write_explanation"]
+__all__ = ["spread", "write_by", "write_examples", "write_explanation"]
 
 # On the page: components that can be heard alone, and how many of the rest are named.
 _HEARD, _OTHERS = 5, 3
@@ -234,6 +242,60 @@ def _alone(
         yield k, mask[0], sound[0]
 
 
+def write_by(
+    way: ExplanationMethod,
+    method: str,
+    subject: Subject,
+    waveform: Tensor,
+    folder: Path,
+    *,
+    explained: int | None = None,
+    n_samples: int = 0,
+    key: int = 0,
+    labels: Sequence[str] | None = None,
+) -> tuple[dict[str, Any], Media]:
+    """Explain one clip by any method: three sounds, and what is known of them.
+
+    Parameters
+    ----------
+    way : ExplanationMethod
+    method : str
+        Its name.
+    subject : Subject
+    waveform : Tensor [S]
+    folder : Path
+        Made; ``original.wav``, ``explanation.wav``, ``removal.wav``.
+    explained : int, optional
+        The class; without it the one that the classifier finds most probable.
+    n_samples : int
+        Length of the sounds, where the clip was padded; 0: all of it.
+    key : int
+        What is random is drawn from it.
+    labels : sequence of str, optional
+        As for `write_explanation`.
+
+    Returns
+    -------
+    dict
+        As `l2i.explained.Explained.facts` has it.
+    Media
+        What a page needs.
+    """
+    clf = subject.classifier
+    heard = hear(clf, waveform.unsqueeze(0), subject.domain, way.layers)
+    c = int(heard.logits.argmax()) if explained is None else explained
+    e = explain_by(way, heard, c, method=method, key=key, length=n_samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts, _, media = e.write(folder, "")
+    decided = [clf.classes[k] for k in clf.decisions(heard.logits)[0].nonzero()[:, 0].tolist()]
+    facts |= {
+        "decided": decided,
+        "labels": list(labels or ()),
+        "right": None if labels is None else set(labels) == set(decided),
+    }
+    return facts, media
+
+
 def write_examples(
     subject: Subject,
     method: str,
@@ -274,8 +336,9 @@ def write_examples(
     """
     if not n:
         return
-    explainer = explainer_of(subject)
-    classes = explainer.classifier.classes
+    classes = subject.classifier.classes
+    told = MethodSettings(settings.threshold, settings.max_components)
+    way = None if method == "l2i" else make_method(method, subject, told)
     listed: list[dict[str, Any]] = []
     media = MediaList()
     for number, index in enumerate(spread(clips, n), start=1):
@@ -286,14 +349,18 @@ def write_examples(
         words = ", ".join(filter(None, labels[index].split(";")))
         heading = f"{clip.id} ({words or 'no class'})"
         mine = None if known is None else [classes[c] for c in known[index].nonzero()[0]]
-        found, shown = write_explanation(
-            explainer, x, folder / place, settings, title=heading, labels=mine
-        )
+        if way is None:
+            found, shown = write_explanation(
+                explainer_of(subject), x, folder / place, settings, title=heading, labels=mine
+            )
+        else:
+            key = int(rows[index])
+            found, shown = write_by(way, method, subject, x, folder / place, key=key, labels=mine)
         listed.append({"clip": clip.id, "folder": place, **found})
         media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(listed, indent=2, ensure_ascii=False)
     atomic_write_text(folder / "explanations.json", text + "\n")
-    named = [{"name": item["clip"], **item} for item in listed]
+    named = [{**item, "name": item["clip"]} for item in listed]
     write_listening_page(folder / "index.html", named, media, title=title)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
+from l2i.explanation import MethodSettings, make_method
+from l2i.models.classifier import FrozenClassifier
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
@@ -28,7 +30,7 @@ from l2i.recipes.bundle import (
     open_bundle,
     shortest_input,
 )
-from l2i.recipes.examples import write_explanation
+from l2i.recipes.examples import write_by, write_explanation
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run
@@ -47,6 +49,7 @@ def explain(
     progress: Progress,
     *,
     class_name: str | None = None,
+    method: str = "",
     threshold: float | None = None,
     max_components: int | None = None,
     start_s: float = 0.0,
@@ -70,6 +73,8 @@ def explain(
     progress : Progress
     class_name : str, optional
         The class to explain; by default the one that the classifier finds most probable.
+    method : str
+        Of `l2i.explanation.METHODS`; empty: the run's own.
     threshold : float, optional
         tau, instead of the run's own.
     max_components : int, optional
@@ -101,15 +106,19 @@ def explain(
     for sentence in sentences:
         progress.say(sentence)
     config, subject = open_bundle(run, place, dtype)
-    explainer = explainer_of(subject, run)
-    classes = explainer.classifier.classes
+    clf = subject.classifier
     explained = None
     if class_name is not None:
-        explained = class_index(classes, class_name, f"Run {run.name}")
+        explained = class_index(clf.classes, class_name, f"Run {run.name}")
     settings = explanation_settings(config, threshold, max_components)
 
-    sample_rate = explainer.domain.sample_rate
-    shortest = shortest_input(config, explainer.classifier)
+    name = method or config.method.name
+    told = MethodSettings(settings.threshold, settings.max_components, config.run.seed)
+    way = make_method(name, subject, told)
+    explainer = explainer_of(subject) if name == "l2i" else None
+
+    sample_rate = clf.sample_rate
+    shortest = shortest_input(config, clf)
     places = _places(audio, out)
     page = out / _PAGE
     refuse_foreign(page)
@@ -122,26 +131,32 @@ def explain(
     def work(path: Path, folder: Path) -> tuple[dict[str, Any], Media]:
         sound = _part(path, sample_rate, start_s, duration_s)
         padded = np.pad(sound, (0, max(0, shortest - len(sound))))
-        with store_errors(out):
-            make_output(out, run.id, run.name)
-            return _write(
-                folder,
-                lambda target: write_explanation(
-                    explainer,
-                    torch.from_numpy(padded),
-                    target,
-                    settings,
-                    title=path.name,
-                    explained=explained,
-                    n_samples=len(sound),
-                ),
-                {"audio": str(path), "run": run.id, "start_s": start_s},
-                run,
+        x = torch.from_numpy(padded)
+
+        def make(target: Path) -> tuple[dict[str, Any], Media]:
+            if explainer is None:
+                own, n = explained, len(sound)
+                return write_by(way, name, subject, x, target, explained=own, n_samples=n)
+            return write_explanation(
+                explainer,
+                x,
+                target,
+                settings,
+                title=path.name,
+                explained=explained,
+                n_samples=len(sound),
             )
 
+        with store_errors(out):
+            make_output(out, run.id, run.name)
+            facts = {"audio": str(path), "run": run.id, "start_s": start_s}
+            return _write(folder, make, facts, run)
+
+    # A classifier of another making is asked by one thread alone: nobody knows what it keeps.
+    at_once = 2 if explainer is not None and isinstance(clf, FrozenClassifier) else 1
     with (
         progress.task("explanations", total=len(audio), unit="file") as bar,
-        _side_by_side(work, audio, places) as results,
+        _side_by_side(work, audio, places, at_once=at_once) as results,
     ):
         for path, result in zip(audio, results, strict=True):
             try:
@@ -170,13 +185,13 @@ def explain(
 
 @contextmanager
 def _side_by_side(
-    work: Callable[..., _T], *words: Sequence[Any]
+    work: Callable[..., _T], *words: Sequence[Any], at_once: int
 ) -> Iterator[Iterator[Callable[[], _T]]]:
-    """Two calls of `work` at a time, each with half of the processors: most of an explanation is
-    writing sounds and pictures, of which each takes but one. What waits to be asked for, in the
-    order of the words, is never more than that."""
+    """Some calls of `work` at a time, each with its share of the processors: most of an explanation
+    is writing sounds and pictures, of which each takes but one. What waits to be asked for, in
+    the order of the words, is never more than that."""
     threads = set_threads(0)
-    n = min(2, threads) if len(words[0]) > 1 else 1
+    n = min(at_once, threads) if len(words[0]) > 1 else 1
     waiting: deque[Future[_T]] = deque()
 
     def results() -> Iterator[Callable[[], _T]]:

@@ -47,6 +47,9 @@ from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.audio import fit_length, read_part, resample
 from l2i.dsp.spectrogram import common_gain, peak_normalise
 from l2i.errors import DataError, L2IError, UsageError
+from l2i.explained import explain_by
+from l2i.explanation import MethodSettings, make_method
+from l2i.models.heard import hear
 from l2i.models.spec import is_kept, kept_classifier
 from l2i.pages.sound import flac
 from l2i.recipes.bundle import (
@@ -92,7 +95,7 @@ class ServedModel(PythonModel):
         folder = Path(context.artifacts["config"]).parent
         device, dtype, _ = pick_device(os.environ.get("L2I_DEVICE") or "auto", "float32")
         self._config = with_kept_method(resolve(folder / "config.toml"), folder)
-        self._explainer = explainer_of(build_subject(folder, self._config, device, dtype))
+        self._subject = build_subject(folder, self._config, device, dtype)
 
     # Of all type hints, MLflow takes this one for no signature of its own.
     def predict(
@@ -119,7 +122,8 @@ class ServedModel(PythonModel):
             the classes found; ``probabilities`` and ``interpreter_probabilities``, class to
             probability; ``relevances``, of each of the K components for ``class``; ``components``,
             those selected, the most relevant first. With ``explain`` also ``explanation`` and
-            ``removal``, each a FLAC file as bytes, of ``sample_rate`` Hz.
+            ``removal``, each a FLAC file as bytes, of ``sample_rate`` Hz. What is the interpreter's
+            and of components, L2I alone has.
 
         Raises
         ------
@@ -136,13 +140,13 @@ class ServedModel(PythonModel):
                     f"There is no parameter {unknown[0]!r}{hint}; there are: {', '.join(_PARAMS)}."
                 )
             name = str(asked.get("class_name") or "")
-            classes = self._explainer.classifier.classes
+            classes = self._subject.classifier.classes
             explained = class_index(classes, name, "The model") if name else None
             settings = self._settings(asked)
             sounds = []
             for number, row in enumerate(_rows(given)):
                 with _named(f"Row {number}"):
-                    sounds.append(_sound(_columns(row), self._explainer.domain.sample_rate))
+                    sounds.append(_sound(_columns(row), self._subject.domain.sample_rate))
             want = bool(asked.get("explain"))
             return [self._one(sound, explained, settings, want) for sound in sounds]
         except L2IError as error:
@@ -183,39 +187,58 @@ class ServedModel(PythonModel):
         settings: ExplanationSettings,
         want: bool,
     ) -> dict[str, Any]:
-        explainer = self._explainer
-        classifier, rate = explainer.classifier, explainer.domain.sample_rate
-        least = shortest_input(self._config, explainer.classifier)
-        x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
-        e, heard, said = explainer.explain(
-            x,
-            None if explained is None else [explained],
-            threshold=settings.threshold,
-            max_components=settings.max_components,
+        subject, clf, rate = (
+            self._subject,
+            self._subject.classifier,
+            self._subject.domain.sample_rate,
         )
-        c = int(e.classes[0])
-        p = classifier.probabilities(heard.logits)[0].tolist()
-        g = classifier.probabilities(said.logits)[0].tolist()
-        decided = classifier.decisions(heard.logits)[0].nonzero()[:, 0].tolist()
-        order = e.relevance[0].argsort(descending=True).tolist()
-        found: dict[str, Any] = {
-            "class": classifier.classes[c],
+        least = shortest_input(self._config, clf)
+        x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
+        found: dict[str, Any] = {}
+        if self._config.method.name == "l2i":
+            e, heard, said = explainer_of(subject).explain(
+                x,
+                None if explained is None else [explained],
+                threshold=settings.threshold,
+                max_components=settings.max_components,
+            )
+            c = int(e.classes[0])
+            g = clf.probabilities(said.logits)[0].tolist()
+            order = e.relevance[0].argsort(descending=True).tolist()
+            found = {
+                "interpreter_probability": g[c],
+                "interpreter_probabilities": dict(zip(clf.classes, g, strict=True)),
+                "relevances": e.relevance[0].tolist(),
+                "components": [k for k in order if e.selected[0, k]],
+            }
+            level = 1.0 if heard.level is None else heard.level
+            audio, removal = e.audio * level, e.removal * level
+        else:
+            name = self._config.method.name
+            told = MethodSettings(
+                settings.threshold, settings.max_components, self._config.run.seed
+            )
+            way = make_method(name, subject, told)
+            heard = hear(clf, x, subject.domain, way.layers)
+            c = int(heard.logits.argmax()) if explained is None else explained
+            if want:
+                one = explain_by(way, heard, c, method=name)
+                audio, removal = (torch.from_numpy(y)[None] for y in (one.audio, one.removal))
+        p = clf.probabilities(heard.logits)[0].tolist()
+        decided = clf.decisions(heard.logits)[0].nonzero()[:, 0].tolist()
+        found |= {
+            "class": clf.classes[c],
             "probability": p[c],
-            "interpreter_probability": g[c],
-            "decided": [classifier.classes[k] for k in decided],
-            "probabilities": dict(zip(classifier.classes, p, strict=True)),
-            "interpreter_probabilities": dict(zip(classifier.classes, g, strict=True)),
-            "relevances": e.relevance[0].tolist(),
-            "components": [k for k in order if e.selected[0, k]],
+            "decided": [clf.classes[k] for k in decided],
+            "probabilities": dict(zip(clf.classes, p, strict=True)),
         }
         if want:
             # The original's level counts, as where all three are written.
-            level = 1.0 if heard.level is None else heard.level
-            original = peak_normalise(x.to(e.audio.device)) * level
-            sounds = {"explanation": e.audio * level, "removal": e.removal * level}
+            original = peak_normalise(x) if heard.level is None else x
+            sounds = {"explanation": audio.cpu(), "removal": removal.cpu()}
             gain = common_gain((original, *sounds.values()))
             for name, samples in sounds.items():
-                found[name] = flac((samples[0] * gain).cpu().numpy()[: len(sound)], rate)
+                found[name] = flac((samples[0] * gain).numpy()[: len(sound)], rate)
             found["sample_rate"] = rate
         return found
 
@@ -349,12 +372,12 @@ def _signature() -> Any:
     outputs: list[Any] = [
         ColSpec(text, "class"),
         ColSpec(real, "probability"),
-        ColSpec(real, "interpreter_probability"),
+        ColSpec(real, "interpreter_probability", required=False),
         ColSpec(Array(text), "decided"),
         ColSpec(Map(real), "probabilities"),
-        ColSpec(Map(real), "interpreter_probabilities"),
-        ColSpec(Array(real), "relevances"),
-        ColSpec(Array(whole), "components"),
+        ColSpec(Map(real), "interpreter_probabilities", required=False),
+        ColSpec(Array(real), "relevances", required=False),
+        ColSpec(Array(whole), "components", required=False),
         ColSpec(DataType.binary, "explanation", required=False),
         ColSpec(DataType.binary, "removal", required=False),
         ColSpec(whole, "sample_rate", required=False),

@@ -110,6 +110,11 @@ class InterpreterPart:
             {"params": [network.theta], "lr": i.head_learning_rate or i.learning_rate},
         ]
         optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
+        # Of a tagger's hundreds of classes few are there: a mean over all of them would say nothing
+        # beside the other losses. Ten are the published number.
+        many = max(1.0, len(classifier.classes) / 10)
+        general = isinstance(network, GeneralInterpreter)
+        scale = many if general and classifier.task is Task.MULTI_LABEL else 1.0
         gram = w.T @ w
         n, task = len(sounds.train), context.classifier.task
         batches = len(in_batches(torch.arange(n), i.batch_size))
@@ -119,7 +124,7 @@ class InterpreterPart:
             for epoch in range(done + 1, i.epochs + 1):
                 generator = epoch_generator(context.seed, "interpreter", epoch)
                 late = epoch >= i.late_epoch
-                weight = i.lambda_fidelity_late if late else i.lambda_fidelity
+                weight = scale * (i.lambda_fidelity_late if late else i.lambda_fidelity)
                 # Of each clip one view per epoch: the same number of steps, whatever the views.
                 view = torch.randint(i.views, (n,), generator=generator) * n + torch.arange(n)
                 network.train()
