@@ -62,7 +62,7 @@ def row(name: str, files: list[Path], n: int) -> str:
     means = [statistics.mean(part) for part in zip(*p, strict=True)]
     cells = [
         HEARS[name],
-        f"[{len(source.read_text().splitlines())}]({source.name})",
+        f"[{len(source.read_text().splitlines())}](experiments/classifiers/{source.name})",
         f"{statistics.median(seconds):.1f} s",
         *(f"{mean:.3f}" for mean in means),
         f"{statistics.mean(e.kept for e in found):.0%}",
