@@ -76,6 +76,31 @@ def test_average_precision_is_exact(pairs: list[tuple[float, bool]]) -> None:
     assert per_class == {0: pytest.approx(want)}
 
 
+@pytest.mark.parametrize("digits", [1, 9])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_curves_are_those_of_scikit_learn(digits: int, kind: type[np.floating]) -> None:
+    """To the last digit, with ties and without: figures that were published stay."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    from l2i.metrics.classification import _curve
+
+    g = np.random.default_rng(digits)
+    for n in g.integers(1, 300, 40):
+        scores, labels = g.random(n).round(digits).astype(kind), g.random(n) > g.random()
+        labels[0] = True
+        precision, recall, thresholds = precision_recall_curve(labels, scores)
+        wanted = precision[:-1], recall[:-1], thresholds
+        for ours, theirs in zip(_curve(scores, labels), wanted, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert auprc(scores[:, None], labels[:, None])[1] == average_precision_score(labels, scores)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    """They have no order."""
+    with pytest.raises(ValueError, match="NaN"):
+        max_f1(np.array([[0.1], [np.nan]]), np.array([[True], [False]]))
+
+
 def test_average_precision_of_a_perfect_order_is_one_where_eleven_thresholds_see_a_half() -> None:
     """All scores lie below 0.1, in perfect order: average precision is 1. Eleven fixed thresholds
     from 0 to 1 see only the first of them, 0, where half of the clips are positive."""
