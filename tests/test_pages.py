@@ -324,6 +324,16 @@ def test_pictures_of_long_clips_are_small() -> None:
     assert _pixels(spectrogram_picture(magnitude[:, :7], 44100, 1.0), "RGB").shape[1] == 7
 
 
+def test_the_colours_are_matplotlibs_magma() -> None:
+    """They are written down, so that explanations can be saved without it."""
+    from matplotlib import colormaps
+
+    from l2i.pages import pictures
+
+    magma = colormaps["magma"](np.linspace(0, 1, pictures._LEVELS), bytes=True)[:, :3]
+    assert base64.b64decode(pictures._MAGMA) == magma.tobytes()
+
+
 def test_mask_is_opaque_where_it_keeps() -> None:
     """Alpha follows the mask, and its zero shows nothing; silence is black."""
     mask, loud = np.repeat([[0.0, 0.5, 1.0]], 129, axis=0), np.ones((129, 3))

@@ -7,6 +7,7 @@ lowest eighth. Where there are more frames than columns, a column is the mean of
 from __future__ import annotations
 
 import io
+from base64 import b64decode
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,14 @@ __all__ = ["frequency_ticks", "mask_picture", "spectrogram_picture"]
 _COLUMNS, _ROWS = 600, 160
 _RANGE_DB = 80.0
 _LEVELS = 64
+# matplotlib's magma (public domain) at so many levels, red, green and blue: what explains sounds in
+# Python needs no matplotlib for it.
+_MAGMA = (
+    "AAADAQEJAwMRBgUZCgciDgoqEg0zFw88HBBGIhFQKBFZLxBiNQ9qPA9xQw91ShB5"
+    "UhJ8WBV+Xhd/ZRqAaxyAcR+BdyGBfiSBhCaBiiiBkSqAlyx/ni5+pDB9qzN8sTV6"
+    "uTd4wDp1xjxzzT9w00Jt2UZq3kpn5E5k6FRh7Vlf8GBd82db9m5b+HVc+X1d+4Rg"
+    "/I5j/ZVn/Z1r/aRw/qx1/rN7/ruA/sKG/smN/dGT/dia/d+h/Oao/O6w/PW3+/y/"
+)
 # Cyan is on no colour of magma's way from black over purple and orange to pale yellow.
 _MASK_COLOUR, _MASK_ALPHA = (0, 229, 255), 150
 
@@ -77,14 +86,11 @@ def spectrogram_picture(
     reference : float
         The magnitude shown brightest; pictures of one reference can be compared.
     """
-    from matplotlib import colormaps
-
     power = _shrink(np.square(magnitude, dtype=np.float32), sample_rate / 2)
     # Silence has no level to refer to, and is black.
     db = 10.0 * np.log10(np.maximum(power, 1e-20) / (reference or 1.0) ** 2)
     level = np.clip(1.0 + db / _RANGE_DB, 0.0, 1.0) * (_LEVELS - 1)
-    palette = colormaps["magma"](np.linspace(0, 1, _LEVELS), bytes=True)[:, :3]
-    return _png(level.round().astype(np.uint8), palette)
+    return _png(level.round().astype(np.uint8), np.frombuffer(b64decode(_MAGMA), np.uint8))
 
 
 def mask_picture(
