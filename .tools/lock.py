@@ -1,4 +1,4 @@
-"""Resolve what pyproject.toml asks for into the two lock files: `make lock`.
+"""Resolve what pyproject.toml asks for, with its extra `service`, into the lock files: `make lock`.
 
 ``requirements-cuda.lock`` is the whole closure with hashes. ``requirements-cpu.lock`` is the same
 without torch, torchaudio and the CUDA libraries that only torch's CUDA build wants: the CPU
@@ -45,7 +45,8 @@ def main() -> None:
         venv.create(folder, with_pip=True)
         program = Path(folder) / "bin"
         subprocess.run([program / "pip", "install", "-q", "uv"], check=True)
-        command = [program / "uv", "pip", "compile", "pyproject.toml", "--group", "dev"]
+        command = [program / "uv", "pip", "compile", "pyproject.toml"]
+        command += ["--extra", "service", "--group", "dev"]
         command += ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest"]
         command += ["--generate-hashes", "--no-annotate", "--no-header", "-q", "-o", cuda]
         if os.environ.get("UPGRADE"):

@@ -5,7 +5,8 @@
     L2IError
     ├── UsageError      exit code 2: the words of the command or of the config are wrong
     │   ├── ConfigError     a config with one or more mistakes, all of them named
-    │   └── UnknownName     a name that is not registered, with the nearest one that is
+    │   ├── UnknownName     a name that is not registered, with the nearest one that is
+    │   └── MissingPackage  what was asked for needs a package that is not installed
     └── InputError      exit code 1: the words are fine, what they point to is not
         ├── DataError       a data set or a clip is absent, corrupt or does not fit
         ├── CheckpointError weights are absent, damaged or made under other settings
@@ -17,6 +18,8 @@ Every message is one sentence or two: what is wrong, where, and what to do. The 
 prints it without a traceback. Any other exception is a bug of ours and keeps its traceback.
 """
 
+from __future__ import annotations
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -25,6 +28,7 @@ __all__ = [
     "InputError",
     "L2IError",
     "LaunchError",
+    "MissingPackage",
     "StoreError",
     "UnknownName",
     "UsageError",
@@ -61,6 +65,34 @@ class ConfigError(UsageError):
 
 class UnknownName(UsageError):
     """A name that is not in a registry."""
+
+
+class MissingPackage(UsageError):
+    """What was asked for needs a package that is not installed.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, as the sentence begins.
+    package : str
+        What pip calls it.
+    alone : bool
+        Whether that package alone would do.
+
+    Examples
+    --------
+    >>> raise MissingPackage("This picture", "matplotlib")
+    Traceback (most recent call last):
+    l2i.errors.MissingPackage: This picture needs matplotlib, which is not installed: \
+'pip install matplotlib' will do; 'pip install l2i[service]' brings all that l2i can use.
+    """
+
+    def __init__(self, what: str, package: str, alone: bool = True) -> None:
+        first = f"'pip install {package}' will do; " if alone else ""
+        super().__init__(
+            f"{what} needs {package}, which is not installed: {first}'pip install l2i[service]' "
+            "brings all that l2i can use."
+        )
 
 
 class InputError(L2IError):

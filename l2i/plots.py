@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.dsp.spectrogram import Domain
+from l2i.errors import MissingPackage
 
 __all__ = [
     "component_map",
@@ -45,8 +46,12 @@ _NO_GLYPH = r"Glyph .* missing from"
 def _figure(
     width: float, height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Any:
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise MissingPackage("This picture", "matplotlib") from None
     return Figure(figsize=(width, height), layout=layout)
 
 

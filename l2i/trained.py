@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -32,11 +33,12 @@ from l2i.data import open_dataset
 from l2i.data.base import worker_count
 from l2i.dsp.audio import fit_length, read_part
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.errors import CheckpointError, DataError, MissingPackage, UsageError
 from l2i.explained import explain_by
 from l2i.explanation import (
     MethodSettings,
     Subject,
+    lacking_packages,
     make_method,
     part_names,
 )
@@ -448,6 +450,8 @@ def benchmark(
         As for `fit`.
     methods : sequence of str
         Of `l2i.registry.METHODS`; by default all that this classifier has what they need for.
+        Where a package is not installed that some of those need (Captum), they are left out with
+        a warning.
     sample_rate, duration_s, seed, progress
         As for `fit`.
     **settings
@@ -467,8 +471,19 @@ def benchmark(
         for name in METHODS
         if clf.differentiable or not getattr(METHODS[name], "needs_gradients", False)
     ]
-    for name in chosen:
-        METHODS[name]  # One that is not known is told before anything is learnt.
+    # What is not known, or not there, is told before anything is learnt.
+    lacking = {name: lacks for name in chosen if (lacks := lacking_packages(METHODS[name]))}
+    for name, (package, *_) in lacking.items():
+        if methods:
+            raise MissingPackage(f"Method {name!r}", package)
+    if lacking:
+        packages = sorted({package for lacks in lacking.values() for package in lacks})
+        warnings.warn(
+            f"Left out, since they need {' and '.join(packages)}, which is not installed: "
+            f"{', '.join(lacking)}. 'pip install {' '.join(packages)}' brings them back.",
+            stacklevel=2,
+        )
+        chosen = [name for name in chosen if name not in lacking]
     x = _gathered(clf, sounds, sample_rate, duration_s)
     test = x
     have: Fitted | None = fitted

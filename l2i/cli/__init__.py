@@ -31,6 +31,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
@@ -39,7 +40,7 @@ import click
 from l2i import __version__
 from l2i.cli.base import name_variables
 from l2i.environment import SHARED
-from l2i.errors import L2IError, StoreError
+from l2i.errors import L2IError, MissingPackage, StoreError
 from l2i.registry import nearest
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -203,6 +204,14 @@ def _run(args: Sequence[str] | None) -> int:
         sys.stdout.flush()  # Here, where a pipe that is broken can still be caught.
     except L2IError as error:
         return _fail(error)
+    except ModuleNotFoundError as error:
+        # The library is installed, and not what commands need beyond it.
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "l2i") or find_spec(package) is not None:
+            raise
+        missing = MissingPackage("This command", package, alone=False)
+        missing.__cause__ = error
+        return _fail(missing)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

@@ -32,10 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import UsageError
+from l2i.errors import MissingPackage, UsageError
 from l2i.explanation.listen_to_interpret import (
     Explainer,
     audible,
@@ -60,6 +61,7 @@ __all__ = [
     "MethodSettings",
     "Subject",
     "audible",
+    "lacking_packages",
     "make_method",
     "part_names",
     "random_ranks",
@@ -160,9 +162,12 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
     Raises
     ------
     UsageError
-        There is no such method, or it must learn something that the subject has not.
+        There is no such method, it must learn something that the subject has not, or it needs a
+        package that is not installed.
     """
     kind = METHODS[name]
+    for package in lacking_packages(kind):
+        raise MissingPackage(f"Method {name!r}", package)
     missing = [part for part in part_names(kind) if part not in subject.parts]
     if missing:
         raise UsageError(
@@ -176,3 +181,11 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
 def part_names(kind: Any) -> tuple[str, ...]:
     """Names of what a method must learn, in the order in which it is learnt."""
     return tuple(part if isinstance(part, str) else part.name for part in kind.parts)
+
+
+def lacking_packages(kind: Any) -> list[str]:
+    """Packages that a method names as needed, by its attribute `packages`, and that are not there.
+
+    Beyond those that l2i itself needs; they are imported by their names.
+    """
+    return [name for name in getattr(kind, "packages", ()) if find_spec(name) is None]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import phase, synthesise
-from l2i.errors import UsageError
+from l2i.errors import MissingPackage, UsageError
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.listen_to_interpret import (
     ListenToInterpret,
@@ -127,6 +127,7 @@ class _Attribution:
     layers: tuple[str, ...] = ()
     linear = False
     needs_gradients = True
+    packages: tuple[str, ...] = ("captum",)
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.classifier = subject.classifier
@@ -222,14 +223,20 @@ class GradCam(_Attribution):
     What the rows of another classifier's map hear is not known: its mask says when, not where.
     """
 
+    packages = ()  # Captum's is the one for the built-in classifier alone.
+
     def attribute(self, size: Tensor, target: int) -> Tensor:
         """Of one clip."""
-        from captum.attr import LayerGradCam
-
         classifier: Any = self.classifier
         frames = size.shape[2]
         if not hasattr(classifier, "to_bins"):
             return _over_time(self.forward, classifier, size, target, self.forward.n_samples)
+        try:
+            from captum.attr import LayerGradCam
+        except ModuleNotFoundError as error:
+            if error.name != "captum":
+                raise
+            raise MissingPackage("Grad-CAM of the built-in classifier", "captum") from None
         found = LayerGradCam(self.forward, classifier.attribution_layer()).attribute(
             size.requires_grad_(), target=target, relu_attributions=True
         )

@@ -148,7 +148,8 @@ def _transformers() -> Any:
         if error.name != "transformers":
             raise DataError(f"transformers cannot be imported: {_told(error)}") from error
         raise DataError(
-            "Models of transformers need it installed: 'pip install transformers'."
+            "Models of transformers need it installed: 'pip install transformers', or "
+            "'pip install l2i[hugging-face]'."
         ) from None
     except Exception as error:
         raise DataError(f"transformers cannot be imported: {_told(error)}") from error

