@@ -244,6 +244,7 @@ def test_the_console_script_is_the_one_that_says_so() -> None:
     """And not `l2i.cli`, which begins with click."""
     module, _, name = PROJECT["scripts"]["l2i"].partition(":")
     assert module == "l2i.__main__" and callable(getattr(import_module(module), name))
+    del sys.modules[module]  # `python -m l2i` warns of one that is imported already.
 
 
 def test_a_picture_without_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
