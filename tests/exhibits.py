@@ -18,7 +18,7 @@ import torch
 from l2i.config import Explanation as ExplanationSettings
 from l2i.recipes.examples import write_examples
 from l2i.types import Clip
-from tests.toys import BANDS, SETTINGS, tone, tone_explainer
+from tests.toys import BANDS, SETTINGS, tone, tone_subject
 
 CLASSES = (
     "<b>bold</b>",
@@ -56,11 +56,12 @@ def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
     """Sounds, ``explanations.json`` and ``index.html``; returns what the JSON holds."""
     theta = 1.5 * torch.eye(BANDS) - 0.5
     theta[[4, 5]] = theta[[5, 4]]
-    explainer = tone_explainer(theta)
-    explainer.classifier.classes = CLASSES
+    subject = tone_subject(theta)
+    subject.classifier.classes = CLASSES  # type: ignore[misc]
     waves = torch.stack([tone(a, 1.0, SAMPLES) + tone(b, 0.6, SAMPLES) for _, a, b, _ in CLIPS])
     write_examples(
-        explainer,
+        subject,
+        "l2i",
         waves.numpy(),
         np.arange(len(CLIPS)),
         [Clip(name, (label,)) for name, _, _, label in CLIPS],
@@ -69,6 +70,8 @@ def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
         folder,
         on_clip=lambda: None,
         title=title,
+        labels=[CLASSES[label] for _, _, _, label in CLIPS],
+        known=np.eye(BANDS, dtype=bool)[[label for _, _, _, label in CLIPS]],
     )
     found: list[dict[str, Any]] = json.loads(
         (folder / "explanations.json").read_text(encoding="utf-8")

