@@ -30,5 +30,8 @@ def test_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert e.target == "bell" and e.holds
     assert e.probabilities["bell"].input > 0.5
     assert e._repr_html_().count("<audio") == 3
+    figures, table = told["figures"]["value"], told["table"]
+    assert figures["fidelity_top1"] > 0.3, "of eight classes, after a few epochs"
+    assert table.loc["gates", "ff_mean"] > table.loc["random", "ff_mean"]
     out = capsys.readouterr().out
     assert out.count("bell") == 2 and "% of the explanation, strongest at" in out
