@@ -45,9 +45,10 @@ def list_(as_json: bool) -> None:
 def check(spec: str, as_json: bool) -> None:
     """Load a classifier, let it hear noise, and say what it is.
 
-    SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, run:RUN, or an installed classifier. NAME is what
-    l2i.wrap gave, or a function that returns it. FOLDER is a checkpoint of transformers, RUN a
-    finished run, whose classifier is meant.
+    SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, MODEL.ts, run:RUN, or an installed one. NAME is
+    what l2i.wrap gave, or a function that returns it. FOLDER is a checkpoint of transformers,
+    MODEL.ts TorchScript with a MODEL.json that tells its sample_rate and classes, RUN a finished
+    run, whose classifier is meant.
 
     Hidden layers are what an interpreter can read. D, F and T are the channels, rows and frames of
     a window, or of a second.

@@ -27,7 +27,7 @@ from l2i.errors import DataError
     "--classifier",
     metavar="SPEC",
     help="In place of RUN, any classifier: FILE.py:NAME, MODULE:NAME, hf:FOLDER (a checkpoint of "
-    "transformers), run:RUN (a run's own), or an installed one.",
+    "transformers), MODEL.ts (with MODEL.json), run:RUN (a run's own), or an installed one.",
 )
 @click.option(
     "--method",

@@ -195,6 +195,8 @@ def classifier_spec(spec: str | None) -> str | None:
         )
     if spec.startswith("hf:"):
         return f"hf:{Path(spec.removeprefix('hf:')).expanduser().resolve()}"
+    if ":" not in spec and Path(spec).suffix in (".ts", ".pt", ".jit"):
+        return str(Path(spec).expanduser().resolve())
     return file_word(spec)
 
 

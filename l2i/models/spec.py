@@ -5,6 +5,9 @@
 ``yamnet.py:load``         ``load`` of the file ``yamnet.py``
 ``package.module:name``    ``name`` of an importable module
 ``hf:folder``              the audio classifier in ``folder``, see `l2i.models.hugging_face`
+``model.ts``               TorchScript (``.ts``, ``.pt``, ``.jit``), with ``model.json`` beside it,
+                           which holds what `l2i.models.wrapped.wrap` is told: ``sample_rate``,
+                           ``classes``, ``task``, ``window_s``, ...
 ``name``                   of the entry points ``l2i.classifiers`` of installed packages
 =========================  ====================================================================
 
@@ -29,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import CheckpointError, DataError, L2IError, UsageError
+from l2i.models.wrapped import wrap
 from l2i.registry import call, load_object, nearest, source_digest
 from l2i.storage import atomic_write_text
 from l2i.types import Classifier
@@ -47,7 +51,12 @@ __all__ = [
 _GROUP = "l2i.classifiers"
 _ABOUT, _KEPT = "classifier.json", "classifier"
 _CHECKPOINT = "hf:"
-_FORMS = "FILE.py:NAME, MODULE:NAME or hf:FOLDER"
+_SCRIPTS = (".ts", ".pt", ".jit")
+_TOLD = (
+    *("sample_rate", "classes", "task", "window_s", "hop_s", "pool", "pool_on", "outputs"),
+    *("output", "threshold"),
+)
+_FORMS = "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts"
 
 
 def installed_classifiers() -> dict[str, str]:
@@ -69,6 +78,8 @@ def load_classifier(spec: str) -> Classifier:
         from l2i.models.hugging_face import from_transformers
 
         return from_transformers(Path(spec.removeprefix(_CHECKPOINT)))
+    if _is_script(spec):
+        return _script(Path(spec).expanduser())
     if ":" not in spec:
         known = installed_classifiers()
         if spec not in known:
@@ -89,6 +100,40 @@ def load_classifier(spec: str) -> Classifier:
             f"{spec} is {_a(found)}, no classifier: let it return what l2i.wrap(...) gives."
         )
     return found
+
+
+def _is_script(spec: str) -> bool:
+    return spec.endswith(_SCRIPTS)
+
+
+def _script(path: Path) -> Classifier:
+    """A TorchScript file, as the JSON beside it tells."""
+    about = path.with_suffix(".json")
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    try:
+        told = json.loads(about.read_text(encoding="utf-8"))
+    except OSError:
+        raise UsageError(
+            f"{path} does not say its rate and its classes: put them beside it into {about.name}, "
+            '{"sample_rate": 16000, "classes": ["cat", "dog"], "task": "single-label"} say.'
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{about} is no JSON: {error}.") from None
+    if not isinstance(told, dict) or "sample_rate" not in told:
+        raise DataError(f"{about} does not say the sample_rate.")
+    if unknown := [key for key in told if key not in _TOLD]:
+        like = nearest(unknown[0], _TOLD)
+        hint = f"; did you mean {like!r}?" if like else f"; it may have: {', '.join(_TOLD)}."
+        raise DataError(f"{about} has {unknown[0]!r}{hint}")
+    try:
+        model = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError, OSError):
+        raise DataError(
+            f"{path} is no TorchScript file: save a module by torch.jit.script(model).save(...), "
+            "or name a file of Python, FILE.py:NAME."
+        ) from None
+    return wrap(model, **told)
 
 
 @dataclass(frozen=True)
@@ -115,13 +160,11 @@ def open_classifier(spec: str) -> Loaded:
     found = load_classifier(spec)
     spec = installed_classifiers().get(spec, spec)
     words = hashlib.sha256(repr(found.classes).encode())
-    if spec.startswith(_CHECKPOINT):
-        for path in _files(Path(spec.removeprefix(_CHECKPOINT)).expanduser()):
-            words.update(path.name.encode() + path.read_bytes())
-    else:
+    base, files = _sources(spec)
+    for path in files:
+        words.update(path.relative_to(base).as_posix().encode() + path.read_bytes())
+    if not files or ".py:" in spec:
         words.update(source_digest(spec).encode())
-        for path in _kept(spec):
-            words.update(path.name.encode() + path.read_bytes())
     model = getattr(found, "model", None)
     if isinstance(model, nn.Module):
         for name, tensor in sorted(model.state_dict().items()):
@@ -135,26 +178,23 @@ def open_classifier(spec: str) -> Loaded:
 def keep_classifier(loaded: Loaded, folder: Path) -> None:
     """Write what `reopen_classifier` needs into a folder.
 
-    ``classifier.json`` says how it is loaded. The file of Python, or the checkpoint of
-    transformers, goes along, and so do the files that its variable ``KEEP`` names, relative to it;
-    of an installed module its package is required.
+    ``classifier.json`` says how it is loaded. The file of Python, the checkpoint of transformers
+    or the TorchScript goes along, and so do the files that the Python's variable ``KEEP`` names,
+    relative to it; of an installed module its package is required.
     """
-    spec, about = loaded.spec, {}
+    spec = loaded.spec
+    # What an attempt that was stopped has left.
+    shutil.rmtree(folder / _KEPT, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    base, files = _sources(spec)
+    for path in files:
+        target = folder / _KEPT / path.relative_to(base)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     if spec.startswith(_CHECKPOINT):
-        source = Path(spec.removeprefix(_CHECKPOINT)).expanduser()
-        (folder / _KEPT).mkdir()
-        for path in _files(source):
-            shutil.copyfile(path, folder / _KEPT / path.name)
         spec = f"{_CHECKPOINT}{_KEPT}"
-    elif (where := spec.rpartition(":")[0]).endswith(".py"):
-        (folder / _KEPT).mkdir()
-        source = Path(where).expanduser()
-        for path in (source, *_kept(spec)):
-            target = folder / _KEPT / path.relative_to(source.parent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        spec = f"{_KEPT}/{source.name}:{spec.rpartition(':')[2]}"
+    elif files:
+        spec = f"{_KEPT}/{Path(spec).name}"
     about = {
         "spec": spec,
         "digest": loaded.digest,
@@ -222,8 +262,19 @@ def is_kept(folder: Path) -> bool:
     return (folder / _ABOUT).is_file()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+def _sources(spec: str) -> tuple[Path, list[Path]]:
+    """The files that a word stands for, and the folder that they are in; of a module none."""
+    where = spec.rpartition(":")[0]
+    if spec.startswith(_CHECKPOINT):
+        base = Path(spec.removeprefix(_CHECKPOINT)).expanduser()
+        return base, sorted(path for path in base.iterdir() if path.is_file())
+    if _is_script(spec):
+        path = Path(spec).expanduser()
+        return path.parent, [path, path.with_suffix(".json")]
+    if where.endswith(".py"):
+        path = Path(where).expanduser()
+        return path.parent, [path, *_kept(spec)]
+    return Path(), []
 
 
 def _kept(spec: str) -> list[Path]:
@@ -247,6 +298,8 @@ def _requirements(spec: str) -> list[str]:
     where = spec.rpartition(":")[0]
     if spec.startswith(_CHECKPOINT):
         return _of_packages(["transformers"])
+    if _is_script(spec):
+        return []
     if not where.endswith(".py"):
         return _of_packages([where.partition(".")[0]])
     source = Path(where).expanduser()

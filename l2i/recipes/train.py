@@ -284,9 +284,9 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
 
 def _word(loaded: Loaded) -> str:
     """What a run is called after: the file, the module or the checkpoint."""
-    head, _, tail = loaded.spec.rpartition(":")
-    path = Path(tail if head == "hf" else head)
-    return re.sub(r"[^\w.-]+", "_", path.stem if head != "hf" else path.name)[-40:]
+    head, colon, tail = loaded.spec.rpartition(":")
+    path = Path(tail if head == "hf" or not colon else head)
+    return re.sub(r"[^\w.-]+", "_", path.name if head == "hf" else path.stem)[-40:]
 
 
 def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -283,3 +285,56 @@ def test_by_the_shell(guest: Finished, tmp_path: Path, capfd: pytest.CaptureFixt
     assert caught.value.code in (0, None)
     said = json.loads(capfd.readouterr().out)
     assert said["found"] and said["run_id"] == guest.outcome.run_id
+
+
+def test_torchscript_and_what_is_told_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of TorchScript with a JSON: explained by a method that needs no layers, kept with its
+    run, opened again without the file."""
+    from l2i.models.spec import load_classifier
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tones.ts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(guests.load().model).save(str(path))  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="does not say its rate and its classes"):
+        load_classifier(str(path))
+    about = {"sample_rate": guests.RATE, "classes": guests.CLASSES}
+    path.with_suffix(".json").write_text(json.dumps({**about, "window": 1}))
+    with pytest.raises(DataError, match="did you mean 'window_s'"):
+        load_classifier(str(path))
+    path.with_suffix(".json").write_text(json.dumps(about))
+    config = _config(_folder(tmp_path / "sounds"), str(path), "method.name=saliency")
+    done = train(config, QUIET)
+    assert done.name.startswith("tones-") and "ff_mean" in done.scores
+    path.unlink()
+    assert evaluate("latest", QUIET)["scores"]["ff_mean"] == pytest.approx(done.scores["ff_mean"])
+    (tmp_path / "broken.pt").write_bytes(b"no script")
+    (tmp_path / "broken.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="no TorchScript file"):
+        load_classifier(str(tmp_path / "broken.pt"))
+
+
+def test_an_attempt_that_was_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the run that was begun, from the epoch that was finished."""
+    from l2i.training.stage import Stage
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(guests.__file__, "tones.py")
+    config = _config(_folder(tmp_path / "sounds"), f"{tmp_path / 'tones.py'}:load")
+    save = Stage.save
+
+    def stopped(self: Stage, *words: Any, **more: Any) -> None:
+        save(self, *words, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stage, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, QUIET)
+    monkeypatch.setattr(Stage, "save", save)
+    done = train(config, QUIET)
+    assert done.resumed and "fidelity_top1" in done.scores
