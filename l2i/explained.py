@@ -273,7 +273,7 @@ def explain_by(
     c : int
         The class explained.
     method : str
-        Its name.
+        Its name; of ``FILE.py:NAME`` and ``MODULE:NAME`` what comes last is said.
     key : int
         What is random is drawn from it.
     length : int
@@ -317,7 +317,7 @@ def explain_by(
             name: Probabilities(*(float(p[at]) for p in said))
             for at, name in enumerate(clf.classes)
         },
-        method=method,
+        method=method.rpartition(":")[2],
     )
 
 

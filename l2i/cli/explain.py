@@ -215,7 +215,7 @@ def _show(found: list[dict[str, Any]], out: Path) -> None:
             share(item["probability"]["original"]),
             share(item["probability"]["explanation"]),
             share(item["probability"]["removal"]),
-            len(item["components"]),
+            len(item["components"]) or "-",
         ]
         for item in found
     ]

@@ -257,9 +257,11 @@ function component(clip, found, selected) {
 function showComponents(clip) {
   byId("components-title").textContent = clip.interpreter ? "Relevance of components" : "Components";
   if (!clip.interpreter) {
-    byId("about").textContent =
-      `Each component's share of the explanation of “${clip.class}”, with the frequency where it is strongest; ` +
-      `choose one to hear it alone. ${percent(clip.kept)} of the clip's energy is kept.`;
+    const about = clip.components.length
+      ? `Each component's share of the explanation of “${clip.class}”, with the frequency where it is strongest; ` +
+        "choose one to hear it alone."
+      : `This method, ${clip.method}, has no components: it says where and when.`;
+    byId("about").textContent = `${about} ${percent(clip.kept)} of the clip's energy is kept.`;
     byId("components").replaceChildren(...clip.components.map((found) => component(clip, found, true)));
     return;
   }

@@ -462,7 +462,19 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
 
 def _portable(config: Config) -> Config:
     """Without where things lay on this machine: the model does not need them."""
-    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"data_dir": ""})})
+    sections = {
+        "dataset": config.dataset.model_copy(update={"data_dir": ""}),
+        "classifier": config.classifier.model_copy(
+            update={"spec": _without_folder(config.classifier.spec)}
+        ),
+        "method": config.method.model_copy(update={"name": _without_folder(config.method.name)}),
+    }
+    return config.model_copy(update=sections)
+
+
+def _without_folder(word: str) -> str:
+    """``/home/me/mine.py:load`` as ``mine.py:load``; any other word as it stands."""
+    return word.rpartition("/")[2]
 
 
 def _relative(out: Path) -> None:

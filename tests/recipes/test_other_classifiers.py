@@ -174,6 +174,12 @@ def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert train(config, QUIET).found
     again = evaluate("latest", QUIET)
     assert again["scores"]["ff_mean"] == pytest.approx(done.scores["ff_mean"], abs=1e-6)
+    # Where things lie on this machine is in nothing that is passed on.
+    left = download(resolve_run(done.run_id), "explanations")
+    page = (left / "index.html").read_text(encoding="utf-8")
+    assert "MaskDecoder" in page and str(tmp_path) not in page
+    model = download(resolve_run(done.run_id), "model")
+    assert str(tmp_path) not in (model / "artifacts" / "config.toml").read_text(encoding="utf-8")
     table = benchmark("latest", QUIET, methods=[config.method.name, "full"], keep=False)
     assert list(table["methods"]) == [config.method.name, "full"]
     for found in (
