@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ _TEST_SHARE = 0.2
 # What `fit` takes beside the settings of a method's parts.
 _DOMAIN = ("n_fft", "hop_length")
 _TOLD = ("threshold", "max_components")
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 Clips = str | Path | Sequence[Any] | NDArray[Any] | Tensor
 
@@ -311,7 +313,7 @@ def _sorted_settings(
     for name, value in settings.items():
         homes = [part.name for part in parts if name in part.settings.model_fields]
         if name in _DOMAIN:
-            transform[name] = int(value)
+            transform[name] = value
         elif name in _TOLD:
             told[name] = value
         elif homes:
@@ -322,15 +324,25 @@ def _sorted_settings(
             like = nearest(name, known)
             hint = f"; did you mean {like!r}?" if like else f"; there are: {', '.join(known)}."
             raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
-    found = {}
-    for part in parts:
-        try:
-            found[part.name] = part.settings.model_validate(own[part.name])
-        except ValidationError as error:
-            first = error.errors()[0]
-            word = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{word} = {first['input']!r}: {first['msg']}.") from None
-    return told, transform, found
+    found = {part.name: _valid(part.settings, own[part.name]) for part in parts}
+    spectrogram = _valid(config.Spectrogram, transform)
+    explanation = _valid(config.Explanation, told)
+    return (
+        {name: getattr(explanation, name) for name in told},
+        {name: getattr(spectrogram, name) for name in transform},
+        found,
+    )
+
+
+def _valid(settings: type[_Settings], given: Mapping[str, Any]) -> _Settings:
+    """Settings as the shell has them, with its bounds."""
+    try:
+        return settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        word = ".".join(map(str, first["loc"]))
+        why = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{word} = {first['input']!r}: {why}." if word else f"{why}.") from None
 
 
 def _gathered(

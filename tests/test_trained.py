@@ -148,6 +148,12 @@ def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
         ({"componets": 3}, "has no setting 'componets'; did you mean 'components'"),
         ({"epochs": -1}, "epochs = -1"),
         ({"layers": ["conv"]}, "conv"),
+        ({"n_fft": 256, "hop_length": 200}, "leaves gaps: .* at most 128"),
+        ({"n_fft": 256}, "hop_length 512 leaves gaps"),
+        ({"n_fft": 0}, "n_fft = 0"),
+        ({"n_fft": "wide"}, "n_fft = 'wide'"),
+        ({"threshold": 2}, "threshold = 2"),
+        ({"max_components": -1}, "max_components = -1"),
     ],
 )
 def test_wrong_words(clf: Wrapped, how: dict, sentence: str) -> None:
