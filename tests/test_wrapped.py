@@ -190,6 +190,17 @@ def test_what_does_not_fit(given: dict[str, Any], sentence: str) -> None:
         l2i.wrap(**words)
 
 
+def test_a_clip_too_short_for_the_network() -> None:
+    """It is said, with what to do; and a window does it."""
+    network = nn.Sequential(
+        nn.Unflatten(1, (1, -1)), nn.Conv1d(1, 2, 64), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    )
+    with pytest.raises(DataError, match=r"fails on a clip of 10 samples .*: give a"):
+        l2i.explain(l2i.wrap(network, RATE), np.ones(10, np.float32))
+    e = l2i.explain(l2i.wrap(network, RATE, window_s=0.1), np.ones(10, np.float32), steps=1)
+    assert e.audio.shape == (10,)
+
+
 def test_decisions() -> None:
     """The best class alone, or every class from its threshold on, one for all or one each."""
     logits = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, -3.0]])

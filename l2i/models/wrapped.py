@@ -526,7 +526,7 @@ class Wrapped:
         if self._tensors:
             given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
             given = given.to(self.device, weight.dtype if weight is not None else None)
-        answer = self._part(self.model(given))
+        answer = self._part(self._answer(given, windows.shape[1]))
         scores = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
         scores = scores.to(self.device, torch.float32)
         n = len(windows)
@@ -542,6 +542,19 @@ class Wrapped:
                 "output='logits', output=0, or a function."
             )
         return scores
+
+    def _answer(self, given: Any, samples: int) -> Any:
+        """What the model answers; of what is shorter than it was tried on it may fail."""
+        try:
+            return self.model(given)
+        except Exception as error:
+            if self._window is not None or samples >= round(_TRIAL_S * self.sample_rate):
+                raise
+            raise DataError(
+                f"The classifier fails on a clip of {samples} samples ({_told(error)}), which is "
+                "too short for it: give a longer one, or wrap it with window_s, to which clips "
+                "are padded."
+            ) from error
 
     def _part(self, answer: Any) -> Any:
         """The scores, of all that the model answers."""
