@@ -64,6 +64,8 @@ __all__ = ["Fitted", "benchmark", "evaluate", "fit", "load"]
 _LONGEST_S = 10.0
 _FEWEST = 4
 _TEST_SHARE = 0.2
+# Of one classifier on two devices, or in two precisions, probabilities differ by less.
+_ALIKE = 0.01
 # What `fit` takes beside the settings of a method's parts.
 _DOMAIN = ("n_fft", "hop_length")
 _TOLD = ("threshold", "max_components")
@@ -156,6 +158,7 @@ class Fitted:
             "threshold": self.settings.threshold,
             "max_components": self.settings.max_components,
             "seed": self.settings.seed,
+            "heard": _says(clf),
         }
         # A file that says nothing but how it is explained has one tensor all the same.
         save_checkpoint(
@@ -181,6 +184,16 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
             f"{domain.sample_rate} Hz; this one has {len(classifier.classes)} at "
             f"{classifier.sample_rate} Hz, or other names."
         )
+    if str(classifier.task) != about["task"]:
+        raise CheckpointError(
+            f"{path} is for a {about['task']} classifier; this one is {classifier.task}."
+        )
+    # Files of before have no such words.
+    if "heard" in about and not np.allclose(_says(classifier), about["heard"], atol=_ALIKE):
+        raise CheckpointError(
+            f"{path} is for a classifier with the same classes and other weights: load it with "
+            "the one that it was learnt for, or let the method learn again (l2i.fit)."
+        )
     files = {
         name: (
             {
@@ -202,6 +215,16 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
     history = {name: document.get("history", []) for name, (_, document) in files.items()}
     subject = Subject(classifier, domain, around.parts)
     return Fitted(about["method"], subject, told, history, files)
+
+
+def _says(classifier: Classifier) -> list[float]:
+    """Probabilities of two seconds' noise, a loud one and a quiet one: what tells classifiers."""
+    n = max(classifier.sample_rate, getattr(classifier, "min_samples", 1))
+    noise = np.random.default_rng(0).standard_normal((2, n)).astype(np.float32)
+    x = torch.from_numpy(noise * np.array([[0.3], [0.01]], np.float32))
+    with torch.inference_mode():
+        said = classifier.probabilities(classifier.logits(x.to(classifier.device)))
+    return [float(p) for p in said.flatten().cpu()]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,23 @@ def test_saved_and_loaded(fitted: Fitted, clf: Wrapped, tmp_path: Path) -> None:
         l2i.load(tmp_path / "broken.l2i", clf)
 
 
+def test_another_classifier_with_the_same_names(
+    fitted: Fitted, clf: Wrapped, tmp_path: Path
+) -> None:
+    """Other weights, or another task: the file is not for it."""
+    path = fitted.save(tmp_path / "low.l2i")
+    other = load()
+    assert isinstance(other, Wrapped) and isinstance(other.model, torch.nn.Sequential)
+    assert l2i.load(path, other).method == "l2i"
+    with torch.no_grad():
+        other.model[-1].weight.copy_(other.model[-1].weight.flip(0))
+    with pytest.raises(CheckpointError, match="the same classes and other weights"):
+        l2i.load(path, other)
+    several = l2i.wrap(clf.model, RATE, clf.classes, task="multi-label")
+    with pytest.raises(CheckpointError, match="a single-label classifier; this one is multi"):
+        l2i.load(path, several)
+
+
 def test_a_folder_of_files_without_labels(clf: Wrapped, tmp_path: Path) -> None:
     """At any depth, of any length and rate; clips get the length of the longest."""
     x = sounds(6)
