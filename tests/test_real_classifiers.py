@@ -176,3 +176,27 @@ def test_a_black_box_of_thousands_of_classes(esc10_dir: Path) -> None:
         assert e.method == "shapley" and p.input > 0.5
         assert p.explanation > 0.8 * p.input and e.kept < 0.5 and p.removal < 0.95 * p.input
         assert e.holds == (p.removal <= 0.8 * p.input)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_interpreter_of_yamnet(
+    yamnet: l2i.Classifier, esc10_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L2I trained for it, as a classifier of ESC-10, on folds 2 to 5: on fold 1 the interpreter's
+    first class is the classifier's. (``-s`` shows the figures.)"""
+    from l2i.config import resolve
+    from l2i.recipes.train import train
+    from l2i.run.progress import Progress
+
+    monkeypatch.chdir(tmp_path)
+    spec = f"{REPOSITORY}/experiments/classifiers/yamnet.py:load_esc10"
+    config = resolve(
+        dataset="esc10",
+        options={"dataset.data_dir": str(esc10_dir), "classifier.spec": spec},
+        overrides=["output.clips=0"],
+    )
+    done = train(config, Progress(quiet=True))
+    print(" ".join(f"{name} {value:.3f}" for name, value in done.scores.items()))
+    assert done.scores["accuracy"] >= 0.9
+    assert done.scores["fidelity_top1"] >= 0.85
