@@ -80,7 +80,9 @@ def benchmark(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     settings = _settings(opened, threshold, max_components)
-    chosen = list(dict.fromkeys(methods)) or fitting_methods(opened.subject, progress)
+    own = opened.config.method.name
+    fitting = [] if methods else fitting_methods(opened.subject, progress)
+    chosen = list(dict.fromkeys(methods or ([own] if own not in METHODS else []) + fitting))
     for name in chosen:
         make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
@@ -103,6 +105,9 @@ def benchmark(
             )
         seconds = (time.perf_counter() - begin) / len(clips)
         scores, intervals = truth_scores(rows, settings.seed, settings.metrics)
+        # One of one's own by its name alone, unless two are called so.
+        short = name.rpartition(":")[2]
+        name = name if short in found else short
         found[name] = {
             "scores": {k: _plain(scores[k]) for k in names},
             "intervals": {k: list(v) for k, v in intervals.items() if k in names},
