@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -18,6 +20,8 @@ from l2i.errors import UsageError
 from l2i.registry import nearest
 
 __all__ = ["Command", "Group", "emit_json", "emit_table", "name_variables"]
+
+_RESULTS = "l2i.results"
 
 WIDTH = 80
 
@@ -122,7 +126,12 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Once the words are read, and help was not asked for."""
         _refuse_unknown_variables(ctx)
-        return super().invoke(ctx)
+        if not ctx.params.get("as_json"):
+            return super().invoke(ctx)
+        # What a classifier or a method of somebody else's prints is no part of the JSON.
+        ctx.meta[_RESULTS] = sys.stdout
+        with redirect_stdout(sys.stderr):
+            return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples come last, where the eye is when the help has scrolled by."""
@@ -163,7 +172,9 @@ def emit_json(value: Any) -> None:
             return None
         return item
 
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, default=str)
+    ctx = click.get_current_context(silent=True)
+    click.echo(text, file=None if ctx is None else ctx.meta.get(_RESULTS))
 
 
 def _cut(text: str, width: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group
+from l2i.cli.base import Group, emit_json
 from l2i.errors import UsageError
 
 if TYPE_CHECKING:
@@ -352,7 +351,7 @@ def _summary(c: Card) -> dict[str, Any]:
 
 
 def _print_json(tree: Any) -> None:
-    click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
+    emit_json(tree)
 
 
 def _width() -> int:

@@ -277,6 +277,24 @@ def test_what_is_wrong_with_a_classifier(
         build_subject(kept, config, torch.device("cpu"), torch.float32)
 
 
+def test_what_a_classifier_prints_is_no_part_of_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """At import, when it is made, and when it hears."""
+    from l2i.cli import main
+
+    (tmp_path / "loud.py").write_text(
+        "from tests import guests\nprint('import')\ndef load():\n    print('load')\n"
+        "    clf = guests.load()\n"
+        "    clf.model.register_forward_hook(lambda *_: print('heard'))\n    return clf\n"
+    )
+    with pytest.raises(SystemExit) as caught:
+        main(["classifiers", "check", f"{tmp_path / 'loud.py'}:load", "--json"])
+    out, err = capfd.readouterr()
+    assert caught.value.code in (0, None)
+    assert json.loads(out) and {"import", "load", "heard"} <= set(err.split())
+
+
 def test_by_the_shell(guest: Finished, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """`l2i train --classifier` finds the run that is there, and says so."""
     from l2i.cli import main
