@@ -195,6 +195,8 @@ def keep_classifier(loaded: Loaded, folder: Path) -> None:
         spec = f"{_CHECKPOINT}{_KEPT}"
     elif files:
         spec = f"{_KEPT}/{Path(spec).name}"
+        if ".py:" in spec:
+            _try_kept(files[0], files[1:], folder / spec)
     about = {
         "spec": spec,
         "digest": loaded.digest,
@@ -205,6 +207,30 @@ def keep_classifier(loaded: Loaded, folder: Path) -> None:
     }
     text = json.dumps(about, indent=2, ensure_ascii=False)
     atomic_write_text(folder / _ABOUT, text + "\n")
+
+
+def _try_kept(source: Path, kept: Sequence[Path], copy: Path) -> None:
+    """Whether what is kept of a file suffices to load it: later there may be nothing else."""
+    beside = source.parent.resolve()
+    have = {path.resolve() for path in (source, *kept)}
+    for path in (source, *(path for path in kept if path.suffix == ".py")):
+        for name in _imported(path):
+            at = getattr(sys.modules.get(name), "__file__", None)
+            if at is None or Path(at).resolve() in have:
+                continue
+            if Path(at).resolve() in (beside / f"{name}.py", beside / name / "__init__.py"):
+                word = Path(at).resolve().relative_to(beside).as_posix()
+                raise DataError(
+                    f"{path} imports {name!r}, which lies beside it and is not kept with the run: "
+                    f"name its files in {source.name}, KEEP = [{word!r}]."
+                )
+    try:
+        load_classifier(str(copy))
+    except L2IError as error:
+        raise DataError(
+            f"What is kept of {source} cannot be loaded ({error}) Name the files beside it that "
+            'it needs in it: KEEP = ["weights.pt"].'
+        ) from error
 
 
 def reopen_classifier(folder: Path) -> Loaded:
@@ -306,13 +332,18 @@ def _requirements(spec: str) -> list[str]:
     told = getattr(_module(where), "REQUIREMENTS", None)
     if told is not None:
         return [str(word) for word in told]
+    return _of_packages(sorted(_imported(source)))
+
+
+def _imported(source: Path) -> set[str]:
+    """Top-level names of the modules that a file of Python imports."""
     names = set()
     for node in ast.walk(ast.parse(source.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return _of_packages(sorted(names))
+    return names
 
 
 def _of_packages(names: Sequence[str]) -> list[str]:

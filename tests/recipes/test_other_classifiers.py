@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,30 @@ def test_what_is_wrong_with_a_classifier(
     config = resolve(kept / "config.toml")
     with pytest.raises(CheckpointError, match="another classifier than this run was made with"):
         build_subject(kept, config, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("import voices", r"imports 'voices', which lies beside .* KEEP = \['voices.py'\]"),
+        ("open(__file__.replace('lost.py', 'w.txt')).close()", "What is kept of .* KEEP = "),
+    ],
+)
+def test_what_is_not_kept_is_told_at_once(tmp_path: Path, line: str, sentence: str) -> None:
+    """A run that could not be opened later is not made; with KEEP it can be."""
+    from l2i.models.spec import keep_classifier, open_classifier, reopen_classifier
+
+    (tmp_path / "voices.py").write_text("")
+    (tmp_path / "w.txt").write_text("")
+    file = tmp_path / "lost.py"
+    code = f"from tests.guests import load\n{line}\n"
+    file.write_text(code)
+    with pytest.raises(DataError, match=sentence):
+        keep_classifier(open_classifier(f"{file}:load"), tmp_path / "first")
+    file.write_text(f"{code}KEEP = ['voices.py', 'w.txt']\n")
+    keep_classifier(open_classifier(f"{file}:load"), tmp_path / "second")
+    sys.modules.pop("voices", None)
+    assert reopen_classifier(tmp_path / "second").classifier.sample_rate == guests.RATE
 
 
 def test_what_a_classifier_prints_is_no_part_of_json(
