@@ -278,6 +278,22 @@ def test_what_is_wrong_with_a_classifier(
         build_subject(kept, config, torch.device("cpu"), torch.float32)
 
 
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it kept of the classifier lies there already."""
+    import l2i.recipes.train as recipe
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    config = _config(_folder(tmp_path / "sounds"), f"{guests.__file__}:load")
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "keep_method", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, QUIET)
+    assert train(config, QUIET).resumed
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
