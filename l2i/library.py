@@ -35,7 +35,14 @@ from l2i.recording import Recording
 from l2i.registry import nearest
 from l2i.types import Classifier
 
-__all__ = ["ExplainedRecording", "clips_of", "explain", "explain_file", "targets_of"]
+__all__ = [
+    "ExplainedRecording",
+    "check_classifier",
+    "clips_of",
+    "explain",
+    "explain_file",
+    "targets_of",
+]
 
 MAX_SECONDS = 60.0
 """The longest sound that is explained as a whole: memory grows with its length, and an explanation
@@ -131,6 +138,7 @@ def explain(
     >>> bool(np.allclose(e.audio + e.removal, e.input, atol=1e-6))
     True
     """
+    check_classifier(classifier)
     if isinstance(sound, str | Path):
         (one,) = targets_of(classifier, target, 1)
         return explain_file(
@@ -213,11 +221,27 @@ def _finite(logits: Tensor) -> None:
         raise DataError("The classifier's scores of this sound are NaN.")
 
 
+def check_classifier(classifier: object) -> None:
+    """Whether it is one.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not isinstance(classifier, Classifier):
+        raise UsageError(
+            f"A classifier is what l2i.wrap(...) gives, not {type(classifier).__name__}: wrap it "
+            "with its sample rate and the names of its classes."
+        )
+
+
 def clips_of(
     classifier: Classifier, sound: Any, sample_rate: int | None
 ) -> tuple[list[NDArray[np.float32]], bool]:
     """Waveforms [S] at the classifier's rate, and whether several were meant."""
     rate = classifier.sample_rate
+    if sample_rate is not None and not sample_rate > 0:
+        raise UsageError(f"sample_rate {sample_rate} must be above 0 Hz.")
     if isinstance(sound, str | Path):
         return [_read(sound, rate)], False
     if isinstance(sound, Sequence) and sound and all(isinstance(s, str | Path) for s in sound):

@@ -42,7 +42,7 @@ from l2i.explanation import (
     make_method,
     part_names,
 )
-from l2i.library import clips_of, targets_of
+from l2i.library import check_classifier, clips_of, targets_of
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
@@ -175,6 +175,7 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
     CheckpointError
         The file is absent, damaged, or for another classifier.
     """
+    check_classifier(classifier)
     path = Path(path)
     tensors, about = load_checkpoint(path, "explainer")
     domain = read_domain(path, about)
@@ -283,7 +284,10 @@ def fit(
     DataError
         There are fewer than four clips, or a sound cannot be read.
     """
+    check_classifier(classifier)
     parts = parts_of(method)
+    _valid(config.Run, {"seed": seed})
+    _valid(config.Dataset, {"validation_share": validation_share})
     told, transform, own = _sorted_settings(classifier, method, parts, settings)
     rate = classifier.sample_rate
     domain = Domain(rate, **transform)
@@ -373,7 +377,7 @@ def _gathered(
 ) -> NDArray[np.float32]:
     """Clips [N, S] of one length, at the classifier's rate."""
     rate = classifier.sample_rate
-    most = duration_s or _LONGEST_S
+    most = _LONGEST_S if duration_s is None else duration_s
     if not most > 0:
         raise UsageError(f"duration_s {duration_s} must be above 0.")
     if isinstance(sounds, str | Path):
@@ -382,6 +386,10 @@ def _gathered(
         clips = _decoded(paths, rate, most)
     elif isinstance(sounds, Tensor | np.ndarray):
         clips = clips_of(classifier, sounds, sample_rate)[0]
+    elif not isinstance(sounds, Sequence):
+        raise UsageError(
+            f"Sounds are a folder, a list of files, or samples, not {type(sounds).__name__}."
+        )
     elif sounds and all(isinstance(s, str | Path) for s in sounds):
         clips = _decoded([Path(s) for s in sounds], rate, most)
     else:
@@ -501,6 +509,7 @@ def benchmark(
 
     fitted = classifier if isinstance(classifier, Fitted) else None
     clf = classifier.classifier if isinstance(classifier, Fitted) else classifier
+    check_classifier(clf)
     chosen = list(dict.fromkeys(methods)) or [
         name
         for name in METHODS

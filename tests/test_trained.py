@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,6 +167,10 @@ def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
         ({"componets": 3}, "has no setting 'componets'; did you mean 'components'"),
         ({"epochs": -1}, "epochs = -1"),
         ({"layers": ["conv"]}, "conv"),
+        ({"duration_s": 0}, "duration_s 0 must be above 0"),
+        ({"sample_rate": 0}, "sample_rate 0 must be above 0"),
+        ({"validation_share": 1.5}, "validation_share = 1.5"),
+        ({"seed": -1}, "seed = -1"),
         ({"n_fft": 256, "hop_length": 200}, "leaves gaps: .* at most 128"),
         ({"n_fft": 256}, "hop_length 512 leaves gaps"),
         ({"n_fft": 0}, "n_fft = 0"),
@@ -177,6 +183,23 @@ def test_wrong_words(clf: Wrapped, how: dict, sentence: str) -> None:
     """One sentence each."""
     with pytest.raises(UsageError, match=sentence):
         l2i.fit(clf, sounds(4), **{"iterations": 2, "components": 4, "epochs": 1, **how})
+
+
+def test_what_is_no_classifier_and_no_sounds(clf: Wrapped, fitted: Fitted, tmp_path: Path) -> None:
+    """A module that is not wrapped, by any way in; a number for sounds."""
+    path = fitted.save(tmp_path / "x.l2i")
+    ways: list[Callable[[Any], object]] = [
+        lambda model: l2i.explain(model, sounds(1)[0]),
+        lambda model: l2i.fit(model, sounds(4)),
+        lambda model: l2i.load(path, model),
+        lambda model: l2i.benchmark(model, sounds(4)),
+    ]
+    for way in ways:
+        with pytest.raises(UsageError, match=r"what l2i\.wrap.* gives, not Sequential: wrap it"):
+            way(clf.model)
+    for wrong in (5, None):
+        with pytest.raises(UsageError, match="Sounds are a folder, a list of files, or samples"):
+            l2i.fit(clf, wrong, **FEW)  # type: ignore[arg-type]
 
 
 def test_too_fewsounds(clf: Wrapped) -> None:
