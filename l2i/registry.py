@@ -219,6 +219,8 @@ def call(what: str, code: Callable[[], Any]) -> Any:
         return code()
     except L2IError:
         raise
+    except SystemExit as error:
+        raise DataError(f"{what} cannot be loaded: it ends the program (sys.exit).") from error
     except Exception as error:
         raise DataError(f"{what} cannot be loaded: {_told(error)}") from error
 

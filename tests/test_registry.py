@@ -145,3 +145,10 @@ def test_code_that_fails(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.py cannot be loaded: RuntimeError: no GPU\."):
         load_object(f"{file}:V")
     assert set(sys.modules) == before
+
+
+def test_code_that_ends_the_program(tmp_path: Path) -> None:
+    """No command ends without a word."""
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(DataError, match=r"ends\.py cannot be loaded: it ends the program"):
+        load_object(f"{tmp_path / 'ends.py'}:load")
