@@ -167,6 +167,7 @@ def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
         ({"componets": 3}, "has no setting 'componets'; did you mean 'components'"),
         ({"epochs": -1}, "epochs = -1"),
         ({"layers": ["conv"]}, "conv"),
+        ({"method": "os:path"}, "os:path is no explanation method"),
         ({"duration_s": 0}, "duration_s 0 must be above 0"),
         ({"sample_rate": 0}, "sample_rate 0 must be above 0"),
         ({"validation_share": 1.5}, "validation_share = 1.5"),

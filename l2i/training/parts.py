@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.dsp.spectrogram import Domain
+from l2i.errors import UsageError
 from l2i.registry import METHODS, Registry
 from l2i.run.progress import Progress
 from l2i.types import Classifier
@@ -153,4 +154,10 @@ def find_part(word: str | Part) -> Part:
 
 def parts_of(method: str) -> tuple[Part, ...]:
     """What a method of `l2i.registry.METHODS` must learn, in order; none: nothing."""
-    return tuple(find_part(word) for word in METHODS[method].parts)
+    kind = METHODS[method]
+    if not callable(kind) or not hasattr(kind, "parts"):
+        raise UsageError(
+            f"{method} is no explanation method: a method is a class with 'parts', what it must "
+            "learn, empty where there is nothing."
+        )
+    return tuple(find_part(word) for word in kind.parts)
