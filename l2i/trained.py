@@ -52,6 +52,7 @@ from l2i.recipes.truth import Part as ScenePart
 from l2i.recipes.truth import Scene, evaluate_method
 from l2i.registry import METHODS, nearest
 from l2i.run.progress import Progress
+from l2i.training.interpreter import layers_of
 from l2i.training.parts import Context, Part, Sounds, parts_of
 from l2i.training.stage import Stage
 from l2i.types import Classifier
@@ -469,6 +470,24 @@ def _measured(fitted: Fitted, x: NDArray[np.float32], progress: Progress) -> Eva
     return evaluate_method(fitted.subject, fitted.method, told, scenes, None, progress=progress)
 
 
+def _fitting(classifier: Classifier, fitted: Fitted | None, named: bool) -> list[str]:
+    """Methods for which there is all that they need; `named`: layers to learn from are named."""
+    try:
+        readable = bool(layers_of(classifier))
+    except UsageError:  # A black box, or TorchScript.
+        readable = False
+
+    def fits(kind: Any) -> bool:
+        needs = part_names(kind)
+        return (
+            (classifier.differentiable or not getattr(kind, "needs_gradients", False))
+            and (readable or not getattr(kind, "needs_layers", False) or (named and bool(needs)))
+            and (fitted is None or all(part in fitted.subject.parts for part in needs))
+        )
+
+    return [name for name in METHODS if fits(METHODS[name])]
+
+
 def benchmark(
     classifier: Classifier | Fitted,
     sounds: Clips,
@@ -510,11 +529,9 @@ def benchmark(
     fitted = classifier if isinstance(classifier, Fitted) else None
     clf = classifier.classifier if isinstance(classifier, Fitted) else classifier
     check_classifier(clf)
-    chosen = list(dict.fromkeys(methods)) or [
-        name
-        for name in METHODS
-        if clf.differentiable or not getattr(METHODS[name], "needs_gradients", False)
-    ]
+    if isinstance(methods, str):
+        methods = [methods]
+    chosen = list(dict.fromkeys(methods)) or _fitting(clf, fitted, "layers" in settings)
     # What is not known, or not there, is told before anything is learnt.
     lacking = {name: lacks for name in chosen if (lacks := lacking_packages(METHODS[name]))}
     for name, (package, *_) in lacking.items():

@@ -154,6 +154,22 @@ def test_methods_on_one_table(clf: Wrapped, fitted: Fitted) -> None:
     assert mine.loc["full", "ff_mean"] > 0.1
 
 
+def test_a_black_box_is_judged_by_what_it_has(clf: Wrapped) -> None:
+    """By default those methods alone that need neither gradients nor hidden layers."""
+
+    def hear(x: np.ndarray) -> np.ndarray:
+        said: np.ndarray = clf.logits(torch.from_numpy(x)).numpy()
+        return said
+
+    frame = l2i.benchmark(l2i.wrap(hear, RATE), sounds(1))
+    assert {"shapley", "full"} <= set(frame.index)
+    assert not {"l2i", "random", "gates", "gradcam", "saliency"} & set(frame.index)
+    # What has learnt nothing has nothing for L2I.
+    assert "l2i" not in l2i.benchmark(l2i.fit(clf, [], "full"), sounds(1)).index
+    (one,) = l2i.benchmark(clf, sounds(2), "full").index
+    assert one == "full"
+
+
 def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
     """No sound is needed."""
     x = l2i.fit(clf, [], "saliency")

@@ -68,6 +68,7 @@ class RandomComponents:
 
     parts = ListenToInterpret.parts
     linear = False
+    needs_layers = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self._l2i = ListenToInterpret(subject, settings)
@@ -224,6 +225,7 @@ class GradCam(_Attribution):
     """
 
     packages = ()  # Captum's is the one for the built-in classifier alone.
+    needs_layers = True
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
         """Of one clip."""

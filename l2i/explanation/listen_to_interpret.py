@@ -320,6 +320,7 @@ class ListenToInterpret:
 
     parts = ("dictionary", "interpreter")
     linear = False
+    needs_layers = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.subject = subject
