@@ -552,8 +552,17 @@ def benchmark(
         order = np.random.default_rng(seed).permutation(len(x))
         n = max(1, round(_TEST_SHARE * len(x)))
         test, rest = x[np.sort(order[:n])], x[np.sort(order[n:])]
+        if len(rest) < _FEWEST:
+            raise DataError(
+                f"There are {len(x)} sounds, of which {n} is to judge by, and at least {_FEWEST} "
+                "more are needed to learn."
+            )
         first = next(name for name in chosen if part_names(METHODS[name]))
         have = fit(clf, rest, first, seed=seed, progress=progress, **settings)
+    elif fitted is None:
+        have = fit(clf, [], chosen[0], seed=seed, **settings)  # It learns nothing, but is told.
+    elif settings:
+        raise UsageError(f"What is fitted already takes no setting {next(iter(settings))!r} more.")
     told = MethodSettings(seed=seed) if have is None else have.settings
     rows = {}
     for name in chosen:

@@ -170,6 +170,20 @@ def test_a_black_box_is_judged_by_what_it_has(clf: Wrapped) -> None:
     assert one == "full"
 
 
+def test_settings_of_a_benchmark(clf: Wrapped, fitted: Fitted) -> None:
+    """None is passed by; and too few sounds are counted as they were given."""
+    fine, coarse = (
+        l2i.benchmark(clf, sounds(1), ["full"], n_fft=n, hop_length=n // 2) for n in (256, 1024)
+    )
+    assert fine.complexity.iloc[0] != coarse.complexity.iloc[0]
+    with pytest.raises(UsageError, match="has no setting 'epoch'"):
+        l2i.benchmark(clf, sounds(1), ["full"], epoch=3)
+    with pytest.raises(UsageError, match="fitted already takes no setting 'epochs'"):
+        l2i.benchmark(fitted, sounds(1), ["full"], epochs=3)
+    with pytest.raises(DataError, match="There are 4 sounds, of which 1 is to judge by"):
+        l2i.benchmark(clf, sounds(4), ["l2i"], **FEW)
+
+
 def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
     """No sound is needed."""
     x = l2i.fit(clf, [], "saliency")
