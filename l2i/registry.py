@@ -170,6 +170,10 @@ def source_digest(word: str) -> str:
     return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
 
 
+# Modules that were imported from beside a file, and its folder.
+_beside: dict[str, Path] = {}
+
+
 def _of_file(path: Path) -> Any:
     path = path.expanduser().resolve()
     if not path.is_file():
@@ -186,6 +190,11 @@ def _of_file(path: Path) -> Any:
     sys.modules[spec.name] = module
     # What lies beside it can be imported, as when the file itself is run.
     sys.path.insert(0, str(path.parent))
+    # Another file's neighbour of the same name is not this one's.
+    for word in [w for w, folder in _beside.items() if folder != path.parent]:
+        sys.modules.pop(word, None)
+        del _beside[word]
+    before = set(sys.modules)
     try:
         call(str(path), lambda: loader.exec_module(module))
     except BaseException:
@@ -193,6 +202,10 @@ def _of_file(path: Path) -> Any:
         raise
     finally:
         sys.path.remove(str(path.parent))
+        for word in set(sys.modules) - before - {name}:
+            at = getattr(sys.modules[word], "__file__", None)
+            if at and Path(at).is_relative_to(path.parent) and "site-packages" not in at:
+                _beside[word] = path.parent
     return module
 
 
