@@ -294,12 +294,12 @@ def test_a_word_that_names_no_classifier(
 def test_options_of_the_other_way(
     users: Path, clip: np.ndarray, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is about a run's networks is refused with --classifier, and the other way round; the
-    variable of all commands is passed by."""
+    """What is about a run's networks is refused with --classifier; the variable of all commands is
+    passed by."""
     said = say("explain", "a.wav", "--classifier", f"{users}:load", "--threshold", "0.3")
     assert said.code == 2 and "--threshold is about a RUN's networks" in said.err
-    said = say("explain", "latest", "a.wav", "--method", "gates")
-    assert said.code == 2 and "--method chooses how a --classifier" in said.err
+    said = say("explain", "a.wav", "--classifier", f"{users}:load", "--method", "l2i")
+    assert said.code == 2 and "without training: gates or shapley" in said.err
     said = say("explain", "a.wav")
     assert said.code == 2 and "Give a RUN and AUDIO files" in said.err
     monkeypatch.setenv("L2I_DEVICE", "cpu")

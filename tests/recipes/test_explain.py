@@ -311,3 +311,20 @@ def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path)
     save_checkpoint(path, "dictionary", tensors, document)
     with pytest.raises(CheckpointError, match="hop_length 32 against 64"):
         build_subject(tmp_path / "model", Config(), torch.device("cpu"), torch.float32)
+
+
+def test_by_another_method_than_the_runs(single: Finished, tmp_path: Path) -> None:
+    """The same clip by gates: its parts add up. A name that is none is told."""
+    from l2i.errors import UnknownName
+
+    sound = next(iter(single.artifacts.glob("explanations/*/original.wav")))
+    (said,) = explain("latest", [sound], QUIET, method="gates", out=tmp_path / "x")
+    assert said["method"] == "gates" and said["class"] and 0 <= said["kept"] <= 1
+    parts = [
+        soundfile.read(tmp_path / "x" / "original" / f"{name}.wav")[0]
+        for name in ("original", "explanation", "removal")
+    ]
+    np.testing.assert_allclose(parts[1] + parts[2], parts[0], atol=2e-4)
+    assert (tmp_path / "x" / "index.html").is_file()
+    with pytest.raises(UnknownName, match="did you mean 'gates'"):
+        explain("latest", [sound], QUIET, method="gate", out=tmp_path / "y")
