@@ -381,6 +381,8 @@ def _gathered(
     most = _LONGEST_S if duration_s is None else duration_s
     if not most > 0:
         raise UsageError(f"duration_s {duration_s} must be above 0.")
+    if isinstance(sounds, str | Path) and Path(sounds).is_file():
+        sounds = [sounds]
     if isinstance(sounds, str | Path):
         folder = config.Dataset(name="folder", data_dir=str(sounds))
         paths = [c.path for c in open_dataset(folder, unlabelled=True).clips() if c.path]

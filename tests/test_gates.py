@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -154,3 +155,21 @@ def test_windows_are_about_64_ms(rate: int) -> None:
     """At any rate; frames overlap fourfold."""
     domain = domain_of(rate)
     assert 0.045 < domain.n_fft / rate < 0.095 and domain.hop_length * 4 == domain.n_fft
+
+
+@pytest.mark.parametrize(
+    ("method", "how", "sentence"),
+    [
+        ("gates", {"components": 0}, "components = 0 must be a number, 1 or more"),
+        ("shapley", {"components": 1}, "components = 1 must be a number, 2 or more"),
+        ("gates", {"steps": "a"}, "steps = 'a' must be a number"),
+        ("gates", {"steps": 2.5}, "steps = 2.5 must be a whole number"),
+        ("gates", {"size": float("nan")}, "size = nan must be a number"),
+        ("gates", {"learning_rate": True}, "learning_rate = True must be a number"),
+    ],
+)
+def test_settings_have_bounds(method: str, how: dict[str, object], sentence: str) -> None:
+    """One sentence, before anything is heard; numbers of numpy are numbers."""
+    with pytest.raises(UsageError, match=sentence):
+        without_training(_classifier(), method, **how)
+    without_training(_classifier(), "gates", components=np.int64(3), size=np.float32(2))

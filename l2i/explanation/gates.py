@@ -29,7 +29,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,6 +61,9 @@ _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 _STRETCH = 0.1
 _FLOOR = 1e-8
+# Of the settings that people give: the least values, and which are counts.
+_COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
+_LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}
 
 
 def domain_of(sample_rate: int) -> Domain:
@@ -469,6 +473,15 @@ def without_training(
     if unknown:
         known = ", ".join(f for f in kind.__dataclass_fields__ if f != "classifier")
         raise UsageError(f"Method {method!r} has no setting {unknown[0]!r}; it has: {known}.")
+    for name in settings.keys() & _LEAST.keys():
+        value: Any = settings[name]
+        # One player alone has nothing to share.
+        least = 2 if (method, name) == ("shapley", "components") else _LEAST[name]
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and value >= least):
+            raise UsageError(f"{name} = {value!r} must be a number, {least} or more.")
+        if name in _COUNTS and not isinstance(value, Integral):
+            raise UsageError(f"{name} = {value!r} must be a whole number.")
     return kind(classifier, **settings)  # type: ignore[arg-type]
 
 
