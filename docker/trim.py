@@ -63,25 +63,27 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def needed(installed: dict[str, Distribution], root: str) -> set[str]:
-    """Names of the distributions that `root` needs, itself among them.
+def needed(
+    installed: dict[str, Distribution], root: str, extras: frozenset[str] = frozenset()
+) -> set[str]:
+    """Names of the distributions that `root` needs with `extras`, itself among them.
 
     Markers are not read: a requirement that is not for this platform is not installed either.
     Those of extras count only where the extra is asked for.
     """
     found: set[str] = set()
-    asked = [(root, frozenset[str]())]
+    asked = [(root, extras)]
     seen: set[tuple[str, frozenset[str]]] = set()
     while asked:
-        name, extras = asked.pop()
-        if (name, extras) in seen or name not in installed:
+        name, with_ = asked.pop()
+        if (name, with_) in seen or name not in installed:
             continue
-        seen.add((name, extras))
+        seen.add((name, with_))
         found.add(name)
         for line in installed[name].requires or ():
             head, _, marker = line.partition(";")
             wanted = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
-            if wanted and canonical(wanted[1]) not in extras:
+            if wanted and canonical(wanted[1]) not in with_:
                 continue
             match = re.match(r"\s*([\w.-]+)\s*(?:\[([^]]*)\])?", head)
             assert match is not None, line
@@ -143,7 +145,7 @@ def main() -> None:
     (site,) = environment.glob("lib/python3.*/site-packages")
     before = size_mib(site)
     installed = {canonical(d.name): d for d in distributions(path=[str(site)])}
-    wanted = needed(installed, "l2i")
+    wanted = needed(installed, "l2i", frozenset({"service"}))
     for name in sorted(set(installed) - wanted):
         remove(installed[name], site)
     kept = {site / word: (site / word).read_bytes() for word in _KEEP if (site / word).exists()}
