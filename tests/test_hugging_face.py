@@ -500,7 +500,10 @@ def test_one_that_has_learned_from_samples(hf: Any, esc10_dir: Path) -> None:
     the explanation holds in eight of ten, at least."""
     names, clips, labels, test = _esc10(esc10_dir)
     extractor = hf.Wav2Vec2FeatureExtractor(return_attention_mask=False)
-    given = [extractor(x.numpy(), RATE, return_tensors="pt").input_values for x in clips[~test]]
+    given = [
+        extractor(x.numpy(), sampling_rate=RATE, return_tensors="pt").input_values
+        for x in clips[~test]
+    ]
     features, wanted = torch.cat(given), labels[~test]
     torch.manual_seed(0)
     config = hf.Wav2Vec2Config(
