@@ -547,6 +547,8 @@ class Wrapped:
         """What the model answers; of what is shorter than it was tried on it may fail."""
         try:
             return self.model(given)
+        except L2IError:  # A layer that is read says what is wrong with its axes.
+            raise
         except Exception as error:
             if self._window is not None or samples >= round(_TRIAL_S * self.sample_rate):
                 raise
