@@ -53,7 +53,7 @@ from l2i.recipes.truth import Scene, evaluate_method
 from l2i.registry import METHODS, nearest
 from l2i.run.progress import Progress
 from l2i.training.interpreter import layers_of
-from l2i.training.parts import Context, Part, Sounds, parts_of
+from l2i.training.parts import Around, Context, Part, Sounds, load_parts, parts_of
 from l2i.training.stage import Stage
 from l2i.types import Classifier
 
@@ -208,14 +208,15 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
         for name, document in about["parts"].items()
     }
     told = MethodSettings(about["threshold"], about["max_components"], about["seed"])
-    around = _Around(classifier, domain, classifier.device, {})
-    for part in parts_of(about["method"]):
-        if part.name not in files:
-            raise CheckpointError(f"{path} lacks the {part.name} of method {about['method']!r}.")
-        learnt = part.load(*files[part.name], path, around)
-        around = replace(around, parts={**around.parts, part.name: learnt})
+
+    def read(name: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Path]:
+        if name not in files:
+            raise CheckpointError(f"{path} lacks the {name} of method {about['method']!r}.")
+        return *files[name], path
+
+    parts = load_parts(about["method"], Around(classifier, domain, classifier.device), read)
     history = {name: document.get("history", []) for name, (_, document) in files.items()}
-    subject = Subject(classifier, domain, around.parts)
+    subject = Subject(classifier, domain, parts)
     return Fitted(about["method"], subject, told, history, files)
 
 
@@ -227,16 +228,6 @@ def _says(classifier: Classifier) -> list[float]:
     with torch.inference_mode():
         said = classifier.probabilities(classifier.logits(x.to(classifier.device)))
     return [float(p) for p in said.flatten().cpu()]
-
-
-@dataclass(frozen=True)
-class _Around:
-    """What a part is loaded with."""
-
-    classifier: Classifier
-    domain: Domain
-    device: torch.device
-    parts: Mapping[str, Any]
 
 
 def fit(

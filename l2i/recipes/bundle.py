@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from l2i.models.spec import is_kept, reopen_classifier
 from l2i.models.vgg import VGG
 from l2i.registry import nearest
 from l2i.run.runs import RunInfo, download
-from l2i.training.parts import parts_of
+from l2i.training.parts import Around, load_parts
 from l2i.types import Classifier, Task
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "explainer_of",
     "explanation_settings",
     "keep_method",
-    "load_parts",
     "open_bundle",
     "shortest_input",
     "with_kept_method",
@@ -184,28 +182,13 @@ def build_subject(
         tensors, document = load_checkpoint(path, "classifier")
         classifier = build_classifier(tensors, document, path, device, dtype)
         domain = classifier.domain
-    return load_parts(folder, config.method.name, Subject(classifier, domain), device)
 
+    def read(name: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Path]:
+        path = folder / f"{name}.safetensors"
+        return *load_checkpoint(path, name), path
 
-@dataclass(frozen=True)
-class _Around:
-    """What a part is loaded with."""
-
-    classifier: Classifier
-    domain: Domain
-    device: torch.device
-    parts: Mapping[str, Any]
-
-
-def load_parts(folder: Path, method: str, subject: Subject, device: torch.device) -> Subject:
-    """A subject with what a method has learnt, from the checkpoints in a folder."""
-    parts: dict[str, Any] = {}
-    for part in parts_of(method):
-        path = folder / f"{part.name}.safetensors"
-        tensors, document = load_checkpoint(path, part.name)
-        around = _Around(subject.classifier, subject.domain, device, parts)
-        parts[part.name] = part.load(tensors, document, path, around)
-    return replace(subject, parts=parts)
+    around = Around(classifier, domain, device)
+    return Subject(classifier, domain, load_parts(config.method.name, around, read))
 
 
 def explainer_of(subject: Subject, run: RunInfo | None = None) -> Explainer:

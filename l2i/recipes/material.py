@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +74,12 @@ class Material:
             return list(range(len(own)))
         known = {_folded(name): at for at, name in reversed(list(enumerate(classes)))}
         return [known.get(_folded(name)) for name in own]
+
+    def carried(self, classes: Sequence[str]) -> Callable[[Iterable[int]], frozenset[int]]:
+        """A function from labels of the card to those of a classifier's `classes`, as far as it has
+        them."""
+        places = self.places(classes)
+        return lambda labels: frozenset(at for c in labels if (at := places[c]) is not None)
 
     def labels(self, clips: Sequence[Clip], classes: Sequence[str]) -> NDArray[np.bool_] | None:
         """Labels as indices of a classifier's `classes`, bool [N, C]; None where it has not all of

@@ -194,11 +194,10 @@ def _scenes(
     opened: Opened, clips: Sequence[Clip], colour: Colour | None, snr: float | None, seed: int
 ) -> Iterator[Scene]:
     rows = opened.material.rows(clips)
-    places = opened.material.places(opened.classes)
+    carried = opened.material.carried(opened.classes)
     for clip, row in zip(clips, rows, strict=True):
         x = np.asarray(opened.material.waves.array[row])
-        carried = frozenset(at for c in clip.labels if (at := places[c]) is not None)
-        own = Part(x, carried)
+        own = Part(x, carried(clip.labels))
         scene = Scene(clip.id, int(row), (own,))
         if colour is not None and snr is not None:
             rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])

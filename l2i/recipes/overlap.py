@@ -279,8 +279,8 @@ def _carried(opened: Opened, progress: Progress) -> _Carried:
     data set's classes, else what the classifier says of it alone."""
     material, clf = opened.material, opened.subject.classifier
     if material.labels([], clf.classes) is not None:
-        places = material.places(clf.classes)
-        return lambda clip: frozenset(at for c in clip.labels if (at := places[c]) is not None)
+        carried = material.carried(clf.classes)
+        return lambda clip: carried(clip.labels)
     progress.say(
         "The classifier has not the data set's classes: a clip carries what the classifier says of "
         "it alone."

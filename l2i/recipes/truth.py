@@ -283,11 +283,7 @@ def clip_scenes(
 
     What a part carries is said by the classifier's `classes`, as far as it has the data set's.
     """
-    names, places = material.card.classes, material.places(classes)
-
-    def carried(labels: Iterable[int]) -> frozenset[int]:
-        return frozenset(at for label in labels if (at := places[label]) is not None)
-
+    names, carried = material.card.classes, material.carried(classes)
     for clip, row in zip(clips, material.rows(clips), strict=True):
         known = material.dataset.parts(clip)
         parts = tuple(

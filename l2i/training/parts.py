@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from l2i.training.stage import Stage
 
-__all__ = ["PARTS", "Context", "Part", "Sounds", "find_part", "parts_of"]
+__all__ = ["PARTS", "Around", "Context", "Part", "Sounds", "find_part", "load_parts", "parts_of"]
 
 PARTS = Registry(
     "part",
@@ -144,6 +144,36 @@ class Part(Protocol):
         CheckpointError
             It was made for something else.
         """
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a part is loaded with; a `Context` is one, too."""
+
+    classifier: Classifier
+    domain: Domain
+    device: torch.device
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_parts(
+    method: str,
+    around: Around,
+    read: Callable[[str], tuple[Mapping[str, Tensor], Mapping[str, Any], Path]],
+) -> dict[str, Any]:
+    """What a method has learnt, each part with those before it.
+
+    Parameters
+    ----------
+    method : str
+    around : Around
+    read : callable
+        Name of a part -> its tensors, its metadata, and where they come from, for messages.
+    """
+    found: dict[str, Any] = {}
+    for part in parts_of(method):
+        found[part.name] = part.load(*read(part.name), replace(around, parts=dict(found)))
+    return found
 
 
 def find_part(word: str | Part) -> Part:
