@@ -37,7 +37,7 @@ from l2i.dsp.spectrogram import (
     phase,
 )
 from l2i.models.heard import Heard, hear
-from l2i.models.interpreter import Interpreter
+from l2i.models.interpreter import Psi
 from l2i.types import Classifier, Explanation, Interpretation
 
 if TYPE_CHECKING:
@@ -253,16 +253,15 @@ class Explainer:
     classifier : Classifier
     w : Tensor [F, K]
         Unit columns.
-    interpreter : Interpreter
-        In evaluation mode; or another network of its interface, such as
-        `l2i.models.general.GeneralInterpreter`.
+    interpreter : Psi
+        In evaluation mode.
     domain : Domain
         Of the dictionary.
     """
 
     classifier: Classifier
     w: Tensor
-    interpreter: Interpreter
+    interpreter: Psi
     domain: Domain
 
     def hear(self, waveform: Tensor) -> Heard:

@@ -29,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2i.models.interpreter import AttentionPooling, MaxPooling
-from l2i.types import Interpretation
+from l2i.models.interpreter import Psi
 
 __all__ = ["GeneralInterpreter"]
 
@@ -71,7 +70,7 @@ def _in_rows(x: Tensor, rows: int) -> Tensor:
     return torch.matmul(_resizing(x.shape[2], rows, x.device, x.dtype).T, x)
 
 
-class GeneralInterpreter(nn.Module):
+class GeneralInterpreter(Psi):
     """Psi for any maps, its pooling and its head Theta.
 
     Parameters
@@ -88,7 +87,7 @@ class GeneralInterpreter(nn.Module):
     pooling : {'attention', 'max'}
     attention_width : int
     skip_silence : bool
-        See `l2i.models.interpreter.Interpreter`.
+        See `l2i.models.interpreter.Psi`.
     width : int
         Channels that each map is brought to.
 
@@ -126,17 +125,7 @@ class GeneralInterpreter(nn.Module):
         self.conv6 = nn.Conv2d(2 * width, 2 * width, (self.rows, 1))
         self.conv4 = nn.Conv1d(2 * width, components, 5, padding=2)
         self.conv5 = nn.Conv1d(components, components, 5, padding=2)
-        self.pool = (
-            AttentionPooling(components, attention_width)
-            if pooling == "attention"
-            else MaxPooling()
-        )
-        self.fc1 = nn.Linear(components, n_classes, bias=False)
-
-    @property
-    def theta(self) -> Tensor:
-        """The head's weights [C, K]."""
-        return self.fc1.weight
+        self.end(components, n_classes, pooling, attention_width)
 
     def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:
         """H of a batch.
@@ -171,26 +160,3 @@ class GeneralInterpreter(nn.Module):
         y = F.relu(self.conv2(torch.cat(branches, dim=1)))
         y = _in_time(F.relu(self.conv6(y)), frames).squeeze(2)
         return F.relu(self.conv5(F.relu(self.conv4(y))))
-
-    def forward(
-        self, maps: tuple[Tensor, ...], frames: int, audible: Tensor | None = None
-    ) -> Interpretation:
-        """Activations, pooled activations and logits of a batch.
-
-        Parameters
-        ----------
-        maps : tuple of Tensor [B, D_l, F_l, T_l]
-            In the order of the constructor's `maps`.
-        frames : int
-            T of the spectrogram.
-        audible : Tensor [B, T], bool, optional
-            Frames in which there is something to hear. Read, and needed, where the network skips
-            silence.
-        """
-        activations = self.activations(maps, frames)
-        if self.skip_silence:
-            if audible is None:
-                raise ValueError("a network that skips silence must be told where it is")
-            activations = activations * audible.unsqueeze(1)
-        pooled = self.pool(activations)
-        return Interpretation(activations, pooled, self.fc1(pooled))

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from l2i.models import winograd
 from l2i.types import Interpretation
 
-__all__ = ["AttentionPooling", "Interpreter", "MaxPooling", "interpolation_matrix"]
+__all__ = ["AttentionPooling", "Interpreter", "MaxPooling", "Psi", "interpolation_matrix"]
 
 _FACTOR = {"512": 1, "256": 2, "128": 4}
 _WIDTH = {"512": 128, "256": 256, "128": 128}
@@ -160,7 +160,66 @@ class MaxPooling(nn.Module):
         return activations.amax(dim=2)
 
 
-class Interpreter(nn.Module):
+class Psi(nn.Module):
+    """What interpreters share: silence, pooling and the head Theta; each has its own `activations`.
+
+    Attributes
+    ----------
+    maps : tuple of str
+        The hidden maps read, in the order in which they are handed over.
+    skip_silence : bool
+        Not published. Frames in which there is nothing to hear have no activations: attention that
+        is paid to them adds nothing to z. Without it the network says of a pause what its biases
+        make of it; the attention may look there, and what is said to have mattered cannot be heard.
+    """
+
+    maps: tuple[str, ...]
+    skip_silence: bool
+
+    def end(self, components: int, n_classes: int, pooling: str, attention_width: int) -> None:
+        """Make pooling and head; the last thing that a constructor does, since weights are drawn in
+        order."""
+        self.pool = (
+            AttentionPooling(components, attention_width)
+            if pooling == "attention"
+            else MaxPooling()
+        )
+        self.fc1 = nn.Linear(components, n_classes, bias=False)
+
+    @property
+    def theta(self) -> Tensor:
+        """The head's weights [C, K]."""
+        return self.fc1.weight
+
+    def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:
+        """H of a batch [B, K, T], non-negative, of maps [B, D_l, F_l, T_l] and T frames."""
+        raise NotImplementedError
+
+    def forward(
+        self, maps: tuple[Tensor, ...], frames: int, audible: Tensor | None = None
+    ) -> Interpretation:
+        """Activations, pooled activations and logits of a batch.
+
+        Parameters
+        ----------
+        maps : tuple of Tensor [B, D_l, F_l, T_l]
+            In the order of the constructor's `maps`.
+        frames : int
+            T of the spectrogram.
+        audible : Tensor [B, T], bool, optional
+            Frames in which there is something to hear (see `audible_frames`). Read, and needed,
+            where the network skips silence.
+        """
+        activations = self.activations(maps, frames)
+        if self.skip_silence:
+            if audible is None:
+                raise ValueError("a network that skips silence must be told where it is")
+            activations = activations * audible.unsqueeze(1)
+        pooled = self.pool(activations)
+        return Interpretation(activations, pooled, self.fc1(pooled))
+
+
+class Interpreter(Psi):
     """Psi, its pooling and its head Theta.
 
     Parameters
@@ -176,9 +235,7 @@ class Interpreter(nn.Module):
     pooling : {'attention', 'max'}
     attention_width : int
     skip_silence : bool
-        Not published. Frames in which there is nothing to hear have no activations: attention that
-        is paid to them adds nothing to z. Without it the network says of a pause what its biases
-        make of it; the attention may look there, and what is said to have mattered cannot be heard.
+        See `Psi`.
     """
 
     def __init__(
@@ -206,17 +263,7 @@ class Interpreter(nn.Module):
             self.conv7 = nn.Conv2d(512, 128, 3, padding=1)
         if "128" in maps:
             self.conv8 = nn.Conv2d(128, 128, (4, 1), stride=(4, 1))
-        self.pool = (
-            AttentionPooling(components, attention_width)
-            if pooling == "attention"
-            else MaxPooling()
-        )
-        self.fc1 = nn.Linear(components, n_classes, bias=False)
-
-    @property
-    def theta(self) -> Tensor:
-        """The head's weights [C, K]."""
-        return self.fc1.weight
+        self.end(components, n_classes, pooling, attention_width)
 
     def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:
         """H of a batch.
@@ -251,29 +298,6 @@ class Interpreter(nn.Module):
         # Of one row, and as images: channels stay last, where copies would put them first.
         y = F.interpolate(y, size=(1, frames), mode="bilinear", align_corners=True)
         return F.relu(_of_one_row(F.relu(_of_one_row(y, self.conv4)), self.conv5)).squeeze(2)
-
-    def forward(
-        self, maps: tuple[Tensor, ...], frames: int, audible: Tensor | None = None
-    ) -> Interpretation:
-        """Activations, pooled activations and logits of a batch.
-
-        Parameters
-        ----------
-        maps : tuple of Tensor [B, D_l, F_l, T_l]
-            In the order of the constructor's `maps`.
-        frames : int
-            T of the spectrogram.
-        audible : Tensor [B, T], bool, optional
-            Frames in which there is something to hear (see `audible_frames`). Read, and needed,
-            where the network skips silence.
-        """
-        activations = self.activations(maps, frames)
-        if self.skip_silence:
-            if audible is None:
-                raise ValueError("a network that skips silence must be told where it is")
-            activations = activations * audible.unsqueeze(1)
-        pooled = self.pool(activations)
-        return Interpretation(activations, pooled, self.fc1(pooled))
 
 
 def _interpolate(x: Tensor, frames: int) -> Tensor:

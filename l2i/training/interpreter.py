@@ -17,7 +17,7 @@ from l2i.errors import CheckpointError, UsageError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.features import FeatureStore, compute_features
 from l2i.models.general import GeneralInterpreter
-from l2i.models.interpreter import Interpreter
+from l2i.models.interpreter import Interpreter, Psi
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
@@ -165,7 +165,7 @@ class InterpreterPart:
 
     def load(
         self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any
-    ) -> Interpreter | GeneralInterpreter:
+    ) -> Psi:
         """The network, frozen, on the device."""
         read_domain(path, document, context.domain)
         w, classes = context.parts["dictionary"], context.classifier.classes
@@ -227,7 +227,7 @@ def layers_of(classifier: Classifier) -> tuple[str, ...]:
     return tuple(str(getattr(layer, "layer", layer)) for layer in choose())
 
 
-def build_interpreter(document: Mapping[str, Any]) -> Interpreter | GeneralInterpreter:
+def build_interpreter(document: Mapping[str, Any]) -> Psi:
     """An interpreter of the shape that a checkpoint's metadata describe."""
     if document.get("network") == "general":
         return GeneralInterpreter(
@@ -252,7 +252,7 @@ def build_interpreter(document: Mapping[str, Any]) -> Interpreter | GeneralInter
 
 @torch.inference_mode()
 def validate(
-    network: Interpreter | GeneralInterpreter,
+    network: Psi,
     held: FeatureStore,
     gram: Tensor,
     n_bins: int,
@@ -265,7 +265,7 @@ def validate(
 
     Parameters
     ----------
-    network : Interpreter or GeneralInterpreter
+    network : Psi
     held : FeatureStore
         What the classifier said of those clips.
     gram : Tensor
