@@ -449,6 +449,23 @@ def _esc10(folder: Path) -> tuple[list[str], Tensor, Tensor, Tensor]:
     return names, clips, labels, torch.tensor([row["fold"] == "1" for row in rows])
 
 
+def _train(
+    model: Any, features: Tensor, wanted: Tensor, *, epochs: int, rotate: bool = False
+) -> None:
+    """Ten batches an epoch; rotated in time, where the last axis is."""
+    adam = torch.optim.AdamW(model.parameters(), 2e-3)
+    rate = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=10 * epochs)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(wanted)).split(32):
+            x = features[batch]
+            if rotate:
+                x = x.roll(int(torch.randint(x.shape[1], ())), 1)
+            adam.zero_grad()
+            torch.nn.functional.cross_entropy(model(x).logits, wanted[batch]).backward()
+            adam.step()
+            rate.step()
+
+
 @pytest.mark.slow
 def test_one_that_has_learned(hf: Any, esc10_dir: Path) -> None:
     """AST in small, trained by transformers alone on four folds of ESC-10: of the fifth it knows
@@ -468,15 +485,7 @@ def test_one_that_has_learned(hf: Any, esc10_dir: Path) -> None:
         label2id={name: i for i, name in enumerate(names)},
     )
     model = hf.ASTForAudioClassification(config).train()
-    adam = torch.optim.AdamW(model.parameters(), 2e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=400)
-    for _ in range(40):
-        for batch in torch.randperm(len(wanted)).split(32):
-            scores = model(features[batch]).logits
-            adam.zero_grad()
-            torch.nn.functional.cross_entropy(scores, wanted[batch]).backward()
-            adam.step()
-            rate.step()
+    _train(model, features, wanted, epochs=40)
     model.save_pretrained("mine")
     extractor.save_pretrained("mine")
 
@@ -524,16 +533,7 @@ def test_one_that_has_learned_from_samples(hf: Any, esc10_dir: Path) -> None:
         label2id={name: i for i, name in enumerate(names)},
     )
     model = hf.Wav2Vec2ForSequenceClassification(config).train()
-    adam = torch.optim.AdamW(model.parameters(), 2e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(adam, 2e-3, total_steps=480)
-    for _ in range(48):
-        for batch in torch.randperm(len(wanted)).split(32):
-            # Rotated in time.
-            x = features[batch].roll(int(torch.randint(features.shape[1], ())), 1)
-            adam.zero_grad()
-            torch.nn.functional.cross_entropy(model(x).logits, wanted[batch]).backward()
-            adam.step()
-            rate.step()
+    _train(model, features, wanted, epochs=48, rotate=True)
     model.save_pretrained("mine")
     extractor.save_pretrained("mine")
 

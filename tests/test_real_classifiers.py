@@ -19,21 +19,11 @@ import torch
 import l2i
 from l2i.dsp.audio import read_audio
 from l2i.models.spec import load_classifier
+from l2i.registry import load_object
 from tests.conftest import REPOSITORY
 
 # Which of YAMNet's classes are those of ESC-10, chosen by hand, by their names.
-GROUPS = {
-    "dog": ("Dog", "Bark", "Yip", "Howl", "Bow-wow", "Growling", "Whimper (dog)"),
-    "rooster": ("Chicken, rooster", "Crowing, cock-a-doodle-doo", "Fowl", "Cluck"),
-    "rain": ("Rain", "Raindrop", "Rain on surface", "Water", "Gush", "Frying (food)"),
-    "sea_waves": ("Ocean", "Waves, surf"),
-    "crackling_fire": ("Fire", "Crackle"),
-    "crying_baby": ("Baby cry, infant cry", "Crying, sobbing"),
-    "sneezing": ("Sneeze", "Cough", "Sniff"),
-    "clock_tick": ("Tick", "Tick-tock", "Clock"),
-    "helicopter": ("Helicopter",),
-    "chainsaw": ("Chainsaw", "Light engine (high frequency)", "Lawn mower"),
-}
+GROUPS = load_object(f"{REPOSITORY}/experiments/classifiers/yamnet.py:ESC10")
 
 
 @pytest.fixture(scope="module")
