@@ -27,6 +27,7 @@ from l2i.dsp.spectrogram import (
     stft,
 )
 from l2i.errors import CheckpointError
+from l2i.models.answers import Answers
 from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
 from l2i.types import Features, Task
 
@@ -73,7 +74,7 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
             handle.remove()
 
 
-class FrozenClassifier:
+class FrozenClassifier(Answers):
     """The classifier to be explained, with its own front-end.
 
     Parameters
@@ -230,18 +231,6 @@ class FrozenClassifier:
         weight = mel_filters(self.settings, attribution.device)
         weight = weight / weight.sum(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
         return weight @ bands.transpose(1, 2)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax or sigmoid [B, C], as the task has it."""
-        return logits.softmax(1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
-
-    def decisions(self, logits: Tensor) -> Tensor:
-        """Bool [B, C]: the best class, or every class from its threshold on."""
-        if self.task is Task.SINGLE_LABEL:
-            return torch.zeros_like(logits, dtype=torch.bool).scatter_(
-                1, logits.argmax(1, keepdim=True), True
-            )
-        return logits.sigmoid() >= self.thresholds
 
 
 def _join(pieces: list[Tensor]) -> Tensor:

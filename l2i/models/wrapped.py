@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
+from l2i.models.answers import Answers
 from l2i.models.layers import (
     Found,
     Layer,
@@ -177,7 +178,7 @@ def wrap(
     return found
 
 
-class Wrapped:
+class Wrapped(Answers):
     """A classifier made by `wrap`; an `l2i.types.Classifier`."""
 
     def __init__(
@@ -253,18 +254,6 @@ class Wrapped:
         else:
             scores = scores.unflatten(0, (-1, count))
         return self._pooled(scores)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax or sigmoid [B, C], as the task has it."""
-        return logits.softmax(-1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
-
-    def decisions(self, logits: Tensor) -> Tensor:
-        """Bool [B, C]: the best class, or every class from its threshold on."""
-        if self.task is Task.SINGLE_LABEL:
-            return torch.zeros_like(logits, dtype=torch.bool).scatter_(
-                1, logits.argmax(1, keepdim=True), True
-            )
-        return logits.sigmoid() >= self.thresholds.to(logits.device)
 
     def set_thresholds(self, thresholds: Sequence[float]) -> None:
         """From which probability on each class counts as present; one is for all classes.

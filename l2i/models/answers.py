@@ -1,0 +1,36 @@
+"""What logits say, whatever classifier gave them: probabilities, and which classes are there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from l2i.types import Task
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """A classifier's reading of its own logits.
+
+    Attributes
+    ----------
+    task : Task
+    thresholds : Tensor [C]
+        Multi-label: from which probability on a class counts as present.
+    """
+
+    task: Task
+    thresholds: Tensor
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax or sigmoid [..., C], as the task has it."""
+        return logits.softmax(-1) if self.task is Task.SINGLE_LABEL else logits.sigmoid()
+
+    def decisions(self, logits: Tensor) -> Tensor:
+        """Bool [B, C]: the best class, or every class from its threshold on."""
+        if self.task is Task.SINGLE_LABEL:
+            return torch.zeros_like(logits, dtype=torch.bool).scatter_(
+                1, logits.argmax(1, keepdim=True), True
+            )
+        return logits.sigmoid() >= self.thresholds.to(logits.device)
