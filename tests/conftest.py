@@ -23,13 +23,18 @@ from tests.stores import child, say, store, template  # noqa: F401  (fixtures)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def forget_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's variables, and those that MLflow sets by itself and leaves set."""
+    for name in list(os.environ):
+        if name.startswith(("L2I_", "MLFLOW_", "AWS_")):
+            monkeypatch.delenv(name)
+
+
 @pytest.fixture(autouse=True)
 def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's: neither caches, nor runs, nor variables; the same width for all."""
     home = tmp_path_factory.mktemp("home")
-    for name in list(os.environ):
-        if name.startswith(("L2I_", "MLFLOW_", "AWS_")):
-            monkeypatch.delenv(name)
+    forget_variables(monkeypatch)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

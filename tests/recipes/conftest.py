@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from l2i.config import Config, resolve
 from l2i.recipes.train import Outcome, train
 from l2i.run.progress import Progress
+from tests.conftest import forget_variables
 
 SMALL = """
 [dataset]
@@ -67,6 +68,15 @@ def small_config(name: str = "demo", *overrides: str) -> Config:
     return resolve("small.toml", overrides=overrides)
 
 
+@contextmanager
+def made_in(folder: Path) -> Iterator[None]:
+    """A folder to make a run in that outlives a test, whatever earlier tests have set."""
+    with pytest.MonkeyPatch.context() as patch:
+        forget_variables(patch)
+        patch.chdir(folder)
+        yield
+
+
 @pytest.fixture(scope="session")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]:
     made: dict[str, Finished] = {}
@@ -74,12 +84,8 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]
     def make(name: str) -> Finished:
         if name not in made:
             folder = tmp_path_factory.mktemp(f"run-{name}")
-            before = Path.cwd()
-            os.chdir(folder)
-            try:
+            with made_in(folder):
                 outcome = train(small_config(name), Progress(quiet=True))
-            finally:
-                os.chdir(before)
             made[name] = Finished(folder, outcome)
         return made[name]
 

@@ -27,7 +27,7 @@ from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import download, resolve_run
 from tests import guests
-from tests.recipes.conftest import Finished
+from tests.recipes.conftest import Finished, made_in
 
 QUIET = Progress(quiet=True)
 METHOD = Path(__file__).parents[2] / "experiments" / "methods" / "mask_decoder.py"
@@ -53,19 +53,13 @@ def _config(folder: Path, spec: str, *more: str) -> Config:
 
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    import os
-
     folder = tmp_path_factory.mktemp("guest")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with made_in(folder):
         shutil.copy(guests.__file__, folder / "tones.py")
         sounds = _folder(folder / "sounds")
         outcome = train(_config(sounds, f"{folder / 'tones.py'}:load"), QUIET)
         # From here on the run has to do with what it keeps.
         (folder / "tones.py").unlink()
-    finally:
-        os.chdir(before)
     return Finished(folder, outcome)
 
 
@@ -222,19 +216,23 @@ class Short:
 """
 
 
-def test_a_metric_of_ones_own(guest: Finished, tmp_path: Path) -> None:
+def test_a_metric_of_ones_own(
+    guest: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its mean stands beside the others, of L2I and of any method; one that is none is told."""
     (tmp_path / "mine.py").write_text(METRIC)
     run = resolve_run(guest.outcome.run_id)
-    config = resolve(download(run, "config.toml"))
-    config = config.model_copy(
+    base = resolve(download(run, "config.toml"))
+    # The guest's own store stays as it is: others ask for its latest run.
+    monkeypatch.chdir(tmp_path)
+    config = base.model_copy(
         update={
-            "explanation": config.explanation.model_copy(
+            "explanation": base.explanation.model_copy(
                 update={"metrics": [f"{tmp_path / 'mine.py'}:Loudness"]}
             )
         }
     )
-    assert config.signature() != resolve(download(run, "config.toml")).signature()
+    assert config.signature() != base.signature()
     done = train(config.model_copy(update={"classifier": _again(guest, config)}), QUIET)
     assert not done.found and -120 <= done.scores["loudness"] < 0
     table = benchmark("latest", QUIET, methods=["full"], keep=False)
