@@ -344,6 +344,7 @@ def main(args: Sequence[str] | None = None) -> None:
         code = end.code if isinstance(end.code, int) else 1
         if code <= 128:
             raise
-    if code > 128 and args is None:
+    # A task that was stopped says EX_TEMPFAIL, 75, in place of its signal.
+    if (code > 128 or code == os.EX_TEMPFAIL) and args is None:
         _leave(code)
     sys.exit(code)

@@ -6,6 +6,7 @@
     provenance   where a result comes from: commit, versions, machine, command
     progress     bars on a terminal, timed lines elsewhere
     lock         which runs are alive
+    signals      what must be whole before a signal ends it
     store        where runs are kept, and the traps of keeping them
     outbox       what a run says, kept here until a store that may be away has it
     runs         reading: listing, finding by a word, fetching artifacts

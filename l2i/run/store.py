@@ -44,6 +44,7 @@ from urllib.parse import unquote, urlsplit
 
 from l2i.errors import L2IError, StoreError
 from l2i.run.lock import RunLock
+from l2i.run.signals import held_signals
 from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -391,10 +392,15 @@ def unlocked(store: Store, work: Callable[[], T]) -> T:
     """Do it, and again while another program has locked the sqlite file, as for a copy of it.
 
     sqlite has rolled back what met the lock, so that it can be done again. `l2i.storage.patience`
-    says how long it is waited for, and that it is.
+    says how long it is waited for, and that it is. A signal waits until an attempt is over.
     """
+
+    def attempt() -> T:
+        with held_signals():
+            return work()
+
     return patiently(
-        work,
+        attempt,
         lambda error: "database is locked" in str(error),
         lambda error: f"The run store {store.shown} is locked by another program",
     )
