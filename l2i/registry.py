@@ -246,6 +246,7 @@ def _told(error: Exception) -> str:
 METHODS = Registry(
     "explanation method",
     {
+        "gated-l2i": "l2i.explanation.gated:GatedL2I",
         "l2i": "l2i.explanation.listen_to_interpret:ListenToInterpret",
         "gates": "l2i.explanation.gates:GatesMethod",
         "shapley": "l2i.explanation.gates:ShapleyMethod",

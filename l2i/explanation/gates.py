@@ -39,9 +39,10 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.errors import UsageError
+from l2i.models.answers import log_odds
 from l2i.models.dictionary import encode, learn_dictionary
 from l2i.models.heard import Heard
-from l2i.types import Classifier, Task
+from l2i.types import Classifier
 
 if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
@@ -53,7 +54,6 @@ __all__ = [
     "Shapley",
     "ShapleyMethod",
     "domain_of",
-    "log_odds",
     "without_training",
 ]
 
@@ -74,27 +74,6 @@ def domain_of(sample_rate: int) -> Domain:
     """
     n_fft = 2 ** max(6, round(math.log2(_WINDOW_S * sample_rate)))
     return Domain(sample_rate, n_fft, n_fft // 4)
-
-
-def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
-    """log(p / (1 - p)) [B] of one class per clip.
-
-    Parameters
-    ----------
-    logits : Tensor [B, C]
-    classes : Tensor [B], int64
-    task : Task
-
-    Examples
-    --------
-    >>> log_odds(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), Task.SINGLE_LABEL)
-    tensor([2.])
-    """
-    own = logits.gather(1, classes.view(-1, 1)).squeeze(1)
-    if task is Task.MULTI_LABEL:
-        return own
-    rest = logits.scatter(1, classes.view(-1, 1), -torch.inf)
-    return own - rest.logsumexp(1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from l2i.types import Task
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "log_odds"]
 
 
 class Answers:
@@ -34,3 +34,24 @@ class Answers:
                 1, logits.argmax(1, keepdim=True), True
             )
         return logits.sigmoid() >= self.thresholds.to(logits.device)
+
+
+def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
+    """log(p / (1 - p)) [B] of one class per clip.
+
+    Parameters
+    ----------
+    logits : Tensor [B, C]
+    classes : Tensor [B], int64
+    task : Task
+
+    Examples
+    --------
+    >>> log_odds(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), Task.SINGLE_LABEL)
+    tensor([2.])
+    """
+    own = logits.gather(1, classes.view(-1, 1)).squeeze(1)
+    if task is Task.MULTI_LABEL:
+        return own
+    rest = logits.scatter(1, classes.view(-1, 1), -torch.inf)
+    return own - rest.logsumexp(1)

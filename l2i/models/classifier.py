@@ -206,6 +206,12 @@ class FrozenClassifier(Answers):
         found: Tensor = self.network(mel)
         return found
 
+    def logits_above(self, map_: Tensor, name: str) -> Tensor:
+        """Logits [B, C] of a hidden map [B, D, F, T] of `HIDDEN_MAPS`, to which gradients flow."""
+        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+            found: Tensor = self.network.after(map_.transpose(2, 3), HIDDEN_MAPS[name])
+        return found.float()
+
     def attribution_layer(self) -> nn.Module:
         """The last layer whose map has frames and mel bands."""
         return self.network.get_submodule(f"netx.{HIDDEN_MAPS['512']}")

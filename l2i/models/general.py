@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from l2i.models.interpreter import Psi
 
-__all__ = ["GeneralInterpreter"]
+__all__ = ["GeneralInterpreter", "in_rows", "in_time"]
 
 _MOST_ROWS = 4
 # To a frame of what is computed of the maps there are so many of the spectrogram, at least: the
@@ -56,14 +56,14 @@ def _resizing(old: int, new: int, device: torch.device, dtype: torch.dtype) -> T
         return found[0].to(device, dtype)
 
 
-def _in_time(x: Tensor, frames: int) -> Tensor:
+def in_time(x: Tensor, frames: int) -> Tensor:
     """X [B, C, R, T] with another number of frames."""
     if x.shape[3] == frames:
         return x
     return torch.matmul(x, _resizing(x.shape[3], frames, x.device, x.dtype))
 
 
-def _in_rows(x: Tensor, rows: int) -> Tensor:
+def in_rows(x: Tensor, rows: int) -> Tensor:
     """X [B, C, R, T] with another number of rows."""
     if x.shape[2] == rows:
         return x
@@ -151,12 +151,12 @@ class GeneralInterpreter(Psi):
         branches = []
         for norm, conv, x in zip(self.norms, self.convs, maps, strict=True):
             # A map that is finer (of raw samples, say) is shortened before anything is computed.
-            y = _in_time(x, min(short, x.shape[3]))
-            y = _in_rows(y, min(self.rows, x.shape[2]))
+            y = in_time(x, min(short, x.shape[3]))
+            y = in_rows(y, min(self.rows, x.shape[2]))
             # Channels first: of maps whose channels are last in memory, as they are kept, the
             # gradient of this normalisation ends the process on a CPU (torch 2.13).
             y = norm(y.contiguous())
-            branches.append(_in_time(_in_rows(F.relu(conv(y)), self.rows), short))
+            branches.append(in_time(in_rows(F.relu(conv(y)), self.rows), short))
         y = F.relu(self.conv2(torch.cat(branches, dim=1)))
-        y = _in_time(F.relu(self.conv6(y)), frames).squeeze(2)
+        y = in_time(F.relu(self.conv6(y)), frames).squeeze(2)
         return F.relu(self.conv5(F.relu(self.conv4(y))))

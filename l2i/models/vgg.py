@@ -132,7 +132,14 @@ class VGG(nn.Module):
     def above(self, y: Tensor, blocks: int) -> Tensor:
         """From what the first `blocks` of the trunk's blocks (see `BLOCKS`) make of a log-mel to
         logits [B, C]."""
-        for layer in list(self.netx.children())[_layers(blocks) :]:
+        return self._from(y, _layers(blocks))
+
+    def after(self, y: Tensor, layer: str) -> Tensor:
+        """From what a layer of the trunk gives, ``layer16`` say, to logits [B, C]."""
+        return self._from(y, int(layer.removeprefix("layer")))
+
+    def _from(self, y: Tensor, number: int) -> Tensor:
+        for layer in list(self.netx.children())[number:]:
             y = layer(y)
         y = F.relu(self.layer(y)).amax(dim=(2, 3))
         return self.fc(self.dropout(y))
@@ -226,6 +233,9 @@ class _RectifiedMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, T, M] to [B, C, T // 2, M // 2]."""
+        if x.requires_grad and torch.is_grad_enabled():
+            # The maxima's own gradient shares what is equal, by five passes over the values.
+            return F.relu_(F.max_pool2d(x, 2))
         t, m = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
         y = torch.maximum(x[:, :, 0:t:2], x[:, :, 1:t:2])
         return torch.maximum(y[..., 0:m:2], y[..., 1:m:2]).relu_()

@@ -14,5 +14,7 @@ config. That is all: `l2i train`, resuming, checkpoints and `l2i.fit` follow fro
 ``fitting``           what the trainings share: averages, batches, the best epoch
 ``dictionary``        L2I's first part
 ``interpreter``       L2I's second
+``gates``             gated L2I's third, through the audio and the classifier
+``mixtures``          mixtures with known parts, to learn from
 ====================  ==========================================================
 """

@@ -30,6 +30,7 @@ PARTS = Registry(
     {
         "dictionary": "l2i.training.dictionary:DICTIONARY",
         "interpreter": "l2i.training.interpreter:INTERPRETER",
+        "gates": "l2i.training.gates:GATES",
     },
 )
 

@@ -14,6 +14,7 @@ from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.explanation import METHODS, ExplanationMethod, MethodSettings, Subject, make_method
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
+from l2i.models.gate_head import GateHead
 from l2i.models.general import GeneralInterpreter
 from l2i.models.heard import hear
 from l2i.models.interpreter import Interpreter
@@ -57,8 +58,16 @@ def subject() -> Subject:
     torch.manual_seed(5)
     w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
     interpreter = Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False)
-    parts = {"dictionary": w, "interpreter": interpreter}
-    return Subject(_vgg(), SETTINGS.domain, parts)
+    return _with_gates(_vgg(), {"dictionary": w, "interpreter": interpreter})
+
+
+def _with_gates(classifier: Classifier, parts: dict[str, Any]) -> Subject:
+    """Parts, and a head of random weights beside them."""
+    layers = layers_of(classifier)
+    maps = classifier.features(torch.zeros(1, SAMPLES), layers).maps
+    head = GateHead(COMPONENTS, tuple((m.shape[1], m.shape[2]) for m in maps), width=16)
+    parts["gates"] = (head.eval().requires_grad_(False), layers)
+    return Subject(classifier, SETTINGS.domain, parts)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +81,8 @@ def other() -> Subject:
         (m.shape[1], m.shape[2]) for m in classifier.features(torch.zeros(1, SAMPLES), maps).maps
     )
     interpreter = GeneralInterpreter(COMPONENTS, CLASSES, maps=maps, shapes=shapes)
-    parts = {"dictionary": w, "interpreter": interpreter.eval().requires_grad_(False)}
-    return Subject(classifier, SETTINGS.domain, parts)
+    interpreter.eval().requires_grad_(False)
+    return _with_gates(classifier, {"dictionary": w, "interpreter": interpreter})
 
 
 @pytest.fixture(scope="module")

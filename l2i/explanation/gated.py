@@ -1,0 +1,71 @@
+"""Gated L2I: gates on the components of the dictionary, read from what the classifier heard.
+
+The dictionary W and the activations H of the sound say what is there; gates G, one per component
+and frame, say what counts for the class asked for. They are read from the classifier's hidden maps
+and from the class's own gradient, and from nothing else (see `l2i.models.gate_head`); how they are
+learnt, `l2i.training.gates` says. The mask ``W (G * H) / W H`` is a linear gain: explanation and
+removal add up to the input, sample by sample.
+
+Dictionary, interpreter and its fidelity are those of L2I, beside whose published rule it stands:
+one run has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from l2i.explanation.listen_to_interpret import audible
+from l2i.models.asked import class_gradient
+from l2i.models.gate_head import GateHead
+from l2i.models.gated import Taken, take_apart
+from l2i.models.heard import Heard
+
+if TYPE_CHECKING:
+    from l2i.explanation import MethodSettings, Subject
+
+__all__ = ["GatedL2I"]
+
+
+class GatedL2I:
+    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+
+    parts = ("dictionary", "interpreter", "gates")
+    linear = True
+    needs_layers = True
+    needs_gradients = True
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.w: Tensor = subject.parts["dictionary"]
+        self.head: GateHead
+        self.layers: tuple[str, ...]
+        self.head, self.layers = subject.parts["gates"]
+
+    def gates_of(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Gates [B, K, T] in [0, 1] of one class of each clip.
+
+        Parameters
+        ----------
+        heard : Heard
+            Of B clips, with the maps of `layers`.
+        classes : Tensor [B], int64
+        """
+        maps = heard.features.maps
+        gradient = class_gradient(heard, self.layers[-1], maps[-1], classes)
+        with torch.inference_mode():
+            found: Tensor = self.head(maps, gradient, heard.size.shape[2])
+        return found
+
+    @torch.inference_mode()
+    def take_apart(self, heard: Heard) -> Taken:
+        """The clips, taken apart into the dictionary's components."""
+        return take_apart(heard, self.w)
+
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T], a linear gain; of silence, zero."""
+        gates = self.gates_of(heard, classes)
+        with torch.inference_mode():
+            return self.take_apart(heard).mask(gates) * audible(heard.size).view(-1, 1, 1)

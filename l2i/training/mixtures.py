@@ -1,0 +1,197 @@
+"""Mixtures of the training clips, of which it is known what the classifier hears in each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2i.models.heard import hear
+from l2i.run.device import epoch_generator
+from l2i.training.fitting import in_batches
+from l2i.training.parts import Context
+
+__all__ = ["Mixed", "Mixer", "MixingSettings"]
+
+# What certifies that a part carries the class, and that the other one does not.
+_THERE, _NOT_THERE = 0.5, 0.2
+# A clip alone has another one this far below it, which is nothing.
+_NOTHING_DB = 60.0
+_SILENT = 1e-6
+
+
+class MixingSettings(Protocol):
+    """What a mixer is told.
+
+    Attributes
+    ----------
+    batch_size : int
+    views : int
+        Stretches of each clip, drawn once.
+    crop_share : float
+        Their length, as a share of the clip; no shorter than the classifier can hear.
+    mixed_db : float
+        The second clip is 0 to so many dB below the first.
+    alone : float
+        Share of clips that are not mixed.
+    """
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def views(self) -> int: ...
+    @property
+    def crop_share(self) -> float: ...
+    @property
+    def mixed_db(self) -> float: ...
+    @property
+    def alone(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Mixtures x = a + b, of which class c is explained; parts are of x scaled to its peak.
+
+    `sure` is w: the classifier certifies that a carries c, and b does not; `mixed`, that there is
+    any b.
+    """
+
+    x: Tensor  # [B, S]
+    a: Tensor
+    b: Tensor
+    classes: Tensor  # [B], int64
+    sure: Tensor  # [B], 0 or 1
+    mixed: Tensor
+
+
+class Mixer:
+    """Mixtures of stretches of the clips, of which it is known what the classifier hears in them.
+
+    A clip has a few stretches, drawn once, so that the classifier is asked about each once.
+    """
+
+    def __init__(self, context: Context, s: MixingSettings) -> None:
+        self._classifier, self._sounds, self._s = context.classifier, context.sounds, s
+        self._domain, self._device = context.domain, context.device
+        samples = context.sounds.n_samples
+        least = getattr(context.classifier, "min_samples", 1)
+        self._length = min(samples, max(round(samples * s.crop_share), least))
+        draw = epoch_generator(context.seed, "gates", "views")
+        train, held = context.sounds.train, context.sounds.validate
+        self._train = self._stretches(train, s.views, draw)
+        self._held = self._stretches(held if len(held) > 1 else train, 1, draw)
+        with context.progress.task("gates: parts", unit="clip") as bar:
+            self._heard = {}
+            for key, stretches in (("train", self._train), ("held", self._held)):
+                said = []
+                for some in np.array_split(np.arange(len(stretches)), -(-len(stretches) // 16)):
+                    with torch.no_grad():
+                        x = self._read(stretches, some)
+                        logits = self._classifier.logits(x.to(self._device))
+                        said.append(self._classifier.probabilities(logits).cpu())
+                    bar.advance(len(some))
+                self._heard[key] = torch.cat(said)
+
+    @property
+    def batches(self) -> int:
+        """Steps of an epoch: each training clip is the first of a mixture once."""
+        return len(in_batches(torch.arange(len(self._sounds.train)), self._s.batch_size))
+
+    def _stretches(
+        self, rows: np.ndarray, views: int, draw: torch.Generator
+    ) -> list[tuple[int, int]]:
+        """Row and first sample of each stretch; clip n's view v is stretch ``v * len(rows) + n``.
+
+        Of a few drawn at random that one is taken which is loudest by half or more.
+        """
+        found = []
+        for _ in range(views):
+            for row in rows:
+                x = np.asarray(self._sounds.waveforms[row])
+                starts = torch.randint(len(x), (4,), generator=draw).tolist()
+                levels = [float(np.square(_stretch(x, at, self._length)).mean()) for at in starts]
+                good = [at for at, p in zip(starts, levels, strict=True) if p >= max(levels) / 4]
+                found.append((int(row), good[0]))
+        return found
+
+    def _read(self, stretches: list[tuple[int, int]], which: Any) -> Tensor:
+        waves = self._sounds.waveforms
+        chosen = [stretches[int(i)] for i in which]
+        return torch.from_numpy(
+            np.stack([_stretch(np.asarray(waves[row]), at, self._length) for row, at in chosen])
+        )
+
+    def shapes(self, layers: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+        """Channels and rows of the maps of some layers."""
+        x = self._read(self._train, [0])
+        maps = hear(self._classifier, x, self._domain, layers).features.maps
+        return tuple((m.shape[1], m.shape[2]) for m in maps)
+
+    def train(self, generator: torch.Generator) -> Iterator[Mixed]:
+        """An epoch's mixtures, in batches."""
+        n = len(self._sounds.train)
+        view = torch.randint(self._s.views, (n,), generator=generator) * n + torch.arange(n)
+        order = view[torch.randperm(n, generator=generator)]
+        for rows in in_batches(order, self._s.batch_size):
+            yield self._mix("train", self._train, rows, generator)
+
+    def validate(self, generator: torch.Generator, most: int = 64) -> Iterator[Mixed]:
+        """Mixtures of clips that nothing is learnt from."""
+        rows = torch.arange(len(self._held))[:most]
+        for some in in_batches(rows, self._s.batch_size):
+            yield self._mix("held", self._held, some, generator)
+
+    def _mix(
+        self, key: str, stretches: list[tuple[int, int]], rows: Tensor, generator: torch.Generator
+    ) -> Mixed:
+        said, s, n = self._heard[key], self._s, len(rows)
+        top = said.argmax(dim=1)
+        others = torch.randint(len(stretches), (n,), generator=generator)
+        for _ in range(4):  # Two of one class cannot be told apart by the class.
+            again = torch.randint(len(stretches), (n,), generator=generator)
+            others = torch.where(top[others] == top[rows], again, others)
+        db = s.mixed_db * torch.rand(n, generator=generator)
+        alone = torch.rand(n, generator=generator) < s.alone
+        gain = 10 ** (-torch.where(alone, _NOTHING_DB, db) / 20)
+        clips = self._read(stretches, rows)
+        first = _of_one_level(clips)
+        second = _of_one_level(self._read(stretches, others)) * gain.unsqueeze(1)
+        # Of half of the mixtures the class of the quieter one is asked for.
+        swap = (torch.rand(n, generator=generator) < 0.5) & ~alone
+        a = torch.where(swap.unsqueeze(1), second, first)
+        b = torch.where(swap.unsqueeze(1), first, second)
+        in_a = torch.where(swap.unsqueeze(1), said[others], said[rows])
+        in_b = torch.where(swap.unsqueeze(1), said[rows], said[others])
+        in_b = torch.where(alone.unsqueeze(1), 0.0, in_b)
+        certain = (in_a >= _THERE) & (in_b <= _NOT_THERE)
+        # One of those that are certain; where none is, the likeliest.
+        chance = torch.where(certain.any(1, keepdim=True), certain.float(), 0.0)
+        chance = torch.where(
+            chance.sum(1, keepdim=True) > 0,
+            chance,
+            F.one_hot(in_a.argmax(1), in_a.shape[1]).float(),
+        )
+        classes = torch.multinomial(chance, 1, generator=generator).squeeze(1)
+        sure = certain.gather(1, classes.unsqueeze(1)).squeeze(1).float()
+        x = a + b
+        peak = x.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+        # As loud as the first clip, for a classifier that hears levels.
+        level = clips.abs().amax(dim=1, keepdim=True)
+        parts = [y.to(self._device) for y in (x / peak * level, a / peak, b / peak)]
+        mixed = (~alone).float()
+        return Mixed(*parts, *(y.to(self._device) for y in (classes, sure, mixed)))
+
+
+def _stretch(x: np.ndarray, start: int, length: int) -> np.ndarray:
+    """What of a clip [S] begins there; what leaves it at its end re-enters at its start."""
+    return np.concatenate([x[start : start + length], x[: max(0, start + length - len(x))]])
+
+
+def _of_one_level(x: Tensor) -> Tensor:
+    level = x.square().mean(dim=1, keepdim=True).sqrt()
+    return x / level.clamp_min(_SILENT)
