@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from l2i.config import Explanation
-from l2i.explanation import MethodSettings
+from l2i.explanation import MethodSettings, split_audio
 from l2i.recipes.figures import document
-from l2i.recipes.measure import MASK_SCORES, Evaluation, evaluate_clips, judge_masks
+from l2i.recipes.judging import FF_SHARE, MASK_SCORES, judge_masks, mean_scores
+from l2i.recipes.measure import Evaluation, evaluate_clips
 from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation
@@ -195,6 +196,38 @@ def test_softmax_is_taken_once() -> None:
     np.testing.assert_allclose(found["explanation_probability"], wanted, atol=1e-4)
     np.testing.assert_allclose(found["removal_probability"], 1 / BANDS, atol=1e-6)
     assert np.all(found["average_drop"] < 0.1)
+
+
+def test_a_mask_of_ones_is_seen_through() -> None:
+    """It keeps all energy and the whole mask; it is no more convincing than the clip by more than
+    rounding, and its FF is short of the clip's probability by a guess alone."""
+    heard = tone_explainer().hear(torch.from_numpy(_clips()))
+    found = judge_masks(heard, torch.tensor(LOUD), torch.ones(heard.size.shape), linear=True)
+    np.testing.assert_allclose(found["kept"], 1.0)
+    np.testing.assert_allclose(found["mean_mask"], 1.0)
+    assert not found["average_increase_margin"].any()
+    scores, _ = mean_scores(found, [FF_SHARE], 0)
+    y = found["probability"].mean()
+    assert scores[FF_SHARE] == pytest.approx((y - 1 / BANDS) / y, abs=1e-5)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_kept_is_the_energy_of_the_sound(linear: bool) -> None:
+    """Two tones 6.02 dB apart: the loud one's mask keeps 1 / 1.25 of the energy and three bins of
+    33; half of a mask keeps the energy that the half's sound has."""
+    heard = tone_explainer().hear(torch.from_numpy(_clips()))
+    mask = torch.zeros(heard.size.shape)
+    for row, band in enumerate(LOUD):
+        mask[row, 3 * band : 3 * band + 3] = 1.0
+    found = judge_masks(heard, torch.tensor(LOUD), mask, linear=linear)
+    np.testing.assert_allclose(found["kept"], 0.8, atol=0.01)
+    np.testing.assert_allclose(found["mean_mask"], 3 / 33, rtol=1e-6)
+    half = 0.5 * torch.ones(heard.size.shape)
+    found = judge_masks(heard, torch.tensor(LOUD), half, linear=linear)
+    sound, _ = split_audio(heard.spectrum, half, heard.domain, heard.n_samples, linear=linear)
+    whole, _ = split_audio(heard.spectrum, torch.ones_like(half), heard.domain, heard.n_samples)
+    ratio = sound.square().sum(1) / whole.square().sum(1)
+    np.testing.assert_allclose(found["kept"], ratio.numpy(), atol=0.01)
 
 
 def test_removal_uses_the_pooling_that_the_interpreter_has() -> None:

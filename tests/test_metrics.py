@@ -19,6 +19,8 @@ from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.faithfulness import fall, summary
 from l2i.metrics.fidelity import agreement, rank_of_class, topk_fidelity
 from l2i.metrics.separation import energy_share, level_db, si_sdr
+from l2i.metrics.size import linear_gain
+from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from tests import reference
 from tests.toys import tone, tone_explainer
 
@@ -357,7 +359,39 @@ def test_shares_and_levels_on_paper() -> None:
     assert np.isnan(level_db(n, 0 * n).item())
 
 
+def test_gain_of_a_log_mask_is_what_it_does_to_a_sound() -> None:
+    """The mask's sound over the clip's, bin by bin; and the table that is known: half of a loud
+    bin's log is far less than half of the bin."""
+    size = torch.tensor([[[0.0, 1.0, 10.0, 100.0]]])
+    gain = linear_gain(torch.full_like(size, 0.5), size, linear=False)
+    db = 20 * gain[0, 0, 1:].log10()
+    np.testing.assert_allclose(db.numpy(), [-7.7, -12.7, -20.9], atol=0.06)
+    assert gain[0, 0, 0] == 0.0
+    np.testing.assert_allclose(linear_gain(torch.ones_like(size), size, linear=False)[0, 0, 1:], 1)
+
+
 # --- statistics -------------------------------------------------------------------------------
+
+
+def test_intervals_over_recordings_are_wider_where_clips_repeat_them() -> None:
+    """Ten recordings, each ten times: over clips the interval is that of a hundred values, over
+    recordings that of ten, which is wider by the root of ten; one value each: the same draws."""
+    values = np.repeat(np.arange(10.0), 10)
+    names = np.repeat([f"r{i}" for i in range(10)], 10)
+    width = [np.ptp(bootstrap_interval(values, groups=g)) for g in (None, names)]
+    assert width[1] / width[0] == pytest.approx(10**0.5, rel=0.15)
+    alone = np.arange(10.0)
+    assert bootstrap_interval(alone, groups=names[::10]) == bootstrap_interval(alone)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(20) // 2])
+def test_interval_of_a_ratio(groups: Any) -> None:
+    """Where one column is a third of the other, so is every draw."""
+    x = np.random.default_rng(0).random(20)
+    both = np.stack([x / 3, x], axis=1)
+    found = bootstrap_interval(both, ratio_of_means, groups=groups)
+    np.testing.assert_allclose(found, 1 / 3)
+    assert np.isnan(ratio_of_means(np.zeros((2, 2))))
 
 
 @seeded

@@ -78,16 +78,15 @@ def benchmark(
     measuring.where(found, f"{found['clips']} clips")
     short = {
         "average_increase": "AI",
+        "average_increase_margin": "AI+",
         "average_drop": "AD",
-        "average_gain": "AG",
         "ff_mean": "FF",
+        "ff_share": "FF/y",
         "fid_in": "Fid-In",
-        "sparseness": "SPS",
-        "complexity": "COMP",
-        "si_sdr": "SI-SDR",
-        "energy_share": "share",
+        "kept": "kept",
+        "si_sdr_improvement": "SI-SDRi",
     }
-    names = [n for n in found["metrics"] if n in short]
+    names = [n for n in short if n in found["metrics"]]
     arrows = {"higher": "↑", "lower": "↓", "": ""}
     head = [f"{short[n]}{arrows[found['meaning'][n]['better']]}" for n in names]
     rows = [

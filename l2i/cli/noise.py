@@ -93,7 +93,9 @@ def noise(
         "si_sdr_improvement": "improved",
         "energy_share": "share",
         "ff_mean": "FF",
+        "ff_share": "FF/y",
         "fid_in": "Fid-In",
+        "kept": "kept",
     }
     names = [n for n in found["meaning"] if n in short]
     rows = [

@@ -9,6 +9,28 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
+_TABLES: tuple[dict[str, str], ...] = (
+    {
+        "present": "present",
+        "si_sdr": "SI-SDR",
+        "si_sdr_improvement": "improved",
+        "energy_share": "share",
+        "class_left": "class left",
+        "other_left": "other left",
+    },
+    {
+        "average_increase": "AI↑",
+        "average_increase_margin": "AI+↑",
+        "average_drop": "AD↓",
+        "average_gain": "AG↑",
+        "ff_mean": "FF↑",
+        "ff_share": "FF/y↑",
+        "fid_in": "Fid-In↑",
+        "kept": "kept↓",
+    },
+    {"mean_mask": "mask↓", "sparseness": "SPS↑", "complexity": "COMP↓"},
+)
+
 
 @click.command(
     cls=Command,
@@ -149,31 +171,15 @@ def overlap(
         emit_json(found)
         return
     measuring.where(found, f"{found['mixtures']} mixtures")
-    rows = [
-        [
-            f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
-            *(
-                measuring.figure(c["scores"][k])
-                for k in ("present", "si_sdr", "si_sdr_improvement", "energy_share")
-            ),
-            *(measuring.figure(c["scores"][k]) for k in ("class_left", "other_left")),
+    for figures in _TABLES:
+        if figures is not _TABLES[0]:
+            click.echo()
+        rows = [
+            [
+                f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
+                *(measuring.figure(c["scores"][k]) for k in figures),
+            ]
+            for c in found["conditions"]
         ]
-        for c in found["conditions"]
-    ]
-    head = ["dB", "present", "SI-SDR", "improved", "share", "class left", "other left"]
-    emit_table(head, rows, right=list(range(7)))
-    rows = [
-        [
-            f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
-            *(
-                measuring.figure(c["scores"][k])
-                for k in ("average_increase", "average_drop", "average_gain", "ff_mean")
-            ),
-            *(measuring.figure(c["scores"][k]) for k in ("fid_in", "sparseness", "complexity")),
-        ]
-        for c in found["conditions"]
-    ]
-    head = ["dB", "AI↑", "AD↓", "AG↑", "FF↑", "Fid-In↑", "SPS↑", "COMP↓"]
-    click.echo()
-    emit_table(head, rows, right=list(range(8)))
+        emit_table(["dB", *figures.values()], rows, right=list(range(len(figures) + 1)))
     measuring.kept(found, out)

@@ -2,8 +2,8 @@
 
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
-(``classification``, ``fidelity``, ``faithfulness``, ``complexity``, ``separation``), and its line
-here. ``statistics`` has intervals and paired differences, of any figure.
+(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``complexity``, ``separation``), and
+its line here. ``statistics`` has intervals and paired differences, of any figure.
 
 One of your own, of each explanation, is named in ``explanation.metrics``, as ``MODULE:NAME``,
 ``FILE.py:NAME`` or by an entry point ``l2i.metrics``. Its mean over clips then stands beside the
@@ -30,6 +30,7 @@ __all__ = ["METRICS", "ClipMetric", "Judged", "Metric", "own_digest", "own_metri
 
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
 _LMAC = "Paissan et al. 2024, arXiv 2403.13086"
+_LMACZS = "Paissan et al. 2024, NeurIPS"
 _SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
 
@@ -75,12 +76,16 @@ METRICS = {
     "random_logit": Metric("Random removal: fall of logit, median", "logit", ""),
     "components_removed": Metric("Components removed, mean", "components", "lower", _L2I),
     "average_increase": Metric("AI, more certain by it alone", "% of clips", "higher", _LMAC),
+    "average_increase_margin": Metric("AI, by more than 0.001", "% of clips", "higher", _LMAC),
     "average_drop": Metric("AD, certainty lost", "%", "lower", _LMAC),
     "average_gain": Metric("AG, certainty won", "%", "higher", _LMAC),
     "ff_mean": Metric("FF, fall without the explanation", "probability", "higher", _LMAC),
+    "ff_share": Metric("FF, over the clip's probability", "share", "higher"),
     "fid_in": Metric("Fid-In, same class by the explanation", "share", "higher", _LMAC),
     "sparseness": Metric("SPS, Gini index of the mask", "0 to 1", "higher", _LMAC),
     "complexity": Metric("COMP, entropy of the mask", "nats", "lower", _LMAC),
+    "kept": Metric("Energy that the explanation keeps", "share", "lower"),
+    "mean_mask": Metric("Mean of the mask", "0 to 1", "lower", _LMACZS),
     "components": Metric("Components in an explanation, mean", "components", "lower", _L2I),
     "reconstruction": Metric("Mean squared error of W H", "log power", "lower", _L2I),
     "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),

@@ -1,7 +1,7 @@
 """How sure a figure is, and whether two runs differ: for any figure, clip by clip.
 
-Clips are what is drawn again: intervals say what other clips of the same kind would do to a
-figure, and nothing of other seeds or folds.
+Clips are what is drawn again, or recordings, where several clips are of one: intervals say what
+others of the same kind would do to a figure, and nothing of other seeds or folds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "holm", "mcnemar", "wilcoxon"]
+__all__ = ["bootstrap_interval", "holm", "mcnemar", "ratio_of_means", "wilcoxon"]
 
 Values = NDArray[np.floating]
 
@@ -24,19 +24,23 @@ def bootstrap_interval(
     *,
     level: float = 0.95,
     draws: int = 1000,
+    groups: NDArray[Any] | None = None,
 ) -> tuple[float, float]:
     """Percentile bootstrap (Efron 1979) of a statistic of independent values.
 
     Parameters
     ----------
-    values : [N]
-        NaN is left out.
+    values : [N] or [N, D]
+        A row with NaN is left out.
     statistic : callable
-        Of an array along an `axis`, such as `numpy.mean`.
+        Of an array along an `axis`, such as `numpy.mean`; of rows, such as `ratio_of_means`.
     seed : int
     level : float
         Share of the draws within the interval.
     draws : int
+    groups : array [N], optional
+        What each value is of: then groups are drawn again, with all their values, since values of
+        one group are not independent.
 
     Returns
     -------
@@ -47,19 +51,51 @@ def bootstrap_interval(
     --------
     >>> bootstrap_interval(np.full(5, 2.0))
     (2.0, 2.0)
+
+    Of one group there is nothing to draw but itself:
+
+    >>> bootstrap_interval(np.array([1.0, 3.0]), groups=np.array(["a", "a"]))
+    (2.0, 2.0)
     """
     x = np.asarray(values, dtype=np.float64)
-    x = x[~np.isnan(x)]
+    known = ~np.isnan(x) if x.ndim == 1 else ~np.isnan(x).any(axis=1)
+    x = x[known]
     if not len(x):
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     drawn: list[Values] = []
+    members: list[NDArray[np.int64]] = []
+    if groups is not None:
+        names, place = np.unique(np.asarray(groups)[known], return_inverse=True)
+        members = [np.flatnonzero(place == i) for i in range(len(names))]
+    if len(members) not in (0, len(x)):
+        for _ in range(draws):
+            some = rng.integers(len(members), size=len(members))
+            drawn.append(
+                np.atleast_1d(statistic(x[np.concatenate([members[i] for i in some])], axis=0))
+            )
+        return _ends(drawn, level)
     # In pieces, so that many clips do not take gigabytes.
     for done in range(0, draws, 100):
         index = rng.integers(len(x), size=(min(100, draws - done), len(x)))
         drawn.append(statistic(x[index], axis=1))
+    return _ends(drawn, level)
+
+
+def _ends(drawn: Sequence[Values], level: float) -> tuple[float, float]:
     ends = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2], method="nearest")
     return float(ends[0]), float(ends[1])
+
+
+def ratio_of_means(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:
+    """The mean of the first column over that of the second, of rows [..., 2] along an `axis`.
+
+    >>> ratio_of_means(np.array([[1.0, 2.0], [3.0, 6.0]])).item()
+    0.5
+    """
+    means = values.mean(axis=axis)
+    first, second = means[..., 0], means[..., 1]
+    return np.divide(first, second, out=np.full_like(first, np.nan), where=second != 0)
 
 
 def wilcoxon(differences: Values) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS
 from l2i.recipes.examples import spread
-from l2i.recipes.measure import mask_scores
+from l2i.recipes.judging import mask_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import (
     TRUTH_SCORES,

@@ -31,12 +31,15 @@ _BINARY = ("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_i
 _COLUMNS = {
     "faithfulness_probability_mean": "fall_probability",
     "average_increase": "average_increase",
+    "average_increase_margin": "average_increase_margin",
     "average_drop": "average_drop",
     "average_gain": "average_gain",
     "ff_mean": "ff_mean",
     "fid_in": "fid_in",
     "sparseness": "sparseness",
     "complexity": "complexity",
+    "kept": "kept",
+    "mean_mask": "mean_mask",
     "components": "components",
     "components_removed": "components_removed",
 }
@@ -153,7 +156,7 @@ def _difference(figure: str, a: pd.Series, b: pd.Series) -> dict[str, Any]:
     both = ~(a.isna() | b.isna())
     x, y = a[both].to_numpy(np.float64), b[both].to_numpy(np.float64)
     d: NDArray[np.float64] = y - x
-    binary = figure in _BINARY or figure == "average_increase"
+    binary = figure in _BINARY or figure.startswith("average_increase")
     if binary and set(np.unique(np.concatenate([x, y]))) <= {0.0, 1.0, 100.0}:
         p = mcnemar(y > 0, x > 0)
     else:

@@ -16,29 +16,19 @@ from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.spectrogram import phase, synthesise
 from l2i.explanation import (
     Explainer,
-    audible,
     random_ranks,
     reconstruction,
     select,
     soft_mask,
-    split_audio,
 )
-from l2i.metrics import ClipMetric, Judged, classification, faithfulness, fidelity, own_metrics
-from l2i.metrics.complexity import complexity, sparseness
+from l2i.metrics import classification, faithfulness, fidelity, own_metrics
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.models.heard import Heard
+from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
 from l2i.run.progress import Progress
 from l2i.types import Task
 
-__all__ = [
-    "MASK_SCORES",
-    "Evaluation",
-    "evaluate_clips",
-    "finish_evaluation",
-    "judge_masks",
-    "mask_scores",
-    "mean_scores",
-]
+__all__ = ["Evaluation", "evaluate_clips", "finish_evaluation"]
 
 _BATCH = 16
 
@@ -236,94 +226,6 @@ def _judge(
         "random_logit": drop[main, 1:, 1].mean(axis=0),
     }
     return found, drop
-
-
-def judge_masks(
-    heard: Heard,
-    classes: Tensor,
-    mask: Tensor,
-    *,
-    linear: bool,
-    metrics: Sequence[ClipMetric] = (),
-) -> dict[str, NDArray[Any]]:
-    """Figures of masks, whatever made them: what the classifier says of the explanation alone
-    and of the clip without it, as audio.
-
-    Parameters
-    ----------
-    heard : Heard
-        Of P clips.
-    classes : Tensor [P], int64
-        The class explained.
-    mask : Tensor [P, F, T]
-    linear : bool
-        What it is a gain of; see `split_audio`.
-    metrics : sequence of ClipMetric
-        More columns, of the user's own.
-
-    Returns
-    -------
-    dict of str to array [P]
-        ``probability``, ``explanation_probability``, ``removal_probability``, ``ff_logit``, and
-        `MASK_SCORES`; all but the first NaN for a silent clip, of which nothing is explained.
-    """
-    classifier, size, logits = heard.classifier, heard.size, heard.logits
-    audio, removal = split_audio(
-        heard.spectrum, mask, heard.domain, heard.n_samples, size, linear=linear
-    )
-    o, q = heard.judge(audio), heard.judge(removal)
-    index = classes.unsqueeze(1)
-
-    def of_class(x: Tensor) -> NDArray[np.float64]:
-        return x.gather(1, index)[:, 0].double().cpu().numpy()
-
-    y_c, o_c, q_c = (of_class(classifier.probabilities(x)) for x in (logits, o, q))
-    kept = classifier.decisions(o).gather(1, index)[:, 0]
-    found = {
-        "explanation_probability": o_c,
-        "removal_probability": q_c,
-        "average_increase": faithfulness.average_increase(y_c, o_c),
-        "average_drop": faithfulness.average_drop(y_c, o_c),
-        "average_gain": faithfulness.average_gain(y_c, o_c),
-        "ff_mean": y_c - q_c,
-        "ff_logit": of_class(logits) - of_class(q),
-        "fid_in": kept.double().cpu().numpy(),
-        "sparseness": sparseness(mask).cpu().numpy(),
-        "complexity": complexity(mask).cpu().numpy(),
-    }
-    if metrics:
-        arrays = (mask, size, audio, removal, classes, logits, o, q)
-        judged = Judged(*(x.cpu().numpy() for x in arrays))
-        found |= {m.name: np.asarray(m(judged), np.float64) for m in metrics}
-    sounds = audible(size).cpu().numpy()
-    return {"probability": y_c} | {k: np.where(sounds, v, np.nan) for k, v in found.items()}
-
-
-MASK_SCORES = (
-    *("average_increase", "average_drop", "average_gain", "ff_mean", "fid_in"),
-    *("sparseness", "complexity"),
-)
-"""Columns of `judge_masks` whose means over pairs are scores of the same name."""
-
-
-def mask_scores(metrics: Sequence[str]) -> tuple[str, ...]:
-    """`MASK_SCORES`, and the names of metrics of one's own."""
-    return (*MASK_SCORES, *(m.name for m in own_metrics(metrics)))
-
-
-def mean_scores(
-    pairs: Mapping[str, NDArray[Any]], names: Sequence[str], seed: int
-) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Mean and 95 % interval of columns; what is not defined (NaN) is left out of them."""
-    scores: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    for name in names:
-        values = np.asarray(pairs.get(name, np.zeros(0)), np.float64)
-        values = values[~np.isnan(values)]
-        scores[name] = float(values.mean()) if len(values) else float("nan")
-        if len(values):
-            intervals[name] = bootstrap_interval(values, np.mean, seed)
-    return scores, intervals
 
 
 def finish_evaluation(

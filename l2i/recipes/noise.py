@@ -135,7 +135,8 @@ def noise(
         )
     # What any mask has stands in for what only L2I's components have.
     own = [m.name for m in own_metrics(settings.metrics)]
-    wanted = (*SCORES, *(() if method == "l2i" else ("ff_mean", "fid_in")), *own)
+    masks = () if method == "l2i" else ("ff_mean", "ff_share", "fid_in")
+    wanted = (*SCORES, *masks, "kept", *own)
     shown = [k for k in wanted if any(k in c["scores"] for c in conditions)]
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},

@@ -21,7 +21,7 @@ from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
 from l2i.recipes.bundle import class_index
-from l2i.recipes.measure import mask_scores
+from l2i.recipes.judging import mask_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import (
     TRUTH_SCORES,

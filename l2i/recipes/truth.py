@@ -18,16 +18,12 @@ from l2i.dsp.spectrogram import magnitude, peak_normalise, phase, stft, synthesi
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics import own_metrics
 from l2i.metrics.separation import energy_share, level_db, si_sdr
+from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.models.heard import Heard, hear
+from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
 from l2i.recipes.material import Material
-from l2i.recipes.measure import (
-    Evaluation,
-    finish_evaluation,
-    judge_masks,
-    mask_scores,
-    mean_scores,
-)
+from l2i.recipes.measure import Evaluation, finish_evaluation
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -184,9 +180,7 @@ def _against(
     peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
     right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
     size = heard.size
-    gain = mask
-    if not linear:
-        gain = torch.where(size > 0, (mask * size.log1p()).expm1() / size.clamp_min(1e-30), 0.0)
+    gain = linear_gain(mask, size, linear=linear)
 
     def kept_of(part: Tensor) -> Tensor:
         x = stft(part, heard.domain)

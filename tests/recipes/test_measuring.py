@@ -18,7 +18,7 @@ from PIL import Image
 from l2i.explanation import METHODS
 from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
-from l2i.recipes.measure import MASK_SCORES
+from l2i.recipes.judging import FF_SHARE, MASK_SCORES
 from l2i.recipes.opened import open_finished
 from l2i.recipes.truth import TRUTH_SCORES
 from l2i.run.progress import Progress
@@ -214,7 +214,7 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
     words = [word for name in methods for word in ("--method", name)]
     found = _json(say("benchmark", "latest", *words, "--out", str(tmp_path), "--no-keep", "--json"))
     assert list(found["methods"]) == methods
-    assert found["metrics"] == [*MASK_SCORES, *TRUTH_SCORES]
+    assert found["metrics"] == [*MASK_SCORES, FF_SHARE, *TRUTH_SCORES]
     for name, means in found["meaning"].items():
         assert means["better"] == METRICS[name].better != ""
     full = found["methods"]["full"]["scores"]
@@ -245,7 +245,7 @@ def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> N
     more = (
         {"accuracy"} if run.outcome.scores.keys() & {"accuracy"} else {"auprc_macro", "auprc_micro"}
     )
-    assert set(other["scores"]) == {*MASK_SCORES, *more}
+    assert set(other["scores"]) == {*MASK_SCORES, FF_SHARE, *more}
     table = pd.read_csv(tmp_path / "clips.csv")
     assert table["fid_in"].mean() == pytest.approx(other["scores"]["fid_in"])
 

@@ -1,0 +1,143 @@
+"""What masks are worth, whatever made them: the classifier hears the explanation alone, and the
+clip without it; beside that stands how much was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from l2i.explanation import audible, split_audio
+from l2i.metrics import ClipMetric, Judged, faithfulness, own_metrics
+from l2i.metrics.complexity import complexity, sparseness
+from l2i.metrics.size import kept_energy, linear_gain, mean_mask
+from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
+from l2i.models.heard import Heard
+
+__all__ = ["FF_SHARE", "MASK_SCORES", "judge_masks", "mask_scores", "mean_scores"]
+
+
+def judge_masks(
+    heard: Heard,
+    classes: Tensor,
+    mask: Tensor,
+    *,
+    linear: bool,
+    metrics: Sequence[ClipMetric] = (),
+) -> dict[str, NDArray[Any]]:
+    """Figures of masks, whatever made them: what the classifier says of the explanation alone
+    and of the clip without it, as audio.
+
+    Parameters
+    ----------
+    heard : Heard
+        Of P clips.
+    classes : Tensor [P], int64
+        The class explained.
+    mask : Tensor [P, F, T]
+    linear : bool
+        What it is a gain of; see `split_audio`.
+    metrics : sequence of ClipMetric
+        More columns, of the user's own.
+
+    Returns
+    -------
+    dict of str to array [P]
+        ``probability``, ``explanation_probability``, ``removal_probability``, ``ff_logit``, and
+        `MASK_SCORES`; all but the first NaN for a silent clip, of which nothing is explained.
+    """
+    classifier, size, logits = heard.classifier, heard.size, heard.logits
+    audio, removal = split_audio(
+        heard.spectrum, mask, heard.domain, heard.n_samples, size, linear=linear
+    )
+    o, q = heard.judge(audio), heard.judge(removal)
+    index = classes.unsqueeze(1)
+
+    def of_class(x: Tensor) -> NDArray[np.float64]:
+        return x.gather(1, index)[:, 0].double().cpu().numpy()
+
+    y_c, o_c, q_c = (of_class(classifier.probabilities(x)) for x in (logits, o, q))
+    kept = classifier.decisions(o).gather(1, index)[:, 0]
+    found = {
+        "explanation_probability": o_c,
+        "removal_probability": q_c,
+        "average_increase": faithfulness.average_increase(y_c, o_c),
+        "average_increase_margin": faithfulness.average_increase(y_c, o_c, faithfulness.MARGIN),
+        "average_drop": faithfulness.average_drop(y_c, o_c),
+        "average_gain": faithfulness.average_gain(y_c, o_c),
+        "ff_mean": y_c - q_c,
+        "ff_logit": of_class(logits) - of_class(q),
+        "fid_in": kept.double().cpu().numpy(),
+        "sparseness": sparseness(mask).cpu().numpy(),
+        "complexity": complexity(mask).cpu().numpy(),
+        "kept": kept_energy(linear_gain(mask, size, linear=linear), size).cpu().numpy(),
+        "mean_mask": mean_mask(mask).cpu().numpy(),
+    }
+    if metrics:
+        arrays = (mask, size, audio, removal, classes, logits, o, q)
+        judged = Judged(*(x.cpu().numpy() for x in arrays))
+        found |= {m.name: np.asarray(m(judged), np.float64) for m in metrics}
+    sounds = audible(size).cpu().numpy()
+    return {"probability": y_c} | {k: np.where(sounds, v, np.nan) for k, v in found.items()}
+
+
+MASK_SCORES = (
+    *("average_increase", "average_increase_margin", "average_drop", "average_gain"),
+    *("ff_mean", "fid_in", "sparseness", "complexity", "kept", "mean_mask"),
+)
+"""Columns of `judge_masks` whose means over pairs are scores of the same name."""
+
+FF_SHARE = "ff_share"
+"""The mean of FF over the mean of what it can be at most, the clip's probability: a score, and no
+column, since the ratio of one clip that is hardly detected says little."""
+
+
+def mask_scores(metrics: Sequence[str]) -> tuple[str, ...]:
+    """`MASK_SCORES`, `FF_SHARE`, and the names of metrics of one's own."""
+    return (*MASK_SCORES, FF_SHARE, *(m.name for m in own_metrics(metrics)))
+
+
+def mean_scores(
+    pairs: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    seed: int,
+    groups: NDArray[Any] | None = None,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Mean and 95 % interval of columns; what is not defined (NaN) is left out of them.
+
+    Parameters
+    ----------
+    pairs : mapping of str to array [P]
+    names : sequence of str
+        Columns, and `FF_SHARE`.
+    seed : int
+        Of the bootstrap.
+    groups : array [P], optional
+        The recording of each pair: intervals are then over recordings.
+    """
+    scores: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    none = np.zeros(0)
+    statistic: Callable[..., Any]
+    for name in names:
+        if name == FF_SHARE:
+            both = (pairs.get("ff_mean", none), pairs.get("probability", none))
+            values = np.stack([np.asarray(x, np.float64) for x in both], axis=1)
+            statistic = ratio_of_means
+        else:
+            values, statistic = np.asarray(pairs.get(name, none), np.float64)[:, None], _mean
+        defined = ~np.isnan(values).any(axis=1)
+        values = values[defined]
+        scores[name] = float(statistic(values, axis=0)) if len(values) else float("nan")
+        if len(values):
+            own = None if groups is None else groups[defined]
+            intervals[name] = bootstrap_interval(values, statistic, seed, groups=own)
+    return scores, intervals
+
+
+def _mean(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    found: NDArray[Any] = values[..., 0].mean(axis=axis)
+    return found
