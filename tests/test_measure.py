@@ -299,6 +299,32 @@ def test_an_exact_mask_separates_the_tones() -> None:
     assert scores["other_left"] < -25
 
 
+def test_an_explanation_points_at_the_moment_of_its_class() -> None:
+    """A tone in the first half, another in the second: L2I's mask of the first is loudest there and
+    has its frames; the full mask has all frames, and is loudest where the louder tone is."""
+    first, second = tone(2), 0.5 * tone(5)
+    first[SAMPLES // 2 :] = 0
+    second[: SAMPLES // 2] = 0
+    scene = Scene(
+        "in turn", 0, (Part(first.numpy(), frozenset({2})), Part(second.numpy(), frozenset({5})))
+    )
+    found = {}
+    for method in ("l2i", "full"):
+        rows = judge_scenes(tone_subject(), method, MethodSettings(), [scene], lambda *_: [2, 5])
+        found[method] = rows["time_iou"], rows["pointing"].tolist()
+    # At each end of a tone some frames of 101 hear both.
+    assert found["l2i"][0].min() > 0.85 and found["l2i"][1] == [1, 1]
+    np.testing.assert_allclose(found["full"][0], 0.5, atol=0.05)
+    assert found["full"][1] == [1, 0]
+
+
+def test_sir_and_sar_tell_the_leak_from_the_damage() -> None:
+    """The full mask leaves the right part as it is, and the other 6.02 dB below it."""
+    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], said)
+    assert rows["sar"][0] > 60
+    assert rows["sir"][0] == pytest.approx(20 * math.log10(2), abs=0.05)
+
+
 def test_a_full_mask_improves_nothing() -> None:
     """It is the mixture: no improvement, both parts whole, the share of energy 1 / (1 + 0.25)."""
     rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], said)

@@ -18,7 +18,8 @@ from l2i.metrics.classification import accuracy, auprc, best_thresholds, confusi
 from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.faithfulness import fall, summary
 from l2i.metrics.fidelity import agreement, rank_of_class, topk_fidelity
-from l2i.metrics.separation import energy_share, level_db, si_sdr
+from l2i.metrics.localisation import pointing, time_iou
+from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from tests import reference
@@ -346,6 +347,30 @@ def test_si_sdr_at_the_ends() -> None:
     assert si_sdr(n, s).item() < -100
     assert si_sdr(s, s).item() == np.inf
     assert np.isnan(si_sdr(s, torch.zeros_like(s)).item())
+
+
+def test_distortion_is_the_other_part_and_the_artefacts() -> None:
+    """Of orthogonal parts: 1 / SDR = 1 / SIR + 1 / SAR; each at its ends."""
+    s, n = _orthogonal()
+    bent = s.clone()
+    bent[:, ::7] = 0
+    of_right, of_other = 0.8 * bent, 0.1 * n
+    share = [
+        10 ** (-x / 10)
+        for x in (si_sdr(of_right + of_other, s), sir(of_right, of_other, s), sar(of_right, s))
+    ]
+    assert share[0].item() == pytest.approx((share[1] + share[2]).item(), rel=0.02)
+    assert sir(s, torch.zeros_like(s), s).isinf().all() and sar(0 * s, s).item() == -math.inf
+    assert sar(s, torch.zeros_like(s)).isnan().all() and sir(s, n, 0 * s).isnan().all()
+
+
+def test_time_at_the_ends() -> None:
+    """An explanation of nothing points nowhere; where the class never sounds nothing is asked."""
+    part = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
+    kept = torch.zeros(2, 1, 2)
+    for figure in (time_iou, pointing):
+        np.testing.assert_array_equal(figure(kept, part).numpy(), [0, np.nan])
+        np.testing.assert_array_equal(figure(part[:1], part[:1]).numpy(), [1])
 
 
 def test_shares_and_levels_on_paper() -> None:

@@ -14,6 +14,8 @@ _TABLES: tuple[dict[str, str], ...] = (
         "present": "present",
         "si_sdr": "SI-SDR",
         "si_sdr_improvement": "improved",
+        "sir": "SIR",
+        "sar": "SAR",
         "energy_share": "share",
         "class_left": "class left",
         "other_left": "other left",

@@ -2,8 +2,9 @@
 
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
-(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``complexity``, ``separation``), and
-its line here. ``statistics`` has intervals and paired differences, of any figure.
+(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``complexity``, ``separation``,
+``localisation``), and its line here. ``statistics`` has intervals and paired differences, of any
+figure.
 
 One of your own, of each explanation, is named in ``explanation.metrics``, as ``MODULE:NAME``,
 ``FILE.py:NAME`` or by an entry point ``l2i.metrics``. Its mean over clips then stands beside the
@@ -31,6 +32,8 @@ __all__ = ["METRICS", "ClipMetric", "Judged", "Metric", "own_digest", "own_metri
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
 _LMAC = "Paissan et al. 2024, arXiv 2403.13086"
 _LMACZS = "Paissan et al. 2024, NeurIPS"
+_BSS = "Vincent et al. 2006, BSS Eval"
+_POINTING = "Zhang et al. 2018, arXiv 1608.00507"
 _SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
 
@@ -90,9 +93,13 @@ METRICS = {
     "reconstruction": Metric("Mean squared error of W H", "log power", "lower", _L2I),
     "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
     "si_sdr_improvement": Metric("SI-SDR, improvement over the mixture", "dB", "higher", _SDR),
+    "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS),
+    "sar": Metric("SAR, right part over artefacts", "dB", "higher", _BSS),
     "other_left": Metric("Level left of the other part, median", "dB", "lower"),
     "class_left": Metric("Level left of the class's part, median", "dB", "higher"),
     "energy_share": Metric("Energy from the class's part, median", "share", "higher"),
+    "time_iou": Metric("Time IoU with the class's part", "share", "higher"),
+    "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING),
     "present": Metric("Explained class is in the mixture", "share", "higher"),
 }
 

@@ -7,7 +7,9 @@ with S and with N: the explanation is exactly the sum of what it keeps of each p
 energy are counted and not estimated.
 
 Source of SI-SDR: Le Roux, Wisdom, Erdogan, Hershey, *SDR - half-baked or well done?*, ICASSP
-2019, arXiv 1811.02508.
+2019, arXiv 1811.02508. What it calls distortion is told apart as the other part (SIR) and what a
+mask does to the right part itself (SAR), after Vincent, Gribonval, Févotte 2006 (BSS Eval), whose
+decomposition is by projection, since the parts of an estimate are not known there.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["energy_share", "level_db", "si_sdr"]
+__all__ = ["energy_share", "level_db", "sar", "si_sdr", "sir"]
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -98,3 +100,68 @@ def level_db(kept: Tensor, part: Tensor) -> Tensor:
     return torch.where(
         b > 0, 10 * (a / b.clamp_min(torch.finfo(torch.float64).tiny)).log10(), torch.nan
     )
+
+
+def _scaled(kept: Tensor, part: Tensor) -> Tensor:
+    """a s [B, S], with a = <e, s> / |s|^2, of what is kept e of a part s; float64."""
+    e, s = kept.double(), part.double()
+    power = s.square().sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    return (e * s).sum(dim=1, keepdim=True) / power * s
+
+
+def _ratio_db(signal: Tensor, noise: Tensor, part: Tensor) -> Tensor:
+    a, b = (x.square().sum(dim=1) for x in (signal, noise))
+    ratio = torch.where(a > 0, a / b, 0.0)
+    return torch.where(part.double().square().sum(dim=1) > 0, 10 * ratio.log10(), torch.nan)
+
+
+def sir(of_right: Tensor, of_other: Tensor, right: Tensor) -> Tensor:
+    """Signal to interference: the right part in an explanation over what it keeps of the other.
+
+    ``10 log10( |a s|^2 / |M N|^2 )``, with a s the right part s as loud as it is in M S.
+
+    Parameters
+    ----------
+    of_right, of_other : Tensor [B, S]
+        What the explanation keeps of each part.
+    right : Tensor [B, S]
+        The part that carries the class.
+
+    Returns
+    -------
+    Tensor [B], float64, dB
+        Infinity where nothing is kept of the other; NaN where the right part is silent.
+
+    Examples
+    --------
+    >>> right = torch.tensor([[1.0, 0.0]])
+    >>> sir(0.5 * right, torch.tensor([[0.0, 0.05]]), right).round().tolist()
+    [20.0]
+    """
+    return _ratio_db(_scaled(of_right, right), of_other.double(), right)
+
+
+def sar(of_right: Tensor, right: Tensor) -> Tensor:
+    """Signal to artefacts: the right part in an explanation over what the mask did to it.
+
+    ``10 log10( |a s|^2 / |M S - a s|^2 )``: holes, and musical noise.
+
+    Parameters
+    ----------
+    of_right, right : Tensor [B, S]
+        As for `sir`.
+
+    Returns
+    -------
+    Tensor [B], float64, dB
+        Infinity where the part is only softer or louder; NaN where it is silent.
+
+    Examples
+    --------
+    Half of a part is missing: what there is lies at 45 degrees to it.
+
+    >>> sar(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).abs().round(decimals=6).tolist()
+    [0.0]
+    """
+    target = _scaled(of_right, right)
+    return _ratio_db(target, of_right.double() - target, right)

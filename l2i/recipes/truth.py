@@ -17,7 +17,8 @@ from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import magnitude, peak_normalise, phase, stft, synthesise
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics import own_metrics
-from l2i.metrics.separation import energy_share, level_db, si_sdr
+from l2i.metrics.localisation import pointing, time_iou
+from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.models.heard import Heard, hear
@@ -42,8 +43,13 @@ __all__ = [
 
 _BATCH = 8
 
-TRUTH_SCORES = ("si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left")
-"""Columns of `judge_scenes` whose medians over pairs are scores of the same name."""
+_MEANS = ("time_iou", "pointing")
+TRUTH_SCORES = (
+    *("si_sdr", "si_sdr_improvement", "sir", "sar", "energy_share", "class_left", "other_left"),
+    *_MEANS,
+)
+"""Columns of `judge_scenes` whose medians over pairs are scores of the same name; of the last two,
+which are shares, the means."""
 
 
 @dataclass(frozen=True)
@@ -182,19 +188,23 @@ def _against(
     size = heard.size
     gain = linear_gain(mask, size, linear=linear)
 
-    def kept_of(part: Tensor) -> Tensor:
+    def kept_of(part: Tensor) -> tuple[Tensor, Tensor]:
         x = stft(part, heard.domain)
         own = magnitude(x)
-        return synthesise(phase(x, own), gain * own, heard.domain, n_samples)
+        return synthesise(phase(x, own), gain * own, heard.domain, n_samples), own
 
-    of_right, of_other = kept_of(right), kept_of(other)
+    (of_right, frames), (of_other, _) = kept_of(right), kept_of(other)
     explanation = of_right + of_other
     columns = {
         "si_sdr": si_sdr(explanation, right),
         "si_sdr_improvement": si_sdr(explanation, right) - si_sdr(mixture, right),
+        "sir": sir(of_right, of_other, right),
+        "sar": sar(of_right, right),
         "energy_share": energy_share(of_right, of_other),
         "class_left": level_db(of_right, right),
         "other_left": level_db(of_other, other),
+        "time_iou": time_iou(gain * size, frames),
+        "pointing": pointing(gain * size, frames),
     }
     known = np.array([s is not None for s in split])
     truth = {
@@ -211,9 +221,13 @@ def _against(
 
 
 def truth_scores(
-    rows: Mapping[str, NDArray[Any]], seed: int, metrics: Sequence[str] = ()
+    rows: Mapping[str, NDArray[Any]],
+    seed: int,
+    metrics: Sequence[str] = (),
+    groups: NDArray[Any] | None = None,
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Medians of `TRUTH_SCORES`, means of the columns of `judge_masks`; with 95 % intervals.
+    """Medians of `TRUTH_SCORES`, means of the columns of `judge_masks`; with 95 % intervals, over
+    pairs or, where `groups` says of what recording each pair is, over recordings.
 
     What is not defined (NaN) is left out; minus infinity, the SI-SDR of an explanation that has
     nothing of the right part, is not. ``present`` is the share of pairs with a right part.
@@ -222,11 +236,14 @@ def truth_scores(
     intervals: dict[str, tuple[float, float]] = {}
     for name in TRUTH_SCORES:
         values = np.asarray(rows.get(name, np.zeros(0)), np.float64)
-        values = values[~np.isnan(values)]
-        scores[name] = float(np.median(values)) if len(values) else float("nan")
+        defined = ~np.isnan(values)
+        values = values[defined]
+        statistic = np.mean if name in _MEANS else np.median
+        scores[name] = float(statistic(values)) if len(values) else float("nan")
         if len(values):
-            intervals[name] = bootstrap_interval(values, np.median, seed)
-    found = mean_scores(rows, mask_scores(metrics), seed)
+            own = None if groups is None else groups[defined]
+            intervals[name] = bootstrap_interval(values, statistic, seed, groups=own)
+    found = mean_scores(rows, mask_scores(metrics), seed, groups)
     present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
     scores["present"] = float(present.mean()) if len(present) else float("nan")
     return scores | found[0], intervals | found[1]
