@@ -2,9 +2,9 @@
 
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
-(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``complexity``, ``separation``,
-``localisation``), and its line here. ``statistics`` has intervals and paired differences, of any
-figure.
+(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``curves``, ``sensitivity``,
+``complexity``, ``separation``, ``localisation``), and its line here. ``statistics`` has intervals
+and paired differences, of any figure.
 
 One of your own, of each explanation, is named in ``explanation.metrics``, as ``MODULE:NAME``,
 ``FILE.py:NAME`` or by an entry point ``l2i.metrics``. Its mean over clips then stands beside the
@@ -34,6 +34,12 @@ _LMAC = "Paissan et al. 2024, arXiv 2403.13086"
 _LMACZS = "Paissan et al. 2024, NeurIPS"
 _BSS = "Vincent et al. 2006, BSS Eval"
 _POINTING = "Zhang et al. 2018, arXiv 1608.00507"
+_RISE = "Petsiuk et al. 2018, arXiv 1806.07421"
+_ERASER = "DeYoung et al. 2020, arXiv 1911.03429"
+_BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
+_YEH = "Yeh et al. 2019, arXiv 1901.09392"
+_SANITY = "Adebayo et al. 2018, arXiv 1810.03292"
+_SB = "SpeechBrain, recipes/ESC50/interpret"
 _SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
 
@@ -91,6 +97,50 @@ METRICS = {
     "mean_mask": Metric("Mean of the mask", "0 to 1", "lower", _LMACZS),
     "components": Metric("Components in an explanation, mean", "components", "lower", _L2I),
     "reconstruction": Metric("Mean squared error of W H", "log power", "lower", _L2I),
+    "ff_at_10": Metric("FF, 10 % of the energy removed", "probability", "higher", _LMAC),
+    "ff_at_25": Metric("FF, 25 % of the energy removed", "probability", "higher", _LMAC),
+    "ff_at_50": Metric("FF, 50 % of the energy removed", "probability", "higher", _LMAC),
+    "fid_in_at_10": Metric("Fid-In, by 10 % of the energy", "share", "higher", _LMAC),
+    "fid_in_at_25": Metric("Fid-In, by 25 % of the energy", "share", "higher", _LMAC),
+    "fid_in_at_50": Metric("Fid-In, by 50 % of the energy", "share", "higher", _LMAC),
+    "insertion": Metric("Insertion, area over energy", "probability", "higher", _RISE),
+    "deletion": Metric("Deletion, area over energy", "probability", "lower", _RISE),
+    "insertion_less_deletion": Metric("Insertion less deletion", "probability", "higher", _RISE),
+    "sufficiency": Metric("Sufficiency, mean over sizes", "probability", "lower", _ERASER),
+    "comprehensiveness": Metric(
+        "Comprehensiveness, mean over sizes", "probability", "higher", _ERASER
+    ),
+    "faithfulness_correlation": Metric("Faithfulness correlation", "-1 to 1", "higher", _BHATT),
+    "infidelity": Metric("Infidelity, best scaled", "probability^2", "lower", _YEH),
+    "max_sensitivity": Metric("Max-sensitivity, to 2 % of noise", "relative", "lower", _YEH),
+    "stability_30": Metric("Rank correlation, noise at 30 dB", "-1 to 1", "higher"),
+    "stability_20": Metric("Rank correlation, noise at 20 dB", "-1 to 1", "higher"),
+    "stability_10": Metric("Rank correlation, noise at 10 dB", "-1 to 1", "higher"),
+    "shift_change": Metric("Change by a shift of 0.5 s", "1 - cosine", "lower"),
+    "gain_change": Metric("Change by -20 dB", "relative", "lower"),
+    "contrast_next": Metric("Contrast to the next class", "1 - cosine", "higher"),
+    "contrast_absent": Metric("Contrast to an absent class", "1 - cosine", "higher"),
+    "absent_kept": Metric("Energy kept for an absent class", "share", "lower", _LMACZS),
+    "randomised": Metric("Rank correlation, weights shuffled", "-1 to 1", "lower", _SANITY),
+    "randomised_control": Metric("The same, of another clip", "-1 to 1", "", _SANITY),
+    "randomised_class": Metric("The same, of the next class", "-1 to 1", "lower"),
+    "randomised_ssim": Metric("SSIM, weights shuffled", "-1 to 1", "lower", _SANITY),
+    "randomised_gates": Metric("Gates' rank correlation, shuffled", "-1 to 1", "lower", _SANITY),
+    "randomised_gates_control": Metric("Gates, of another clip", "-1 to 1", "", _SANITY),
+    "randomised_gates_class": Metric("Gates, of the next class", "-1 to 1", "lower"),
+    "agreed": Metric("Evaluator says the class, too", "share", ""),
+    "agreed_ff": Metric("FF on these clips", "probability", "higher", _LMAC),
+    "other_ff": Metric("FF by the evaluator", "probability", "higher", _LMAC),
+    "other_fid_in": Metric("Fid-In by the evaluator", "share", "higher", _LMAC),
+    "other_average_increase_margin": Metric(
+        "AI by the evaluator, by more than 0.001", "% of clips", "higher", _LMAC
+    ),
+    "transfer": Metric("FF by the evaluator over FF", "ratio", "higher"),
+    "spectrogram_average_increase": Metric("AI, of spectrograms", "% of clips", "higher", _SB),
+    "spectrogram_average_drop": Metric("AD, of spectrograms", "%", "lower", _SB),
+    "spectrogram_average_gain": Metric("AG, of spectrograms", "%", "higher", _SB),
+    "spectrogram_ff_mean": Metric("FF, of spectrograms", "probability", "higher", _SB),
+    "spectrogram_fid_in": Metric("Fid-In, of spectrograms", "share", "higher", _SB),
     "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
     "si_sdr_improvement": Metric("SI-SDR, improvement over the mixture", "dB", "higher", _SDR),
     "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS),

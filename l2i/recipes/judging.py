@@ -17,7 +17,7 @@ from l2i.metrics.size import kept_energy, linear_gain, mean_mask
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from l2i.models.heard import Heard
 
-__all__ = ["FF_SHARE", "MASK_SCORES", "judge_masks", "mask_scores", "mean_scores"]
+__all__ = ["FF_SHARE", "MASK_SCORES", "RATIOS", "judge_masks", "mask_scores", "mean_scores"]
 
 
 def judge_masks(
@@ -91,8 +91,9 @@ MASK_SCORES = (
 """Columns of `judge_masks` whose means over pairs are scores of the same name."""
 
 FF_SHARE = "ff_share"
-"""The mean of FF over the mean of what it can be at most, the clip's probability: a score, and no
-column, since the ratio of one clip that is hardly detected says little."""
+RATIOS = {FF_SHARE: ("ff_mean", "probability"), "transfer": ("other_ff", "agreed_ff")}
+"""Scores that are ratios of two columns' means, and no columns, since the ratio of one clip that is
+hardly detected says little: FF over its ceiling, and over what another classifier makes of it."""
 
 
 def mask_scores(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def mean_scores(
     ----------
     pairs : mapping of str to array [P]
     names : sequence of str
-        Columns, and `FF_SHARE`.
+        Columns, and `RATIOS`.
     seed : int
         Of the bootstrap.
     groups : array [P], optional
@@ -123,8 +124,8 @@ def mean_scores(
     none = np.zeros(0)
     statistic: Callable[..., Any]
     for name in names:
-        if name == FF_SHARE:
-            both = (pairs.get("ff_mean", none), pairs.get("probability", none))
+        if name in RATIOS:
+            both = (pairs.get(column, none) for column in RATIOS[name])
             values = np.stack([np.asarray(x, np.float64) for x in both], axis=1)
             statistic = ratio_of_means
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,7 @@ from l2i.models.heard import Heard, hear
 from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
 from l2i.recipes.material import Material
 from l2i.recipes.measure import Evaluation, finish_evaluation
+from l2i.recipes.probes import Case, Probe, columns_of
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -98,7 +100,9 @@ def judge_scenes(
     scenes: Iterable[Scene],
     wanted: Callable[[Scene, NDArray[np.bool_]], Sequence[int]],
     *,
+    probes: Sequence[Probe] = (),
     on_scene: Callable[[int], None] = lambda n: None,
+    on_seconds: Callable[[float], None] = lambda seconds: None,
     on_logits: Callable[[NDArray[np.float32]], None] = lambda logits: None,
     keep_sounds: Callable[[Scene, int, Mapping[str, Tensor]], None] | None = None,
 ) -> dict[str, NDArray[Any]]:
@@ -117,8 +121,12 @@ def judge_scenes(
     scenes : iterable of Scene
     wanted : callable
         Scene and the classifier's decisions [C] -> the classes to explain.
+    probes : sequence of Probe
+        More columns.
     on_scene : callable
         Called with the number of scenes done since the last call.
+    on_seconds : callable
+        Called with the time that hearing and explaining took, without what judges it.
     on_logits : callable
         Called with the classifier's logits [b, C] of each batch.
     keep_sounds : callable, optional
@@ -129,8 +137,8 @@ def judge_scenes(
     -------
     dict of str to array [P]
         One row per scene and class explained: ``scene`` (its id), ``class``, ``present``
-        (whether a part carries the class), the columns of `judge_masks` and of `TRUTH_SCORES`;
-        the latter NaN where no part carries the class.
+        (whether a part carries the class), the columns of `judge_masks`, of probes, and of
+        `TRUTH_SCORES`; the latter NaN where no part carries the class.
     """
     classifier = subject.classifier
     explain = make_method(method, subject, settings)
@@ -139,9 +147,11 @@ def judge_scenes(
     stream = iter(scenes)
     while batch := list(islice(stream, _BATCH)):
         sounds = torch.from_numpy(np.stack([scene.sound() for scene in batch]))
+        begin = time.perf_counter()
         with torch.inference_mode():
             heard = hear(classifier, sounds, subject.domain, explain.layers)
             decisions = classifier.decisions(heard.logits).cpu().numpy()
+        on_seconds(time.perf_counter() - begin)
         on_logits(heard.logits.cpu().numpy())
         pairs = [(i, c) for i, scene in enumerate(batch) for c in wanted(scene, decisions[i])]
         for start in range(0, len(pairs), _BATCH):
@@ -149,15 +159,20 @@ def judge_scenes(
             at = [i for i, _ in some]
             classes = torch.tensor([c for _, c in some], device=heard.size.device)
             part = heard.take(at)
-            mask = explain(part, classes, [batch[i].key for i in at])
+            keys = [batch[i].key for i in at]
+            begin = time.perf_counter()
+            mask = explain(part, classes, keys)
+            on_seconds(time.perf_counter() - begin)
+            ids = tuple(batch[i].id for i in at)
+            case = Case(part, classes, mask, explain, tuple(keys), ids)
             with torch.inference_mode():
                 found: dict[str, Any] = judge_masks(
                     part, classes, mask, linear=explain.linear, metrics=own
                 )
                 split = [batch[i].split(c) for i, c in some]
                 truth, kept = _against(part, mask, explain.linear, split)
-            found |= truth
-            found["scene"] = [batch[i].id for i in at]
+            found |= truth | columns_of(probes, case)
+            found["scene"] = list(ids)
             found["class"] = [classifier.classes[c] for _, c in some]
             found["present"] = [s is not None for s in split]
             for name, values in found.items():
