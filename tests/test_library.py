@@ -215,6 +215,27 @@ def test_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
     assert json.loads(Path("part/a/explanation.json").read_text())["duration_s"] == 0.25
 
 
+def test_several_classes_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
+    """Each of them, once, of every file that can be read: in the table, and in folders."""
+    soundfile.write("a.wav", clip, RATE, subtype="FLOAT")
+    Path("b.wav").write_text("no sound")
+    words = ("explain", "a.wav", "b.wav", "--classifier", f"{users}:load")
+    asked = ("--class", "high", "--class", "low", "--class", "high")
+    said = say(*words, *asked, "--json")
+    assert said.code == 1 and "1 of 2 files could not be explained" in said.err
+    assert said.err.count("cannot be decoded") == 1
+    found = json.loads(said.out)
+    assert [(f["name"], f["class"], f["audio"]) for f in found] == [
+        ("a-high", "high", "a.wav"),
+        ("a-low", "low", "a.wav"),
+    ]
+    for f in found:
+        kept = json.loads(Path("explanations", f["name"], "explanation.json").read_text())
+        assert kept == {k: v for k, v in f.items() if k != "audio"}
+    said = say(*words, "--class", "high", "--class", "lwo")
+    assert said.code == 2 and "did you mean 'low'" in said.err
+
+
 def test_check(users: Path, say: Say) -> None:
     """What a classifier is, before anything is explained."""
     said = say("classifiers", "check", f"{users}:ready")

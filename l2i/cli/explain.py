@@ -19,7 +19,7 @@ from l2i.errors import DataError
     example=[
         "l2i explain latest my.wav",
         "l2i explain first *.flac --class dog --threshold 0.1 --out dogs",
-        "l2i explain my.wav --classifier yamnet.py:load --class Dog",
+        "l2i explain my.wav --classifier yamnet.py:load --class Dog --class Bark",
     ],
 )
 @click.argument("words", nargs=-1, required=True, metavar="[RUN] AUDIO...")
@@ -36,7 +36,13 @@ from l2i.errors import DataError
     help="With --classifier: gates (by gradients) or shapley (of a black box). With RUN: whatever "
     "'l2i benchmark' compares.  [default: what can be; the run's]",
 )
-@click.option("--class", "class_name", metavar="NAME", help="Explain it, not the likeliest one.")
+@click.option(
+    "--class",
+    "class_names",
+    multiple=True,
+    metavar="NAME",
+    help="Explain it, not the likeliest one; given several times, each of them.",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
@@ -77,7 +83,7 @@ def explain(
     words: tuple[str, ...],
     classifier: str | None,
     method: str | None,
-    class_name: str | None,
+    class_names: tuple[str, ...],
     threshold: float | None,
     max_components: int | None,
     start: float,
@@ -106,7 +112,7 @@ def explain(
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = [Path(word) for word in words]
         found = _explain_any(
-            classifier, audio, class_name, method, start, duration, out, quiet, failed
+            classifier, audio, class_names, method, start, duration, out, quiet, failed
         )
         _end(found, out, failed, len(audio), as_json)
         return
@@ -123,7 +129,7 @@ def explain(
         run,
         audio,
         Progress(quiet),
-        class_name=class_name,
+        class_names=class_names,
         method=options.file_word(method) or "",
         threshold=threshold,
         max_components=max_components,
@@ -157,7 +163,7 @@ def _end(
 def _explain_any(
     spec: str,
     audio: list[Path],
-    class_name: str | None,
+    class_names: tuple[str, ...],
     method: str | None,
     start: float,
     duration: float | None,
@@ -166,42 +172,45 @@ def _explain_any(
     failed: list[DataError],
 ) -> list[dict[str, Any]]:
     from l2i.explained import Explained, write_explained
-    from l2i.library import ExplainedRecording, explain_file
+    from l2i.library import ExplainedRecording, explain_file, targets_of
     from l2i.recipes.explain import folder_names
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
-    places = dict(zip(folder_names(audio), audio, strict=True))
+    asked = list(dict.fromkeys(class_names))
+    classes = targets_of(clf, asked, len(asked)) or [None]
+    places = folder_names(audio, asked)
+    path_of = {name: path for names, path in zip(places, audio, strict=True) for name in names}
     progress = Progress(quiet)
     with progress.task("explanations", total=len(audio), unit="file") as bar:
 
         def explained() -> Iterator[tuple[str, Explained | ExplainedRecording]]:
-            for name, path in places.items():
+            for names, path in zip(places, audio, strict=True):
 
                 def done(n: int, path: Path = path) -> None:
                     if n % 10 == 0:
                         progress.say(f"{path}: {n} windows are explained.")
 
                 try:
-                    e = explain_file(
-                        clf,
-                        path,
-                        class_name,
-                        start_s=start,
-                        duration_s=duration,
-                        method=method or "auto",
-                        on_clip=done,
-                    )
+                    for name, c in zip(names, classes, strict=True):
+                        e = explain_file(
+                            clf,
+                            path,
+                            c,
+                            start_s=start,
+                            duration_s=duration,
+                            method=method or "auto",
+                            on_clip=done,
+                        )
+                        progress.say(f"{path}: {e.verdict}" if isinstance(e, Explained) else str(e))
+                        yield name, e
                 except DataError as error:
                     text = f"{path}: {error}".replace(f"{path}: {path}", str(path))
                     failed.append(DataError(text))
-                else:
-                    progress.say(f"{path}: {e.verdict}" if isinstance(e, Explained) else str(e))
-                    yield name, e
                 bar.advance(1)
 
-        found = write_explained(explained(), out, list(places))
-    return [{"audio": str(places[facts["name"]]), **facts} for facts in found]
+        found = write_explained(explained(), out, list(path_of))
+    return [{"audio": str(path_of[facts["name"]]), **facts} for facts in found]
 
 
 def _show(found: list[dict[str, Any]], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +51,7 @@ def explain(
     audio: Sequence[Path],
     progress: Progress,
     *,
-    class_name: str | None = None,
+    class_names: Sequence[str] = (),
     method: str = "",
     threshold: float | None = None,
     max_components: int | None = None,
@@ -71,8 +74,9 @@ def explain(
         silence at the end; longer: explained as a whole, up to
         `l2i.recipes.bundle.MAX_SECONDS`.
     progress : Progress
-    class_name : str, optional
-        The class to explain; by default the one that the classifier finds most probable.
+    class_names : sequence of str
+        The classes to explain, each of every file; one that comes twice counts once. None: the one
+        that the classifier finds most probable.
     method : str
         Of `l2i.explanation.METHODS`; empty: the run's own.
     threshold : float, optional
@@ -82,8 +86,9 @@ def explain(
     start_s, duration_s : float
         The part of each file that is explained.
     out : Path
-        Gets one folder per file, named after it, and the page. What an earlier call made of the
-        same run is replaced; anything else of that name is left alone, and an error.
+        Gets the page, and one folder per file, named after it; of several classes one per file
+        and class, named after both. What an earlier call made of the same run is replaced;
+        anything else of that name is left alone, and an error.
     device, precision : str
     on_failure : callable, optional
         Told why a file is not explained; the others are. By default that is an error.
@@ -91,7 +96,8 @@ def explain(
     Returns
     -------
     list of dict
-        What each ``explanation.json`` holds. Where no file was explained nothing is written.
+        What each ``explanation.json`` holds, file by file, in the order of the classes. Where no
+        file was explained nothing is written.
 
     Raises
     ------
@@ -107,9 +113,11 @@ def explain(
         progress.say(sentence)
     config, subject = open_bundle(run, place, dtype)
     clf = subject.classifier
-    explained = None
-    if class_name is not None:
-        explained = class_index(clf.classes, class_name, f"Run {run.name}")
+    who = f"Run {run.name}"
+    wanted: list[int | None] = [
+        class_index(clf.classes, name, who) for name in dict.fromkeys(class_names)
+    ]
+    wanted = wanted or [None]
     settings = explanation_settings(config, threshold, max_components)
 
     name = method or config.method.name
@@ -119,7 +127,7 @@ def explain(
 
     sample_rate = clf.sample_rate
     shortest = shortest_input(config, clf)
-    places = _places(audio, out)
+    places = _places(audio, class_names, out)
     page = out / _PAGE
     refuse_foreign(page)
     _refuse_other_run(out, run)
@@ -128,14 +136,14 @@ def explain(
     names: list[str] = []
     media = MediaList()
 
-    def work(path: Path, folder: Path) -> tuple[dict[str, Any], Media]:
+    def work(path: Path, folders: Sequence[Path]) -> list[tuple[dict[str, Any], Media]]:
         sound = _part(path, sample_rate, start_s, duration_s)
         padded = np.pad(sound, (0, max(0, shortest - len(sound))))
         x = torch.from_numpy(padded)
 
-        def make(target: Path) -> tuple[dict[str, Any], Media]:
+        def make(own: int | None, target: Path) -> tuple[dict[str, Any], Media]:
             if explainer is None:
-                own, n = explained, len(sound)
+                n = len(sound)
                 return write_by(way, name, subject, x, target, explained=own, n_samples=n)
             return write_explanation(
                 explainer,
@@ -143,14 +151,17 @@ def explain(
                 target,
                 settings,
                 title=path.name,
-                explained=explained,
+                explained=own,
                 n_samples=len(sound),
             )
 
         with store_errors(out):
             make_output(out, run.id, run.name)
             facts = {"audio": str(path), "run": run.id, "start_s": start_s}
-            return _write(folder, make, facts, run)
+            return [
+                _write(folder, partial(make, own), facts, run)
+                for own, folder in zip(wanted, folders, strict=True)
+            ]
 
     # A classifier of another making is asked by one thread alone: nobody knows what it keeps.
     at_once = 2 if explainer is not None and isinstance(clf, FrozenClassifier) else 1
@@ -160,15 +171,16 @@ def explain(
     ):
         for path, result in zip(audio, results, strict=True):
             try:
-                said, shown = result()
+                done = result()
             except DataError as error:
                 if on_failure is None:
                     raise
                 on_failure(error)
             else:
-                found.append(said)
-                names.append(path.name)
-                media.append(shown)
+                for said, shown in done:
+                    found.append(said)
+                    names.append(path.name)
+                    media.append(shown)
             bar.advance(1)
     if not found:
         return []
@@ -242,26 +254,36 @@ def _file(path: Path) -> Iterator[Path]:
             raise DataError(str(error).replace(str(held), str(path))) from None
 
 
-def folder_names(audio: Sequence[Path]) -> list[str]:
-    """A folder's name for each file, whatever the file is called; files of one name get numbers."""
+def folder_names(audio: Sequence[Path], class_names: Sequence[str] = ()) -> list[list[str]]:
+    """The folders' names of each file, whatever the file is called: one, or of several classes one
+    for each. Where two would be the same they get numbers.
+
+    >>> folder_names([Path("a/dog.wav"), Path("b/dog.wav")])
+    [['dog'], ['dog-2']]
+    >>> folder_names([Path("dog.wav")], ["Dog", "Rail transport"])
+    [['dog-Dog', 'dog-Rail_transport']]
+    """
     taken = {_PAGE}
-    names = []
-    for path in audio:
-        # The stem of "...wav" is "..", which is no name of a folder.
-        stem = path.stem if path.stem.strip(".") else "sound"
+    classes = list(dict.fromkeys(class_names))
+    ends = ["-" + re.sub(r"[^\w.-]+", "_", name) for name in classes] if len(classes) > 1 else [""]
+
+    def free(stem: str) -> str:
         name, number = stem, 1
         while name.casefold() in taken:  # Some disks do not tell "A" from "a".
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.casefold())
-        names.append(name)
-    return names
+        return name
+
+    # The stem of "...wav" is "..", which is no name of a folder.
+    stems = [path.stem if path.stem.strip(".") else "sound" for path in audio]
+    return [[free(stem + end) for end in ends] for stem in stems]
 
 
-def _places(audio: Sequence[Path], out: Path) -> list[Path]:
-    """One folder per file within `out`."""
-    places = [out / name for name in folder_names(audio)]
-    for folder in places:
+def _places(audio: Sequence[Path], class_names: Sequence[str], out: Path) -> list[list[Path]]:
+    """The folders of each file within `out`."""
+    places = [[out / name for name in names] for names in folder_names(audio, class_names)]
+    for folder in chain.from_iterable(places):
         if folder.exists() and not (folder / _MARK).is_file():
             raise StoreError(
                 f"{folder} is there already and no explanation of ours; give another --out."

@@ -94,7 +94,7 @@ def test_silence_is_explained_by_nothing(single: Finished, tmp_path: Path) -> No
 def test_class_threshold_and_number(single: Finished, tmp_path: Path) -> None:
     """A named class is explained; tau and the greatest number of components are the caller's."""
     tone = _tone(tmp_path / "a.wav")
-    (item,) = explain("latest", [tone], QUIET, class_name="rain", out=tmp_path, threshold=0.0)
+    (item,) = explain("latest", [tone], QUIET, class_names=["rain"], out=tmp_path, threshold=0.0)
     assert item["class"] == "rain"
     relevances = [c["relevance"] for c in item["components"]]
     assert relevances == sorted(relevances, reverse=True)
@@ -102,7 +102,38 @@ def test_class_threshold_and_number(single: Finished, tmp_path: Path) -> None:
     (item,) = explain("latest", [tone], QUIET, max_components=1, out=tmp_path)
     assert len(item["components"]) <= 1
     with pytest.raises(UsageError, match="knows no class 'rian'; did you mean 'rain'"):
-        explain("latest", [tone], QUIET, class_name="rian", out=tmp_path)
+        explain("latest", [tone], QUIET, class_names=["rian"], out=tmp_path)
+
+
+def test_several_classes(single: Finished, say: Callable[..., Said], tmp_path: Path) -> None:
+    """Every file is explained for each class that is asked for, once: in folders, on the page and
+    in what is printed; each as if it were asked for alone. Another name is refused."""
+    sounds = [_tone(tmp_path / "a.wav"), _tone(tmp_path / "b.flac", 0.5)]
+    asked = [word for name in ("siren", "rain", "siren") for word in ("--class", name)]
+    words = ("explain", "latest", *map(str, sounds), *asked)
+    said = say(*words, "--out", str(tmp_path / "out"), "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert [(Path(item["folder"]).name, item["class"]) for item in found] == [
+        ("a-siren", "siren"),
+        ("a-rain", "rain"),
+        ("b-siren", "siren"),
+        ("b-rain", "rain"),
+    ]
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    shown = json.loads(re.findall(r'id="facts">(.*?)</script>', text)[0])["clips"]
+    assert [(clip["name"], clip["class"]) for clip in shown] == [
+        (name, which) for name in ("a.wav", "b.flac") for which in ("siren", "rain")
+    ]
+    (alone,) = explain("latest", sounds[:1], QUIET, class_names=["rain"], out=tmp_path / "one")
+    assert Path(alone["folder"]).name == "a"
+    own = ("folder",)
+    assert {k: v for k, v in found[1].items() if k not in own} == {
+        k: v for k, v in alone.items() if k not in own
+    }
+    said = say(*words, "--class", "rian", "--out", str(tmp_path / "no"))
+    assert said.code == 2 and "did you mean 'rain'" in said.err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
