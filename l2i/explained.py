@@ -164,7 +164,8 @@ class Explained:
         order = sorted(self.probabilities, key=lambda name: -self.probabilities[name].input)
         return {name: self.probabilities[name] for name in dict.fromkeys([*order[:n], self.target])}
 
-    def _media(self) -> Media:
+    def media(self) -> Media:
+        """What a page needs: sounds of one gain, and pictures of one scale."""
         rate = self.sample_rate
         sounds = {"original": self.input, "explanation": self.audio, "removal": self.removal}
         sizes = {name: self._size(x) for name, x in sounds.items()}
@@ -232,10 +233,10 @@ class Explained:
         for word, x in sounds.items():
             write_audio(folder / f"{word}.wav", x * gain, self.sample_rate)
         facts = {"name": name or self.target, **self.facts()}
-        return facts, facts, self._media()
+        return facts, facts, self.media()
 
     def _repr_html_(self) -> str:
-        media = self._media()
+        media = self.media()
 
         def address(kind: str, data: bytes) -> str:
             return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

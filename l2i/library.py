@@ -30,8 +30,7 @@ from l2i.dsp.audio import read_part, resample
 from l2i.errors import DataError, UsageError
 from l2i.explained import Component, Explained, Probabilities, write_explained
 from l2i.explanation.gates import Gated, domain_of, without_training
-from l2i.pages.listening import Media
-from l2i.recording import Recording
+from l2i.recording import WINDOW_S, Recording
 from l2i.registry import nearest
 from l2i.types import Classifier
 
@@ -70,19 +69,6 @@ class ExplainedRecording(Recording):
         folder = Path(folder)
         write_explained([("", self)], folder, [""])
         return folder
-
-    def write(self, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], Media]:
-        """As `Explained.write`."""
-        facts, best = self.write_sounds(folder)
-        own: dict[str, Any] = best.explained.facts()
-        telling = (
-            f"the most telling of its {self.windows} windows, "
-            f"{best.start_s:.0f} s to {best.end_s:.0f} s"
-        )
-        shown = {**own, "name": f"{name or self.path.name}: {telling}"}
-        same = ("method", "labels", "right", "components")
-        whole = {"name": name or self.target, **facts, **{k: own[k] for k in same}}
-        return whole, shown, best.explained._media()
 
 
 def explain(
@@ -182,6 +168,7 @@ def explain_file(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    window_s: float | None = None,
     method: str = "auto",
     on_clip: Callable[[int], None] | None = None,
     **settings: Any,
@@ -192,12 +179,16 @@ def explain_file(
     ----------
     start_s, duration_s : float
         The part; by default all of it.
+    window_s : float, optional
+        What is longer is explained in windows of so many seconds; by default what is longer than a
+        minute, in windows of half a minute.
     """
     rate = classifier.sample_rate
     way = without_training(classifier, method, **settings)
     index = _class(classifier, target)
+    longest = MAX_SECONDS if window_s is None else window_s
     # Somewhat more than is explained at once tells that there is more.
-    most = MAX_SECONDS + 1 if duration_s is None else min(duration_s, MAX_SECONDS + 1)
+    most = longest + 1 if duration_s is None else min(duration_s, longest + 1)
     x = read_part(path, rate, start_s=start_s, duration_s=most)
 
     counter = count(1)
@@ -208,11 +199,18 @@ def explain_file(
             on_clip(next(counter))
         return found
 
-    if len(x) <= MAX_SECONDS * rate:
+    if len(x) <= longest * rate:
         return explained(x, index)
     hop = (way.domain or domain_of(rate)).hop_length
     return ExplainedRecording.of(
-        classifier, path, index, explained, hop=hop, start_s=start_s, duration_s=duration_s
+        classifier,
+        path,
+        index,
+        explained,
+        hop=hop,
+        start_s=start_s,
+        duration_s=duration_s,
+        window_s=window_s or WINDOW_S,
     )
 
 

@@ -1,14 +1,14 @@
 """Recordings of minutes or hours, explained window by window in memory that does not grow.
 
-A file is read as windows of half a minute, each of which begins some seconds before the last one
-ends. Each is explained by itself. Where two meet, one explanation fades out while the other fades
-in, by weights that add up to one::
+A file is read as windows of half a minute, or of another length, each of which begins a tenth of
+that before the last one ends. Each is explained by itself. Where two meet, one explanation fades
+out while the other fades in, by weights that add up to one::
 
-    E = sum_i f_i E_i      sum_i f_i = 1       R = x - E
+    E = sum_i f_i E_i      R = sum_i f_i R_i      sum_i f_i = 1
 
-so that explanation and removal add up to the recording, sample by sample, as they do in a clip.
-What a window is explained for is one class of the whole recording. No more than a window is held:
-sounds are written as they come.
+so that explanation and removal add up to the recording, sample by sample, where they do so in a
+clip. What a window is explained for is one class of the whole recording. No more than a window is
+held: sounds are written as they come.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from l2i.errors import DataError
 from l2i.storage import atomic_path
 from l2i.types import Classifier
 
-__all__ = ["OVERLAP_S", "TABLE", "WINDOW_S", "Recording", "Window"]
+__all__ = ["TABLE", "WINDOW_S", "Recording", "Window"]
 
 WINDOW_S = 30.0
-"""The length of a window; the last one may be shorter, though no shorter than the overlap."""
-OVERLAP_S = 3.0
-"""From a window's begin to the end of the one before."""
+"""The length of a window, where nobody names another one; the last window may be shorter, though
+no shorter than the overlap."""
+# Of a window, from its begin to the end of the one before.
+_OVERLAP = 0.1
 TABLE = "windows.csv"
 SOUNDS = ("original", "explanation", "removal")
 
@@ -47,6 +48,8 @@ class Heard(Protocol):
 
     @property
     def audio(self) -> NDArray[np.float32]: ...
+    @property
+    def removal(self) -> NDArray[np.float32]: ...
     @property
     def holds(self) -> bool: ...
     @property
@@ -115,6 +118,8 @@ class Recording:
         hop: int,
         start_s: float = 0.0,
         duration_s: float | None = None,
+        window_s: float = WINDOW_S,
+        least: int = 1,
     ) -> Self:
         """Listen to a file once from begin to end, which says what it is taken for.
 
@@ -131,6 +136,10 @@ class Recording:
             Windows begin at multiples of it: frames of one lie on those of the next.
         start_s, duration_s : float
             What of the file.
+        window_s : float
+            Seconds of a window.
+        least : int
+            Samples that the classifier needs; a last window that has less is padded with silence.
 
         Raises
         ------
@@ -138,13 +147,15 @@ class Recording:
             The file cannot be read to its end, or the classifier's answer is not a number.
         """
         rate = classifier.sample_rate
-        window, overlap = (round(s * rate / hop) * hop for s in (WINDOW_S, OVERLAP_S))
+        window = max(2, round(window_s * rate / hop)) * hop
+        overlap = max(1, round(_OVERLAP * window / hop)) * hop
         start = round(start_s * rate)
         most = None if duration_s is None else max(1, round(duration_s * rate))
         total, count, samples = torch.zeros(len(classifier.classes), dtype=torch.float64), 0, 0
         for first, x in _windows(path, rate, start, most, window, overlap):
+            padded = np.pad(x, (0, max(0, least - len(x))))
             with torch.no_grad():
-                logits = classifier.logits(torch.from_numpy(x[None]).to(classifier.device))
+                logits = classifier.logits(torch.from_numpy(padded[None]).to(classifier.device))
                 total += classifier.probabilities(logits)[0].cpu().double()
             count, samples = count + 1, first + len(x)
         mean = total / count
@@ -188,6 +199,19 @@ class Recording:
         begin, end = (n / self.sample_rate for n in ends)
         return Window(begin, end, self._explain(x, self.target))
 
+    def write(self, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        """As `l2i.Explained.write`; the page has the most telling window."""
+        facts, best = self.write_sounds(folder)
+        own: dict[str, Any] = best.explained.facts()
+        telling = (
+            f"the most telling of its {self.windows} windows, "
+            f"{best.start_s:.0f} s to {best.end_s:.0f} s"
+        )
+        shown = {**own, "name": f"{name or self.path.name}: {telling}"}
+        same = ("method", "labels", "right", "components")
+        whole = {"name": name or self.target, **facts, **{k: own[k] for k in same}}
+        return whole, shown, best.explained.media()
+
     def write_sounds(self, folder: Path) -> tuple[dict[str, Any], Window]:
         """Explain all of it into files: ``original.wav``, ``explanation.wav`` and ``removal.wav``,
         32-bit floats, which add up as they are; and ``windows.csv``, a line for each window.
@@ -213,8 +237,8 @@ class Recording:
         held, best, most = 0, None, (False, -2.0)
         with ExitStack() as stack:
             files = [self._file(stack, folder / f"{name}.wav") for name in SOUNDS]
-            for window, x, audio in self._faded():
-                for file, sound in zip(files, (x, audio, x - audio), strict=True):
+            for window, sounds in self._faded():
+                for file, sound in zip(files, sounds, strict=True):
                     file.write(sound)
                 e = window.explained
                 p = e.probabilities[self.target]
@@ -254,21 +278,22 @@ class Recording:
         )
         return stack.enter_context(file)
 
-    def _faded(self) -> Iterator[tuple[Window, NDArray[np.float32], NDArray[np.float32]]]:
-        """Each window, and what it makes final of the recording and of its explanation [S]."""
+    def _faded(self) -> Iterator[tuple[Window, list[NDArray[np.float32]]]]:
+        """Each window, and what it makes final [S] of the recording, its explanation and the
+        removal."""
         overlap = self._size[1]
         rise = (0.5 - 0.5 * np.cos(np.pi * (np.arange(overlap) + 0.5) / overlap)).astype(np.float32)
-        before: NDArray[np.float32] | None = None
+        before: list[NDArray[np.float32]] = []
         for number, (first, x) in enumerate(
             _windows(self.path, self.sample_rate, self.start, self.samples, *self._size), start=1
         ):
             window = self._window(first, x)
-            audio = window.explained.audio.copy()
-            if before is not None:
-                audio[:overlap] = before + rise * audio[:overlap]
+            parts = [window.explained.audio.copy(), window.explained.removal.copy()]
+            for part, last in zip(parts, before, strict=False):
+                part[:overlap] = last + rise * part[:overlap]
             end = len(x) if number == self.windows else len(x) - overlap
-            before = (1 - rise) * audio[end:] if end < len(x) else None
-            yield window, x[:end], audio[:end]
+            before = [(1 - rise) * part[end:] for part in parts] if end < len(x) else []
+            yield window, [x[:end], *(part[:end] for part in parts)]
 
 
 def _windows(

@@ -181,5 +181,8 @@ def test_from_the_shell(night: Path, say: Say) -> None:
     folder = Path("explanations/night")
     assert (folder / "windows.csv").read_text().splitlines()[1].startswith("50,80,")
     assert sum(map(len, _read(folder))) == 3 * 70 * RATE
+    said = say("explain", str(night), *words, *long, "--window", "20", "--json", "--out", "w")
+    (found,) = json.loads(said.out)
+    assert found["window_s"] == pytest.approx(20, abs=0.02) and found["windows"] == 4
     said = say("explain", str(night), *words, "--start", "50", "--duration", "2")
     assert said.code == 0 and "night.wav" in said.out and not (folder / "windows.csv").exists()

@@ -68,6 +68,12 @@ from l2i.errors import DataError
     help="How much of each file.  [default: all of it]",
 )
 @click.option(
+    "--window",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Explain what is longer in windows of so much.  [default: see above]",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default="explanations",
@@ -88,6 +94,7 @@ def explain(
     max_components: int | None,
     start: float,
     duration: float | None,
+    window: float | None,
     out: Path,
     device: str | None,
     precision: str | None,
@@ -99,8 +106,9 @@ def explain(
     RUN is a run id, a run name, or 'latest'. With --classifier there is no RUN, and nothing needs
     to be trained: 'l2i classifiers check' says whether it is understood. Each file gets
     original.wav, explanation.wav (what mattered), removal.wav (the rest) and explanation.json;
-    all of them share index.html, a page to listen and compare. With --classifier, a file of more
-    than a minute is explained in windows of 30 s, which windows.csv lists.
+    all of them share index.html, a page to listen and compare. Long files are explained in windows,
+    which windows.csv lists: with RUN, those of more than 300 s, in windows as long as the clips
+    that it was trained on; with --classifier, those of more than a minute, in windows of 30 s.
     """
     failed: list[DataError] = []
     if classifier is not None:
@@ -112,7 +120,7 @@ def explain(
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = [Path(word) for word in words]
         found = _explain_any(
-            classifier, audio, class_names, method, start, duration, out, quiet, failed
+            classifier, audio, class_names, method, start, duration, window, out, quiet, failed
         )
         _end(found, out, failed, len(audio), as_json)
         return
@@ -135,6 +143,7 @@ def explain(
         max_components=max_components,
         start_s=start,
         duration_s=duration,
+        window_s=window,
         out=out,
         device=device or "auto",
         precision=precision or "float32",
@@ -167,6 +176,7 @@ def _explain_any(
     method: str | None,
     start: float,
     duration: float | None,
+    window: float | None,
     out: Path,
     quiet: bool,
     failed: list[DataError],
@@ -199,6 +209,7 @@ def _explain_any(
                             c,
                             start_s=start,
                             duration_s=duration,
+                            window_s=window,
                             method=method or "auto",
                             on_clip=done,
                         )

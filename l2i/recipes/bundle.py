@@ -37,6 +37,7 @@ __all__ = [
     "build_classifier",
     "build_subject",
     "class_index",
+    "clip_seconds",
     "explainer_of",
     "explanation_settings",
     "keep_method",
@@ -51,8 +52,8 @@ WEIGHTS = f"{MODEL}/artifacts"
 """The three checkpoints in it."""
 _METHOD = "method.py"
 MAX_SECONDS = 300.0
-"""Longer sounds are refused: one explanation of many minutes says little, and takes much memory,
-at 44.1 kHz about a GiB for each."""
+"""Longer sounds are not explained as a whole: one explanation of many minutes says little, and
+takes much memory, at 44.1 kHz about a GiB for each."""
 
 
 def shortest_input(config: Config, classifier: Classifier) -> int:
@@ -63,6 +64,12 @@ def shortest_input(config: Config, classifier: Classifier) -> int:
         return max(1, least)
     _, clip_samples = clip_settings(card(config.dataset.name), config.dataset)
     return max(clip_samples, least)
+
+
+def clip_seconds(config: Config) -> float:
+    """Length of the clips that a run's method was trained on."""
+    rate, samples = clip_settings(card(config.dataset.name), config.dataset)
+    return samples / rate
 
 
 def class_index(classes: Sequence[str], name: str, who: str, also: str = "") -> int:

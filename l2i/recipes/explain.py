@@ -22,18 +22,22 @@ from numpy.typing import NDArray
 
 from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
+from l2i.explained import Explained, explain_by
 from l2i.explanation import MethodSettings, make_method
 from l2i.models.classifier import FrozenClassifier
+from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
     class_index,
+    clip_seconds,
     explainer_of,
     explanation_settings,
     open_bundle,
     shortest_input,
 )
 from l2i.recipes.examples import write_by, write_explanation
+from l2i.recording import Recording
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run
@@ -42,6 +46,8 @@ from l2i.storage import atomic_write_text, make_output, mark_output, refuse_othe
 __all__ = ["explain", "folder_names"]
 
 _T = TypeVar("_T")
+# What its explanation.json holds, what of that the page has, and the page's sounds and pictures.
+_Written = tuple[dict[str, Any], dict[str, Any], Media]
 
 _MARK, _PAGE = "explanation.json", "index.html"
 
@@ -57,6 +63,7 @@ def explain(
     max_components: int | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    window_s: float | None = None,
     out: Path,
     device: str = "auto",
     precision: str = "float32",
@@ -72,7 +79,7 @@ def explain(
     audio : sequence of Path
         Anything soundfile reads, from a pipe too; shorter than the model's clips: padded with
         silence at the end; longer: explained as a whole, up to
-        `l2i.recipes.bundle.MAX_SECONDS`.
+        `l2i.recipes.bundle.MAX_SECONDS`, and beyond in windows (see `l2i.recording`).
     progress : Progress
     class_names : sequence of str
         The classes to explain, each of every file; one that comes twice counts once. None: the one
@@ -85,6 +92,9 @@ def explain(
         Instead of the run's own; 0: no limit.
     start_s, duration_s : float
         The part of each file that is explained.
+    window_s : float, optional
+        What is longer is explained in windows of so many seconds; by default what is longer than
+        `l2i.recipes.bundle.MAX_SECONDS`, in windows as long as the run's clips.
     out : Path
         Gets the page, and one folder per file, named after it; of several classes one per file
         and class, named after both. What an earlier call made of the same run is replaced;
@@ -104,7 +114,7 @@ def explain(
     UsageError
         There is no such run or class.
     DataError
-        A file is absent, cannot be decoded, is empty or too long.
+        A file is absent, cannot be decoded, or is empty.
     """
     run = resolve_run(word)
     set_threads(0)
@@ -133,35 +143,56 @@ def explain(
     _refuse_other_run(out, run)
 
     found: list[dict[str, Any]] = []
-    names: list[str] = []
+    seen: list[dict[str, Any]] = []
     media = MediaList()
 
-    def work(path: Path, folders: Sequence[Path]) -> list[tuple[dict[str, Any], Media]]:
-        sound = _part(path, sample_rate, start_s, duration_s)
-        padded = np.pad(sound, (0, max(0, shortest - len(sound))))
-        x = torch.from_numpy(padded)
+    longest = window_s or MAX_SECONDS
 
-        def make(own: int | None, target: Path) -> tuple[dict[str, Any], Media]:
-            if explainer is None:
-                n = len(sound)
-                return write_by(way, name, subject, x, target, explained=own, n_samples=n)
-            return write_explanation(
-                explainer,
-                x,
-                target,
-                settings,
-                title=path.name,
-                explained=own,
-                n_samples=len(sound),
+    def explained(x: NDArray[np.float32], target: str) -> Explained:
+        padded = np.pad(x, (0, max(0, shortest - len(x))))
+        heard = hear(clf, torch.from_numpy(padded)[None], subject.domain, way.layers)
+        return explain_by(way, heard, clf.classes.index(target), method=name, length=len(x))
+
+    def write(
+        path: Path, file: Path, sound: NDArray[np.float32] | None, own: int | None, target: Path
+    ) -> _Written:
+        if sound is None:
+            long = Recording.of(
+                clf,
+                file,
+                own,
+                explained,
+                hop=subject.domain.hop_length,
+                start_s=start_s,
+                duration_s=duration_s,
+                window_s=window_s or clip_seconds(config),
+                least=shortest,
             )
+            progress.say(str(long).replace(str(file), str(path)))
+            return long.write(target, path.name)
+        x = torch.from_numpy(np.pad(sound, (0, max(0, shortest - len(sound)))))
+        n = len(sound)
+        if explainer is None:
+            said, media = write_by(way, name, subject, x, target, explained=own, n_samples=n)
+        else:
+            said, media = write_explanation(
+                explainer, x, target, settings, title=path.name, explained=own, n_samples=n
+            )
+        return said, {**said, "name": path.name}, media
 
-        with store_errors(out):
-            make_output(out, run.id, run.name)
-            facts = {"audio": str(path), "run": run.id, "start_s": start_s}
-            return [
-                _write(folder, partial(make, own), facts, run)
-                for own, folder in zip(wanted, folders, strict=True)
-            ]
+    def work(path: Path, folders: Sequence[Path]) -> list[_Written]:
+        with _file(path) as file:
+            # Somewhat more than is explained at once tells that there is more.
+            most_s = longest + 1 if duration_s is None else min(duration_s, longest + 1)
+            sound = read_part(file, sample_rate, start_s=start_s, duration_s=most_s)
+            short = sound if len(sound) <= longest * sample_rate else None
+            with store_errors(out):
+                make_output(out, run.id, run.name)
+                facts = {"audio": str(path), "run": run.id, "start_s": start_s}
+                return [
+                    _write(folder, partial(write, path, file, short, own), facts, run)
+                    for own, folder in zip(wanted, folders, strict=True)
+                ]
 
     # A classifier of another making is asked by one thread alone: nobody knows what it keeps.
     at_once = 2 if explainer is not None and isinstance(clf, FrozenClassifier) else 1
@@ -169,7 +200,7 @@ def explain(
         progress.task("explanations", total=len(audio), unit="file") as bar,
         _side_by_side(work, audio, places, at_once=at_once) as results,
     ):
-        for path, result in zip(audio, results, strict=True):
+        for result in results:
             try:
                 done = result()
             except DataError as error:
@@ -177,21 +208,15 @@ def explain(
                     raise
                 on_failure(error)
             else:
-                for said, shown in done:
+                for said, shown, sounds in done:
                     found.append(said)
-                    names.append(path.name)
-                    media.append(shown)
+                    seen.append(shown)
+                    media.append(sounds)
             bar.advance(1)
     if not found:
         return []
-    # Where the files lie on this machine is nobody's business who is given the page.
-    private = ("audio", "folder", "run")
-    named = [
-        {"name": name, **{k: v for k, v in said.items() if k not in private}}
-        for name, said in zip(names, found, strict=True)
-    ]
     with store_errors(out):
-        write_listening_page(page, named, media, title=f"Explained by {run.name}")
+        write_listening_page(page, seen, media, title=f"Explained by {run.name}")
     return found
 
 
@@ -221,21 +246,6 @@ def _side_by_side(
             for future in waiting:
                 future.cancel()
     set_threads(0)  # What the others set is for all.
-
-
-def _part(
-    path: Path, sample_rate: int, start_s: float, duration_s: float | None
-) -> NDArray[np.float32]:
-    # Of an hour, no more than tells that it is too long.
-    most_s = MAX_SECONDS + 1 if duration_s is None else min(duration_s, MAX_SECONDS + 1)
-    with _file(path) as file:
-        x = read_part(file, sample_rate, start_s=start_s, duration_s=most_s)
-    if len(x) > MAX_SECONDS * sample_rate:
-        raise DataError(
-            f"{path} is longer than {MAX_SECONDS:.0f} s, the most that is explained at once: "
-            "choose a part by --start and --duration."
-        )
-    return x
 
 
 @contextmanager
@@ -307,15 +317,15 @@ def _refuse_other_run(out: Path, run: RunInfo) -> None:
 
 
 def _write(
-    folder: Path, make: Any, more: dict[str, Any], run: RunInfo
-) -> tuple[dict[str, Any], Media]:
+    folder: Path, write: Callable[[Path], _Written], more: dict[str, Any], run: RunInfo
+) -> _Written:
     """Make the files in a folder beside, and put it in place when it is whole."""
     # Not by tempfile, whose folders only their owner may read: the user's umask decides.
     new = folder.with_name(f".{folder.name[:40]}-{secrets.token_hex(4)}.tmp")
     new.mkdir()
     try:
         mark_output(new, run.id, run.name)
-        said, media = make(new)
+        said, shown, media = write(new)
         found = {**more, **said, "folder": str(folder)}
         atomic_write_text(new / _MARK, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
         if folder.exists():
@@ -323,4 +333,5 @@ def _write(
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return found, media
+    # Where the files lie on this machine is nobody's business who is given the page.
+    return found, {"start_s": more["start_s"], **shown}, media

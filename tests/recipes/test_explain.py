@@ -137,15 +137,64 @@ def test_several_classes(single: Finished, say: Callable[..., Said], tmp_path: P
 
 
 def test_a_part_of_a_file(single: Finished, tmp_path: Path) -> None:
-    """--start and --duration choose; what is too long, or begins past the end, is refused."""
+    """--start and --duration choose; what begins past the end is refused."""
     long = _tone(tmp_path / "long.wav", 310)
-    with pytest.raises(DataError, match="longer than 300 s, the most"):
-        explain("latest", [long], QUIET, out=tmp_path / "out")
     with pytest.raises(DataError, match="nothing begins at 320 s"):
         explain("latest", [long], QUIET, start_s=320, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     explain("latest", [long], QUIET, start_s=3, duration_s=2, out=tmp_path / "out")
     assert soundfile.info(tmp_path / "out" / "long" / "original.wav").frames == 16000
+
+
+@pytest.mark.parametrize("method", ["l2i", "gates"])
+def test_a_long_recording(
+    method: str, single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is longer than is explained at once is explained in windows as long as the run's clips,
+    or of another length, by the run's method or another one: each as a clip of its own; no more
+    than a window is read at a time; and the sounds have no seams."""
+    from l2i import recording
+    from l2i.recipes import explain as recipe
+
+    monkeypatch.setattr(recipe, "MAX_SECONDS", 3.0)
+    asked: list[float] = []
+    read = recording.read_part
+
+    def counted(*words: object, **part: float) -> np.ndarray:
+        asked.append(part["duration_s"])
+        return read(*words, **part)
+
+    monkeypatch.setattr(recording, "read_part", counted)
+    path = _tone(tmp_path / "long.wav", 4.0)
+    (item,) = explain("latest", [path], QUIET, method=method, out=tmp_path / "out")
+    assert max(asked) < 1.2
+    assert item["window_s"] == pytest.approx(1.1, abs=0.01) and item["windows"] == 4
+    folder = Path(item["folder"])
+    assert json.loads((folder / "explanation.json").read_text()) == item
+    x, audio, removal = (soundfile.read(folder / f"{n}.wav", dtype="float32")[0] for n in _SOUNDS)
+    np.testing.assert_allclose(x, soundfile.read(path, dtype="float32")[0], atol=1e-6)
+    lines = (folder / "windows.csv").read_text().splitlines()
+    assert len(lines) == 5 and lines[-1].split(",")[1] == "4"
+    part = tmp_path / "part.wav"
+    window, overlap = round(item["window_s"] * 8000), round(item["overlap_s"] * 8000)
+    soundfile.write(part, x[:window], 8000, subtype="FLOAT")
+    words = {"method": method, "class_names": [item["class"]]}
+    explain("latest", [part], QUIET, **words, out=tmp_path / "one")
+    alone, _ = soundfile.read(tmp_path / "one" / "part" / "explanation.wav", dtype="float32")
+    head = window - overlap
+    one, two = audio[:head], alone[:head]
+    assert np.abs(one).max() > 0
+    # Sounds of a clip have one gain; those of a recording are as loud as they are.
+    gain = float(one @ two / (one @ one))
+    assert np.abs(gain * one - two).max() < 1e-3
+    if method == "gates":
+        assert np.abs(audio + removal - x).max() < 1e-6
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    (clip,) = json.loads(re.findall(r'id="facts">(.*?)</script>', text)[0])["clips"]
+    assert "long.wav: the most telling of its 4 windows, " in clip["name"]
+    assert str(tmp_path) not in text
+    (item,) = explain("latest", [path], QUIET, method=method, window_s=2, out=tmp_path / "two")
+    assert item["window_s"] == pytest.approx(2, abs=0.01) and item["windows"] == 3
 
 
 def test_files_do_not_disturb_each_other(single: Finished, tmp_path: Path) -> None:
