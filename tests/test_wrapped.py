@@ -221,3 +221,64 @@ def test_scores_that_are_no_numbers() -> None:
     clf = l2i.wrap(Scores(), RATE, ["a", "b", "c"], front_end=torch.log, check=False)
     with pytest.raises(DataError, match="scores are NaN"):
         clf.logits(_clip(-1.0))
+
+
+class _Bands(nn.Module):
+    """Energies of two bands of a sound at 8 kHz: below 1 kHz, and from 1 to 4 kHz."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        power = torch.fft.rfft(x).abs().square()
+        edge = power.shape[1] // 4
+        low, high = power[:, :edge], power[:, edge:]
+        return torch.stack([low.mean(1), high.mean(1)], 1).add(1e-9).log()
+
+
+def test_a_model_at_another_rate() -> None:
+    """What it is given is resampled: it says what it says of the sound at its own rate, does not
+    hear what is above, is differentiable, and its windows are as long as they are."""
+    t, own = (torch.arange(2 * rate) / rate for rate in (2 * RATE, RATE))
+    for hz in (300, 2500):
+        x, at_8k = (torch.sin(2 * torch.pi * hz * time)[None] for time in (t, own))
+        wrapped = l2i.wrap(_Bands(), 2 * RATE, ["low", "high"], "multi-label", model_rate=RATE)
+        said, wanted = wrapped.logits(x), l2i.wrap(_Bands(), RATE, ["low", "high"]).logits(at_8k)
+        loud = wanted.argmax(1)
+        assert abs(float(said[0, loud] - wanted[0, loud])) < 0.05 and said.argmax(1) == loud
+    above = torch.sin(2 * torch.pi * 6000 * t)[None]
+    assert float(wrapped.logits(above).max()) < float(said.max()) - 8
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(wrapped.logits(x)[0, 1], x)
+    assert gradient.shape == x.shape and bool(gradient.any())
+    given: list[int] = []
+
+    def count(x: Tensor) -> Tensor:
+        given.append(x.shape[1])
+        return x
+
+    windows = l2i.wrap(
+        _Bands(),
+        2 * RATE,
+        ["low", "high"],
+        model_rate=RATE,
+        window_s=0.5,
+        hop_s=0.25,
+        front_end=count,
+    )
+    assert windows.logits(x).shape == (1, 2) and set(given) == {4000}
+
+
+def test_maps_of_a_model_at_another_rate() -> None:
+    """They cover the clip from its beginning to its end."""
+    network = nn.Sequential(
+        nn.Unflatten(1, (1, -1)),
+        nn.Conv1d(1, 4, 16, 16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    clf = l2i.wrap(network, 2 * RATE, ["a", "b"], model_rate=RATE)
+    found = clf.features(torch.randn(1, 2 * RATE), ["2=B D T"])
+    assert found.maps[0].shape == (1, 4, 1, 500)
+    assert len(clf.layers()) > 0
+    with pytest.raises(UsageError, match="model_rate -1 must be above 0 Hz"):
+        l2i.wrap(network, RATE, ["a", "b"], model_rate=-1)

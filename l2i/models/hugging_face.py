@@ -5,11 +5,12 @@
     clf = from_transformers("checkpoints/ast")      # config.json, weights, preprocessor_config.json
     clf = from_transformers(model, feature_extractor)
 
-Their feature extractors compute in numpy and so cut the gradient. Three kinds are computed here
-again, in torch, and compared at load with the original on a second of sound:
+Their feature extractors leave torch and so cut the gradient. Three kinds are computed here again,
+in torch, and compared at load with the original on a second of sound:
 
 ==============================  ==================================================================
-``ASTFeatureExtractor``         Kaldi's log-mel bands, padded or cut to a number of frames
+``ASTFeatureExtractor``         Kaldi's log-mel bands, padded or cut to a number of frames; by
+                                torchaudio
 ``WhisperFeatureExtractor``     log-mel bands of a clip padded or cut to a number of seconds
 ``Wav2Vec2FeatureExtractor``    the waveform itself, or standardised (HuBERT, WavLM, and others)
 ==============================  ==================================================================
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
 from l2i.models.layers import Places
+from l2i.models.resampling import torchaudio
 from l2i.models.wrapped import Pool, Wrapped, as_found, wrap
 from l2i.types import Task
 
@@ -250,41 +252,30 @@ def _told(error: Exception) -> str:
 
 
 class _Fbank:
-    """``ASTFeatureExtractor``: Kaldi's log-mel bands [N, frames, M]."""
+    """``ASTFeatureExtractor``: Kaldi's log-mel bands [N, frames, M], by torchaudio."""
 
-    def __init__(self, transformers: Any, of: Any) -> None:
-        rate = of.sampling_rate
+    def __init__(self, _: Any, of: Any) -> None:
+        self.rate = of.sampling_rate
+        self.bands = of.num_mel_bins
+        self.frames = of.max_length
         # With torchaudio the frames are 25 ms and 10 ms, without it as many samples at any rate.
         in_numpy = hasattr(of, "mel_filters")
-        self.frame, self.hop = (400, 160) if in_numpy else (int(rate * 0.025), int(rate * 0.01))
-        self.n_fft = 1 << (self.frame - 1).bit_length()
-        self.frames = of.max_length
-        self.length: int | None = self.frame + (self.frames - 1) * self.hop
-        self.least = self.frame
+        frame, hop = (400, 160) if in_numpy else (int(self.rate * 0.025), int(self.rate * 0.01))
+        self.length: int | None = frame + (self.frames - 1) * hop
+        self.least = frame
         self.mean: float = of.mean if of.do_normalize else 0.0
         self.scale: float = 2 * of.std if of.do_normalize else 1.0
-        self.window = torch.hann_window(self.frame, periodic=False)
-        with warnings.catch_warnings(action="ignore"):  # Narrow bands may have no bin: so be it.
-            mel = transformers.audio_utils.mel_filter_bank(
-                num_frequency_bins=self.n_fft // 2 + 1,
-                num_mel_filters=of.num_mel_bins,
-                min_frequency=20,
-                max_frequency=rate // 2,
-                sampling_rate=rate,
-                norm=None,
-                mel_scale="kaldi",
-                triangularize_in_mel_space=True,
-            )
-        self.mel = torch.from_numpy(mel).float()
+        self.lacks = ""
+        try:
+            torchaudio(f"{type(of).__name__} in torch")
+        except L2IError as error:
+            self.lacks = str(error).rstrip(".")
 
     def __call__(self, x: Tensor) -> Tensor:
-        frames = x.unfold(1, self.frame, self.hop)
-        frames = frames - frames.mean(-1, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        frames = (frames - 0.97 * before) * self.window.to(x.device)
-        spectrum = torch.fft.rfft(frames, self.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        y = (power @ self.mel.to(x.device)).clamp_min(torch.finfo(torch.float32).eps).log()
+        fbank = importlib.import_module("torchaudio.compliance.kaldi").fbank
+        told = {"sample_frequency": self.rate, "num_mel_bins": self.bands}
+        # It takes one sound at a time.
+        y = torch.stack([fbank(one[None], window_type="hanning", **told) for one in x])
         y = nn.functional.pad(y, (0, 0, 0, self.frames - y.shape[1]))  # Below 0 it cuts.
         return (y - self.mean) / self.scale
 
@@ -296,6 +287,7 @@ class _LogMel:
         self.n_fft, self.hop = of.n_fft, of.hop_length
         self.length: int | None = of.n_samples
         self.least = 1
+        self.lacks = ""
         self.padding = of.padding_value
         self.window = torch.hann_window(self.n_fft)
         self.mel = torch.from_numpy(np.asarray(of.mel_filters)).float().T
@@ -317,6 +309,7 @@ class _Waveform:
     def __init__(self, _: Any, of: Any) -> None:
         self.length: int | None = None
         self.least = 1
+        self.lacks = ""
         self.standardised = of.do_normalize
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -461,6 +454,8 @@ class _Original:
         name = type(self.extractor).__name__
         if twin is None:
             return f"{name} is not computed in torch here"
+        if twin.lacks:
+            return twin.lacks
         rate = self.extractor.sampling_rate
         noise = 0.1 * torch.randn(1, rate, generator=torch.Generator().manual_seed(0))
         noise[:, : rate // 4] = 0.0  # In silence it is the floor that counts.

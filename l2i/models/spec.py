@@ -54,7 +54,7 @@ _CHECKPOINT = "hf:"
 _SCRIPTS = (".ts", ".pt", ".jit")
 _TOLD = (
     *("sample_rate", "classes", "task", "window_s", "hop_s", "pool", "pool_on", "outputs"),
-    *("output", "threshold"),
+    *("output", "threshold", "model_rate"),
 )
 _FORMS = "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts"
 

@@ -17,6 +17,8 @@ What real models do differently, and what is done about it here:
   scores of the windows are pooled, which is part of what the classifier says.
 - A callable that is no module is a black box without gradients: it gets and gives arrays. One in
   torch says ``differentiable=True``, and gets and gives tensors.
+- It may hear at another rate than the sounds that are explained: `model_rate` resamples for it, on
+  the device and with gradients, and the explanation keeps what is above its highest frequency.
 - Its hidden layers, which an interpreter reads, are called and shaped in many ways: see
   `l2i.models.layers`.
 """
@@ -44,6 +46,7 @@ from l2i.models.layers import (
     readable,
     tensor_of,
 )
+from l2i.models.resampling import Resampler
 from l2i.types import Features, Task
 
 __all__ = ["Wrapped", "as_found", "wrap"]
@@ -66,6 +69,7 @@ def wrap(
     classes: Sequence[str] | None = None,
     task: Task | Literal["single-label", "multi-label"] = Task.SINGLE_LABEL,
     *,
+    model_rate: int | None = None,
     front_end: Callable[[Any], Any] | None = None,
     window_s: float | None = None,
     hop_s: float | None = None,
@@ -92,10 +96,12 @@ def wrap(
     task : {'single-label', 'multi-label'}
         Whether its classes exclude one another (softmax) or not (sigmoid). One score alone, for
         yes or no, is multi-label.
+    model_rate : int, optional
+        Hz, that the model hears at, where it is not `sample_rate`: what it is given is resampled.
     front_end : callable, optional
-        Waveforms [B, S] to what the model takes. In torch it keeps gradients; in numpy it does not:
-        then say ``differentiable=False``. One that cuts windows itself says where they lie by a
-        method ``places(S)``, which gives `l2i.models.layers.Places`.
+        Waveforms [B, S], at the model's rate, to what the model takes. In torch it keeps gradients;
+        in numpy it does not: then say ``differentiable=False``. One that cuts windows itself says
+        where they lie by a method ``places(S)``, which gives `l2i.models.layers.Places`.
     window_s, hop_s : float, optional
         Seconds of the windows that it takes, and from one to the next (by default a window).
     pool : {'mean', 'max'}
@@ -136,10 +142,12 @@ def wrap(
         kind = Task(task)
     except ValueError:
         raise UsageError(f"task {task!r} is neither 'single-label' nor 'multi-label'.") from None
-    if not sample_rate > 0:
-        raise UsageError(f"sample_rate {sample_rate} must be above 0 Hz.")
+    for word, rate in (("sample_rate", sample_rate), ("model_rate", model_rate)):
+        if rate is not None and not rate > 0:
+            raise UsageError(f"{word} {rate} must be above 0 Hz.")
+    own_rate = int(model_rate or sample_rate)
     for word, value in (("window_s", window_s), ("hop_s", hop_s)):
-        if value is not None and value * sample_rate < 1:
+        if value is not None and value * own_rate < 1:
             raise UsageError(f"{word} {value} is shorter than a sample.")
     if hop_s is not None and window_s is None:
         raise UsageError("hop_s is the step between windows: give window_s, too.")
@@ -163,9 +171,10 @@ def wrap(
         int(sample_rate),
         None if classes is None else tuple(map(str, classes)),
         kind,
+        model_rate=own_rate,
         front_end=front_end,
-        window=None if window_s is None else round(window_s * sample_rate),
-        hop=None if hop_s is None else round(hop_s * sample_rate),
+        window=None if window_s is None else round(window_s * own_rate),
+        hop=None if hop_s is None else round(hop_s * own_rate),
         pool=pool,
         pool_logits=pool_on == "logits",
         gives_probabilities=outputs == "probabilities",
@@ -188,6 +197,7 @@ class Wrapped(Answers):
         classes: tuple[str, ...] | None,
         task: Task,
         *,
+        model_rate: int,
         front_end: Callable[[Any], Any] | None,
         window: int | None,
         hop: int | None,
@@ -202,6 +212,8 @@ class Wrapped(Answers):
         self.classes = classes or ()
         self.task = task
         self.differentiable = differentiable
+        self.model_rate = model_rate
+        self._resample = Resampler(sample_rate, model_rate)
         self._front_end = front_end
         self._window, self._hop = window, hop or window
         self._pool, self._pool_logits = pool, pool_logits
@@ -233,7 +245,7 @@ class Wrapped(Answers):
         DataError
             It is not a number.
         """
-        windows, count = self._cut(waveform.to(self.device))
+        windows, count = self._cut(self._resample(waveform.to(self.device)))
         gradients = self.differentiable and waveform.requires_grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(gradients), as_found(self.model):
             scores = self._scores(windows)
@@ -289,7 +301,7 @@ class Wrapped(Answers):
         """
         if self._found is None:
             model = readable(self.model)
-            samples = self._places(round(_TRIAL_S * self.sample_rate)).length
+            samples = self._places(round(_TRIAL_S * self.model_rate)).length
             try:
                 with torch.no_grad(), as_found(model):
                     self._found = find(model, lambda x: self._scores(x.to(self.device)), samples)
@@ -370,7 +382,8 @@ class Wrapped(Answers):
             return Features(self.logits(waveform), ())
         model = readable(self.model)
         read_from = [self.layer(word) for word in layers]
-        windows, count = self._cut(waveform.to(self.device))
+        waveform = self._resample(waveform.to(self.device))
+        windows, count = self._cut(waveform)
         samples = waveform.shape[1]
         places = self._places(samples)
         # As many whole clips as fit; a clip of more windows is heard in parts.
@@ -420,6 +433,7 @@ class Wrapped(Answers):
 
     def over_time(self, layer: Layer, given: Tensor, samples: int) -> Tensor:
         """Maps [B, D, F, T] of clips of `samples`, of what a layer gave of all their windows."""
+        samples = self._resample.length(samples)
         return self._places(samples).side_by_side(layer.map(given), samples)
 
     def check(self) -> None:
@@ -431,7 +445,8 @@ class Wrapped(Answers):
             Its scores are as many as there are no names for, differ from one time to the next, or
             have no gradient though it is said to be differentiable.
         """
-        n = self._window or round(_TRIAL_S * self.sample_rate)
+        window = self._window or round(_TRIAL_S * self.model_rate)
+        n = -(-window * self.sample_rate // self.model_rate)
         noise = 0.1 * torch.randn(2, n, generator=torch.Generator().manual_seed(0))
         try:
             first, second = (self.logits(noise.to(self.device)).detach().cpu() for _ in range(2))
@@ -539,7 +554,7 @@ class Wrapped(Answers):
         except L2IError:  # A layer that is read says what is wrong with its axes.
             raise
         except Exception as error:
-            if self._window is not None or samples >= round(_TRIAL_S * self.sample_rate):
+            if self._window is not None or samples >= round(_TRIAL_S * self.model_rate):
                 raise
             raise DataError(
                 f"The classifier fails on a clip of {samples} samples ({_told(error)}), which is "
