@@ -31,7 +31,7 @@ from l2i.errors import DataError, UsageError
 from l2i.explained import Component, Explained, Probabilities, write_explained
 from l2i.explanation.gates import Gated, domain_of, without_training
 from l2i.recording import WINDOW_S, Recording
-from l2i.registry import nearest
+from l2i.registry import class_index
 from l2i.types import Classifier
 
 __all__ = [
@@ -290,18 +290,7 @@ def targets_of(classifier: Classifier, target: Any, n: int) -> list[int | None]:
 
 
 def _class(classifier: Classifier, target: str | int | None) -> int | None:
-    classes = classifier.classes
-    if target is None:
-        return None
-    if isinstance(target, str):
-        if target not in classes:
-            like = nearest(target, list(classes))
-            hint = f"; did you mean {like!r}?" if like else "."
-            raise UsageError(f"The classifier knows no class {target!r}{hint}")
-        return classes.index(target)
-    if not 0 <= target < len(classes):
-        raise UsageError(f"Class {target} is not one of the {len(classes)}, from 0.")
-    return target
+    return None if target is None else class_index(classifier.classes, target)
 
 
 def _batches(clips: Sequence[NDArray[np.float32]], rate: int) -> Iterable[list[int]]:

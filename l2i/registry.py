@@ -22,7 +22,7 @@ import difflib
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -31,7 +31,19 @@ from typing import Any
 
 from l2i.errors import DataError, L2IError, UnknownName, UsageError
 
-__all__ = ["METHODS", "Registry", "call", "load_object", "nearest", "source_digest"]
+__all__ = [
+    "CLASSIFIERS",
+    "METHODS",
+    "Registry",
+    "call",
+    "class_index",
+    "load_object",
+    "nearest",
+    "source_digest",
+]
+
+# Names that a message lists, of some hundred.
+_MOST = 20
 
 
 def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
@@ -46,6 +58,47 @@ def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
     return found[0] if found else None
 
 
+def class_index(
+    classes: Sequence[str], word: str | int, who: str = "The classifier", also: str = ""
+) -> int:
+    """The index of a class, by its name or its number.
+
+    Parameters
+    ----------
+    classes : sequence of str
+    word : str or int
+    who : str
+        Who knows the classes, for the message.
+    also : str
+        What else may be said, for the message.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+
+    Examples
+    --------
+    >>> class_index(["dog", "rain"], "rain")
+    1
+    >>> class_index(["dog", "rain"], "rian")
+    Traceback (most recent call last):
+    l2i.errors.UsageError: The classifier knows no class 'rian'; did you mean 'rain'? It knows: \
+dog, rain.
+    """
+    if not isinstance(word, str):
+        if not 0 <= word < len(classes):
+            raise UsageError(f"Class {word} is not one of the {len(classes)}, from 0.")
+        return int(word)
+    if word in classes:
+        return list(classes).index(word)
+    like = nearest(word, list(classes))
+    hint = f"; did you mean {like!r}?" if like else "."
+    more = f" and {len(classes) - _MOST} more" if len(classes) > _MOST else ""
+    known = f"{', '.join(classes[:_MOST])}{more}{also}"
+    raise UsageError(f"{who} knows no class {word!r}{hint} It knows: {known}.")
+
+
 class Registry(Mapping[str, Any]):
     """A lazily imported table of names.
 
@@ -57,6 +110,8 @@ class Registry(Mapping[str, Any]):
         ``name -> "module:attribute"``.
     group : str
         Of entry points that name more; empty: the table alone, and no words with a colon.
+    forms : str
+        The words with a colon that there are, for messages.
 
     Examples
     --------
@@ -70,8 +125,15 @@ class Registry(Mapping[str, Any]):
     3.0
     """
 
-    def __init__(self, kind: str, table: Mapping[str, str], group: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, str],
+        group: str = "",
+        forms: str = "MODULE:NAME, or FILE.py:NAME",
+    ) -> None:
         self.kind = kind
+        self.forms = forms
         self._own = dict(table)
         self._group = group
 
@@ -94,7 +156,9 @@ class Registry(Mapping[str, Any]):
         if name not in self._table:
             like = nearest(name, list(self._table))
             hint = f"; did you mean {like!r}?" if like else "."
-            more = "; or MODULE:NAME, or FILE.py:NAME" if self._group else ""
+            if not self._table:
+                raise UnknownName(f"There is no {self.kind} {name!r}{hint} Name {self.forms}.")
+            more = f"; or {self.forms}" if self._group else ""
             raise UnknownName(
                 f"There is no {self.kind} {name!r}{hint} There are: {', '.join(self._table)}{more}."
             )
@@ -261,3 +325,11 @@ METHODS = Registry(
     "l2i.methods",
 )
 """Explanation methods; see `l2i.explanation`. Here, where listing them imports nothing."""
+
+CLASSIFIERS = Registry(
+    "classifier",
+    {},
+    "l2i.classifiers",
+    "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts",
+)
+"""Classifiers that installed packages offer; see `l2i.models.spec`."""

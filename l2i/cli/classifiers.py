@@ -10,6 +10,7 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Group, emit_json, emit_table
 from l2i.errors import L2IError
+from l2i.registry import CLASSIFIERS
 
 _TRIAL_S = 5.0
 # Lines of hidden layers that are shown.
@@ -25,9 +26,7 @@ def classifiers() -> None:
 @options.as_json
 def list_(as_json: bool) -> None:
     """Classifiers that installed packages offer."""
-    from l2i.models.spec import installed_classifiers
-
-    found = installed_classifiers()
+    found = {name: CLASSIFIERS.where(name) for name in CLASSIFIERS}
     if as_json:
         emit_json(found)
     elif found:

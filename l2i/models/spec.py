@@ -24,7 +24,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points, packages_distributions, version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,12 @@ from torch import Tensor, nn
 
 from l2i.errors import CheckpointError, DataError, L2IError, UsageError
 from l2i.models.wrapped import wrap
-from l2i.registry import call, load_object, nearest, source_digest
+from l2i.registry import CLASSIFIERS, call, load_object, nearest, source_digest
 from l2i.storage import atomic_write_text
 from l2i.types import Classifier
 
 __all__ = [
     "Loaded",
-    "installed_classifiers",
     "is_kept",
     "keep_classifier",
     "kept_classifier",
@@ -48,7 +47,6 @@ __all__ = [
     "reopen_classifier",
 ]
 
-_GROUP = "l2i.classifiers"
 _ABOUT, _KEPT = "classifier.json", "classifier"
 _CHECKPOINT = "hf:"
 _SCRIPTS = (".ts", ".pt", ".jit")
@@ -56,12 +54,6 @@ _TOLD = (
     *("sample_rate", "classes", "task", "window_s", "hop_s", "pool", "pool_on", "outputs"),
     *("output", "threshold", "model_rate"),
 )
-_FORMS = "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts"
-
-
-def installed_classifiers() -> dict[str, str]:
-    """Names of classifiers that installed packages offer, and where each is."""
-    return {entry.name: entry.value for entry in entry_points(group=_GROUP)}
 
 
 def load_classifier(spec: str) -> Classifier:
@@ -80,18 +72,9 @@ def load_classifier(spec: str) -> Classifier:
         return from_transformers(Path(spec.removeprefix(_CHECKPOINT)))
     if _is_script(spec):
         return _script(Path(spec).expanduser())
-    if ":" not in spec:
-        known = installed_classifiers()
-        if spec not in known:
-            like = nearest(spec, list(known))
-            hint = f"; did you mean {like!r}?" if like else "."
-            raise UsageError(
-                f"There is no classifier {spec!r}{hint} Name one as {_FORMS}"
-                + (f", or one that is installed: {', '.join(known)}." if known else ".")
-            )
-        spec = known[spec]
+    spec = CLASSIFIERS.where(spec)
     if not all(spec.rpartition(":")[::2]):
-        raise UsageError(f"{spec!r} names no classifier: give {_FORMS}.")
+        raise UsageError(f"{spec!r} names no classifier: give {CLASSIFIERS.forms}.")
     found = load_object(spec)
     if not isinstance(found, Classifier) and callable(found):
         found = call(spec, found)
@@ -158,7 +141,8 @@ class Loaded:
 def open_classifier(spec: str) -> Loaded:
     """Load a classifier, and find out what identifies it; as `load_classifier`."""
     found = load_classifier(spec)
-    spec = installed_classifiers().get(spec, spec)
+    if not _is_script(spec):
+        spec = CLASSIFIERS.where(spec)
     words = hashlib.sha256(repr(found.classes).encode())
     base, files = _sources(spec)
     for path in files:

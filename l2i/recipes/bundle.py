@@ -7,7 +7,7 @@ it is loaded (see `l2i.models.spec`). Each part is ``<name>.safetensors``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.spec import is_kept, reopen_classifier
 from l2i.models.vgg import VGG
-from l2i.registry import nearest
+from l2i.registry import class_index
 from l2i.run.runs import RunInfo, download
 from l2i.training.parts import Around, load_parts
 from l2i.types import Classifier, Task
@@ -70,23 +70,6 @@ def clip_seconds(config: Config) -> float:
     """Length of the clips that a run's method was trained on."""
     rate, samples = clip_settings(card(config.dataset.name), config.dataset)
     return samples / rate
-
-
-def class_index(classes: Sequence[str], name: str, who: str, also: str = "") -> int:
-    """The index of the class of this name; `who` knows the classes, and `also` is what else may
-    be said, for the message.
-
-    Raises
-    ------
-    UsageError
-        There is none.
-    """
-    if name not in classes:
-        like = nearest(name, list(classes))
-        hint = f"; did you mean {like!r}?" if like else "."
-        known = f"{', '.join(classes)}{also}"
-        raise UsageError(f"{who} knows no class {name!r}{hint} It knows: {known}.")
-    return classes.index(name)
 
 
 def explanation_settings(

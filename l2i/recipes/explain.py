@@ -29,7 +29,6 @@ from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.recipes.bundle import (
     MAX_SECONDS,
-    class_index,
     clip_seconds,
     explainer_of,
     explanation_settings,
@@ -38,6 +37,7 @@ from l2i.recipes.bundle import (
 )
 from l2i.recipes.examples import write_by, write_explanation
 from l2i.recording import Recording
+from l2i.registry import class_index
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import RunInfo, resolve_run

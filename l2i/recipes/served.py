@@ -56,13 +56,12 @@ from l2i.recipes.bundle import (
     MAX_SECONDS,
     MODEL,
     build_subject,
-    class_index,
     explainer_of,
     explanation_settings,
     shortest_input,
     with_kept_method,
 )
-from l2i.registry import nearest
+from l2i.registry import class_index, nearest
 from l2i.run.device import pick_device
 
 __all__ = ["ServedModel", "write_model"]

@@ -108,7 +108,7 @@ def test_what_can_be_asked(single: Finished, model: Any, sound: np.ndarray, tmp_
         "latest",
         [path],
         QUIET,
-        class_name="siren",
+        class_names=["siren"],
         threshold=0.0,
         max_components=2,
         out=tmp_path / "out",
