@@ -6,6 +6,7 @@ it is loaded (see `l2i.models.spec`). Each part is ``<name>.safetensors``.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "explainer_of",
     "explanation_settings",
     "keep_method",
+    "kept_files",
     "open_bundle",
     "shortest_input",
     "with_kept_method",
@@ -51,6 +53,7 @@ MODEL = "model"
 WEIGHTS = f"{MODEL}/artifacts"
 """The three checkpoints in it."""
 _METHOD = "method.py"
+_OWN = r"method\.py|metric-\d+\.py"
 MAX_SECONDS = 300.0
 """Longer sounds are not explained as a whole: one explanation of many minutes says little, and
 takes much memory, at 44.1 kHz about a GiB for each."""
@@ -135,19 +138,37 @@ def open_bundle(run: RunInfo, device: torch.device, dtype: torch.dtype) -> tuple
 
 
 def keep_method(config: Config, folder: Path) -> None:
-    """Copy the file of a method of the user's own beside what it has learnt."""
-    file, _, _ = config.method.name.rpartition(":")
-    if file.endswith(".py"):
-        shutil.copyfile(Path(file).expanduser(), folder / _METHOD)
+    """Copy the user's own files, of a method and of metrics, beside what was learnt."""
+    for word, kept in _own_files(config).items():
+        shutil.copyfile(Path(word.rpartition(":")[0]).expanduser(), folder / kept)
 
 
 def with_kept_method(config: Config, folder: Path) -> Config:
-    """A config that names the file of a method which `keep_method` kept, wherever it is now."""
-    if not (folder / _METHOD).is_file():
-        return config
-    name = config.method.name.rpartition(":")[2]
-    method = config.method.model_copy(update={"name": f"{folder / _METHOD}:{name}"})
-    return config.model_copy(update={"method": method})
+    """A config that names the files which `keep_method` kept, wherever they are now."""
+    own = {
+        word: f"{folder / kept}:{word.rpartition(':')[2]}"
+        for word, kept in _own_files(config).items()
+        if (folder / kept).is_file()
+    }
+    method, e = config.method, config.explanation
+    sections = {
+        "method": method.model_copy(update={"name": own.get(method.name, method.name)}),
+        "explanation": e.model_copy(update={"metrics": [own.get(w, w) for w in e.metrics]}),
+    }
+    return config.model_copy(update=sections)
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """Those that `keep_method` wrote."""
+    return [p for p in sorted(folder.glob("*.py")) if re.fullmatch(_OWN, p.name)]
+
+
+def _own_files(config: Config) -> dict[str, str]:
+    """Words of a config that name files of Python, and what these are called where they are kept:
+    files of one name may come from several folders."""
+    words = [(config.method.name, _METHOD)]
+    words += [(w, f"metric-{n}.py") for n, w in enumerate(config.explanation.metrics, start=1)]
+    return {w: kept for w, kept in words if w.rpartition(":")[0].endswith(".py")}
 
 
 def build_subject(

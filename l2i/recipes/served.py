@@ -58,6 +58,7 @@ from l2i.recipes.bundle import (
     build_subject,
     explainer_of,
     explanation_settings,
+    kept_files,
     shortest_input,
     with_kept_method,
 )
@@ -432,7 +433,7 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
         files = [*sorted(bundle.glob("*.safetensors")), work / "config.toml"]
         if is_kept(bundle):
             files += [p for p in (bundle / "classifier.json", bundle / "classifier") if p.exists()]
-        files += [p for p in (bundle / "method.py",) if p.exists()]
+        files += kept_files(bundle)
         # As addresses: of a path MLflow would decode what looks like an escape, %20 say.
         artifacts = {path.name: path.resolve().as_uri() for path in files}
         artifacts["config"] = artifacts.pop("config.toml")
@@ -467,6 +468,9 @@ def _portable(config: Config) -> Config:
             update={"spec": _without_folder(config.classifier.spec)}
         ),
         "method": config.method.model_copy(update={"name": _without_folder(config.method.name)}),
+        "explanation": config.explanation.model_copy(
+            update={"metrics": [_without_folder(word) for word in config.explanation.metrics]}
+        ),
     }
     return config.model_copy(update=sections)
 

@@ -239,6 +239,13 @@ def test_a_metric_of_ones_own(
     assert "loudness" in table["metrics"]
     full = table["methods"]["full"]["scores"]["loudness"]
     assert full >= done.scores["loudness"] and table["meaning"]["loudness"]["unit"] == "dB"
+    # Where its file is no more, the run has one.
+    (tmp_path / "mine.py").rename(tmp_path / "gone.py")
+    again = evaluate("latest", QUIET)
+    assert again["scores"]["loudness"] == pytest.approx(done.scores["loudness"], abs=1e-4)
+    model = download(resolve_run(done.run_id), "model")
+    assert str(tmp_path) not in (model / "artifacts" / "config.toml").read_text(encoding="utf-8")
+    (tmp_path / "gone.py").rename(tmp_path / "mine.py")
     for name, sentence in (("Taken", "is called 'fid_in'"), ("Short", "it lacks title")):
         wrong = config.explanation.model_copy(
             update={"metrics": [f"{tmp_path / 'mine.py'}:{name}"]}
