@@ -321,6 +321,13 @@ METHODS = Registry(
         "integrated-gradients": "l2i.explanation.baselines:IntegratedGradients",
         "gradcam": "l2i.explanation.baselines:GradCam",
         "occlusion": "l2i.explanation.baselines:Occlusion",
+        "slime": "l2i.explanation.perturbation:Slime",
+        "lime": "l2i.explanation.perturbation:Lime",
+        "audiolime": "l2i.explanation.perturbation:AudioLime",
+        "rise": "l2i.explanation.perturbation:Rise",
+        "extremal": "l2i.explanation.perturbation:Extremal",
+        "loudest": "l2i.explanation.controls:Loudest",
+        "random-gates": "l2i.explanation.controls:RandomGates",
     },
     "l2i.methods",
 )

@@ -41,6 +41,7 @@ from l2i.explanation import (
     lacking_packages,
     make_method,
     part_names,
+    usual_methods,
 )
 from l2i.library import check_classifier, clips_of, targets_of
 from l2i.metrics import METRICS
@@ -479,7 +480,7 @@ def _fitting(classifier: Classifier, fitted: Fitted | None, named: bool) -> list
             and (fitted is None or all(part in fitted.subject.parts for part in needs))
         )
 
-    return [name for name in METHODS if fits(METHODS[name])]
+    return [name for name in usual_methods() if fits(METHODS[name])]
 
 
 def benchmark(
@@ -505,9 +506,9 @@ def benchmark(
     sounds : folder, list of files, array or tensor
         As for `fit`.
     methods : sequence of str
-        Of `l2i.registry.METHODS`; by default all that this classifier has what they need for.
-        Where a package is not installed that some of those need (Captum), they are left out with
-        a warning.
+        Of `l2i.registry.METHODS`; by default all usual ones (`l2i.explanation.usual_methods`) that
+        this classifier has what they need for. Where a package is not installed that some of those
+        need (Captum), they are left out with a warning.
     sample_rate, duration_s, seed, progress
         As for `fit`.
     **settings

@@ -24,8 +24,9 @@ change here, as ``MODULE:NAME``, ``FILE.py:NAME`` or an entry point ``l2i.method
 - the classifier is left as it was.
 
 `listen_to_interpret` is the method this package exists for, its formulas in the paper's order.
-`gates` are those that need no training. `baselines` are the others: gradients and occlusion by
-Captum, a mask of ones, and as many components as L2I chooses, drawn at random.
+`gates` are those that need no training. `baselines` are gradients and occlusion by Captum, a mask
+of ones, and as many components as L2I chooses, drawn at random. `perturbation` asks the classifier
+of parts of a clip. `controls` ask nobody: what any method must be better than.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ __all__ = [
     "select",
     "soft_mask",
     "split_audio",
+    "usual_methods",
 ]
 
 
@@ -176,6 +178,15 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
         )
     made: ExplanationMethod = kind(subject, settings)
     return made
+
+
+def usual_methods() -> list[str]:
+    """Built-in and installed methods that are compared where nobody names any.
+
+    A method whose class says ``costly = True`` is asked for by its name: it takes many seconds per
+    clip, or a training of its own.
+    """
+    return [name for name in METHODS if not getattr(METHODS[name], "costly", False)]
 
 
 def part_names(kind: Any) -> tuple[str, ...]:

@@ -48,12 +48,15 @@ if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
 
 __all__ = [
+    "Apart",
     "Gated",
     "Gates",
     "GatesMethod",
     "Shapley",
     "ShapleyMethod",
     "domain_of",
+    "gate_mask",
+    "take_apart",
     "without_training",
 ]
 
@@ -122,13 +125,13 @@ class Gated:
         part = torch.zeros_like(self.gates[one])
         part[:, k] = self.gates[one, k]
         w, h = self.w[one], self.activations[one]
-        mask = _mask(w, h, part, w @ h)
+        mask = gate_mask(w, h, part, w @ h)
         return _istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
 
 
 @dataclass(frozen=True)
-class _Apart:
-    """A batch of clips, taken apart into components."""
+class Apart:
+    """A batch of clips, taken apart into components by `take_apart`."""
 
     waveform: Tensor  # [B, S]
     spectrum: Tensor  # [B, F, T]
@@ -140,7 +143,7 @@ class _Apart:
 
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
-        mask = _mask(self.w, self.h, gates, self.whole)
+        mask = gate_mask(self.w, self.h, gates, self.whole)
         return mask, _istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
 
     def gated(self, gates: Tensor) -> Gated:
@@ -149,7 +152,8 @@ class _Apart:
         return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
 
 
-def _mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
+def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
+    """Linear gain [B, F, T] of gates [B, K, T] on components; `whole` is W H."""
     part = w @ (gates * h)
     # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
     # differ by rounding.
@@ -165,7 +169,7 @@ def _istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
     return found
 
 
-def _take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> _Apart:
+def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:
     """Each clip's own components, by sparse NMF of the root of its magnitudes."""
     spectrum = stft(waveform, domain)
     size = magnitude(spectrum)
@@ -190,7 +194,7 @@ def _take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) ->
             h[:k] = encode(frames, learned.w, sweeps=10)
         found.append((w, h))
     w, h = (torch.stack(parts) for parts in zip(*found, strict=True))
-    return _Apart(waveform, spectrum, size, w, h, w @ h, domain)
+    return Apart(waveform, spectrum, size, w, h, w @ h, domain)
 
 
 @dataclass(frozen=True)
@@ -252,7 +256,7 @@ class Gates:
         with torch.inference_mode(False):
             waveform, classes = waveform.clone().to(clf.device), classes.clone().to(clf.device)
             with torch.no_grad():
-                heard = _take_apart(waveform, domain, self.components, self.seed)
+                heard = take_apart(waveform, domain, self.components, self.seed)
                 target = log_odds(clf.logits(waveform), classes, clf.task)
             frames = heard.size.shape[2]
             pieces = max(2, round(frames * domain.hop_length / domain.sample_rate / self.piece_s))
@@ -283,7 +287,7 @@ def _spread(v: Tensor, frames: int) -> Tensor:
 
 
 def _objective(
-    heard: _Apart,
+    heard: Apart,
     classes: Tensor,
     classifier: Classifier,
     target: Tensor,
@@ -337,7 +341,7 @@ class Shapley:
         clf = self.classifier
         domain = self.domain or domain_of(clf.sample_rate)
         waveform, classes = waveform.to(clf.device), classes.to(clf.device)
-        heard = _take_apart(waveform, domain, self.components, self.seed)
+        heard = take_apart(waveform, domain, self.components, self.seed)
         target = log_odds(clf.logits(waveform), classes, clf.task)
         chosen = []
         for clip in range(len(waveform)):
@@ -348,7 +352,7 @@ class Shapley:
         gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
         return heard.gated(gates.contiguous())
 
-    def _worth(self, heard: _Apart, classes: Tensor, sets: Tensor) -> Tensor:
+    def _worth(self, heard: Apart, classes: Tensor, sets: Tensor) -> Tensor:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
         found = []
         for some in sets.split(16):
@@ -357,7 +361,7 @@ class Shapley:
             found.append(log_odds(logits, classes.expand(len(some)), self.classifier.task))
         return torch.cat(found).clamp(-20, 20)
 
-    def _values(self, heard: _Apart, classes: Tensor) -> Tensor:
+    def _values(self, heard: Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
         k = heard.h.shape[1]
         draw = np.random.default_rng(self.seed)
@@ -379,7 +383,7 @@ class Shapley:
         first = torch.linalg.solve(x.T @ x + ridge, x.T @ (y - s[:, -1] * total))
         return torch.cat([first, (total - first.sum()).view(1)]).float()
 
-    def _best_prefix(self, heard: _Apart, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
+    def _best_prefix(self, heard: Apart, classes: Tensor, target: Tensor, order: Tensor) -> Tensor:
         """The first so many components of an order that make the objective least [K]."""
         k = len(order)
         rank = order.argsort()
@@ -402,19 +406,19 @@ class Shapley:
         return sets[int(torch.cat(losses).argmin())]
 
 
-def _only(heard: _Apart, clip: int) -> _Apart:
+def _only(heard: Apart, clip: int) -> Apart:
     one = slice(clip, clip + 1)
     return _each(heard, lambda part: part[one])
 
 
-def _of_sets(heard: _Apart, sets: Tensor) -> tuple[_Apart, Tensor, Tensor]:
+def _of_sets(heard: Apart, sets: Tensor) -> tuple[Apart, Tensor, Tensor]:
     """One clip, once for each of some sets of its components [n, K]: masks and explanations."""
     many = _each(heard, lambda part: part.expand(len(sets), *part.shape[1:]))
     return many, *many.audio(sets.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
 
 
-def _each(heard: _Apart, change: Callable[[Tensor], Tensor]) -> _Apart:
-    return _Apart(
+def _each(heard: Apart, change: Callable[[Tensor], Tensor]) -> Apart:
+    return Apart(
         change(heard.waveform),
         change(heard.spectrum),
         change(heard.size),

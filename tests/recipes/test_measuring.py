@@ -15,7 +15,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from l2i.explanation import METHODS
+from l2i.explanation import usual_methods
 from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.judging import FF_SHARE, MASK_SCORES
@@ -207,9 +207,9 @@ def test_noise(run: Finished, say: Say, tmp_path: Path) -> None:
 
 
 def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
-    """All methods, one table; each metric says which way is better. A full mask changes nothing,
-    and is the least sparse."""
-    methods = list(METHODS)
+    """All usual methods, one table; each metric says which way is better. A full mask changes
+    nothing, and is the least sparse."""
+    methods = usual_methods()
     if run.outcome.experiment != "demo":  # Those that differ where there are several classes.
         methods = ["l2i", "full", "saliency", "gradcam"]
     words = [word for name in methods for word in ("--method", name)]
