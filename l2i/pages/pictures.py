@@ -68,7 +68,8 @@ def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], alpha: bytes = b
     image = Image.fromarray(pixels, mode="P")
     image.putpalette(palette.tobytes())
     encoded = io.BytesIO()
-    image.save(encoded, "PNG", **({"transparency": alpha} if alpha else {}))
+    # A fiftieth longer than at the default level, in half the time.
+    image.save(encoded, "PNG", compress_level=3, **({"transparency": alpha} if alpha else {}))
     return encoded.getvalue()
 
 
