@@ -326,6 +326,7 @@ METHODS = Registry(
         "audiolime": "l2i.explanation.perturbation:AudioLime",
         "rise": "l2i.explanation.perturbation:Rise",
         "extremal": "l2i.explanation.perturbation:Extremal",
+        "wam": "l2i.explanation.wavelets:Wam",
         "loudest": "l2i.explanation.controls:Loudest",
         "random-gates": "l2i.explanation.controls:RandomGates",
     },

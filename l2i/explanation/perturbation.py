@@ -37,7 +37,8 @@ from torch import Tensor
 from l2i.dsp.spectrogram import Domain, synthesise
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
-from l2i.explanation.gates import log_odds, take_apart
+from l2i.explanation.gates import take_apart
+from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
 
 __all__ = ["AudioLime", "Extremal", "Lime", "Rise", "Slime", "ridge", "segments"]

@@ -32,6 +32,7 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a mask must be does not depend on how often the classifier is asked."""
     monkeypatch.setattr("l2i.explanation.perturbation._Perturbation.questions", 16)
     monkeypatch.setattr("l2i.explanation.perturbation.Extremal.steps", 3)
+    monkeypatch.setattr("l2i.explanation.wavelets.Wam.copies", 3)
 
 
 # Where no unit, component or channel speaks for the class, nothing is kept.
