@@ -260,6 +260,10 @@ class Interpreter(_Section):
     )
 
 
+GATED = "gated-l2i"
+"""The method of the presets: L2I's dictionary and interpreter, and gates that are learnt."""
+
+
 class Method(_Section):
     """What explains, and so what is learnt."""
 
@@ -269,6 +273,10 @@ class Method(_Section):
 class Explanation(_Section):
     """Which components are relevant enough."""
 
+    rule: Literal["", "published"] = Field(
+        "",
+        description="'published': L2I's own rule instead of gates, and nothing is learnt for them.",
+    )
     threshold: float = Field(0.2, ge=0.0, lt=1.0, description="tau for explanation audio.")
     max_components: int = Field(5, ge=0, description="At most so many; 0: no limit.")
     faithfulness_threshold: float = Field(0.3, ge=0.0, lt=1.0, description="tau for removal.")
@@ -359,6 +367,13 @@ class Config(_Section):
     output: Output = Output()
     run: Run = Run()
 
+    @model_validator(mode="after")
+    def _published(self) -> Config:
+        if self.explanation.rule == "published" and self.method.name == GATED:
+            object.__setattr__(self, "method", Method(name="l2i"))
+            object.__setattr__(self, "parts", {k: v for k, v in self.parts.items() if k != "gates"})
+        return self
+
     def flat(self) -> dict[str, Any]:
         """Every setting under its dotted key, ``interpreter.epochs`` say.
 
@@ -408,6 +423,7 @@ class Config(_Section):
         False
         """
         tree = self._science()
+        del tree["explanation"]["rule"]  # It says which method, and that is among the settings.
         # Unset, they leave the signatures of runs that were made before there were these keys.
         for *path, key in _LATE_KEYS:
             node = tree
@@ -669,6 +685,9 @@ def resolve(
     chosen = laid.get("classifier", {})
     if isinstance(chosen, Mapping) and chosen.get("spec"):
         layers = _merge(layers, _preset(_OWN))
+    usual, named = (x.get("method", {}) for x in (layers, laid))
+    if isinstance(named, Mapping) and named.get("name", usual.get("name")) != usual.get("name"):
+        layers.pop("parts", None)  # The preset's are of the preset's method.
     layers = _merge(layers, laid)
     try:
         config = Config.model_validate(layers)

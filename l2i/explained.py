@@ -21,6 +21,7 @@ from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import Domain, common_gain, magnitude, stft
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
+from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
@@ -33,6 +34,8 @@ from l2i.storage import atomic_write_text, make_output, store_errors
 __all__ = ["Component", "Explained", "Probabilities", "explain_by", "write_explained"]
 
 _SHOWN = 5
+# Of a dictionary of hundreds most components have next to no share.
+_AMONG = 12
 _FACTS = "explanation.json"
 # The class must lose at least this share of its probability, and keep half of it.
 _FALL = 0.2
@@ -299,6 +302,8 @@ def explain_by(
         components: tuple[Component, ...] = ()
         if isinstance(way, ListenToInterpret):
             components = _components(way, heard, classes, level, length)
+        elif isinstance(way, GatedL2I):
+            components = _gated(way, heard, classes, level, length)
         audio, removal = audio * level, removal * level
 
     def plain(x: Tensor) -> NDArray[np.float32]:
@@ -350,6 +355,41 @@ def _components(
                 np.ones(h.shape[2], np.float32),
                 (audio * level)[0].cpu().numpy()[:length],
                 float(relevances[k]),
+            )
+        )
+    return tuple(found)
+
+
+def _gated(
+    way: GatedL2I, heard: Heard, classes: Tensor, level: Tensor, length: int
+) -> tuple[Component, ...]:
+    """The components that most of a clip's explanation is made of, the largest share first."""
+    gates, taken = way.gates_of(heard, classes), way.take_apart(heard)
+    shares, evidence = (x[0] for x in taken.shares(gates))
+    order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
+    found = []
+    for k in order:
+        only = torch.zeros_like(gates)
+        only[:, k] = gates[:, k]
+        audio, _ = split_audio(
+            heard.spectrum,
+            taken.mask(only),
+            heard.domain,
+            heard.n_samples,
+            heard.size,
+            linear=True,
+        )
+        found.append(
+            Component(
+                number=k,
+                share=float(shares[k]),
+                evidence=float(evidence[k]),
+                peak_hz=float(way.w[:, k].argmax()) * heard.domain.sample_rate / heard.domain.n_fft,
+                spectrum=way.w[:, k].cpu().numpy(),
+                activation=taken.activations[0, k].cpu().numpy(),
+                gate=gates[0, k].cpu().numpy(),
+                audio=(audio * level)[0].cpu().numpy()[:length],
+                relevance=float(shares[k]),
             )
         )
     return tuple(found)

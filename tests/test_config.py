@@ -333,6 +333,7 @@ _OTHER: dict[str, Any] = {
     "classifier.spec": "mine.py:load",
     "method.name": "saliency",
     "explanation.metrics": ["mine.py:Metric"],
+    "explanation.rule": "published",
     "interpreter.pooling": "max",
     "spectrogram.n_fft": 2048,
     "spectrogram.n_mels": 256,
@@ -345,6 +346,8 @@ _NOT_SCIENCE = {
     "dataset.data_dir",
     # Its content is, see `l2i.recipes.train`.
     "classifier.spec",
+    # It says which method, where that has two rules.
+    "explanation.rule",
     "output.clips",
     "run.device",
     "run.threads",
@@ -397,3 +400,15 @@ def test_signatures_are_short_and_the_same_everywhere() -> None:
     assert a.signature() == b.signature()
     assert len(a.signature()) == 12 and int(a.signature(), 16) >= 0
     assert len({a.signature(), *(a.signature(stage) for stage in STAGES)}) == 4
+
+
+def test_the_published_rule_is_the_published_method() -> None:
+    """A preset's gates are left out, and the run is that of method l2i; a method of one's own has
+    no gates either."""
+    usual, rule = resolve(dataset="demo"), resolve(overrides=["explanation.rule=published"])
+    named = resolve(dataset="demo", overrides=["method.name=l2i"])
+    assert usual.method.name == "gated-l2i" and set(usual.parts) == {"gates"}
+    assert rule.method.name == named.method.name == "l2i" and not rule.parts and not named.parts
+    assert rule.signature() == named.signature() != usual.signature()
+    for stage in STAGES:  # What is learnt before the gates is learnt once.
+        assert usual.signature(stage) == rule.signature(stage)

@@ -241,6 +241,10 @@ function component(clip, found, selected) {
     make("span", { textContent: found.relevance.toFixed(2) }),
     make("span", { textContent: hertz(found.peak_hz) }),
   );
+  if (found.evidence !== undefined) {
+    made.classList.add("gated");
+    made.append(make("span", { className: "evidence", textContent: `${percent(found.evidence)} of it` }));
+  }
   if (heard) {
     made.type = "button";
     made.dataset.part = String(found.component);
@@ -258,8 +262,8 @@ function showComponents(clip) {
   byId("components-title").textContent = clip.interpreter ? "Relevance of components" : "Components";
   if (!clip.interpreter) {
     const about = clip.components.length
-      ? `Each component's share of the explanation of “${clip.class}”, with the frequency where it is strongest; ` +
-        "choose one to hear it alone."
+      ? `Each component's share of the explanation of “${clip.class}”, the frequency where it is strongest, ` +
+        "and how much of the component counts; choose one to hear it alone."
       : `This method, ${clip.method}, has no components: it says where and when.`;
     byId("about").textContent = `${about} ${percent(clip.kept)} of the clip's energy is kept.`;
     byId("components").replaceChildren(...clip.components.map((found) => component(clip, found, true)));

@@ -18,7 +18,8 @@ DESCRIPTION = "mlflow.note.content"
 
 _MAIN = (
     *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_top3", "fidelity_auprc_macro"),
-    *("faithfulness_probability", "random_probability", "average_drop", "fid_in"),
+    *("ff_mean", "fid_in", "kept", "average_drop"),
+    *("faithfulness_probability", "random_probability"),
 )
 
 

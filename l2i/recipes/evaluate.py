@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from l2i.config import Explanation as ExplanationSettings
-from l2i.explanation import METHODS, MethodSettings, Subject, make_method
+from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
+from l2i.metrics import METRICS, PUBLISHED
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
@@ -118,8 +122,9 @@ def evaluate_run(
         tuple(settings.metrics),
     )
     make_method(method, subject, told)  # What it lacks is told before anything is heard.
-    if method == "l2i":
-        return evaluate_clips(
+    published = None
+    if "interpreter" in part_names(METHODS[method]):
+        published = evaluate_clips(
             explainer_of(subject),
             material.waves.array,
             material.rows(clips),
@@ -128,5 +133,36 @@ def evaluate_run(
             seed=seed,
             progress=progress,
         )
+        if method == "l2i":
+            return published
     scenes = list(clip_scenes(material, clips, subject.classifier.classes))
-    return evaluate_method(subject, method, told, scenes, labels, progress=progress)
+    found = evaluate_method(subject, method, told, scenes, labels, progress=progress)
+    return found if published is None else _beside(found, published, settings)
+
+
+def _beside(own: Evaluation, published: Evaluation, settings: ExplanationSettings) -> Evaluation:
+    """A method's figures, and those of L2I's published rule on the interpreter that it stands on.
+
+    What both have is the method's; the rule's is called ``published_...``.
+    """
+
+    def both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {name: v for name, v in theirs.items() if f"{PUBLISHED}{name}" in METRICS}
+        more = {name: v for name, v in theirs.items() if name not in mine}
+        more.pop("components", None)
+        return {**mine, **more, **{f"{PUBLISHED}{name}": v for name, v in shared.items()}}
+
+    # The same pairs of clip and class, in the same order: the classifier decides them.
+    same = all(np.array_equal(own.pairs[k], published.pairs[k]) for k in ("clip", "class"))
+    return replace(
+        own,
+        scores=both(own.scores, published.scores),
+        intervals=both(own.intervals, published.intervals),
+        per_class={
+            name: published.per_class.get(name, {}) | figures
+            for name, figures in own.per_class.items()
+        },
+        interpreter_logits=published.interpreter_logits,
+        pairs=both(own.pairs, published.pairs) if own.pairs and same else own.pairs,
+        curve=published.curve,
+    )

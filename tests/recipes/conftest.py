@@ -40,6 +40,9 @@ iterations = 5
 epochs = 3
 batch_size = 16
 
+[method]
+name = "l2i"
+
 [output]
 clips = 2
 

@@ -1,0 +1,272 @@
+"""Gated L2I: what gates make of a sound, what they read, and what they learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import l2i
+from l2i.dsp.spectrogram import Domain, SpectrogramSettings
+from l2i.errors import DataError, UsageError
+from l2i.explanation.gated import GatedL2I
+from l2i.models.asked import class_gradient
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.dictionary import unit_columns
+from l2i.models.gate_head import GateHead, gate
+from l2i.models.gated import Taken, activations_of
+from l2i.models.heard import hear
+from l2i.models.vgg import VGG
+from l2i.run.device import epoch_generator
+from l2i.run.progress import Progress
+from l2i.trained import Fitted
+from l2i.training.gates import GatesSettings
+from l2i.training.mixtures import Mixer
+from l2i.training.parts import Context, Sounds
+from l2i.types import Task
+from tests.guests import CLASSES, RATE, SAMPLES, load, sounds
+
+FEW = {"components": 6, "iterations": 5, "n_fft": 256, "hop_length": 128}
+GATES = {"warm_epochs": 12, "epochs": 12, "batch_size": 6, "width": 32, "crop_share": 1.0}
+
+
+# --- a sound and gates --------------------------------------------------------------------------
+
+
+def test_activations_of_what_the_dictionary_explains() -> None:
+    """Of spectra that do not overlap they are found exactly; of silence there are none."""
+    w = torch.tensor([[1.0, 0.0], [0.0, 0.6], [0.0, 0.8]])
+    h = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]]])
+    torch.testing.assert_close(activations_of(w @ h, w), h, atol=1e-6, rtol=1e-5)
+
+
+def test_more_updates_explain_more() -> None:
+    """Multiplicative updates never explain less."""
+    g = torch.Generator().manual_seed(0)
+    w, s = unit_columns(torch.rand(20, 6, generator=g)), torch.rand(2, 20, 9, generator=g)
+    left = [float((s - w @ activations_of(s, w, n)).square().sum()) for n in (0, 1, 5, 20, 80)]
+    assert left == sorted(left, reverse=True) and left[0] > 1.1 * left[-1]
+
+
+def test_the_mask_of_gates() -> None:
+    """Two components share a bin 3 to 1: gates of 1 and 0 leave 3/4 of it; all open, all that is
+    explained; shut, nothing; what nothing explains belongs to no explanation."""
+    w = torch.tensor([[0.6, 0.6], [0.8, 0.0], [0.0, 0.0]])
+    h = torch.tensor([[[3.0], [1.0]]])
+    taken = Taken(w, h, w @ h)
+    one = torch.tensor([[[1.0], [0.0]]])
+    torch.testing.assert_close(taken.mask(one)[0, :, 0], torch.tensor([0.75, 1.0, 0.0]))
+    assert taken.mask(torch.ones_like(h))[0, :, 0].tolist() == [1.0, 1.0, 0.0]
+    assert taken.mask(torch.zeros_like(h)).abs().max() == 0
+    shares, evidence = taken.shares(torch.tensor([[[0.5], [1.0]]]))
+    # Loud are 3 * 1.4 and 1 * 0.6; half of the first counts, all of the second.
+    torch.testing.assert_close(shares[0], torch.tensor([2.1, 0.6]) / 2.7)
+    torch.testing.assert_close(evidence[0], torch.tensor([0.5, 1.0]))
+
+
+def test_a_gate_can_shut_and_open_again() -> None:
+    """It reaches 0 and 1, and has a gradient there."""
+    x = torch.tensor([-4.0, 0.0, 4.0], requires_grad=True)
+    y = gate(x)
+    assert y.tolist() == [0.0, 0.5, 1.0]
+    y.sum().backward()
+    assert x.grad is not None and (x.grad > 0.01).all()
+
+
+# --- what the class is asked by -----------------------------------------------------------------
+
+
+def test_the_gradient_of_a_class_on_paper() -> None:
+    """Logits are the mean over frames of C m: each frame's gradient is C over the frames."""
+    weight = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Conv1d(1, 2, 4, 4, bias=False)
+            self.out = nn.Linear(2, 2, bias=False)
+            self.out.weight.data = weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.out(self.maps(x.unsqueeze(1)).mean(2))
+            return found
+
+    clf = l2i.wrap(Net(), 8000, ["a", "b"])
+    layer = "maps=B D T"
+    heard = hear(clf, torch.randn(3, 400), Domain(8000, 64, 16), [layer])
+    classes = torch.tensor([0, 1, 0])
+    found = class_gradient(heard, layer, heard.features.maps[0], classes)
+    torch.testing.assert_close(found, weight[classes] / 100)
+
+
+def test_the_built_in_classifier_is_asked_from_the_map_on() -> None:
+    """And gives what a backward pass through all of it gives."""
+    torch.manual_seed(0)
+    settings = SpectrogramSettings(8000, n_fft=256, hop_length=64)
+    clf = FrozenClassifier(VGG(3, head=8).eval(), settings, "abc", Task.SINGLE_LABEL)
+    x = torch.randn(2, 9000)
+    heard = hear(clf, x, settings.domain, ["512"])
+    classes = torch.tensor([2, 0])
+    kept: list[Tensor] = []
+    module = clf.network.get_submodule("netx.layer16")
+    handle = module.register_forward_hook(lambda _m, _i, y: kept.append(y))
+    logits = clf.logits(x.requires_grad_())
+    handle.remove()
+    (whole,) = torch.autograd.grad(logits.gather(1, classes.view(-1, 1)).sum(), kept)
+    found = class_gradient(heard, "512", heard.features.maps[0], classes)
+    torch.testing.assert_close(found, whole.mean(dim=(2, 3)), rtol=1e-4, atol=1e-9)
+
+
+def test_a_layer_beside_the_way_is_refused() -> None:
+    """Its gradient is nobody's."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.beside = nn.Conv1d(1, 2, 4, 4)
+            self.out = nn.Linear(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.beside(x.unsqueeze(1))
+            found: Tensor = self.out(x.square().mean(1, keepdim=True))
+            return found
+
+    clf = l2i.wrap(Net(), 8000)
+    heard = hear(clf, torch.randn(1, 400), Domain(8000, 64, 16), ["beside=B D T"])
+    with pytest.raises(UsageError, match="not on the way"):
+        class_gradient(heard, "beside=B D T", heard.features.maps[0], torch.tensor([0]))
+
+
+def test_the_head_reads_the_class() -> None:
+    """Maps of any rates; the length of the gradient does not count, its direction does."""
+    torch.manual_seed(0)
+    head = GateHead(5, ((4, 20), (8, 1)), width=16)
+    maps, ask = (torch.rand(2, 4, 20, 40), torch.rand(2, 8, 1, 10)), torch.randn(2, 8)
+    with torch.no_grad():
+        first = head(maps, ask, 100)
+        assert first.shape == (2, 5, 100)
+        torch.testing.assert_close(head(maps, 100 * ask, 100), first)
+        assert (head(maps, -ask, 100) - first).abs().max() > 1e-3
+
+
+# --- mixtures -----------------------------------------------------------------------------------
+
+
+def _context(x: np.ndarray, clf: l2i.Classifier | None = None) -> Context:
+    clf = load() if clf is None else clf
+    rows = np.arange(len(x))
+    told = Sounds(x, rows[:-3], rows[-3:])
+    domain = Domain(RATE, 256, 128)
+    quiet = Progress(quiet=True)
+    return Context(clf, domain, told, 0, clf.device, torch.float32, quiet)
+
+
+def test_mixtures() -> None:
+    """They are the sum of their parts, as loud as their first clip; the classifier hears the class
+    in the one and not in the other, where that is said to be sure; the same seed, the same."""
+    context = _context(sounds())
+    mixer = Mixer(context, GatesSettings(batch_size=4, crop_share=0.6, views=2))
+    clf = context.classifier
+    found = list(mixer.train(epoch_generator(0, "gates", 1)))
+    again = list(mixer.train(epoch_generator(0, "gates", 1)))
+    assert sum(len(m.x) for m in found) == 9 and len(found) == mixer.batches
+    sure = 0
+    for one, other in zip(found, again, strict=True):
+        assert torch.equal(one.x, other.x) and torch.equal(one.classes, other.classes)
+        assert one.x.shape[1] == round(0.6 * SAMPLES)
+        peak = one.x.abs().amax(1, keepdim=True)
+        torch.testing.assert_close(one.x / peak, one.a + one.b, atol=1e-5, rtol=0)
+        for n in one.sure.nonzero()[:, 0].tolist():
+            c = int(one.classes[n])
+            # This classifier hears levels: parts as they were heard, before they were mixed.
+            assert clf.logits(one.a[n : n + 1])[0].argmax() == c
+            sure += 1
+        alone = one.mixed == 0
+        assert (one.b[alone].abs().amax(1) < 0.01).all()
+    assert sure >= 1
+
+
+def test_one_clip_cannot_be_mixed() -> None:
+    """Said before anything is trained."""
+    from l2i.training.gates import GATES as PART
+
+    context = _context(sounds(4))
+    one = replace(context.sounds, train=context.sounds.train[:1])
+    with pytest.raises(DataError, match="one training clip"):
+        PART.check(GatesSettings(), one, context.domain)
+
+
+def test_presets_and_settings() -> None:
+    """A preset is the weights that are not set."""
+    evidence, source = GatesSettings(), GatesSettings(preset="source")
+    assert evidence.weights()["size"] > source.weights()["size"]
+    assert source.weights()["separate"] > evidence.weights()["separate"]
+    assert GatesSettings(lambda_size=0.7).weights()["size"] == 0.7
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    """Of a classifier of two tones and noise, whose filters one can read."""
+    return l2i.fit(load(), sounds(24), method="gated-l2i", **FEW, **GATES)
+
+
+def test_what_is_learnt(fitted: Fitted) -> None:
+    """Of two tones at once the explanation of either has that tone; explanation and removal add up
+    to the clip, sample by sample."""
+    t = np.arange(SAMPLES) / RATE
+    tones = [0.4 * np.sin(2 * np.pi * f * t).astype(np.float32) for f in (500, 2500)]
+    for c, name in enumerate(CLASSES[:2]):
+        e = fitted.explain(tones[0] + tones[1], name)
+        np.testing.assert_allclose(e.audio + e.removal, e.input, atol=1e-6)
+        own, other = (float(np.dot(e.audio, x) / np.dot(x, x)) for x in (tones[c], tones[1 - c]))
+        assert own > 0.6 and other < 0.3, (name, own, other)
+        p = e.probabilities[name]
+        assert p.removal < p.input - 0.2 and p.explanation > p.input
+        assert sum(k.share for k in e.components) == pytest.approx(1, abs=1e-4)
+        assert all(0 <= k.evidence <= 1 for k in e.components)
+        assert e.components[0].audio.shape == e.input.shape
+
+
+def test_a_class_that_is_not_there(fitted: Fitted) -> None:
+    """Is explained by next to nothing."""
+    low = sounds(1)[0]
+    assert fitted.explain(low, "low").kept > 5 * fitted.explain(low, "high").kept
+
+
+def test_it_is_kept_and_loaded(fitted: Fitted, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With its dictionary and its interpreter."""
+    path = tmp_path_factory.mktemp("kept") / "gates.l2i"
+    fitted.save(path)
+    again, x = l2i.load(path, load()), sounds(2)[1]
+    np.testing.assert_array_equal(again.explain(x).audio, fitted.explain(x).audio)
+    assert set(again.history) == {"dictionary", "interpreter", "gates"}
+
+
+def test_the_classifier_is_what_is_read(fitted: Fitted) -> None:
+    """With the classifier's weights shuffled, the same head opens other gates."""
+    torch.manual_seed(0)
+    clf = load()
+    for weight in clf.model.parameters():  # type: ignore[attr-defined]
+        flat = weight.data.flatten()
+        weight.data = flat[torch.randperm(len(flat))].view_as(weight)
+    x = torch.from_numpy(sounds(3))
+    gates = []
+    for one in (fitted.subject.classifier, clf):
+        way = GatedL2I(replace(fitted.subject, classifier=one), fitted.settings)
+        heard = hear(one, x, fitted.subject.domain, way.layers)
+        gates.append(way.gates_of(heard, torch.tensor([0, 1, 2])))
+    rank = np.corrcoef(*(g.flatten().argsort().argsort().numpy() for g in gates))[0, 1]
+    assert rank < 0.8
+
+
+def test_no_gradients_no_gates() -> None:
+    """Said, with what to take instead."""
+    clf = l2i.wrap(lambda x: np.stack([x.mean(1), x.std(1)], 1), RATE, ["a", "b"])
+    with pytest.raises(UsageError, match=r"gradients|layers"):
+        l2i.fit(clf, sounds(6), method="gated-l2i", **FEW)
