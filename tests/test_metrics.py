@@ -42,8 +42,9 @@ def test_every_metric_says_what_it_is() -> None:
     for name, metric in METRICS.items():
         assert metric.unit
         assert metric.better in ("higher", "lower", "")
-        # The random baseline is what others are held against: no way is better.
-        assert (metric.better == "") == name.startswith("random_")
+        # Baselines and controls are what others are held against: no way is better.
+        held = name.startswith("random_") or name.endswith("_control") or name == "agreed"
+        assert (metric.better == "") == held, name
 
 
 # --- classification ---------------------------------------------------------------------------

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
+
+_SHORT = {
+    "average_increase": "AI",
+    "average_increase_margin": "AI+",
+    "average_drop": "AD",
+    "ff_mean": "FF",
+    "ff_share": "FF/y",
+    "fid_in": "Fid-In",
+    "kept": "kept",
+    "si_sdr_improvement": "SI-SDRi",
+    "transfer": "transfer",
+}
 
 
 @click.command(
@@ -15,6 +29,8 @@ from l2i.cli.base import Command, emit_json, emit_table
     example=[
         "l2i benchmark latest",
         "l2i benchmark latest --method l2i --method occlusion --limit 20",
+        "l2i benchmark latest --method l2i --all --evaluator other-seed",
+        "l2i benchmark latest --protocol clean --protocol mix0 --protocol mix12",
     ],
 )
 @click.argument("run", metavar="RUN")
@@ -25,6 +41,37 @@ from l2i.cli.base import Command, emit_json, emit_table
     multiple=True,
     metavar="NAME",
     help=f"{measuring.METHODS_HELP}; may be given several times.  [default: all that can be]",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(["clean", "mix0", "mix12", "noise6"]),
+    multiple=True,
+    default=["clean"],
+    show_default="clean",
+    help="Clips as they are; two clips, the second as loud or 12 dB below; white noise 6 dB "
+    "below. May be given several times.",
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="All figures, with intervals over recordings: at stated sizes, under noise, with shuffled "
+    "weights, and more. It takes long.",
+)
+@click.option(
+    "--evaluator",
+    metavar="RUN",
+    default="",
+    help="Another run, of another seed say, whose classifier hears the sounds, too.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="With --all: clips that are explained again and again.",
 )
 @measuring.preset
 @measuring.limit
@@ -40,6 +87,10 @@ from l2i.cli.base import Command, emit_json, emit_table
 def benchmark(
     run: str,
     methods: tuple[str, ...],
+    protocols: tuple[str, ...],
+    everything: bool,
+    evaluator: str,
+    repeats: int,
     limit: int | None,
     data_dir: Path | str | None,
     threshold: float | None,
@@ -54,15 +105,22 @@ def benchmark(
     """Judge explanation methods on RUN's test clips, under the same figures.
 
     RUN is a run id, a run name, or 'latest'. Each method explains what the classifier says, by
-    audio that the classifier hears again.
+    audio that the classifier hears again. AI+ counts what is more certain by more than 0.001, FF/y
+    is FF over the clip's probability, and kept the share of the energy that is in the explanation:
+    who keeps all passes AI, FF and Fid-In.
     """
     from l2i.recipes.benchmark import benchmark as run_benchmark
+    from l2i.recipes.protocols import PROTOCOLS
     from l2i.run.progress import Progress
 
     found = run_benchmark(
         run,
         Progress(quiet),
         methods=methods,
+        protocols=protocols,
+        everything=everything,
+        evaluator=evaluator,
+        repeats=repeats,
         limit=limit,
         data_dir=options.resolved(data_dir),
         threshold=threshold,
@@ -76,22 +134,27 @@ def benchmark(
         emit_json(found)
         return
     measuring.where(found, f"{found['clips']} clips")
-    short = {
-        "average_increase": "AI",
-        "average_increase_margin": "AI+",
-        "average_drop": "AD",
-        "ff_mean": "FF",
-        "ff_share": "FF/y",
-        "fid_in": "Fid-In",
-        "kept": "kept",
-        "si_sdr_improvement": "SI-SDRi",
-    }
-    names = [n for n in short if n in found["metrics"]]
+    for name, methods_found in found["protocols"].items():
+        if list(found["protocols"]) != ["clean"]:
+            click.echo(f"\n{name}: {PROTOCOLS[name]}")
+        _table(methods_found, found["meaning"])
+        if everything:
+            for method, figures in methods_found.items():
+                click.echo(f"\n{method}, {PROTOCOLS[name]}")
+                measuring.show_figures(
+                    figures["scores"], figures["intervals"], list(figures["scores"])
+                )
+    measuring.kept(found, out)
+
+
+def _table(found: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
+    """A row per method."""
+    there = {name for f in found.values() for name in f["scores"]}
+    names = [name for name in _SHORT if name in there]
     arrows = {"higher": "↑", "lower": "↓", "": ""}
-    head = [f"{short[n]}{arrows[found['meaning'][n]['better']]}" for n in names]
+    head = [f"{_SHORT[n]}{arrows[meaning[n]['better']]}" for n in names]
     rows = [
         [m, *(measuring.figure(f["scores"][n]) for n in names), f"{f['seconds_per_clip']:.2f}"]
-        for m, f in found["methods"].items()
+        for m, f in found.items()
     ]
     emit_table(["method", *head, "s/clip"], rows, right=list(range(1, len(head) + 2)))
-    measuring.kept(found, out)

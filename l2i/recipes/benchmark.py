@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS
+from l2i.recipes.bundle import open_bundle
 from l2i.recipes.examples import spread
-from l2i.recipes.judging import mask_scores
+from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
-from l2i.recipes.truth import (
-    TRUTH_SCORES,
-    clip_scenes,
-    judge_scenes,
-    said,
-    table_of,
-    truth_scores,
+from l2i.recipes.probes import (
+    Attributions,
+    Curves,
+    Evaluator,
+    OnSome,
+    Probe,
+    SpectrogramProtocol,
 )
+from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
+from l2i.recipes.reexplained import Contrast, Randomised, Stability
+from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
+from l2i.registry import nearest
+from l2i.run.device import pick_device
 from l2i.run.progress import Progress
+from l2i.run.runs import resolve_run
 from l2i.types import Clip
 
 __all__ = ["benchmark"]
@@ -34,6 +42,10 @@ def benchmark(
     progress: Progress,
     *,
     methods: Sequence[str] = (),
+    protocols: Sequence[str] = ("clean",),
+    everything: bool = False,
+    evaluator: str = "",
+    repeats: int = 10,
     limit: int | None = None,
     data_dir: str | None = None,
     threshold: float | None = None,
@@ -45,8 +57,8 @@ def benchmark(
 ) -> dict[str, Any]:
     """Judge explanation methods on the test clips of a finished run.
 
-    Each explains what the classifier says. Where the data set knows the parts of its clips, the
-    explanations are held against them as well.
+    Each explains what the classifier says. Where the parts of what is heard are known, the
+    explanations are held against them as well. Intervals are over recordings.
 
     Parameters
     ----------
@@ -56,8 +68,17 @@ def benchmark(
     methods : sequence of str
         Of `l2i.explanation.METHODS`; none: all that this run and its classifier have what they
         need for.
+    protocols : sequence of str
+        Of `l2i.recipes.protocols.PROTOCOLS`.
+    everything : bool
+        All figures; about a hundred more sounds for each clip, and some thirty more explanations
+        for each of `repeats` clips, on the first protocol.
+    evaluator : str
+        Another run of the same classes, whose classifier hears the sounds, too.
+    repeats : int
+        On how many clips it is measured what takes further explanations.
     limit : int, optional
-        At most so many test clips, spread over the classes.
+        At most so many test clips, spread over the classes; or so many mixtures.
     data_dir : str, optional
         Where the data lie now.
     threshold, max_components : float, int, optional
@@ -71,15 +92,30 @@ def benchmark(
     Returns
     -------
     dict
-        ``methods``: name -> ``scores``, ``intervals``, ``seconds_per_clip``; ``metrics``: their
-        names in order; ``meaning``; ``clips``; ``run``; ``kept``, the id of the run made.
+        ``protocols``: name -> method -> ``scores``, ``intervals``, ``seconds_per_clip`` (of
+        hearing and explaining); ``methods``: those of the first protocol; ``metrics``: their names
+        in order; ``meaning``; ``clips``; ``run``; ``evaluator``; ``kept``, the id of the run made.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, method or protocol; the evaluator is the run itself, has no class in
+        common with it, or hears another sample rate.
     """
     for name in methods:
         METHODS[name]  # A name that is not known is told before anything is done.
+    for name in protocols:
+        if name not in PROTOCOLS:
+            like = nearest(name, list(PROTOCOLS))
+            hint = f"; did you mean {like!r}?" if like else "."
+            raise UsageError(
+                f"There is no protocol {name!r}{hint} There are: {', '.join(PROTOCOLS)}."
+            )
     opened = open_finished(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     settings = _settings(opened, threshold, max_components)
+    judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
     own = opened.config.method.name
     fitting = [] if methods else fitting_methods(opened.subject, progress)
     chosen = list(dict.fromkeys(methods or ([own] if own not in METHODS else []) + fitting))
@@ -88,42 +124,38 @@ def benchmark(
     clips: tuple[Clip, ...] = opened.material.split.test
     if limit is not None:
         clips = tuple(clips[i] for i in spread(clips, limit))
-    known = bool(opened.material.dataset.parts(clips[0]))
-    names = [*mask_scores(settings.metrics), *(TRUTH_SCORES if known else ())]
-    found: dict[str, Any] = {}
-    tables = []
-    for name in chosen:
-        begin = time.perf_counter()
-        with progress.task(name, total=len(clips), unit="clip") as bar:
-            rows = judge_scenes(
-                opened.subject,
-                name,
-                settings,
-                clip_scenes(opened.material, clips, opened.classes),
-                said,
-                on_scene=bar.advance,
-            )
-        seconds = (time.perf_counter() - begin) / len(clips)
-        scores, intervals = truth_scores(rows, settings.seed, settings.metrics)
-        # One of one's own by its name alone, unless two are called so.
-        short = name.rpartition(":")[2]
-        name = name if short in found else short
-        found[name] = {
-            "scores": {k: _plain(scores[k]) for k in names},
-            "intervals": {k: list(v) for k, v in intervals.items() if k in names},
-            "seconds_per_clip": round(seconds, 4),
-        }
-        dropped = () if known else (*TRUTH_SCORES, "present")
-        columns = {k: v for k, v in rows.items() if k not in dropped}
-        tables.append({"method": np.full(len(rows["scene"]), name), **columns})
+    found: dict[str, dict[str, Any]] = {}
+    tables: list[dict[str, NDArray[Any]]] = []
+    names: dict[str, None] = {}
+    for word_ in dict.fromkeys(protocols):
+        protocol = open_protocol(opened, word_, clips, settings.seed, progress)
+        found[word_] = {}
+        for name in chosen:
+            probes: list[Probe] = [judge] if judge is not None else []
+            if everything:
+                again = protocol.some(repeats, clips) if len(found) == 1 else frozenset()
+                probes += _probes(opened.subject, name, settings, again)
+            # One of one's own by its name alone, unless two are called so.
+            short = name.rpartition(":")[2]
+            called = name if short in found[word_] else short
+            shown = f"{called}, {word_}" if len(protocols) > 1 else called
+            result, rows = _judged(opened, protocol, name, settings, probes, progress, shown)
+            found[word_][called] = result
+            names |= dict.fromkeys(result["scores"])
+            dropped = () if protocol.known else (*TRUTH_SCORES, "present")
+            columns = {k: v for k, v in rows.items() if k not in dropped}
+            n = len(rows.get("scene", ()))
+            tables.append({"method": np.full(n, called), "protocol": np.full(n, word_), **columns})
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},
+        "evaluator": evaluator or None,
         "clips": len(clips),
         "threshold": settings.threshold,
         "max_components": settings.max_components,
-        "metrics": names,
+        "metrics": list(names),
         "meaning": {name: asdict(METRICS[name]) for name in names},
-        "methods": found,
+        "methods": next(iter(found.values())),
+        "protocols": found,
     }
 
     def write(folder: Path) -> None:
@@ -131,23 +163,126 @@ def benchmark(
 
         from l2i.storage import atomic_write_text
 
-        frame = pd.DataFrame([{"method": m, **f["scores"]} for m, f in found.items()])
-        atomic_write_text(folder / "benchmark.csv", frame.to_csv(index=False, float_format="%.6g"))
-        table_of(
-            {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}, folder / "pairs.csv"
-        )
+        lines = [
+            {"method": m, "protocol": p, **f["scores"]}
+            for p, each in found.items()
+            for m, f in each.items()
+        ]
+        text = pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
+        atomic_write_text(folder / "benchmark.csv", text)
+        table_of(_joined(tables), folder / "pairs.csv")
 
     kept = write_found(
         opened,
         "benchmark",
-        {"methods": chosen, "clips": len(clips), **asdict(settings)},
-        {f"{m}/{k}": v for m, f in found.items() for k, v in f["scores"].items() if v is not None},
+        {
+            "methods": chosen,
+            "clips": len(clips),
+            **asdict(settings),
+            **({"protocols": list(found)} if list(found) != ["clean"] else {}),
+            **({"all": True, "repeats": repeats} if everything else {}),
+            **({"evaluator": evaluator} if evaluator else {}),
+        },
+        {
+            f"{m}/{k}" if p == "clean" else f"{p}/{m}/{k}": v
+            for p, each in found.items()
+            for m, f in each.items()
+            for k, v in f["scores"].items()
+            if v is not None
+        },
         document,
         write,
         out=out,
         keep=keep,
     )
     return document | {"kept": kept}
+
+
+def _judged(
+    opened: Opened,
+    protocol: Protocol,
+    method: str,
+    settings: MethodSettings,
+    probes: Sequence[Probe],
+    progress: Progress,
+    shown: str,
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The figures of one method, and their rows."""
+    seconds: list[float] = []
+    with progress.task(shown, total=protocol.count, unit="clip") as bar:
+        rows = judge_scenes(
+            opened.subject,
+            method,
+            settings,
+            protocol.scenes(),
+            said,
+            probes=probes,
+            on_scene=bar.advance,
+            on_seconds=seconds.append,
+        )
+    groups = protocol.groups(rows.get("scene", ()))
+    scores, intervals = truth_scores(rows, settings.seed, settings.metrics, groups)
+    names = [*mask_scores(settings.metrics), *(TRUTH_SCORES if protocol.known else ())]
+    probed = [name for probe in probes for name in probe.names]
+    if "other_ff" in probed:
+        probed.append("transfer")
+    more = mean_scores(rows, probed, settings.seed, groups)
+    scores, intervals = scores | more[0], intervals | more[1]
+    names += probed
+    return {
+        "scores": {k: _plain(scores[k]) for k in names},
+        "intervals": {k: list(intervals[k]) for k in names if k in intervals},
+        "seconds_per_clip": round(sum(seconds) / protocol.count, 4),
+    }, rows
+
+
+def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """One table; a column that some have not is NaN there."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    return {
+        name: np.concatenate([t.get(name, np.full(len(t["method"]), np.nan)) for t in tables])
+        for name in names
+    }
+
+
+def _probes(
+    subject: Subject, method: str, settings: MethodSettings, again: frozenset[str]
+) -> list[Probe]:
+    """All there are; of `again`, ids of scenes, those that have the method explain again."""
+    found: list[Probe] = [Curves(), Attributions(settings.seed)]
+    if hasattr(subject.classifier, "logits_of") and subject.domain == getattr(
+        subject.classifier, "domain", None
+    ):
+        found.append(SpectrogramProtocol())
+    if again:
+        for probe in (
+            Stability(settings.seed),
+            Contrast(),
+            Randomised(method, subject, settings),
+        ):
+            found.append(OnSome(probe, again))
+    return found
+
+
+def _evaluator(
+    opened: Opened, word: str, device: str, precision: str, progress: Progress
+) -> Evaluator:
+    """The classifier of another run, as a probe."""
+    run = resolve_run(word)
+    if run.id == opened.run.id:
+        raise UsageError(
+            f"The evaluator {run.name} ({run.id[:8]}) is the run itself, which was in the loop: "
+            "give a run with another seed."
+        )
+    place, dtype, _ = pick_device(device, precision)
+    config, subject = open_bundle(run, place, dtype)
+    mine, other = opened.config.dataset, config.dataset
+    if (mine.name, mine.fold) != (other.name, other.fold):
+        progress.say(
+            f"The evaluator was trained on {other.name}, fold {other.fold}, and these are the test "
+            f"clips of {mine.name}, fold {mine.fold}: it may have learnt from them."
+        )
+    return Evaluator(subject.classifier, opened.subject.classifier)
 
 
 def fitting_methods(subject: Subject, progress: Progress) -> list[str]:

@@ -37,13 +37,13 @@ from l2i.registry import nearest
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["LEVELS", "Level", "overlap"]
+__all__ = ["LEVELS", "Level", "Overlap", "carried_by", "drawn_pairs", "mixed_scenes", "overlap"]
 
 Level = Literal["peak", "energy"]
 LEVELS: tuple[Level, ...] = ("peak", "energy")
 
 
-_Carried = Callable[[Clip], frozenset[int]]
+Carried = Callable[[Clip], frozenset[int]]
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ def overlap(
         tuple(own.metrics),
     )
     classes = opened.classes
-    carried = _carried(opened, progress)
-    firsts, seconds = _pairs(opened, wanted, carried, progress)
+    carried = carried_by(opened, progress)
+    firsts, seconds = drawn_pairs(opened, wanted, carried, progress)
     ask = _asked(wanted.explain, firsts, seconds, classes, carried)
     conditions: list[dict[str, Any]] = []
     tables: list[dict[str, NDArray[Any]]] = []
@@ -172,7 +172,7 @@ def overlap(
                     opened.subject,
                     wanted.method,
                     settings,
-                    _scenes(opened, wanted, firsts, seconds, gain_db, carried),
+                    mixed_scenes(opened, wanted, firsts, seconds, gain_db, carried),
                     ask,
                     on_scene=bar.advance,
                     keep_sounds=sound_writer(
@@ -228,8 +228,8 @@ def overlap(
     return document | {"kept": kept}
 
 
-def _pairs(
-    opened: Opened, wanted: Overlap, carried: _Carried, progress: Progress
+def drawn_pairs(
+    opened: Opened, wanted: Overlap, carried: Carried, progress: Progress
 ) -> tuple[list[Clip], list[Clip]]:
     """First and second clips, as asked."""
     material = opened.material
@@ -274,7 +274,7 @@ def _pairs(
     return chosen
 
 
-def _carried(opened: Opened, progress: Progress) -> _Carried:
+def carried_by(opened: Opened, progress: Progress) -> Carried:
     """What a clip carries, by the classifier's classes: its labels, where the classifier has the
     data set's classes, else what the classifier says of it alone."""
     material, clf = opened.material, opened.subject.classifier
@@ -303,7 +303,7 @@ def _asked(
     firsts: Sequence[Clip],
     seconds: Sequence[Clip],
     classes: Sequence[str],
-    carried: _Carried,
+    carried: Carried,
 ) -> Callable[[Scene, NDArray[np.bool_]], Sequence[int]]:
     if explain == "predicted":
         return said
@@ -314,14 +314,15 @@ def _asked(
     return lambda scene, decisions: [c]
 
 
-def _scenes(
+def mixed_scenes(
     opened: Opened,
     wanted: Overlap,
     firsts: Sequence[Clip],
     seconds: Sequence[Clip],
     gain_db: float | None,
-    carried: _Carried,
+    carried: Carried,
 ) -> Iterator[Scene]:
+    """Each pair as a scene of two parts, the second with a gain, or as the first with noise."""
     array, rows = opened.material.waves.array, opened.material.rows
 
     def scaled(x: NDArray[np.float32]) -> NDArray[np.float32]:

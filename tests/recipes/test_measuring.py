@@ -20,6 +20,7 @@ from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.judging import FF_SHARE, MASK_SCORES
 from l2i.recipes.opened import open_finished
+from l2i.recipes.train import train
 from l2i.recipes.truth import TRUTH_SCORES
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
@@ -27,7 +28,7 @@ from l2i.run.store import connect, locate
 from l2i.storage import is_output, mark_output
 from l2i.training.interpreter import validate
 from l2i.types import Features, Interpretation, Task
-from tests.recipes.conftest import Finished
+from tests.recipes.conftest import Finished, small_config
 from tests.stores import Said
 
 QUIET = Progress(quiet=True)
@@ -249,6 +250,48 @@ def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> N
     assert set(other["scores"]) == {*MASK_SCORES, FF_SHARE, *more}
     table = pd.read_csv(tmp_path / "clips.csv")
     assert table["fid_in"].mean() == pytest.approx(other["scores"]["fid_in"])
+
+
+def test_all_figures_under_several_protocols(bench: Path, say: Say, tmp_path: Path) -> None:
+    """Each protocol its own table; a probe's figures are means of their columns; a mask of ones has
+    no fall at any size and forgets nothing; the evaluator is another seed's classifier."""
+    for seed in (1, 0):
+        train(small_config("demo", f"run.seed={seed}", f'run.name="seed{seed}"'), QUIET)
+    out = tmp_path / "out"
+    words = ("benchmark", "seed0", "--method", "l2i", "--method", "full", "--all", "--no-keep")
+    words += ("--evaluator", "seed1", "--repeats", "2", "--limit", "4")
+    for name in ("clean", "mix0", "noise6"):
+        words += ("--protocol", name)
+    found = _json(say(*words, "--out", str(out), "--json"))
+    assert list(found["protocols"]) == ["clean", "mix0", "noise6"]
+    assert found["methods"] == found["protocols"]["clean"]
+    pairs = pd.read_csv(out / "pairs.csv")
+    for name, methods in found["protocols"].items():
+        full, own = methods["full"]["scores"], methods["l2i"]["scores"]
+        assert full["kept"] == pytest.approx(1.0) and own["kept"] < 0.9
+        assert full["ff_at_25"] == pytest.approx(0, abs=1e-4)
+        mine = pairs[(pairs["method"] == "l2i") & (pairs["protocol"] == name)]
+        for figure in ("ff_at_25", "insertion", "spectrogram_ff_mean", "agreed"):
+            assert own[figure] == pytest.approx(mine[figure].mean(), rel=1e-3, abs=1e-5), figure
+        ratio = mine["ff_mean"].mean() / mine["probability"].mean()
+        assert own["ff_share"] == pytest.approx(ratio, rel=1e-3)
+        low, high = methods["l2i"]["intervals"]["ff_mean"]
+        assert low <= own["ff_mean"] <= high
+    full = found["methods"]["full"]["scores"]
+    assert full["randomised"] == 1.0 and full["contrast_absent"] == pytest.approx(0, abs=1e-9)
+    clean = pairs[pairs["protocol"] == "clean"]
+    assert clean.groupby("method")["randomised"].count().tolist() == [2, 2]
+    # What takes further explanations is asked once.
+    assert "randomised" not in found["protocols"]["mix0"]["full"]["scores"]
+    means = pairs[pairs["method"] == "full"].groupby("protocol")["probability"].mean()
+    assert means.nunique() == 3, "each hears something else"
+    said = say(*words[:6], "--all", "--limit", "2", "--repeats", "1", "--no-keep", "-q")
+    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
+    assert "95 % interval" in said.out
+    said = say("benchmark", "seed0", "--evaluator", "seed0", "--no-keep")
+    assert said.code == 2 and "is the run itself" in said.err
+    said = say("benchmark", "seed0", "--protocol", "mix1", "--no-keep")
+    assert said.code == 2 and "'mix1' is not one of" in said.err
 
 
 def test_benchmark_table_fits(single: Finished, say: Say) -> None:
