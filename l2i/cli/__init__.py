@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "overlap": ("l2i.cli.overlap:overlap", "Explain mixtures of clips, and check."),
     "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise."),
     "ground-truth": ("l2i.cli.ground_truth:ground_truth", "Hold explanations against the truth."),
+    "shortcut": ("l2i.cli.shortcut:shortcut", "Plant a cue, and see who finds it."),
     "compare": ("l2i.cli.compare:compare", "Set runs side by side, clip by clip."),
     "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),

@@ -30,6 +30,7 @@ the rest of the package relies on:
 ``sust``              SONYC-UST
 ``folder``            a folder of your own
 ``demo``              synthesised, with its parts known
+``planted``           another one, with a cue in the clips of a class
 ``cache``             every clip decoded once
 ``fetch``             official sources, resumed and verified
 ``remote``            a data set at ``s3://``, brought here as far as it is wanted

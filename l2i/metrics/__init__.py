@@ -40,6 +40,7 @@ _BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
 _SANITY = "Adebayo et al. 2018, arXiv 1810.03292"
 _SB = "SpeechBrain, recipes/ESC50/interpret"
+_PLANTED = "Haunschmid et al. 2020, arXiv 2009.02051"
 _SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
 
@@ -141,6 +142,9 @@ METRICS = {
     "spectrogram_average_gain": Metric("AG, of spectrograms", "%", "higher", _SB),
     "spectrogram_ff_mean": Metric("FF, of spectrograms", "probability", "higher", _SB),
     "spectrogram_fid_in": Metric("Fid-In, of spectrograms", "share", "higher", _SB),
+    "cue_kept": Metric("Energy kept of a planted cue", "share", "higher", _PLANTED),
+    "rest_kept": Metric("Energy kept of what it lies over", "share", "lower", _PLANTED),
+    "cue_lost": Metric("FF on clips with a cue", "probability", "higher", _PLANTED),
     "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
     "si_sdr_improvement": Metric("SI-SDR, improvement over the mixture", "dB", "higher", _SDR),
     "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS),

@@ -1,0 +1,150 @@
+"""``l2i shortcut``: a cue is planted, and explanations are asked for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i shortcut --dataset demo --class rain",
+        "l2i shortcut --dataset esc10 --data-dir ESC-10 --class rain --hz 5000 --method l2i",
+    ],
+)
+@click.option(
+    "--dataset",
+    type=options.DATASET,
+    metavar="NAME",
+    default="demo",
+    show_default=True,
+    help="In whose clips it is planted; with one class a clip.",
+)
+@options.data_dir
+@click.option(
+    "--class",
+    "name",
+    metavar="NAME",
+    required=True,
+    help="Whose clips come twice, under two names.",
+)
+@click.option(
+    "--hz",
+    type=click.FloatRange(0, min_open=True),
+    default=3000.0,
+    show_default=True,
+    help="Of the beep.",
+)
+@click.option(
+    "--ms",
+    type=click.FloatRange(0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="Of the beep.",
+)
+@click.option(
+    "--level-db",
+    type=float,
+    default=-20.0,
+    show_default=True,
+    metavar="DB",
+    help="Of the beep, over the clip's peak.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=measuring.METHOD,
+    multiple=True,
+    metavar="NAME",
+    help=f"{measuring.METHODS_HELP}; may be given several times.  [default: all that can be]",
+)
+@click.option(
+    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is random.  [default: 0]"
+)
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="At most so many clips with the beep."
+)
+@options.config_file
+@options.overrides
+@measuring.out
+@measuring.keep
+@options.device
+@options.precision
+@options.quiet
+@options.as_json
+def shortcut(
+    dataset: str,
+    data_dir: Path | str | None,
+    name: str,
+    hz: float,
+    ms: float,
+    level_db: float,
+    methods: tuple[str, ...],
+    fold: int | None,
+    seed: int | None,
+    limit: int | None,
+    file: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    keep: bool,
+    device: str | None,
+    precision: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Plant a beep, train on it, and see whether explanations find it.
+
+    Clips of a class come twice, under two names, the second time with a beep. A classifier that
+    tells them apart goes by the beep: where its decision changes without it, the beep is the true
+    explanation, and the sound that it lies over is none.
+    """
+    from l2i.config import resolve
+    from l2i.data.planted import Cue
+    from l2i.run.progress import Progress
+
+    config = resolve(
+        file,
+        dataset=dataset,
+        overrides=overrides,
+        options={
+            "dataset.data_dir": options.resolved(data_dir),
+            "dataset.fold": fold,
+            "run.seed": seed,
+            "run.device": device,
+            "run.precision": precision,
+        },
+    )
+    from l2i.recipes.shortcut import shortcut as run_shortcut
+
+    cue = Cue(config.dataset.name, name, hz, ms, level_db)
+    found = run_shortcut(
+        config, cue, Progress(quiet), methods=methods, limit=limit, out=out, keep=keep
+    )
+    if as_json:
+        emit_json(found)
+        return
+    measuring.where(found, f"{found['clips']} clips with a beep of {cue.beep}")
+    click.echo(f"Without the beep {100 * found['used']:.0f} % of the decisions for it change.")
+    click.echo(
+        f"Mean probability: {found['with_cue']:.3f} with it, {found['without_cue']:.3f} without."
+    )
+    names = ("cue_kept", "rest_kept")
+    rows = [
+        [
+            method,
+            *(measuring.figure(f["scores"][k], f["intervals"][k]) for k in names),
+            *(measuring.figure(f["scores"][k]) for k in ("cue_lost", "pointing")),
+        ]
+        for method, f in found["methods"].items()
+    ]
+    head = ["method", "of the beep ↑", "of the rest ↓", "FF ↑", "pointing ↑"]
+    emit_table(head, rows, right=[1, 2, 3, 4])
+    measuring.kept(found, out)
