@@ -327,6 +327,8 @@ METHODS = Registry(
         "rise": "l2i.explanation.perturbation:Rise",
         "extremal": "l2i.explanation.perturbation:Extremal",
         "wam": "l2i.explanation.wavelets:Wam",
+        "lmac": "l2i.explanation.lmac:LMac",
+        "lmac-audio": "l2i.explanation.lmac:LMacAudio",
         "loudest": "l2i.explanation.controls:Loudest",
         "random-gates": "l2i.explanation.controls:RandomGates",
     },

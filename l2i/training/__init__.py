@@ -16,5 +16,6 @@ config. That is all: `l2i train`, resuming, checkpoints and `l2i.fit` follow fro
 ``interpreter``       L2I's second
 ``gates``             gated L2I's third, through the audio and the classifier
 ``mixtures``          mixtures with known parts, to learn from
+``mask_decoder``      L-MAC's
 ====================  ==========================================================
 """

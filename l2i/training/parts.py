@@ -31,6 +31,8 @@ PARTS = Registry(
         "dictionary": "l2i.training.dictionary:DICTIONARY",
         "interpreter": "l2i.training.interpreter:INTERPRETER",
         "gates": "l2i.training.gates:GATES",
+        "mask-decoder": "l2i.training.mask_decoder:MASK_DECODER",
+        "audio-mask-decoder": "l2i.training.mask_decoder:AUDIO_MASK_DECODER",
     },
 )
 

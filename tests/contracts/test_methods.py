@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from l2i.models.gate_head import GateHead
 from l2i.models.general import GeneralInterpreter
 from l2i.models.heard import hear
 from l2i.models.interpreter import Interpreter
+from l2i.models.mask_decoder import MaskDecoder
 from l2i.models.vgg import VGG
 from l2i.training.interpreter import layers_of
 from l2i.types import Classifier, Task
@@ -72,16 +74,33 @@ def subject() -> Subject:
     torch.manual_seed(5)
     w = unit_columns(torch.rand(SETTINGS.n_bins, COMPONENTS))
     interpreter = Interpreter(COMPONENTS, CLASSES).eval().requires_grad_(False)
-    return _with_gates(_vgg(), {"dictionary": w, "interpreter": interpreter})
+    return _learnt(_vgg(), {"dictionary": w, "interpreter": interpreter})
 
 
-def _with_gates(classifier: Classifier, parts: dict[str, Any]) -> Subject:
-    """Parts, and a head of random weights beside them."""
+def _learnt(classifier: Classifier, parts: dict[str, Any]) -> Subject:
+    """Parts, and networks of random weights that other methods learn beside them."""
     layers = layers_of(classifier)
     maps = classifier.features(torch.zeros(1, SAMPLES), layers).maps
     head = GateHead(COMPONENTS, tuple((m.shape[1], m.shape[2]) for m in maps), width=16)
     parts["gates"] = (head.eval().requires_grad_(False), layers)
-    return Subject(classifier, SETTINGS.domain, parts)
+    return _with_decoders(Subject(classifier, SETTINGS.domain, parts))
+
+
+def _with_decoders(subject: Subject) -> Subject:
+    """And a mask decoder of its layers, of random weights."""
+    maps = layers_of(subject.classifier)
+    found = subject.classifier.features(torch.zeros(1, SAMPLES), maps).maps
+    torch.manual_seed(7)
+    decoder = MaskDecoder(
+        maps=maps,
+        channels=[m.shape[1] for m in found],
+        n_bins=SETTINGS.n_bins,
+        sample_rate=SETTINGS.sample_rate,
+        width=16,
+    )
+    decoder.eval().requires_grad_(False)
+    learnt = {"mask-decoder": decoder, "audio-mask-decoder": decoder}
+    return replace(subject, parts={**subject.parts, **learnt})
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +115,7 @@ def other() -> Subject:
     )
     interpreter = GeneralInterpreter(COMPONENTS, CLASSES, maps=maps, shapes=shapes)
     interpreter.eval().requires_grad_(False)
-    return _with_gates(classifier, {"dictionary": w, "interpreter": interpreter})
+    return _learnt(classifier, {"dictionary": w, "interpreter": interpreter})
 
 
 @pytest.fixture(scope="module")
