@@ -329,6 +329,7 @@ METHODS = Registry(
         "wam": "l2i.explanation.wavelets:Wam",
         "lmac": "l2i.explanation.lmac:LMac",
         "lmac-audio": "l2i.explanation.lmac:LMacAudio",
+        "piq": "l2i.explanation.piq:Piq",
         "loudest": "l2i.explanation.controls:Loudest",
         "random-gates": "l2i.explanation.controls:RandomGates",
     },

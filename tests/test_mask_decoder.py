@@ -14,7 +14,8 @@ from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.heard import hear
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.trained import Fitted
-from l2i.training.mask_decoder import AUDIO_MASK_DECODER, MASK_DECODER, MaskDecoderSettings, _mixed
+from l2i.training.mask_decoder import AUDIO_MASK_DECODER, MASK_DECODER, MaskDecoderSettings
+from l2i.training.masks import _mixed
 from tests.guests import RATE, load, sounds
 
 FEW = {"epochs": 10, "learning_rate": 3e-3, "batch_size": 4, "n_fft": 256, "hop_length": 128}
@@ -62,9 +63,9 @@ def test_the_loss_on_paper(part, clf: l2i.Classifier) -> None:
         clf.probabilities(logits).log().gather(1, own).mean()
         for logits in (heard.logits, clf.logits(torch.zeros(2, RATE)))
     )
-    found = part._loss(Ones(), heard, s)
+    found = part.loss(Ones(), heard, s)
     assert float(found) == pytest.approx(float(-3 * said + 2 * silent + 5), abs=1e-3)
-    bounded = part._loss(Ones(), heard, s.model_copy(update={"leaves_by": "log-rest"}))
+    bounded = part.loss(Ones(), heard, s.model_copy(update={"leaves_by": "log-rest"}))
     rest = -(1 - silent.exp() + 1e-4).log()
     assert float(bounded) == pytest.approx(float(-3 * said + 2 * rest + 5), abs=1e-3)
 
@@ -107,14 +108,14 @@ def test_a_damaged_checkpoint(fitted: Fitted, clf: l2i.Classifier, tmp_path: Pat
     del about["parts"][name]["width"]
     about = {k: v for k, v in about.items() if k not in ("format", "kind", "spectrogram")}
     save_checkpoint(path, "explainer", tensors, about, fitted.subject.domain)
-    with pytest.raises(CheckpointError, match="does not say its width"):
+    with pytest.raises(CheckpointError, match="does not say how large its network is"):
         l2i.load(path, clf)
 
 
 def test_black_boxes_are_refused(clf: l2i.Classifier) -> None:
     """One sentence, before anything is learnt."""
     box = l2i.wrap(lambda x: clf.logits(torch.from_numpy(x)).numpy(), RATE, list(clf.classes))
-    with pytest.raises(UsageError, match="no gradients, through which a mask decoder learns"):
+    with pytest.raises(UsageError, match="no gradients, through which the mask-decoder learns"):
         l2i.fit(box, sounds(12), "lmac", **FEW)
 
 

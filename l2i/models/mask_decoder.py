@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MaskDecoder"]
+__all__ = ["ROWS", "MaskDecoder", "mel_rows", "resized", "sizes_between"]
 
-_ROWS = 128
+ROWS = 128
+"""Of a mask before its rows become bins."""
 _UPWARDS = 3
 _EPS = 1e-8
 
@@ -76,31 +77,46 @@ class MaskDecoder(nn.Module):
         ]
         y = read[-1]
         for join, x in zip(self.joins, reversed(read[:-1]), strict=True):
-            y = F.relu(join(_to(y, x.shape[2], x.shape[3]))) + x
-        start = y.shape[2:]
-        for step, up in enumerate(self.ups, start=1):
-            way = step / len(self.ups)
-            rows, columns = (
-                max(a, round(a * (b / a) ** way)) if b > a else b
-                for a, b in zip(start, (_ROWS, frames), strict=True)
-            )
-            y = F.relu(up(_to(y, rows, columns)))
-        logits = self.out(_to(y, _ROWS, frames))
-        weight = _mel_rows(self.n_bins, self.sample_rate, logits.device)
+            y = F.relu(join(resized(y, x.shape[2], x.shape[3]))) + x
+        sizes = sizes_between((y.shape[2], y.shape[3]), (ROWS, frames), len(self.ups))
+        for size, up in zip(sizes, self.ups, strict=True):
+            y = F.relu(up(resized(y, *size)))
+        logits = self.out(resized(y, ROWS, frames))
+        weight = mel_rows(self.n_bins, self.sample_rate, logits.device)
         mask: Tensor = self.bins(weight @ logits).squeeze(1).sigmoid()
         return mask
 
 
-def _to(x: Tensor, rows: int, columns: int) -> Tensor:
+def resized(x: Tensor, rows: int, columns: int) -> Tensor:
+    """X [B, C, R, T] with other numbers of rows and columns, interpolated linearly."""
     return F.interpolate(x, (rows, columns), mode="bilinear", align_corners=False)
 
 
+def sizes_between(
+    start: tuple[int, int], end: tuple[int, int], steps: int
+) -> list[tuple[int, int]]:
+    """Rows and columns after each of so many steps of one ratio; a size that is greater than its
+    end is that at once.
+
+    >>> sizes_between((2, 9), (16, 4), 3)
+    [(4, 4), (8, 4), (16, 4)]
+    """
+
+    def after(step: int, a: int, b: int) -> int:
+        return max(a, round(a * (b / a) ** (step / steps))) if b > a else b
+
+    return [
+        (after(step, start[0], end[0]), after(step, start[1], end[1]))
+        for step in range(1, steps + 1)
+    ]
+
+
 @lru_cache(maxsize=8)
-def _mel_rows(n_bins: int, sample_rate: int, device: torch.device) -> Tensor:
+def mel_rows(n_bins: int, sample_rate: int, device: torch.device) -> Tensor:
     """Weights [F, R] by which bins are interpolated between rows that are even on the mel scale."""
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
         hz = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
         mel = torch.log1p(hz / 700)
-        place = (mel / mel[-1] * (_ROWS - 1)).unsqueeze(1)
-        weight = (1 - (place - torch.arange(_ROWS)).abs()).clamp_min(0)
+        place = (mel / mel[-1] * (ROWS - 1)).unsqueeze(1)
+        weight = (1 - (place - torch.arange(ROWS)).abs()).clamp_min(0)
         return weight.float().to(device)

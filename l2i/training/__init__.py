@@ -16,6 +16,8 @@ config. That is all: `l2i train`, resuming, checkpoints and `l2i.fit` follow fro
 ``interpreter``       L2I's second
 ``gates``             gated L2I's third, through the audio and the classifier
 ``mixtures``          mixtures with known parts, to learn from
+``masks``             what networks share that learn to mask
 ``mask_decoder``      L-MAC's
+``quantised``         PIQ's
 ====================  ==========================================================
 """

@@ -33,6 +33,7 @@ PARTS = Registry(
         "gates": "l2i.training.gates:GATES",
         "mask-decoder": "l2i.training.mask_decoder:MASK_DECODER",
         "audio-mask-decoder": "l2i.training.mask_decoder:AUDIO_MASK_DECODER",
+        "quantised-mask": "l2i.training.quantised:QUANTISED_MASK",
     },
 )
 

@@ -20,6 +20,7 @@ from l2i.models.general import GeneralInterpreter
 from l2i.models.heard import hear
 from l2i.models.interpreter import Interpreter
 from l2i.models.mask_decoder import MaskDecoder
+from l2i.models.quantised import QuantisedMask
 from l2i.models.vgg import VGG
 from l2i.training.interpreter import layers_of
 from l2i.types import Classifier, Task
@@ -98,8 +99,21 @@ def _with_decoders(subject: Subject) -> Subject:
         sample_rate=SETTINGS.sample_rate,
         width=16,
     )
-    decoder.eval().requires_grad_(False)
-    learnt = {"mask-decoder": decoder, "audio-mask-decoder": decoder}
+    quantised = QuantisedMask(
+        maps=maps[-1:],
+        channels=found[-1].shape[1],
+        n_classes=CLASSES,
+        n_bins=SETTINGS.n_bins,
+        sample_rate=SETTINGS.sample_rate,
+        codes=12,
+    )
+    for network in (decoder, quantised):
+        network.eval().requires_grad_(False)
+    learnt = {
+        "mask-decoder": decoder,
+        "audio-mask-decoder": decoder,
+        "quantised-mask": quantised,
+    }
     return replace(subject, parts={**subject.parts, **learnt})
 
 

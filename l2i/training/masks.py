@@ -1,0 +1,166 @@
+"""What the parts share that learn a network from hidden maps to a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from l2i.dsp.spectrogram import Domain
+from l2i.errors import CheckpointError, UsageError
+from l2i.models.checkpoint import load_weights, read_domain
+from l2i.models.heard import Heard, hear
+from l2i.run.device import epoch_generator
+from l2i.training.fitting import best_epoch, in_batches, keep_best
+from l2i.training.parts import Context, Sounds
+from l2i.training.stage import Stage
+from l2i.types import Classifier, Features
+
+__all__ = ["MaskPart", "MaskSettings"]
+
+
+# What a checkpoint says beside the shape of its network.
+_NOT_SHAPE = ("epoch", "history", "format", "kind", "spectrogram")
+
+
+class MaskSettings(BaseModel):
+    """Settings that all of them have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-4, gt=0, description="Of Adam.")
+    weight_decay: float = Field(2e-6, ge=0)
+    mixed: float = Field(0.5, ge=0, le=1, description="Share of clips mixed with another one.")
+    mixed_db: float = Field(0.0, description="Level of a clip against the one it is mixed with.")
+
+
+class MaskPart:
+    """A network from hidden maps to a mask: a `l2i.training.parts.Part`.
+
+    One that inherits says what network it is, which layers it reads, and its loss.
+    """
+
+    name = ""
+    settings: type[MaskSettings] = MaskSettings
+    network: type[nn.Module]
+    needs_gradients = False
+
+    def layers(self, classifier: Classifier) -> tuple[str, ...]:
+        """Those that the network reads."""
+        raise NotImplementedError
+
+    def shape(self, settings: Any, first: Heard) -> dict[str, Any]:
+        """What the network is made with, beside the names of its ``maps``, of a clip that was
+        heard."""
+        raise NotImplementedError
+
+    def loss(self, network: nn.Module, heard: Heard, settings: Any) -> Tensor:
+        """Of a batch of clips."""
+        raise NotImplementedError
+
+    def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
+        """Whatever can be heard can be learnt from."""
+
+    def fit(self, settings: Any, context: Context, stage: Stage) -> None:
+        """Train from where the stage stands, and finish the stage with its best epoch.
+
+        Raises
+        ------
+        UsageError
+            The classifier has no gradients, or no hidden layers that can be read.
+        DataError
+            The loss is no longer a number.
+        """
+        clf, sounds, s = context.classifier, context.sounds, settings
+        if self.needs_gradients and not clf.differentiable:
+            raise UsageError(
+                f"This classifier has no gradients, through which the {self.name} learns: take "
+                "method 'shapley', or wrap it with a front_end in torch."
+            )
+        layers = self.layers(clf)
+
+        def heard(rows: np.ndarray, mixed: torch.Generator | None = None) -> Heard:
+            x = torch.from_numpy(np.array(sounds.waveforms[rows]))
+            if mixed is not None:
+                x = _mixed(x, s, mixed)
+            return _copied(hear(clf, x, context.domain, layers))
+
+        first = heard(sounds.train[:1])
+        shape = {"maps": list(layers), **self.shape(s, first)}
+        torch.manual_seed(context.seed)
+        network = self.network(**shape).to(context.device)
+        weights = sum(p.numel() for p in network.parameters())
+        context.progress.say(f"The {self.name} has {weights / 1e6:.1f} million weights.")
+        optimizer = torch.optim.Adam(
+            network.parameters(), s.learning_rate, weight_decay=s.weight_decay
+        )
+        best = stage.restore(optimizer, network=network)
+        done = len(stage.history)
+        with context.progress.task(self.name, total=s.epochs, unit="epoch", done=done) as bar:
+            for epoch in range(done + 1, s.epochs + 1):
+                generator = epoch_generator(context.seed, self.name, epoch)
+                order = torch.randperm(len(sounds.train), generator=generator)
+                network.train()
+                total = 0.0
+                for some in in_batches(order, s.batch_size):
+                    loss = self.loss(network, heard(sounds.train[some.numpy()], generator), s)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimizer.step()
+                    total += float(loss.detach()) * len(some)
+                network.eval()
+                held = 0.0
+                with torch.no_grad():
+                    for part in torch.arange(len(sounds.validate)).split(s.batch_size):
+                        one = self.loss(network, heard(sounds.validate[part.numpy()]), s)
+                        held += float(one) * len(part)
+                mean = total / len(order)
+                n = len(sounds.validate)
+                figures = {"loss": mean, "validation_loss": held / n if n else mean}
+                best = keep_best(stage, figures, network, best)
+                stage.save(optimizer, best, network=network)
+                bar.advance(1, f"validation loss {figures['validation_loss']:.3f}")
+        meta = {**shape, "epoch": best_epoch(stage)}
+        stage.finish(best, meta, context.domain)
+
+    def load(
+        self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any
+    ) -> Any:
+        """The network, frozen, on the device."""
+        read_domain(path, document, context.domain)
+        told = {k: v for k, v in document.items() if k not in _NOT_SHAPE}
+        try:
+            network = self.network(**told)
+        except TypeError:
+            raise CheckpointError(
+                f"{path} does not say how large its network is: it is damaged, or of another l2i."
+            ) from None
+        load_weights(network, tensors, path)
+        return network.to(context.device).eval().requires_grad_(False)
+
+
+def _mixed(x: Tensor, s: MaskSettings, generator: torch.Generator) -> Tensor:
+    """Some of the clips [B, S], each with another one of them below or above it."""
+    chosen = torch.rand(len(x), generator=generator) < s.mixed
+    shift = int(torch.randint(1, max(2, len(x)), (), generator=generator))
+    other = x.roll(shift, 0)
+    power, theirs = (y.square().mean(1, keepdim=True).clamp_min(1e-12) for y in (x, other))
+    gain = (power / theirs).sqrt() * 10 ** (-s.mixed_db / 20)
+    both = x + gain.clamp(max=1e3) * other
+    return torch.where(chosen.unsqueeze(1), both, x)
+
+
+def _copied(heard: Heard) -> Heard:
+    """A copy: what was made for inference takes part in no gradient."""
+    features = Features(heard.logits.clone(), tuple(m.float().clone() for m in heard.features.maps))
+    return replace(
+        heard, spectrum=heard.spectrum.clone(), size=heard.size.clone(), features=features
+    )
