@@ -45,6 +45,8 @@ __all__ = ["spread", "write_by", "write_examples", "write_explanation"]
 
 # On the page: components that can be heard alone, and how many of the rest are named.
 _HEARD, _OTHERS = 5, 3
+# Of one clip there are at most so many explanations on the page.
+_CLASSES = 3
 
 
 def spread(clips: Sequence[Clip], n: int) -> list[int]:
@@ -242,6 +244,22 @@ def _alone(
         yield k, mask[0], sound[0]
 
 
+def _word(name: str) -> str:
+    """A name as a part of a folder's."""
+    return re.sub(r"[^\w.-]+", "_", name)[-60:]
+
+
+@torch.inference_mode()
+def _detected(subject: Subject, x: Tensor) -> list[int]:
+    """The classes of a clip [S] to explain, the likeliest first: all that the classifier detects,
+    a few at most; where it detects none, the likeliest."""
+    clf = subject.classifier
+    logits = clf.logits(x.unsqueeze(0).to(clf.device))
+    order = logits[0].argsort(descending=True).tolist()[:_CLASSES]
+    said = clf.decisions(logits)[0].tolist()
+    return [c for c in order if said[c]] or order[:1]
+
+
 def write_by(
     way: ExplanationMethod,
     method: str,
@@ -344,8 +362,7 @@ def write_examples(
     for number, index in enumerate(spread(clips, n), start=1):
         clip = clips[index]
         x = torch.from_numpy(np.array(waveforms[rows[index]]))
-        word = re.sub(r"[^\w.-]+", "_", Path(clip.id).stem)[-60:]
-        place = f"{number:02d}-{word}"
+        place = f"{number:02d}-{_word(Path(clip.id).stem)}"
         words = ", ".join(filter(None, labels[index].split(";")))
         heading = f"{clip.id} ({words or 'no class'})"
         mine = None if known is None else [classes[c] for c in known[index].nonzero()[0]]
@@ -353,11 +370,19 @@ def write_examples(
             found, shown = write_explanation(
                 explainer_of(subject), x, folder / place, settings, title=heading, labels=mine
             )
+            listed.append({"clip": clip.id, "folder": place, **found})
+            media.append(shown)
         else:
             key = int(rows[index])
-            found, shown = write_by(way, method, subject, x, folder / place, key=key, labels=mine)
-        listed.append({"clip": clip.id, "folder": place, **found})
-        media.append(shown)
+            for c in _detected(subject, x):
+                # Two classes of one clip are two explanations; the likeliest has the plain name.
+                again = bool(listed) and listed[-1]["clip"] == clip.id
+                where = f"{place}-{_word(classes[c])}" if again else place
+                found, shown = write_by(
+                    way, method, subject, x, folder / where, explained=c, key=key, labels=mine
+                )
+                listed.append({"clip": clip.id, "folder": where, **found})
+                media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(listed, indent=2, ensure_ascii=False)

@@ -54,8 +54,8 @@ __all__ = ["GATES", "GatesPart", "GatesSettings"]
 
 _ABSENT = 0.02
 _WEIGHTS = {
-    "source": {"separate": 1.0, "size": 0.3, "leak": 0.1, "keep": 0.0},
-    "evidence": {"separate": 0.0, "size": 2.0, "leak": 0.3, "keep": 0.0},
+    "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "leak": 0.2, "keep": 0.0},
+    "evidence": {"separate": 0.2, "in": 2.0, "size": 1.0, "leak": 0.2, "keep": 0.0},
 }
 
 
@@ -81,7 +81,7 @@ class GatesSettings(BaseModel):
     mixed_db: float = Field(12.0, ge=0, description="Mix at 0 to so many dB below.")
     alone: float = Field(0.25, ge=0, le=1, description="Share of clips that are not mixed.")
     lambda_separate: float | None = Field(None, ge=0, description="Unset: the preset's.")
-    lambda_in: float = Field(1.0, ge=0)
+    lambda_in: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_out: float = Field(1.0, ge=0)
     lambda_size: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_leak: float | None = Field(None, ge=0, description="Unset: the preset's.")
