@@ -312,6 +312,7 @@ METHODS = Registry(
     {
         "gated-l2i": "l2i.explanation.gated:GatedL2I",
         "l2i": "l2i.explanation.listen_to_interpret:ListenToInterpret",
+        "l2i-linear": "l2i.explanation.linear:LinearL2I",
         "gates": "l2i.explanation.gates:GatesMethod",
         "shapley": "l2i.explanation.gates:ShapleyMethod",
         "random": "l2i.explanation.baselines:RandomComponents",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import l2i
 from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import DataError, UsageError
+from l2i.explanation import make_method, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.models.asked import class_gradient
 from l2i.models.classifier import FrozenClassifier
@@ -263,6 +264,22 @@ def test_the_classifier_is_what_is_read(fitted: Fitted) -> None:
         gates.append(way.gates_of(heard, torch.tensor([0, 1, 2])))
     rank = np.corrcoef(*(g.flatten().argsort().argsort().numpy() for g in gates))[0, 1]
     assert rank < 0.8
+
+
+def test_relevance_with_a_linear_mask(fitted: Fitted) -> None:
+    """As few components as the classifier needs, none where all of them are not enough."""
+    way = make_method("l2i-linear", fitted.subject, fitted.settings)
+    clf = fitted.subject.classifier
+    x = torch.from_numpy(sounds(2))
+    heard = hear(clf, x, fitted.subject.domain, way.layers)
+    classes = torch.tensor([0, 1])
+    mask = way(heard, classes, [0, 1])
+    parts = split_audio(heard.spectrum, mask, heard.domain, SAMPLES, heard.size, linear=True)
+    p = [
+        clf.probabilities(z).gather(1, classes.view(-1, 1))[:, 0]
+        for z in (heard.logits, *(heard.judge(part) for part in parts))
+    ]
+    assert (p[1] >= 0.9 * p[0]).all() and (p[2] <= 0.5 * p[0]).all()
 
 
 def test_no_gradients_no_gates() -> None:
