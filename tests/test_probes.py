@@ -21,6 +21,7 @@ from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject, make_method, split_audio
 from l2i.metrics import METRICS
 from l2i.metrics.curves import SHARES, ByEnergy, area
+from l2i.metrics.encoding import read_from
 from l2i.metrics.sensitivity import (
     cosine_distance,
     faithfulness_correlation,
@@ -31,6 +32,7 @@ from l2i.metrics.sensitivity import (
 from l2i.metrics.size import kept_energy
 from l2i.models.heard import Heard, hear
 from l2i.models.shuffled import shuffled
+from l2i.recipes.encoded import Encoding
 from l2i.recipes.judging import judge_masks, mean_scores
 from l2i.recipes.probes import (
     Attributions,
@@ -477,6 +479,36 @@ def test_turning_down_counts_as_removal_of_spectrograms_alone() -> None:
     assert found["spectrogram_fid_in"].tolist() == [1, 1]
     # A classifier that has no such input has no such figure.
     assert all(np.isnan(v).all() for v in SpectrogramProtocol()(_case("full")).values())
+
+
+# --- masks without sound ----------------------------------------------------------------------
+
+
+def test_a_mask_that_writes_the_class_is_read() -> None:
+    """Clips of all classes' tones at once, in other levels: a mask of a tile that stands for the
+    class is read in every clip, and that of ones in none; the control has heard the same clips in
+    both cases, and the same for masks of one size."""
+    g = torch.Generator().manual_seed(0)
+    sounds = torch.stack(
+        [sum(tone(b, float(torch.rand(1, generator=g))) for b in range(BANDS)) for _ in range(12)]
+    )
+    classes = torch.arange(12) % 3
+    case = _case("full", waveform=sounds)
+    case = replace(case, classes=classes)
+    groups = np.array(case.ids)
+    written = torch.zeros_like(case.mask)
+    for row, c in enumerate(classes.tolist()):
+        written[row, :, 30 * c : 30 * c + 20] = 1.0
+    found = []
+    for mask in (written, torch.ones_like(case.mask)):
+        probe = Encoding()
+        assert probe(replace(case, mask=mask).take(range(8))) == {}
+        probe(replace(case, mask=mask).take(range(8, 12)))
+        found.append(probe.finish(groups))
+    assert found[0]["encoded"].tolist() == [1.0] * 12
+    assert found[1]["encoded"].tolist() == [0.0] * 12
+    assert found[0]["encoded_control"].mean() < 0.8
+    assert np.isnan(read_from(np.ones((2, 1)), np.array([0, 1]), np.array(["a", "a"]))).all()
 
 
 # --- asked along the way ----------------------------------------------------------------------

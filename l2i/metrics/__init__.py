@@ -3,8 +3,8 @@
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
 (``classification``, ``fidelity``, ``faithfulness``, ``size``, ``curves``, ``sensitivity``,
-``complexity``, ``separation``, ``localisation``), and its line here. ``statistics`` has intervals
-and paired differences, of any figure.
+``complexity``, ``separation``, ``localisation``, ``encoding``), and its line here. ``statistics``
+has intervals and paired differences, of any figure.
 
 One of your own, of each explanation, is named in ``explanation.metrics``, as ``MODULE:NAME``,
 ``FILE.py:NAME`` or by an entry point ``l2i.metrics``. Its mean over clips then stands beside the
@@ -40,6 +40,7 @@ _BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
 _SANITY = "Adebayo et al. 2018, arXiv 1810.03292"
 _SB = "SpeechBrain, recipes/ESC50/interpret"
+_EVAL_X = "Jethani et al. 2021, arXiv 2103.01890"
 _PLANTED = "Haunschmid et al. 2020, arXiv 2009.02051"
 _SDR = "Le Roux et al. 2019, arXiv 1811.02508"
 
@@ -129,6 +130,8 @@ METRICS = {
     "randomised_gates": Metric("Gates' rank correlation, shuffled", "-1 to 1", "lower", _SANITY),
     "randomised_gates_control": Metric("Gates, of another clip", "-1 to 1", "", _SANITY),
     "randomised_gates_class": Metric("Gates, of the next class", "-1 to 1", "lower"),
+    "encoded": Metric("Class read from the mask alone", "share", "lower", _EVAL_X),
+    "encoded_control": Metric("The same, of the loudest bins", "share", "", _EVAL_X),
     "agreed": Metric("Evaluator says the class, too", "share", ""),
     "agreed_ff": Metric("FF on these clips", "probability", "higher", _LMAC),
     "other_ff": Metric("FF by the evaluator", "probability", "higher", _LMAC),

@@ -14,6 +14,7 @@ from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS
 from l2i.recipes.bundle import open_bundle
+from l2i.recipes.encoded import Encoding
 from l2i.recipes.examples import spread
 from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
@@ -221,9 +222,14 @@ def _judged(
             on_seconds=seconds.append,
         )
     groups = protocol.groups(rows.get("scene", ()))
+    probed = [name for probe in probes for name in probe.names]
+    for probe in probes:
+        if isinstance(probe, Encoding):
+            columns = probe.finish(groups)
+            rows |= columns
+            probed += columns
     scores, intervals = truth_scores(rows, settings.seed, settings.metrics, groups)
     names = [*mask_scores(settings.metrics), *(TRUTH_SCORES if protocol.known else ())]
-    probed = [name for probe in probes for name in probe.names]
     if "other_ff" in probed:
         probed.append("transfer")
     more = mean_scores(rows, probed, settings.seed, groups)
@@ -249,7 +255,7 @@ def _probes(
     subject: Subject, method: str, settings: MethodSettings, again: frozenset[str]
 ) -> list[Probe]:
     """All there are; of `again`, ids of scenes, those that have the method explain again."""
-    found: list[Probe] = [Curves(), Attributions(settings.seed)]
+    found: list[Probe] = [Curves(), Attributions(settings.seed), Encoding()]
     if hasattr(subject.classifier, "logits_of") and subject.domain == getattr(
         subject.classifier, "domain", None
     ):

@@ -271,7 +271,7 @@ def test_all_figures_under_several_protocols(bench: Path, say: Say, tmp_path: Pa
         assert full["kept"] == pytest.approx(1.0) and own["kept"] < 0.9
         assert full["ff_at_25"] == pytest.approx(0, abs=1e-4)
         mine = pairs[(pairs["method"] == "l2i") & (pairs["protocol"] == name)]
-        for figure in ("ff_at_25", "insertion", "spectrogram_ff_mean", "agreed"):
+        for figure in ("ff_at_25", "insertion", "spectrogram_ff_mean", "agreed", "encoded"):
             assert own[figure] == pytest.approx(mine[figure].mean(), rel=1e-3, abs=1e-5), figure
         ratio = mine["ff_mean"].mean() / mine["probability"].mean()
         assert own["ff_share"] == pytest.approx(ratio, rel=1e-3)
