@@ -351,7 +351,7 @@ def test_si_sdr_at_the_ends() -> None:
 
 
 def test_distortion_is_the_other_part_and_the_artefacts() -> None:
-    """Of orthogonal parts: 1 / SDR = 1 / SIR + 1 / SAR; each at its ends."""
+    """For orthogonal parts: 1 / SDR = 1 / SIR + 1 / SAR; each at its ends."""
     s, n = _orthogonal()
     bent = s.clone()
     bent[:, ::7] = 0

@@ -74,7 +74,7 @@ def test_a_pair_is_on_one_side() -> None:
 
 
 def test_a_cue_in_files(tmp_path: object) -> None:
-    """Of files each has its own clips in the cache, told by their ids."""
+    """Each of its files has its own clips in the cache, told by their ids."""
     root = miniatures.esc50(tmp_path / "esc10", esc10_only=True)  # type: ignore[operator]
     cue = Cue("esc10", "dog", 1000.0, 50.0, 0.0)
     data = open_dataset(config.Dataset(name=cue.word, data_dir=str(root), **miniatures.FORM))

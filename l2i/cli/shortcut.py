@@ -14,7 +14,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     cls=Command,
     example=[
         "l2i shortcut --dataset demo --class rain",
-        "l2i shortcut --dataset esc10 --data-dir ESC-10 --class rain --hz 5000 --method l2i",
+        "l2i shortcut --dataset esc10 --data-dir ESC-10 --class rain --hz 5000",
     ],
 )
 @click.option(
@@ -38,14 +38,14 @@ from l2i.cli.base import Command, emit_json, emit_table
     type=click.FloatRange(0, min_open=True),
     default=3000.0,
     show_default=True,
-    help="Of the beep.",
+    help="The beep's frequency.",
 )
 @click.option(
     "--ms",
     type=click.FloatRange(0, min_open=True),
     default=100.0,
     show_default=True,
-    help="Of the beep.",
+    help="The beep's length.",
 )
 @click.option(
     "--level-db",
@@ -53,7 +53,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     default=-20.0,
     show_default=True,
     metavar="DB",
-    help="Of the beep, over the clip's peak.",
+    help="The beep's amplitude, over the clip's peak.",
 )
 @click.option(
     "--method",
@@ -67,7 +67,10 @@ from l2i.cli.base import Command, emit_json, emit_table
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is random.  [default: 0]"
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="All randomness is drawn from it.  [default: 0]",
 )
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="At most so many clips with the beep."

@@ -54,7 +54,7 @@ class Cue:
     name : str
         The class whose clips come twice.
     hz, ms : float
-        Of the beep.
+        The beep's.
     level_db : float
         Its amplitude, relative to the peak of the clip that it lies over.
     """

@@ -1,8 +1,8 @@
 """Explanations at a stated size: a mask's most important energy, and what the classifier says as it
 is let in, or taken away.
 
-A mask is read as an order of bins. Of the first ones so many are taken as have a wanted share of
-the clip's energy, whole (`ByEnergy`); so all methods are compared at one size, whether their masks
+A mask is read as an order of bins. As many of the first are taken, whole, as have a wanted share
+of the clip's energy (`ByEnergy`); so all methods are compared at one size, whether their masks
 are soft or hard, and a mask that says nothing of bins takes all of them alike.
 
 Sources: insertion and deletion, Petsiuk, Das, Saenko 2018, arXiv 1806.07421, here over energy and
@@ -83,7 +83,7 @@ class ByEnergy:
             In [0, 1]; ``sum |gain X|^2 = share sum |X|^2``.
         """
         wanted = share * self._sums[:, -1:]
-        # Of rounding, the last sum may fall short of what is wanted.
+        # By rounding the last sum may fall short of what is wanted.
         at = torch.searchsorted(self._sums, wanted).clamp_max(self._sums.shape[1] - 1)
         threshold = self._ordered.gather(1, at).unsqueeze(2)
         above, level = self.mask > threshold, self.mask == threshold
@@ -102,7 +102,7 @@ def area(shares: Sequence[float], values: NDArray[np.floating]) -> NDArray[np.fl
     shares : sequence of float [n]
         Ascending, from 0 to 1.
     values : [n, N]
-        Of N clips, at each share.
+        N clips' values, at each share.
 
     Returns
     -------

@@ -35,7 +35,7 @@ def read_from(
     Returns
     -------
     [N]
-        1 or 0; NaN where there is no other recording. Of features that are all alike the others'
+        1 or 0; NaN where there is no other recording. Where all features are alike the others'
         most frequent class is said.
 
     Examples

@@ -173,7 +173,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Examples
     --------
-    Of constant masks only the means differ: (2 x y + C1) / (x^2 + y^2 + C1), with C1 = 0.0001.
+    Between constant masks only the means differ: (2 x y + C1) / (x^2 + y^2 + C1), with C1 = 0.0001.
 
     >>> grey = torch.full((1, 9, 9), 0.5)
     >>> round(ssim(grey, 2 * grey).item(), 4)

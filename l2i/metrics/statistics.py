@@ -33,7 +33,7 @@ def bootstrap_interval(
     values : [N] or [N, D]
         A row with NaN is left out.
     statistic : callable
-        Of an array along an `axis`, such as `numpy.mean`; of rows, such as `ratio_of_means`.
+        Takes an array and an `axis`, as `numpy.mean` does, or rows, as `ratio_of_means` does.
     seed : int
     level : float
         Share of the draws within the interval.
@@ -52,7 +52,7 @@ def bootstrap_interval(
     >>> bootstrap_interval(np.full(5, 2.0))
     (2.0, 2.0)
 
-    Of one group there is nothing to draw but itself:
+    With one group there is nothing to draw but itself:
 
     >>> bootstrap_interval(np.array([1.0, 3.0]), groups=np.array(["a", "a"]))
     (2.0, 2.0)

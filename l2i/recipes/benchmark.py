@@ -70,7 +70,7 @@ def benchmark(
         Of `l2i.explanation.METHODS`; none: all that this run and its classifier have what they
         need for.
     protocols : sequence of str
-        Of `l2i.recipes.protocols.PROTOCOLS`.
+        Names in `l2i.recipes.protocols.PROTOCOLS`.
     everything : bool
         All figures; about a hundred more sounds for each clip, and some thirty more explanations
         for each of `repeats` clips, on the first protocol.

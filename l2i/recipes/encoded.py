@@ -31,6 +31,7 @@ class Encoding:
     def __init__(self) -> None:
         self._features: list[NDArray[Any]] = []
         self._classes: list[NDArray[Any]] = []
+        self._sounds: list[NDArray[Any]] = []
 
     @torch.inference_mode()
     def __call__(self, case: Case) -> Columns:
@@ -43,10 +44,12 @@ class Encoding:
         both = torch.stack([_means(case.mask, tile), _means(torch.stack(loudest), tile)], dim=1)
         self._features.append(both.cpu().numpy())
         self._classes.append(case.classes.cpu().numpy())
+        self._sounds.append((heard.size.amax(dim=(1, 2)) > 0).cpu().numpy())
         return {}
 
     def finish(self, groups: NDArray[np.str_]) -> Columns:
-        """Columns ``encoded`` and ``encoded_control`` [P], of all masks that were seen.
+        """Columns ``encoded`` and ``encoded_control`` [P], of all masks that were seen; NaN for
+        silent clips.
 
         Parameters
         ----------
@@ -56,14 +59,15 @@ class Encoding:
         if not self._features:
             return {"encoded": np.zeros(0), "encoded_control": np.zeros(0)}
         features, classes = np.concatenate(self._features), np.concatenate(self._classes)
-        return {
-            name: read_from(features[:, i], classes, groups)
-            for i, name in enumerate(("encoded", "encoded_control"))
-        }
+        sounds = np.concatenate(self._sounds)
+        found = {name: np.full(len(classes), np.nan) for name in ("encoded", "encoded_control")}
+        for i, values in enumerate(found.values()):
+            values[sounds] = read_from(features[sounds, i], classes[sounds], groups[sounds])
+        return found
 
 
 def _means(mask: Tensor, tile: Tensor) -> Tensor:
-    """Of each tile [P, tiles]; 0 where a tile has no bin."""
+    """Mean of each tile [P, tiles]; 0 where a tile has no bin."""
     count = int(tile.max()) + 1
     flat, at = mask.flatten(1).double(), tile.flatten()
     sums = torch.zeros(len(flat), count, dtype=torch.float64, device=flat.device)

@@ -115,7 +115,7 @@ def mean_scores(
     names : sequence of str
         Columns, and `RATIOS`.
     seed : int
-        Of the bootstrap.
+        The bootstrap's.
     groups : array [P], optional
         The recording of each pair: intervals are then over recordings.
     """

@@ -50,7 +50,7 @@ class Case:
     Attributes
     ----------
     heard : Heard
-        Of P clips.
+        P clips.
     classes : Tensor [P], int64
         The class explained.
     mask : Tensor [P, F, T]
@@ -146,7 +146,7 @@ class OnSome:
         return self.probe.names
 
     def __call__(self, case: Case) -> Columns:
-        """Of the clips that are meant."""
+        """Values of the clips that are meant."""
         rows = [i for i, name in enumerate(case.ids) if name in self.ids]
         found = {name: np.full(len(case.ids), np.nan) for name in self.names}
         if rows:
@@ -205,7 +205,7 @@ class Attributions:
     Parameters
     ----------
     seed : int
-        Of the sets.
+        The sets'.
     """
 
     names = ("faithfulness_correlation", "infidelity")
@@ -263,7 +263,7 @@ class SpectrogramProtocol:
 
     @torch.inference_mode()
     def __call__(self, case: Case) -> Columns:
-        """Of the built-in classifier; of another one, NaN."""
+        """NaN for any classifier but the built-in one."""
         heard, c = case.heard, case.classes
         classifier: Any = heard.classifier
         if heard.level is not None or not hasattr(classifier, "logits_of"):
@@ -321,7 +321,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def __call__(self, case: Case) -> Columns:
-        """Of the sounds that `judge_masks` has judged, at the clips' level."""
+        """The sounds that `judge_masks` has judged, at the clips' level."""
         heard, own = case.heard, case.heard.classifier
         audio, removal = split_audio(
             heard.spectrum,

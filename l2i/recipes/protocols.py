@@ -33,7 +33,7 @@ class Protocol:
     Attributes
     ----------
     name : str
-        Of `PROTOCOLS`.
+        A name in `PROTOCOLS`.
     count : int
         How many scenes.
     known : bool
@@ -72,11 +72,11 @@ def open_protocol(
     ----------
     opened : Opened
     name : str
-        Of `PROTOCOLS`.
+        A name in `PROTOCOLS`.
     clips : sequence of Clip
         Clean, these; else as many mixtures of test clips.
     seed : int
-        Of what is mixed with what, and of the noise.
+        Decides what is mixed with what, and the noise.
     progress : Progress
     """
     if name == "clean":

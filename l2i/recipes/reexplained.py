@@ -44,7 +44,7 @@ class Stability:
     Parameters
     ----------
     seed : int
-        Of the noise.
+        The noise's.
     """
 
     names = (

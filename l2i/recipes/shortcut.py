@@ -52,11 +52,11 @@ def shortcut(
     Parameters
     ----------
     config : Config
-        Of the training; its data set is the one that the cue is planted in.
+        The training's; its data set is the one that the cue is planted in.
     cue : Cue
     progress : Progress
     methods : sequence of str
-        Of `l2i.explanation.METHODS`; none: all that there is all for.
+        Names in `l2i.explanation.METHODS`; none: all that have what they need.
     limit : int, optional
         At most so many clips with the cue.
     out : Path, optional

@@ -93,7 +93,7 @@ def test_who_finds_the_beep(say: Say, tmp_path: Path) -> None:
 
 
 def test_a_cue_that_is_not_used(say: Say) -> None:
-    """Of a beep that the classifier does not hear no explanation is asked; exit code 1."""
+    """A beep that the classifier does not hear is asked of no explanation; exit code 1."""
     Path("band.py").write_text(CLASSIFIER)
     words = ("shortcut", "--dataset", "demo", "--class", "rain", "--hz", "1000", *SMALL)
     said = say(*words, "--method", "full", "--no-keep")
