@@ -63,7 +63,8 @@ _SHORT = {
     "--evaluator",
     metavar="RUN",
     default="",
-    help="Another run, of another seed say, whose classifier hears the sounds, too.",
+    help="Another run, of another seed say, whose classifier hears the sounds, too; or "
+    "random-masks: the run's own, fine-tuned on such.",
 )
 @click.option(
     "--repeats",

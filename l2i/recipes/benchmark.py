@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS
-from l2i.recipes.bundle import open_bundle
+from l2i.models.checkpoint import load_checkpoint, load_weights
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.vgg import VGG
+from l2i.recipes.bundle import WEIGHTS, open_bundle
 from l2i.recipes.encoded import Encoding
 from l2i.recipes.examples import spread
 from l2i.recipes.judging import mask_scores, mean_scores
@@ -29,13 +32,16 @@ from l2i.recipes.probes import (
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
 from l2i.recipes.reexplained import Contrast, Randomised, Stability
 from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
+from l2i.recipes.tuned import tuned_on_masks
 from l2i.registry import nearest
 from l2i.run.device import pick_device
 from l2i.run.progress import Progress
-from l2i.run.runs import resolve_run
+from l2i.run.runs import download, resolve_run
 from l2i.types import Clip
 
-__all__ = ["benchmark"]
+__all__ = ["TUNED", "benchmark"]
+
+TUNED = "random-masks"
 
 
 def benchmark(
@@ -75,7 +81,8 @@ def benchmark(
         All figures; about a hundred more sounds for each clip, and some thirty more explanations
         for each of `repeats` clips, on the first protocol.
     evaluator : str
-        Another run of the same classes, whose classifier hears the sounds, too.
+        Another run of the same classes, whose classifier hears the sounds, too; or `TUNED`: the
+        run's own, fine-tuned on random masks (`l2i.recipes.tuned`).
     repeats : int
         On how many clips it is measured what takes further explanations.
     limit : int, optional
@@ -273,7 +280,21 @@ def _probes(
 def _evaluator(
     opened: Opened, word: str, device: str, precision: str, progress: Progress
 ) -> Evaluator:
-    """The classifier of another run, as a probe."""
+    """The classifier of another run, or the run's own after random masks, as a probe."""
+    own = opened.subject.classifier
+    if word == TUNED:
+        if not isinstance(own, FrozenClassifier):
+            raise UsageError(
+                "Only the built-in classifier can be fine-tuned on random masks: give another run "
+                "as the evaluator."
+            )
+        material = opened.material
+        rows = material.rows(material.split.train)
+        seed = opened.config.run.seed
+        network = _network(opened)
+        waves = material.waves.array
+        tuned = tuned_on_masks(own, network, waves, rows, seed=seed, progress=progress)
+        return Evaluator(tuned, own)
     run = resolve_run(word)
     if run.id == opened.run.id:
         raise UsageError(
@@ -288,7 +309,16 @@ def _evaluator(
             f"The evaluator was trained on {other.name}, fold {other.fold}, and these are the test "
             f"clips of {mine.name}, fold {mine.fold}: it may have learnt from them."
         )
-    return Evaluator(subject.classifier, opened.subject.classifier)
+    return Evaluator(subject.classifier, own)
+
+
+def _network(opened: Opened) -> VGG:
+    """The run's own network, as it was trained."""
+    path = download(opened.run, WEIGHTS) / "classifier.safetensors"
+    tensors, document = load_checkpoint(path, "classifier")
+    network = VGG(len(document["classes"]), head=document["head"], dropout=document["dropout"])
+    load_weights(network, tensors, path)
+    return network
 
 
 def fitting_methods(subject: Subject, progress: Progress) -> list[str]:

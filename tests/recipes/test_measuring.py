@@ -294,6 +294,18 @@ def test_all_figures_under_several_protocols(bench: Path, say: Say, tmp_path: Pa
     assert said.code == 2 and "'mix1' is not one of" in said.err
 
 
+def test_an_evaluator_at_home_with_masks(single: Finished, say: Say) -> None:
+    """The run's own classifier, fine-tuned; the ratio of the falls is in the table, and the run's
+    own figures are as they are without it."""
+    words = ("benchmark", "latest", "--method", "full", "--limit", "3", "--no-keep", "--json")
+    found = _json(say(*words, "--evaluator", "random-masks"))["methods"]["full"]["scores"]
+    assert found["agreed"] > 0
+    assert found["transfer"] == pytest.approx(found["other_ff"] / found["agreed_ff"], rel=1e-6)
+    plain = _json(say(*words))["methods"]["full"]["scores"]
+    assert "transfer" not in plain
+    assert {k: found[k] for k in plain} == pytest.approx(plain)
+
+
 def test_benchmark_table_fits(single: Finished, say: Say) -> None:
     """80 columns, one line per method, the direction in each head."""
     said = say("benchmark", "latest", "--method", "full", "--method", "random", "--no-keep", "-q")
