@@ -34,7 +34,7 @@ __all__ = ["TABLE", "WINDOW_S", "Recording", "Window"]
 WINDOW_S = 30.0
 """The length of a window, where nobody names another one; the last window may be shorter, though
 no shorter than the overlap."""
-# Of a window, from its begin to the end of the one before.
+# The share of a window from its begin to the end of the one before.
 _OVERLAP = 0.1
 TABLE = "windows.csv"
 SOUNDS = ("original", "explanation", "removal")

@@ -506,9 +506,9 @@ def benchmark(
     sounds : folder, list of files, array or tensor
         As for `fit`.
     methods : sequence of str
-        Of `l2i.registry.METHODS`; by default all usual ones (`l2i.explanation.usual_methods`) that
-        this classifier has what they need for. Where a package is not installed that some of those
-        need (Captum), they are left out with a warning.
+        Names in `l2i.registry.METHODS`; by default the usual ones that this classifier has what
+        they need for (see `l2i.explanation.usual_methods`). Where a package is not installed that
+        some of those need (Captum), they are left out with a warning.
     sample_rate, duration_s, seed, progress
         As for `fit`.
     **settings

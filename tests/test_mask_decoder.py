@@ -50,7 +50,7 @@ def test_maps_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
 
 @pytest.mark.parametrize("part", [MASK_DECODER, AUDIO_MASK_DECODER])
 def test_the_loss_on_paper(part, clf: l2i.Classifier) -> None:
-    """Of a mask of ones: the clip's own probability, that of silence, and all of the size."""
+    """A mask of ones costs the clip's own probability, that of silence, and all of the size."""
     heard = hear(clf, torch.from_numpy(sounds(2)), Domain(RATE, 256, 128), ["2=B D T"])
     s = MaskDecoderSettings(convinces=3, leaves=2, size=5)
 

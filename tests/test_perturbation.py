@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 import l2i
+from l2i.dsp.mel import mel_places
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject, make_method, split_audio
 from l2i.explanation.gates import domain_of
-from l2i.explanation.perturbation import _mel_places, ridge, segments
+from l2i.explanation.perturbation import ridge, segments
 from l2i.models.heard import Heard, hear
 from tests.test_gates import HIGH, LOW, RATE, SAMPLES, TwoTones, _energy, _tone
 
@@ -48,7 +49,7 @@ def _kept(heard: Heard, mask: Tensor, hz: float) -> float:
 
 @pytest.mark.parametrize("name", ["slime", "lime", "audiolime", "rise", "extremal"])
 def test_what_was_heard_is_kept(name: str, heard: Heard) -> None:
-    """Of the class's own tone as much as the classifier needs; the other one is left out by those
+    """As much of the class's own tone as the classifier needs; the other one is left out by those
     that do not keep what does nothing. The same key asks the same questions."""
     way = make_method(name, Subject(CLASSIFIER, DOMAIN), MethodSettings(seed=3))
     assert way.linear and way.layers == ()
@@ -65,10 +66,10 @@ def test_what_was_heard_is_kept(name: str, heard: Heard) -> None:
 
 
 def test_extremal_keeps_a_share(heard: Heard) -> None:
-    """Of the cells of its grid three in ten, wholly; its bins are spread over the clip's time."""
+    """Three in ten of its grid's cells, wholly; its bins are spread over the clip's time."""
     way = make_method("extremal", Subject(CLASSIFIER, DOMAIN), MethodSettings())
     mask = way(heard, torch.tensor([0]), [7])[0]
-    place = (26 * _mel_places(DOMAIN.n_bins, DOMAIN)).round().int()
+    place = (26 * mel_places(DOMAIN.n_bins, RATE)).round().int()
     rows = torch.stack(
         [mask[place == row].mean() for row in range(27) if bool((place == row).any())]
     )
@@ -114,13 +115,13 @@ def test_segments_follow_the_sound() -> None:
 
 def test_the_mel_scale() -> None:
     """Half of the bins, the upper ones, are a quarter of the scale or less."""
-    places = _mel_places(DOMAIN.n_bins, DOMAIN)
+    places = mel_places(DOMAIN.n_bins, RATE)
     assert places[0] == 0 and places[-1] == 1 and bool((places.diff() > 0).all())
     assert 0.7 < float(places[DOMAIN.n_bins // 2]) < 0.8
 
 
 def test_gradients_are_needed() -> None:
-    """Of a black box extremal says so, and the others do not need them."""
+    """For a black box extremal says so, and the others do not need them."""
     box = l2i.wrap(lambda x: TwoTones()(torch.from_numpy(x)), RATE, NAMES, "multi-label")
     with pytest.raises(UsageError, match="no gradients, which method 'extremal' needs"):
         make_method("extremal", Subject(box, DOMAIN), MethodSettings())
@@ -129,8 +130,8 @@ def test_gradients_are_needed() -> None:
 
 @pytest.mark.parametrize("name", ["loudest", "random-gates"])
 def test_controls_keep_half(name: str, heard: Heard) -> None:
-    """Of the energy, whatever the class; the loudest bins are the loudest ones, and random gates
-    are others by another key."""
+    """Half of the energy, whatever the class; the loudest bins are the loudest ones, and random
+    gates are others by another key."""
     way = make_method(name, Subject(CLASSIFIER, DOMAIN), MethodSettings(seed=3))
     mask = way(heard, torch.tensor([0]), [7])
     assert torch.equal(mask, way(heard, torch.tensor([1]), [7]))

@@ -66,7 +66,7 @@ def clf() -> l2i.Classifier:
 
 
 def test_the_loss_on_paper(clf: l2i.Classifier) -> None:
-    """Of a mask of one half: ln 2, whatever is loud; and each distance to the codes, once per
+    """A mask of one half costs ln 2, whatever is loud; and each distance to the codes, once per
     side."""
     heard = hear(clf, torch.from_numpy(sounds(2)), Domain(RATE, 256, 128), ["4=B D T"])
 

@@ -29,7 +29,7 @@ def test_the_transform_is_orthonormal(levels: int) -> None:
 
 
 def test_a_step_on_paper() -> None:
-    """Of a step the differences know where it is, and only they; the mean is what it is."""
+    """The differences know of a step where it is, and only they; the mean is what it is."""
     x = torch.zeros(1, 8)
     x[0, 5:] = 1.0
     c = haar(x, 3)[0]
@@ -53,7 +53,7 @@ def test_the_tone_that_was_heard_is_kept() -> None:
 
 
 def test_gradients_are_needed() -> None:
-    """Of a black box it says so."""
+    """For a black box it says so."""
     box = l2i.wrap(lambda x: TwoTones()(torch.from_numpy(x)), RATE, NAMES, "multi-label")
     with pytest.raises(UsageError, match="no gradients, which method 'wam' needs"):
         make_method("wam", Subject(box, DOMAIN), MethodSettings())

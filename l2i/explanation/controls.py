@@ -63,7 +63,7 @@ class Loudest:
     layers: tuple[str, ...] = ()
     linear = True
     share = 0.5
-    """Of the energy that is kept."""
+    """What is kept of the energy."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         pass
@@ -86,7 +86,7 @@ class RandomGates:
     layers: tuple[str, ...] = ()
     linear = True
     share = 0.5
-    """Of the energy that is kept."""
+    """What is kept of the energy."""
     components, piece_s = 24, 0.25
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:

@@ -26,7 +26,6 @@ on a mel scale of frequency whatever the classifier's front-end is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from l2i.dsp.mel import interpolation, mel_places
 from l2i.dsp.spectrogram import Domain, synthesise
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
@@ -161,7 +161,7 @@ def ridge(
     p : float64 [n]
         What the classifier says of each.
     width, alpha : float
-        Of the kernel, and of the penalty: those of LIME's reference implementation.
+        The kernel's width and the penalty, as in LIME's reference implementation.
 
     Returns
     -------
@@ -193,7 +193,7 @@ class Slime(_Regression):
     def units(self, one: Heard) -> Units:
         """Rectangles of the spectrogram."""
         bins, frames = one.size.shape[1:]
-        row = (self.frequencies * _mel_places(bins, self.domain)).long()
+        row = (self.frequencies * mel_places(bins, self.domain.sample_rate)).long()
         column = (self.times * torch.arange(frames) / frames).long()
         row.clamp_(max=self.frequencies - 1)
         return Pieces((row[:, None] * self.times + column).to(one.size.device))
@@ -221,11 +221,11 @@ def segments(
         Scaled here to 0 ... 100, as the lightness that SLIC was made for.
     domain : Domain
     count : int
-        Of the segments, about.
+        About how many segments.
     compactness : float
         How much places count against loudness.
     rounds : int
-        Of k-means.
+        How often k-means is repeated.
 
     Returns
     -------
@@ -238,7 +238,7 @@ def segments(
     rows = 128.0  # As many as a picture of mel bands has.
     step = (rows * frames / count) ** 0.5
     level = 100 * loudness / loudness.amax().clamp_min(torch.finfo(loudness.dtype).tiny)
-    place = (rows * _mel_places(bins, domain)).to(level)
+    place = (rows * mel_places(bins, domain.sample_rate)).to(level)
     time = torch.arange(frames).to(level)
     near = compactness / step
     points = torch.stack(
@@ -297,7 +297,7 @@ class Rise(_Perturbation):
         bins, frames = one.size.shape[1:]
         seconds = frames * self.domain.hop_length / self.domain.sample_rate
         columns = max(2, round(seconds / self.piece_s))
-        place = self.rows * _mel_places(bins, self.domain).to(one.size)
+        place = self.rows * mel_places(bins, self.domain.sample_rate).to(one.size)
         time = columns * torch.arange(frames).to(one.size) / frames
         total, weighted = torch.zeros_like(one.size[0]), torch.zeros_like(one.size[0])
         said, left = 0.0, self.questions
@@ -306,9 +306,9 @@ class Rise(_Perturbation):
             cells = draw.integers(0, 2, (n, self.rows + 2, columns + 2))
             masks = torch.stack(
                 [
-                    _interpolation(place + down, self.rows + 2)
+                    interpolation(place + down, self.rows + 2)
                     @ cell
-                    @ _interpolation(time + across, columns + 2).T
+                    @ interpolation(time + across, columns + 2).T
                     for cell, (down, across) in zip(
                         torch.from_numpy(cells).to(one.size), draw.random((n, 2)), strict=True
                     )
@@ -355,9 +355,9 @@ class Extremal(_Perturbation):
     def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
         """Mask [F, T] of a share of the cells."""
         bins, frames = one.size.shape[1:]
-        place = _mel_places(bins, self.domain).to(one.size) * (self.rows - 1)
+        place = mel_places(bins, self.domain.sample_rate).to(one.size) * (self.rows - 1)
         time = torch.linspace(0, self.times - 1, frames, device=one.size.device)
-        down, across = _interpolation(place, self.rows), _interpolation(time, self.times)
+        down, across = interpolation(place, self.rows), interpolation(time, self.times)
         # Copies: tensors that were made for inference take part in no gradient.
         with torch.inference_mode(False), torch.enable_grad():
             spectrum = one.spectrum.clone()
@@ -385,18 +385,3 @@ class Extremal(_Perturbation):
                 optimizer.step()
             found: Tensor = down @ v.detach().sigmoid() @ across.T
         return found.clamp(0, 1)
-
-
-@lru_cache(maxsize=8)
-def _mel_places(bins: int, domain: Domain) -> Tensor:
-    """Where each bin lies on the mel scale (O'Shaughnessy 1987) [F], from 0 to 1, the Nyquist
-    frequency."""
-    hz = torch.linspace(0, domain.sample_rate / 2, bins, dtype=torch.float64)
-    mel = torch.log1p(hz / 700)
-    return (mel / mel[-1]).float()
-
-
-def _interpolation(places: Tensor, count: int) -> Tensor:
-    """Weights [N, count] by which what is known at 0, 1, ... is interpolated at some places [N]."""
-    at = torch.arange(count, device=places.device)
-    return (1 - (places[:, None] - at).abs()).clamp_min(0)

@@ -80,7 +80,7 @@ class Wam:
     noise = 0.001
     """Deviation of the noise, as a share of the clip's range."""
     share = 0.5
-    """Of the energy that is kept."""
+    """What is kept of the energy."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         if not subject.classifier.differentiable:
@@ -115,7 +115,7 @@ class Wam:
             return inverse_haar(coefficients * chosen, self.levels)[:, :n]
 
     def _gradient(self, x: Tensor, c: int, draw: np.random.Generator) -> Tensor:
-        """Of the logit with respect to the samples [1, S], the mean over noisy copies.
+        """The logit's gradient with respect to the samples [1, S], the mean over noisy copies.
 
         The transform is orthonormal: that with respect to its coefficients is its transform.
         """

@@ -19,17 +19,18 @@ of one group), as classifiers give them of any scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from l2i.dsp.mel import interpolation, mel_places
+
 __all__ = ["ROWS", "MaskDecoder", "mel_rows", "resized", "sizes_between"]
 
 ROWS = 128
-"""Of a mask before its rows become bins."""
+"""How many rows a mask has before they become bins."""
 _UPWARDS = 3
 _EPS = 1e-8
 
@@ -44,7 +45,7 @@ class MaskDecoder(nn.Module):
     channels : sequence of int
         D_l of each.
     n_bins, sample_rate : int
-        Of the spectrogram that is masked.
+        The spectrogram that is masked has them.
     width : int
         Channels while maps are read; halved with each doubling.
     """
@@ -111,12 +112,6 @@ def sizes_between(
     ]
 
 
-@lru_cache(maxsize=8)
 def mel_rows(n_bins: int, sample_rate: int, device: torch.device) -> Tensor:
     """Weights [F, R] by which bins are interpolated between rows that are even on the mel scale."""
-    with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
-        hz = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
-        mel = torch.log1p(hz / 700)
-        place = (mel / mel[-1] * (ROWS - 1)).unsqueeze(1)
-        weight = (1 - (place - torch.arange(ROWS)).abs()).clamp_min(0)
-        return weight.float().to(device)
+    return interpolation(mel_places(n_bins, sample_rate) * (ROWS - 1), ROWS).to(device)

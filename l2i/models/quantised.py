@@ -42,7 +42,7 @@ class QuantisedMask(nn.Module):
         D of its map.
     n_classes : int
     n_bins, sample_rate : int
-        Of the spectrogram that is masked.
+        The spectrogram that is masked has them.
     codes : int
         In all; each class has one at least.
     """

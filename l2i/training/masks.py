@@ -63,7 +63,7 @@ class MaskPart:
         raise NotImplementedError
 
     def loss(self, network: nn.Module, heard: Heard, settings: Any) -> Tensor:
-        """Of a batch of clips."""
+        """The loss of a batch of clips."""
         raise NotImplementedError
 
     def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
