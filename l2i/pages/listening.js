@@ -243,7 +243,7 @@ function component(clip, found, selected) {
   );
   if (found.evidence !== undefined) {
     made.classList.add("gated");
-    made.append(make("span", { className: "evidence", textContent: `${percent(found.evidence)} of it` }));
+    made.append(make("span", { className: "evidence", textContent: `${Math.round(100 * found.evidence)} % of it` }));
   }
   if (heard) {
     made.type = "button";
