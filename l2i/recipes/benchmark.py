@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.errors import UsageError
-from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
+from l2i.explanation import (
+    METHODS,
+    MethodSettings,
+    Subject,
+    make_method,
+    part_names,
+    usual_methods,
+)
 from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, load_weights
 from l2i.models.classifier import FrozenClassifier
@@ -126,7 +133,7 @@ def benchmark(
     judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
     own = opened.config.method.name
     fitting = [] if methods else fitting_methods(opened.subject, progress)
-    chosen = list(dict.fromkeys(methods or ([own] if own not in METHODS else []) + fitting))
+    chosen = list(dict.fromkeys(methods or ([own] if own not in fitting else []) + fitting))
     for name in chosen:
         make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
@@ -322,10 +329,10 @@ def _network(opened: Opened) -> VGG:
 
 
 def fitting_methods(subject: Subject, progress: Progress) -> list[str]:
-    """Built-in and installed methods for which there is all that they need; the others are said."""
+    """The usual methods for which there is all that they need; the others are said."""
     chosen: list[str] = []
     left: list[str] = []
-    for name in METHODS:
+    for name in usual_methods():
         kind = METHODS[name]
         learnt = all(part in subject.parts for part in part_names(kind))
         gradients = subject.classifier.differentiable or not getattr(kind, "needs_gradients", False)

@@ -106,7 +106,7 @@ def shortcut(
     )
     fitting = [] if methods else fitting_methods(opened.subject, progress)
     mine = opened.config.method.name
-    chosen = list(dict.fromkeys(methods or ([mine] if mine not in METHODS else []) + fitting))
+    chosen = list(dict.fromkeys(methods or ([mine] if mine not in fitting else []) + fitting))
     label = class_index(opened.classes, cue.label, "The classifier")
     groups = {clip.id: clip.group for clip in clips}
     found: dict[str, Any] = {}
