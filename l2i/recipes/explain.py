@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
 from l2i.explained import Explained, explain_by
-from l2i.explanation import MethodSettings, make_method
+from l2i.explanation import METHODS, MethodSettings, make_method, part_names
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
@@ -194,8 +194,10 @@ def explain(
                     for own, folder in zip(wanted, folders, strict=True)
                 ]
 
-    # A classifier of another making is asked by one thread alone: nobody knows what it keeps.
-    at_once = 2 if explainer is not None and isinstance(clf, FrozenClassifier) else 1
+    # A classifier of another making is asked by one thread alone: nobody knows what it keeps. And
+    # methods that are no L2I hook into its modules.
+    alike = "interpreter" in part_names(METHODS[name])
+    at_once = 2 if alike and isinstance(clf, FrozenClassifier) else 1
     with (
         progress.task("explanations", total=len(audio), unit="file") as bar,
         _side_by_side(work, audio, places, at_once=at_once) as results,

@@ -39,6 +39,11 @@ iterations = 2
 [interpreter]
 epochs = 1
 
+[parts.gates]
+warm_epochs = 1
+epochs = 1
+views = 1
+
 [explanation]
 random_draws = 1
 

@@ -32,6 +32,7 @@ from tests.recipes.conftest import Finished, made_in
 QUIET = Progress(quiet=True)
 METHOD = Path(__file__).parents[2] / "experiments" / "methods" / "mask_decoder.py"
 FEW = (
+    "method.name=l2i",
     *("dictionary.components=6", "dictionary.iterations=5", "interpreter.epochs=3"),
     *("spectrogram.n_fft=256", "spectrogram.hop_length=128", "output.clips=2", "run.threads=1"),
     *("dataset.duration_s=1.0", "interpreter.batch_size=4"),

@@ -508,6 +508,7 @@ def test_a_checkpoint_says_whether_its_network_skips_silence(
             x[: length // 2] = noise if name == "hiss" else np.cumsum(noise) / 20
             soundfile.write(folder / name / f"{i}.wav", x, rate)
     few = ("classifier.epochs=1", "dictionary.components=8", "interpreter.epochs=2")
+    few += ("method.name=l2i",)
     clips = (f"dataset.data_dir={folder}", f"dataset.sample_rate={rate}", "dataset.duration_s=1.1")
     short = ("spectrogram.n_fft=256", "spectrogram.hop_length=64", "output.clips=1")
     skips = "interpreter.skip_silence=true"
