@@ -12,9 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "holm", "mcnemar", "ratio_of_means", "wilcoxon"]
+__all__ = ["bootstrap_interval", "holm", "mcnemar", "median", "ratio_of_means", "wilcoxon"]
 
 Values = NDArray[np.floating]
+
+
+def median(values: Values, axis: int | None = None) -> Any:
+    """`numpy.median` of values some of which are infinite: NaN, without a word, where it lies
+    between the two infinities.
+
+    >>> float(median(np.array([-np.inf, 1.0, 2.0, np.inf])))
+    1.5
+    >>> float(median(np.array([-np.inf, np.inf])))
+    nan
+    """
+    with np.errstate(invalid="ignore"):
+        return np.median(values, axis=axis)
 
 
 def bootstrap_interval(

@@ -21,7 +21,7 @@ from l2i.metrics import own_metrics
 from l2i.metrics.localisation import pointing, time_iou
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
-from l2i.metrics.statistics import bootstrap_interval
+from l2i.metrics.statistics import bootstrap_interval, median
 from l2i.models.heard import Heard, hear
 from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
 from l2i.recipes.material import Material
@@ -253,7 +253,7 @@ def truth_scores(
         values = np.asarray(rows.get(name, np.zeros(0)), np.float64)
         defined = ~np.isnan(values)
         values = values[defined]
-        statistic = np.mean if name in _MEANS else np.median
+        statistic = np.mean if name in _MEANS else median
         scores[name] = float(statistic(values)) if len(values) else float("nan")
         if len(values):
             own = None if groups is None else groups[defined]
