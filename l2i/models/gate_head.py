@@ -103,6 +103,7 @@ class GateHead(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> head = GateHead(10, ((64, 8), (512, 4)))
     >>> gates = head((torch.rand(2, 64, 8, 50), torch.rand(2, 512, 4, 12)), torch.rand(2, 512), 200)
     >>> gates.shape, bool((gates >= 0).all() and (gates <= 1).all())

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from l2i.config import Config
+from l2i.config import Config, Method
 from l2i.data import DATASETS, card, open_dataset
 from l2i.data.base import Card
 from l2i.dsp.spectrogram import SpectrogramSettings
@@ -203,7 +203,9 @@ def _settle(config: Config | None, networks: Published) -> tuple[Card, Config]:
     sections = {
         name: getattr(config, name).model_copy(update=values) for name, values in updates.items()
     }
-    return about, config.model_copy(update=sections)
+    # What is published has no gates.
+    published: dict[str, Any] = {"method": Method(name="l2i"), "parts": {}}
+    return about, config.model_copy(update=sections | published)
 
 
 def _doubts(config: Config, about: Card, files: Sequence[Found]) -> list[str]:

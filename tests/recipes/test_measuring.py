@@ -210,7 +210,7 @@ def test_noise(run: Finished, say: Say, tmp_path: Path) -> None:
 def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
     """All usual methods, one table; each metric says which way is better. A full mask changes
     nothing, and is the least sparse."""
-    methods = usual_methods()
+    methods = [name for name in usual_methods() if name != "gated-l2i"]  # This run has no gates.
     if run.outcome.experiment != "demo":  # Those that differ where there are several classes.
         methods = ["l2i", "full", "saliency", "gradcam"]
     words = [word for name in methods for word in ("--method", name)]
@@ -223,7 +223,7 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
     assert full["fid_in"] == 1.0 and full["sparseness"] == pytest.approx(0, abs=1e-6)
     assert full["average_drop"] == pytest.approx(0, abs=0.01)
     for name, method in found["methods"].items():
-        if name != "full":
+        if name not in ("full", "l2i-linear"):  # The latter keeps all where less is not enough.
             assert method["scores"]["sparseness"] > 0.05, name
     table = pd.read_csv(tmp_path / "benchmark.csv").set_index("method")
     pairs = pd.read_csv(tmp_path / "pairs.csv")
