@@ -10,18 +10,13 @@ is taken, and of what is kept. It costs two passes of the classifier for each nu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from l2i.explanation.listen_to_interpret import Explainer, audible, split_audio
+from l2i.explanation.listen_to_interpret import OnInterpreter, audible, split_audio
 from l2i.models.gated import take_apart
 from l2i.models.heard import Heard
-
-if TYPE_CHECKING:
-    from l2i.explanation import MethodSettings, Subject
 
 __all__ = ["LinearL2I"]
 
@@ -30,26 +25,10 @@ _ENOUGH, _GONE = 0.9, 0.5
 _SIZE = 0.3
 
 
-class LinearL2I:
+class LinearL2I(OnInterpreter):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
-    parts = ("dictionary", "interpreter")
     linear = True
-    needs_layers = True
-
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.subject = subject
-
-    @cached_property
-    def explainer(self) -> Explainer:
-        """Of the parts."""
-        s = self.subject
-        return Explainer(s.classifier, s.parts["dictionary"], s.parts["interpreter"], s.domain)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The interpreter's."""
-        return self.explainer.interpreter.maps
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:

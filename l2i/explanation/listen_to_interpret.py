@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Explainer",
     "ListenToInterpret",
+    "OnInterpreter",
     "audible",
     "random_ranks",
     "reconstruction",
@@ -314,11 +315,10 @@ class Explainer:
         return Explanation(chosen, r, selected, mask, audio, removal), heard, said
 
 
-class ListenToInterpret:
-    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+class OnInterpreter:
+    """What methods share that explain by L2I's parts."""
 
     parts = ("dictionary", "interpreter")
-    linear = False
     needs_layers = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
@@ -335,6 +335,12 @@ class ListenToInterpret:
     def layers(self) -> tuple[str, ...]:
         """The interpreter's."""
         return self.explainer.interpreter.maps
+
+
+class ListenToInterpret(OnInterpreter):
+    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+
+    linear = False
 
     def select(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Activations [B, K, T] and the components selected [B, K], bool."""
