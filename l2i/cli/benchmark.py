@@ -34,14 +34,7 @@ _SHORT = {
     ],
 )
 @click.argument("run", metavar="RUN")
-@click.option(
-    "--method",
-    "methods",
-    type=measuring.METHOD,
-    multiple=True,
-    metavar="NAME",
-    help=f"{measuring.METHODS_HELP}; may be given several times.  [default: all that can be]",
-)
+@measuring.methods
 @click.option(
     "--protocol",
     "protocols",

@@ -68,6 +68,14 @@ method: _Decorator = click.option(
     metavar="NAME",
     help=f"What explains: {METHODS_HELP}.  [default: the run's]",
 )
+methods: _Decorator = click.option(
+    "--method",
+    "methods",
+    type=METHOD,
+    multiple=True,
+    metavar="NAME",
+    help=f"{METHODS_HELP}; may be given several times.  [default: all that can be]",
+)
 threshold: _Decorator = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),

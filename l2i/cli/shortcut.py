@@ -55,14 +55,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     metavar="DB",
     help="The beep's amplitude, over the clip's peak.",
 )
-@click.option(
-    "--method",
-    "methods",
-    type=measuring.METHOD,
-    multiple=True,
-    metavar="NAME",
-    help=f"{measuring.METHODS_HELP}; may be given several times.  [default: all that can be]",
-)
+@measuring.methods
 @click.option(
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
 )

@@ -131,9 +131,7 @@ def benchmark(
     )
     settings = _settings(opened, threshold, max_components)
     judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
-    own = opened.config.method.name
-    fitting = [] if methods else fitting_methods(opened.subject, progress)
-    chosen = list(dict.fromkeys(methods or ([own] if own not in fitting else []) + fitting))
+    chosen = chosen_methods(methods, opened, progress)
     for name in chosen:
         make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
@@ -326,6 +324,14 @@ def _network(opened: Opened) -> VGG:
     network = VGG(len(document["classes"]), head=document["head"], dropout=document["dropout"])
     load_weights(network, tensors, path)
     return network
+
+
+def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -> list[str]:
+    """Those that are named; else the run's own, and the usual ones that have what they need."""
+    if methods:
+        return list(dict.fromkeys(methods))
+    own, fitting = opened.config.method.name, fitting_methods(opened.subject, progress)
+    return fitting if own in fitting else [own, *fitting]
 
 
 def fitting_methods(subject: Subject, progress: Progress) -> list[str]:

@@ -23,7 +23,7 @@ from l2i.errors import DataError, UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
 from l2i.metrics.statistics import bootstrap_interval
-from l2i.recipes.benchmark import fitting_methods
+from l2i.recipes.benchmark import chosen_methods
 from l2i.recipes.bundle import class_index
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.train import train
@@ -104,9 +104,7 @@ def shortcut(
     settings = MethodSettings(
         own.threshold, own.max_components, opened.config.run.seed, tuple(own.metrics)
     )
-    fitting = [] if methods else fitting_methods(opened.subject, progress)
-    mine = opened.config.method.name
-    chosen = list(dict.fromkeys(methods or ([mine] if mine not in fitting else []) + fitting))
+    chosen = chosen_methods(methods, opened, progress)
     label = class_index(opened.classes, cue.label, "The classifier")
     groups = {clip.id: clip.group for clip in clips}
     found: dict[str, Any] = {}
