@@ -23,6 +23,7 @@ from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
+from l2i.metrics.size import linear_gain
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
@@ -295,10 +296,7 @@ def explain_by(
         )
         judged = [heard.judge(part) for part in (audio, removal)]
         said = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
-        gain = mask
-        if not way.linear:
-            tiny = heard.size.clamp_min(1e-30)
-            gain = torch.where(heard.size > 0, (mask * heard.size.log1p()).expm1() / tiny, 0.0)
+        gain = linear_gain(mask, heard.size, linear=way.linear)
         components: tuple[Component, ...] = ()
         if isinstance(way, ListenToInterpret):
             components = _components(way, heard, classes, level, length)

@@ -41,7 +41,7 @@ from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.errors import UsageError
 from l2i.models.answers import log_odds
 from l2i.models.dictionary import encode, learn_dictionary
-from l2i.models.heard import Heard
+from l2i.models.heard import Heard, finite_gradients
 from l2i.types import Classifier
 
 if TYPE_CHECKING:
@@ -298,10 +298,7 @@ def _objective(
 ) -> Tensor:
     """What the gates make least, per clip [B]: see the module."""
     both = torch.cat([audio, heard.waveform - audio])
-    if both.requires_grad:
-        # Many a front-end takes the root of a power, which has no derivative in digital silence:
-        # there is no way to go from there, and what sounds elsewhere must not suffer.
-        both.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
+    finite_gradients(both)
     z = log_odds(classifier.logits(both), classes.repeat(2), classifier.task)
     inside, outside = z.chunk(2)
     kept = (mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)).clamp_min(1e-12)

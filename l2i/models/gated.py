@@ -66,6 +66,10 @@ class Taken:
     activations: Tensor
     whole: Tensor
 
+    def take(self, rows: Tensor) -> Taken:
+        """Some of the sounds."""
+        return Taken(self.w, self.activations[rows], self.whole[rows])
+
     def mask(self, gates: Tensor) -> Tensor:
         """Mask [B, F, T] in [0, 1] of gates [B, K, T]; 0 where nothing is explained."""
         part = torch.matmul(self.w, gates * self.activations)

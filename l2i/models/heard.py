@@ -18,7 +18,7 @@ from torch import Tensor
 from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
 from l2i.types import Classifier, Features
 
-__all__ = ["Heard", "hear"]
+__all__ = ["Heard", "finite_gradients", "hear"]
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,25 @@ class Heard:
             level,
         )
 
+    def copied(self) -> Heard:
+        """A copy, of whose tensors gradients can be taken: what was made for inference takes part
+        in none."""
+        return self.take(torch.arange(len(self.size), device=self.size.device))
+
     def judge(self, audio: Tensor, rows: Any = slice(None)) -> Tensor:
         """Logits [N, C] of parts [N, S] of the scaled clips `rows`, at those clips' level."""
+        finite_gradients(audio)
         return self.classifier.logits(audio if self.level is None else audio * self.level[rows])
+
+
+def finite_gradients(audio: Tensor) -> None:
+    """Let what is not a number in the gradient to some sounds [N, S] be zero.
+
+    Many a front-end takes the root of a power, which has no derivative in digital silence: there is
+    no way to go from there, and what sounds elsewhere must not suffer.
+    """
+    if audio.requires_grad:
+        audio.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
 
 
 def hear(

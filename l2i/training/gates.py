@@ -40,7 +40,7 @@ from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.models.asked import class_gradient
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead
-from l2i.models.gated import take_apart
+from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard, hear
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import average_weights, best_epoch, keep_best
@@ -230,18 +230,18 @@ class _Teacher:
             [self.weight(name, warm=warm) * value for name, value in terms.items()]
         ).sum()
 
-    def read(self, mixture: Mixed) -> Heard:
-        """What the classifier hears of mixtures: tensors that gradients may come near."""
-        with torch.no_grad():
-            heard = hear(self.classifier, mixture.x, self.domain, self.layers)
-        return heard.take(torch.arange(len(mixture.x)))
+    @torch.no_grad()
+    def read(self, mixture: Mixed) -> tuple[Heard, Taken]:
+        """What the classifier hears of mixtures, and what these are made of."""
+        heard = hear(self.classifier, mixture.x, self.domain, self.layers).copied()
+        return heard, take_apart(heard, self.w)
 
-    def mask(self, network: GateHead, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
+    def mask(
+        self, network: GateHead, heard: Heard, taken: Taken, classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Gates and mask of a class of each clip."""
-        maps = tuple(m.clone() for m in heard.features.maps)
+        maps = heard.features.maps
         gradient = class_gradient(heard, self.layers[-1], maps[-1], classes)
-        with torch.no_grad():
-            taken = take_apart(heard, self.w)
         gates = network(maps, gradient, heard.size.shape[2])
         return gates, taken.mask(gates)
 
@@ -249,9 +249,9 @@ class _Teacher:
         self, network: GateHead, mixture: Mixed, generator: torch.Generator, *, warm: bool
     ) -> dict[str, Tensor]:
         """The terms of some mixtures, not weighted; those that count."""
-        heard = self.read(mixture)
-        gates, mask = self.mask(network, heard, mixture.classes)
-        size = heard.size.clone()
+        heard, taken = self.read(mixture)
+        gates, mask = self.mask(network, heard, taken, mixture.classes)
+        size = heard.size
         of_a, of_b = (magnitude(stft(y, self.domain)) for y in (mixture.a, mixture.b))
         share = of_a / (of_a + of_b).clamp_min(1e-9)
         loud = size / size.sum((1, 2), keepdim=True).clamp_min(1e-9)
@@ -263,9 +263,6 @@ class _Teacher:
         both = sure * mixture.mixed
         kept = (mask * loud).sum((1, 2))
         parts = self.parts(heard, mask)
-        # The root of a power has no derivative in digital silence: there is no way to go from
-        # there, and other clips must not suffer.
-        parts.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
         enough, needed = self.answers(heard, *self.judge(heard, parts), mixture.classes)
         found |= {
             "in": enough.mean(),
@@ -276,20 +273,20 @@ class _Teacher:
             "smooth": gates.diff(dim=2).abs().mean(),
         }
         if self.weights["absent"]:
-            found["absent"] = self._absent(network, heard, loud, generator)
+            found["absent"] = self._absent(network, heard, taken, loud, generator)
         return found
 
     def parts(self, heard: Heard, mask: Tensor) -> Tensor:
         """Explanations and removals [2 B, S], which add up to the clips scaled to their peak."""
         d = self.domain
         explanation = torch.istft(
-            heard.spectrum.clone() * mask,
+            heard.spectrum * mask,
             d.n_fft,
             d.hop_length,
             window=torch.hann_window(d.n_fft, device=mask.device),
             length=heard.n_samples,
         )
-        return torch.cat([explanation, peak_normalise(heard.waveform.clone()) - explanation])
+        return torch.cat([explanation, peak_normalise(heard.waveform) - explanation])
 
     def judge(self, heard: Heard, parts: Tensor) -> tuple[Tensor, Tensor]:
         """What the classifier says of explanations and removals, logits [B, C] each."""
@@ -305,7 +302,7 @@ class _Teacher:
         if clf.task is Task.MULTI_LABEL:
             convinces = F.softplus(-inside.gather(1, own)).squeeze(1)
         else:
-            sharp = (2 * heard.logits.clone()).softmax(dim=1)
+            sharp = (2 * heard.logits).softmax(dim=1)
             said = inside.log_softmax(dim=1)
             # Of a class that is there and not the decision: what would speak for it.
             decided = heard.logits.argmax(1) == classes
@@ -314,16 +311,22 @@ class _Teacher:
         return convinces, -(1 - q + 1e-4).log()
 
     def _absent(
-        self, network: GateHead, heard: Heard, loud: Tensor, generator: torch.Generator
+        self,
+        network: GateHead,
+        heard: Heard,
+        taken: Taken,
+        loud: Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
         """What is kept for a class that is not there, of half of the clips."""
         n = max(1, len(loud) // 2)
-        half = heard.take(torch.arange(n))
-        p = self.classifier.probabilities(half.logits.clone()).cpu()
+        rows = torch.arange(n, device=loud.device)
+        half = heard.take(rows)
+        p = self.classifier.probabilities(half.logits).cpu()
         chance = (p < _ABSENT).float() + 1e-6
         classes = torch.multinomial(chance, 1, generator=generator).squeeze(1).to(loud.device)
         there = p.gather(1, classes.cpu().unsqueeze(1)).squeeze(1) < _ABSENT
-        _, mask = self.mask(network, half, classes)
+        _, mask = self.mask(network, half, taken.take(rows), classes)
         kept: Tensor = (mask * loud[:n]).sum((1, 2)) * there.to(loud)
         return kept.mean()
 
@@ -341,8 +344,8 @@ def _validate(teacher: _Teacher, network: GateHead, mixer: Mixer, seed: int) -> 
     columns: dict[str, list[Tensor]] = {}
     network.eval()
     for mixture in mixer.validate(epoch_generator(seed, "gates", "validate")):
-        heard, own = teacher.read(mixture), mixture.classes.unsqueeze(1)
-        _, mask = teacher.mask(network, heard, mixture.classes)
+        (heard, taken), own = teacher.read(mixture), mixture.classes.unsqueeze(1)
+        _, mask = teacher.mask(network, heard, taken, mixture.classes)
         inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
         y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
         power = heard.size.square()

@@ -108,9 +108,6 @@ class MaskDecoderPart(MaskPart):
                 return found
             direction = phase(heard.spectrum, heard.size)
             audio = synthesise(direction, kept, heard.domain, heard.n_samples)
-        if audio.requires_grad:
-            # Many a front-end takes the root of a power, which has no derivative in silence.
-            audio.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
         return heard.judge(audio)
 
 

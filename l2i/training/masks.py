@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from l2i.run.device import epoch_generator
 from l2i.training.fitting import best_epoch, in_batches, keep_best
 from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
-from l2i.types import Classifier, Features
+from l2i.types import Classifier
 
 __all__ = ["MaskPart", "MaskSettings"]
 
@@ -91,7 +90,7 @@ class MaskPart:
             x = torch.from_numpy(np.array(sounds.waveforms[rows]))
             if mixed is not None:
                 x = _mixed(x, s, mixed)
-            return _copied(hear(clf, x, context.domain, layers))
+            return hear(clf, x, context.domain, layers).copied()
 
         first = heard(sounds.train[:1])
         shape = {"maps": list(layers), **self.shape(s, first)}
@@ -156,11 +155,3 @@ def _mixed(x: Tensor, s: MaskSettings, generator: torch.Generator) -> Tensor:
     gain = (power / theirs).sqrt() * 10 ** (-s.mixed_db / 20)
     both = x + gain.clamp(max=1e3) * other
     return torch.where(chosen.unsqueeze(1), both, x)
-
-
-def _copied(heard: Heard) -> Heard:
-    """A copy: what was made for inference takes part in no gradient."""
-    features = Features(heard.logits.clone(), tuple(m.float().clone() for m in heard.features.maps))
-    return replace(
-        heard, spectrum=heard.spectrum.clone(), size=heard.size.clone(), features=features
-    )
