@@ -287,7 +287,13 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
         except ValidationError as error:
             for e in error.errors():
                 key = ".".join(map(str, ("parts", part.name, *e["loc"])))
-                problems.append(f"{key} = {e['input']!r}: {e['msg']}.")
+                if e["type"] != "extra_forbidden":
+                    problems.append(f"{key} = {e['input']!r}: {e['msg']}.")
+                    continue
+                known = [f"parts.{part.name}.{field}" for field in part.settings.model_fields]
+                like = nearest(key, known)
+                hint = f"; did you mean {like!r}?" if like else f". There are: {', '.join(known)}."
+                problems.append(f"There is no setting {key!r}{hint}")
     if problems:
         raise ConfigError(problems)
     return found

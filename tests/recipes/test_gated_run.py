@@ -13,7 +13,7 @@ import torch
 
 import l2i
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import UsageError
+from l2i.errors import ConfigError, UsageError
 from l2i.explanation import Subject
 from l2i.models.checkpoint import load_checkpoint
 from l2i.recipes.evaluate import evaluate
@@ -117,6 +117,15 @@ def test_every_class_that_is_detected() -> None:
     clf.set_thresholds([1.0])
     assert _detected(subject, x) == [int(p.argmax())]
     assert len(_detected(Subject(load(), Domain(RATE)), x)) == 1
+
+
+def test_a_setting_that_gates_have_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is answered with the nearest one, as every other setting is."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"'parts.gates.epoch'; did you mean 'parts.gates.epochs'"
+    ):
+        train(small_config("demo", *GATED, "parts.gates.epoch=3"), QUIET)
 
 
 def test_a_black_box_is_refused_before_anything_is_trained(
