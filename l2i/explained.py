@@ -371,7 +371,7 @@ def _gated(
         only[:, k] = gates[:, k]
         audio, _ = split_audio(
             heard.spectrum,
-            taken.mask(only),
+            way.gating.gain(taken, only, heard.size),
             heard.domain,
             heard.n_samples,
             heard.size,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import DataError, UsageError
 from l2i.explanation import make_method, split_audio
 from l2i.explanation.gated import GatedL2I
-from l2i.models.asked import class_gradient
+from l2i.models.asked import class_gradients
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead, gate
@@ -99,8 +101,8 @@ def test_the_gradient_of_a_class_on_paper() -> None:
     layer = "maps=B D T"
     heard = hear(clf, torch.randn(3, 400), Domain(8000, 64, 16), [layer])
     classes = torch.tensor([0, 1, 0])
-    found = class_gradient(heard, layer, heard.features.maps[0], classes)
-    torch.testing.assert_close(found, weight[classes] / 100)
+    (gradient,) = class_gradients(heard, [layer], heard.features.maps, classes)
+    torch.testing.assert_close(gradient, weight[classes] / 100)
 
 
 def test_the_built_in_classifier_is_asked_from_the_map_on() -> None:
@@ -109,16 +111,23 @@ def test_the_built_in_classifier_is_asked_from_the_map_on() -> None:
     settings = SpectrogramSettings(8000, n_fft=256, hop_length=64)
     clf = FrozenClassifier(VGG(3, head=8).eval(), settings, "abc", Task.SINGLE_LABEL)
     x = torch.randn(2, 9000)
-    heard = hear(clf, x, settings.domain, ["512"])
+    names = {"128": "layer11", "256": "layer14", "512": "layer16"}
+    heard = hear(clf, x, settings.domain, list(names))
     classes = torch.tensor([2, 0])
     kept: list[Tensor] = []
-    module = clf.network.get_submodule("netx.layer16")
-    handle = module.register_forward_hook(lambda _m, _i, y: kept.append(y))
+    handles = [
+        clf.network.get_submodule(f"netx.{layer}").register_forward_hook(
+            lambda _m, _i, y: kept.append(y)
+        )
+        for layer in names.values()
+    ]
     logits = clf.logits(x.requires_grad_())
-    handle.remove()
-    (whole,) = torch.autograd.grad(logits.gather(1, classes.view(-1, 1)).sum(), kept)
-    found = class_gradient(heard, "512", heard.features.maps[0], classes)
-    torch.testing.assert_close(found, whole.mean(dim=(2, 3)), rtol=1e-4, atol=1e-9)
+    for handle in handles:
+        handle.remove()
+    whole = torch.autograd.grad(logits.gather(1, classes.view(-1, 1)).sum(), kept)
+    gradients = class_gradients(heard, list(names), heard.features.maps, classes)
+    for gradient, all_of_it in zip(gradients, whole, strict=True):
+        torch.testing.assert_close(gradient, all_of_it.mean(dim=(2, 3)), rtol=1e-4, atol=1e-9)
 
 
 def test_a_layer_beside_the_way_is_refused() -> None:
@@ -137,8 +146,8 @@ def test_a_layer_beside_the_way_is_refused() -> None:
 
     clf = l2i.wrap(Net(), 8000)
     heard = hear(clf, torch.randn(1, 400), Domain(8000, 64, 16), ["beside=B D T"])
-    with pytest.raises(UsageError, match="not on the way"):
-        class_gradient(heard, "beside=B D T", heard.features.maps[0], torch.tensor([0]))
+    with pytest.raises(UsageError, match="not on the"):
+        class_gradients(heard, ["beside=B D T"], heard.features.maps, torch.tensor([0]))
 
 
 def test_the_head_reads_the_class() -> None:
@@ -147,10 +156,22 @@ def test_the_head_reads_the_class() -> None:
     head = GateHead(5, ((4, 20), (8, 1)), width=16)
     maps, ask = (torch.rand(2, 4, 20, 40), torch.rand(2, 8, 1, 10)), torch.randn(2, 8)
     with torch.no_grad():
-        first = head(maps, ask, 100)
+        first = head(maps, (ask,), 100)
         assert first.shape == (2, 5, 100)
-        torch.testing.assert_close(head(maps, 100 * ask, 100), first)
-        assert (head(maps, -ask, 100) - first).abs().max() > 1e-3
+        torch.testing.assert_close(head(maps, (100 * ask,), 100), first)
+        assert (head(maps, (-ask,), 100) - first).abs().max() > 1e-3
+
+
+def test_the_head_reads_the_class_at_each_depth() -> None:
+    """Of a map that is asked, too, the direction of the gradient counts."""
+    torch.manual_seed(0)
+    head = GateHead(5, ((4, 20), (8, 1)), width=16, depths=2)
+    maps, ask = (torch.rand(2, 4, 20, 40), torch.rand(2, 8, 1, 10)), torch.randn(2, 8)
+    finer = torch.randn(2, 4)
+    with torch.no_grad():
+        first = head(maps, (finer, ask), 100)
+        torch.testing.assert_close(head(maps, (100 * finer, ask), 100), first)
+        assert (head(maps, (-finer, ask), 100) - first).abs().max() > 1e-3
 
 
 # --- mixtures -----------------------------------------------------------------------------------
@@ -200,10 +221,27 @@ def test_one_clip_cannot_be_mixed() -> None:
         PART.check(GatesSettings(), one, context.domain)
 
 
+def test_a_class_that_no_mixture_has() -> None:
+    """Clips in which it is heard are left out, and it is never asked for."""
+    context = _context(sounds())
+    settings = GatesSettings(batch_size=4, views=2)
+    c = context.classifier.classes.index("low")
+    every, fewer = Mixer(context, settings), Mixer(context, settings, [c])
+    assert fewer.batches < every.batches
+    for epoch in range(3):
+        for mixed in fewer.train(epoch_generator(0, "gates", epoch)):
+            assert not (mixed.classes == c).any()
+            for part in (mixed.a, mixed.b):
+                heard = context.classifier.probabilities(context.classifier.logits(part))
+                assert (heard.argmax(1) != c).all()
+    with pytest.raises(DataError, match="gates are learnt on mixtures of two"):
+        Mixer(context, settings, range(len(context.classifier.classes)))
+
+
 def test_presets_and_settings() -> None:
     """A preset is the weights that are not set."""
     evidence, source = GatesSettings(), GatesSettings(preset="source")
-    assert evidence.weights()["size"] > source.weights()["size"]
+    assert evidence.weights()["energy"] > source.weights()["energy"]
     assert source.weights()["separate"] > evidence.weights()["separate"]
     assert GatesSettings(lambda_size=0.7).weights()["size"] == 0.7
 
@@ -264,6 +302,35 @@ def test_the_classifier_is_what_is_read(fitted: Fitted) -> None:
         gates.append(way.gates_of(heard, torch.tensor([0, 1, 2])))
     rank = np.corrcoef(*(g.flatten().argsort().argsort().numpy() for g in gates))[0, 1]
     assert rank < 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("gates", "clip"), ("mask", "log"), ("activations", "network"), ("certified", False)],
+)
+def test_other_gates(name: str, value: Any, tmp_path: Path) -> None:
+    """Those of the ablations: they do what they say, and are kept and loaded."""
+    few = {**FEW, **GATES, "warm_epochs": 1, "epochs": 1, name: value}
+    fitted = l2i.fit(load(), sounds(9), method="gated-l2i", **few)
+    x = sounds(2)[1]
+    e = fitted.explain(x)
+    np.testing.assert_allclose(e.audio + e.removal, e.input, atol=1e-6)
+    fitted.save(tmp_path / "kept.l2i")
+    again = l2i.load(tmp_path / "kept.l2i", load())
+    np.testing.assert_array_equal(again.explain(x).audio, e.audio)
+
+    way = GatedL2I(again.subject, again.settings)
+    heard = hear(again.classifier, torch.from_numpy(x[None]), again.subject.domain, way.layers)
+    gates, taken = way.gates_of(heard, torch.tensor([0])), way.take_apart(heard)
+    assert (gates.std(dim=2).max() < 1e-6) == (name == "gates")
+    plain = taken.mask(gates)
+    gain = way.gating.gain(taken, gates, heard.size)
+    assert torch.equal(gain, plain) == (name != "mask")
+    if name == "mask":
+        wanted = (plain * heard.size.log1p()).expm1()
+        torch.testing.assert_close(gain * heard.size, wanted, rtol=1e-3, atol=1e-4)
+    own = activations_of(heard.size.log1p(), way.w)
+    assert torch.equal(taken.activations, own) == (name != "activations")
 
 
 def test_relevance_with_a_linear_mask(fitted: Fitted) -> None:

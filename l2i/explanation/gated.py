@@ -19,9 +19,7 @@ import torch
 from torch import Tensor
 
 from l2i.explanation.listen_to_interpret import audible
-from l2i.models.asked import class_gradient
-from l2i.models.gate_head import GateHead
-from l2i.models.gated import Taken, take_apart
+from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard
 
 if TYPE_CHECKING:
@@ -39,11 +37,11 @@ class GatedL2I:
     needs_gradients = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.w: Tensor = subject.parts["dictionary"]
-        self.head: GateHead
-        self.layers: tuple[str, ...]
-        self.head, self.layers = subject.parts["gates"]
+        self.gating: Gating = subject.parts["gates"]
+        self.w = self.gating.w
+        self.layers = self.gating.layers
 
+    @torch.inference_mode()
     def gates_of(self, heard: Heard, classes: Tensor) -> Tensor:
         """Gates [B, K, T] in [0, 1] of one class of each clip.
 
@@ -53,19 +51,16 @@ class GatedL2I:
             Of B clips, with the maps of `layers`.
         classes : Tensor [B], int64
         """
-        maps = heard.features.maps
-        gradient = class_gradient(heard, self.layers[-1], maps[-1], classes)
-        with torch.inference_mode():
-            found: Tensor = self.head(maps, gradient, heard.size.shape[2])
-        return found
+        return self.gating.gates(heard, classes)
 
     @torch.inference_mode()
     def take_apart(self, heard: Heard) -> Taken:
         """The clips, taken apart into the dictionary's components."""
-        return take_apart(heard, self.w)
+        return self.gating.take_apart(heard)
 
+    @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T], a linear gain; of silence, zero."""
         gates = self.gates_of(heard, classes)
-        with torch.inference_mode():
-            return self.take_apart(heard).mask(gates) * audible(heard.size).view(-1, 1, 1)
+        mask = self.gating.gain(self.take_apart(heard), gates, heard.size)
+        return mask * audible(heard.size).view(-1, 1, 1)

@@ -10,41 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from l2i.dsp.spectrogram import linear_gain
+
 __all__ = ["kept_energy", "linear_gain", "mean_mask"]
-
-
-def linear_gain(mask: Tensor, size: Tensor, *, linear: bool) -> Tensor:
-    """What a mask multiplies ``|X|`` by.
-
-    A mask M of log magnitudes turns A = ``|X|`` into expm1(M log(1 + A)): a gain of that over A,
-    which for a loud bin is far below M.
-
-    Parameters
-    ----------
-    mask : Tensor [B, F, T]
-        In [0, 1].
-    size : Tensor [B, F, T]
-        ``|X|``.
-    linear : bool
-        Whether the mask is such a gain already.
-
-    Returns
-    -------
-    Tensor [B, F, T]
-        In [0, 1]; of a mask of log magnitudes 0 where there is no sound.
-
-    Examples
-    --------
-    With A = 3, log2(1 + A) = 2, so that half of it is log2(1 + 1):
-
-    >>> half = torch.full((1, 1, 1), 0.5)
-    >>> round(linear_gain(half, torch.full((1, 1, 1), 3.0), linear=False).item(), 6)
-    0.333333
-    """
-    if linear:
-        return mask
-    kept = (mask * size.log1p()).expm1()
-    return torch.where(size > 0, kept / size.clamp_min(1e-30), 0.0).clamp(0.0, 1.0)
 
 
 def kept_energy(gain: Tensor, size: Tensor) -> Tensor:

@@ -206,11 +206,25 @@ class FrozenClassifier(Answers):
         found: Tensor = self.network(mel)
         return found
 
-    def logits_above(self, map_: Tensor, name: str) -> Tensor:
-        """Logits [B, C] of a hidden map [B, D, F, T] of `HIDDEN_MAPS`, to which gradients flow."""
-        with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-            found: Tensor = self.network.after(map_.transpose(2, 3), HIDDEN_MAPS[name])
-        return found.float()
+    def logits_above(self, map_: Tensor, name: str, *more: str) -> tuple[Tensor, list[Tensor]]:
+        """Logits [B, C] of a hidden map [B, D, F, T], and deeper maps [B, D, T, F] on the way to
+        them; gradients flow to all.
+
+        Parameters
+        ----------
+        map_ : Tensor [B, D, F, T]
+            Of the layer `name`.
+        name : str
+        *more : str
+            Deeper layers.
+        """
+        layers = [f"netx.{HIDDEN_MAPS[deeper]}" for deeper in more]
+        with (
+            hidden_maps(self.network, layers) as given,
+            torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32),
+        ):
+            logits: Tensor = self.network.after(map_.transpose(2, 3), HIDDEN_MAPS[name])
+        return logits.float(), given
 
     def attribution_layer(self) -> nn.Module:
         """The last layer whose map has frames and mel bands."""

@@ -100,12 +100,18 @@ class GateHead(nn.Module):
         In frames of the finest map, of each block.
     rows : int
         Maps of more rows are averaged down to so many.
+    depths : int
+        How many of the deepest maps are read a second time, with each channel weighted by its
+        gradient.
+    per_clip : bool
+        One gate for all frames of a component.
 
     Examples
     --------
     >>> import torch
     >>> head = GateHead(10, ((64, 8), (512, 4)))
-    >>> gates = head((torch.rand(2, 64, 8, 50), torch.rand(2, 512, 4, 12)), torch.rand(2, 512), 200)
+    >>> maps = torch.rand(2, 64, 8, 50), torch.rand(2, 512, 4, 12)
+    >>> gates = head(maps, (torch.rand(2, 512),), 200)
     >>> gates.shape, bool((gates >= 0).all() and (gates <= 1).all())
     (torch.Size([2, 10, 200]), True)
     """
@@ -118,9 +124,13 @@ class GateHead(nn.Module):
         width: int = 192,
         dilations: tuple[int, ...] = (1, 2, 4, 8),
         rows: int = 16,
+        depths: int = 1,
+        per_clip: bool = False,
     ) -> None:
         super().__init__()
         self.shapes = tuple((int(d), int(f)) for d, f in shapes)
+        self.depths = min(depths, len(self.shapes))
+        self.per_clip = per_clip
         deepest = self.shapes[-1][0]
 
         def reader(d: int, f: int) -> _Reader:
@@ -128,6 +138,7 @@ class GateHead(nn.Module):
 
         self.readers = nn.ModuleList(reader(d, f) for d, f in self.shapes)
         self.evidence = reader(*self.shapes[-1])
+        self.finer_evidence = nn.ModuleList(reader(d, f) for d, f in self.shapes[-self.depths : -1])
         self.asked = nn.Sequential(
             nn.Linear(deepest, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
         )
@@ -135,14 +146,16 @@ class GateHead(nn.Module):
         self.out = nn.Conv1d(width, components, 5, padding=2)
         nn.init.constant_(self.out.bias, _OPEN)  # type: ignore[arg-type]
 
-    def forward(self, maps: tuple[Tensor, ...], gradient: Tensor, frames: int) -> Tensor:
+    def forward(
+        self, maps: tuple[Tensor, ...], gradients: tuple[Tensor, ...], frames: int
+    ) -> Tensor:
         """Gates of one class of each clip.
 
         Parameters
         ----------
         maps : tuple of Tensor [B, D_l, F_l, T_l]
-        gradient : Tensor [B, D]
-            Of the class's logit by the channels of the deepest map, of any length.
+        gradients : tuple of Tensor [B, D_l]
+            Of the class's logit by the channels of the deepest maps, of any length.
         frames : int
             T.
 
@@ -151,14 +164,19 @@ class GateHead(nn.Module):
         Tensor [B, K, T]
             In [0, 1].
         """
-        direction = F.normalize(gradient, dim=1) * gradient.shape[1] ** 0.5
+        *finer, direction = (F.normalize(g, dim=1) * g.shape[1] ** 0.5 for g in gradients)
         short = min(max(1, frames // _FRAMES_A_STEP), max(x.shape[3] for x in maps))
         y = self.evidence(maps[-1], short, direction)
+        weighted = zip(self.finer_evidence, maps[-len(gradients) : -1], finer, strict=True)
+        for reader, x, weight in weighted:
+            y = y + reader(x, short, weight)
         for reader, x in zip(self.readers, maps, strict=True):
             y = y + reader(x, short)
         asked = self.asked(direction)
         for block in self.blocks:
             y = block(y, asked)
         values = self.out(F.relu(y))
+        if self.per_clip:
+            values = values.mean(dim=2, keepdim=True)
         values = F.interpolate(values, size=frames, mode="linear", align_corners=False)
         return gate(values)

@@ -4,6 +4,9 @@ The dictionary W and the activations H *of the sound* say what is there; gates G
 component and frame, say what counts::
 
     M = W (G * H) / W H        in [0, 1], a gain of |X|
+
+Two other ways are there to compare with: activations that an interpreter reads from the hidden
+maps, and a mask of log(1 + |X|), as L2I has it.
 """
 
 from __future__ import annotations
@@ -13,9 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from l2i.dsp.spectrogram import audible_frames, linear_gain
+from l2i.models.asked import class_gradients
+from l2i.models.gate_head import GateHead
 from l2i.models.heard import Heard
+from l2i.models.interpreter import Psi
 
-__all__ = ["Taken", "activations_of", "take_apart"]
+__all__ = ["Gating", "Taken", "activations_of", "take_apart"]
 
 _UPDATES = 20
 # Below it W H explains nothing: no gate opens what is not there.
@@ -95,3 +102,49 @@ def take_apart(heard: Heard, w: Tensor) -> Taken:
     """Take clips apart into the components of a dictionary W [F, K]."""
     h = activations_of(heard.size.log1p(), w)
     return Taken(w, h, torch.matmul(w, h))
+
+
+@dataclass(frozen=True)
+class Gating:
+    """A head of gates, and what its gates multiply.
+
+    Attributes
+    ----------
+    head : GateHead
+    layers : tuple of str
+        Hidden layers that it reads, the deepest last.
+    w : Tensor [F, K]
+        The dictionary.
+    log : bool
+        Whether the mask is one of log(1 + ``|X|``).
+    psi : Psi, optional
+        Whose activations the gates multiply, in place of the sound's own.
+    """
+
+    head: GateHead
+    layers: tuple[str, ...]
+    w: Tensor
+    log: bool = False
+    psi: Psi | None = None
+
+    def gates(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Gates [B, K, T] in [0, 1] of a class [B] of each of B clips."""
+        maps, n = heard.features.maps, self.head.depths
+        gradients = class_gradients(heard, self.layers[-n:], maps[-n:], classes)
+        gates: Tensor = self.head(maps, gradients, heard.size.shape[2])
+        return gates
+
+    @torch.no_grad()
+    def take_apart(self, heard: Heard) -> Taken:
+        """The clips, taken apart into the dictionary's components."""
+        if self.psi is None:
+            return take_apart(heard, self.w)
+        maps = dict(zip(self.layers, heard.features.maps, strict=True))
+        frames = audible_frames(heard.size) if self.psi.skip_silence else None
+        own = tuple(maps[name] for name in self.psi.maps)
+        h = self.psi(own, heard.size.shape[2], frames).activations
+        return Taken(self.w, h, torch.matmul(self.w, h))
+
+    def gain(self, taken: Taken, gates: Tensor, size: Tensor) -> Tensor:
+        """What gates [B, K, T] make of magnitudes [B, F, T]: a gain of them, in [0, 1]."""
+        return linear_gain(taken.mask(gates), size, linear=not self.log)

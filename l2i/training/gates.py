@@ -9,6 +9,7 @@ classifier itself certifies which part carries the class), else 0::
     in         CE(f(E), f(x) sharpened)                              it is enough
     out        -log(1 - f(R)_c)                                      and it is needed
     size       relu(sum M |X| / sum |X| - 0.05)                      as little as can be
+    energy     relu(sum |M X|^2 / sum |X|^2 - 0.05)                  the same, of what is loud
     leak       w relu(30 dB + level of M B over B) / 10 dB           nothing of the other part
     keep       w relu(-1 dB - level of M A over A) / 10 dB           all of this one
     absent     sum M' |X| / sum |X|, M' of a class of probability below 0.02: silence
@@ -26,7 +27,8 @@ Roux 2020, arXiv 1911.02182.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,11 +39,11 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
 from l2i.errors import CheckpointError, DataError, UsageError
-from l2i.models.asked import class_gradient
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead
-from l2i.models.gated import Taken, take_apart
+from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard, hear
+from l2i.registry import class_index
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import average_weights, best_epoch, keep_best
 from l2i.training.interpreter import layers_of
@@ -54,8 +56,8 @@ __all__ = ["GATES", "GatesPart", "GatesSettings"]
 
 _ABSENT = 0.02
 _WEIGHTS = {
-    "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "leak": 0.2, "keep": 0.0},
-    "evidence": {"separate": 0.2, "in": 2.0, "size": 1.0, "leak": 0.2, "keep": 0.0},
+    "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
+    "evidence": {"separate": 0.2, "in": 2.0, "size": 0.3, "energy": 1.0, "leak": 0.2, "keep": 0.0},
 }
 
 
@@ -74,6 +76,20 @@ class GatesSettings(BaseModel):
     late_learning_rate: float = Field(5e-4, gt=0, description="Of the epochs of all terms.")
     average: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights.")
     width: int = Field(192, ge=1)
+    depths: int = Field(
+        3, ge=1, description="How many of the deepest maps the class is asked for at."
+    )
+    gates: Literal["frame", "clip"] = Field(
+        "frame", description="A gate for each frame of a component, or one for all."
+    )
+    mask: Literal["linear", "log"] = Field("linear", description="A gain of |X|, or of log(1+|X|).")
+    activations: Literal["sound", "network"] = Field(
+        "sound", description="What gates multiply: activations of the sound, or the interpreter's."
+    )
+    certified: bool = Field(
+        True, description="Learn from the parts only where the classifier tells them apart."
+    )
+    without: tuple[str, ...] = Field((), description="Classes that no clip trains the gates for.")
     crop_share: float = Field(
         0.5, gt=0, le=1, description="Learn from stretches of so much of each clip."
     )
@@ -84,6 +100,7 @@ class GatesSettings(BaseModel):
     lambda_in: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_out: float = Field(1.0, ge=0)
     lambda_size: float | None = Field(None, ge=0, description="Unset: the preset's.")
+    lambda_energy: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_leak: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_keep: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_absent: float = Field(0.2, ge=0)
@@ -91,7 +108,7 @@ class GatesSettings(BaseModel):
 
     def weights(self) -> dict[str, float]:
         """The weight of each term, as set or as the preset has it."""
-        names = ("separate", "in", "out", "size", "leak", "keep", "absent", "smooth")
+        names = ("separate", "in", "out", "size", "energy", "leak", "keep", "absent", "smooth")
         given = {name: getattr(self, f"lambda_{name}") for name in names}
         return {k: _WEIGHTS[self.preset][k] if v is None else float(v) for k, v in given.items()}
 
@@ -132,13 +149,33 @@ class GatesPart:
                 "'l2i' or 'shapley', or wrap it with a front_end in torch."
             )
         layers = layers_of(context.classifier)
-        mixer = Mixer(context, s)
+        classes = context.classifier.classes
+        unasked = [class_index(classes, name, "The classifier") for name in s.without]
+        mixer = Mixer(context, s, unasked)
         shapes = mixer.shapes(layers)
         torch.manual_seed(context.seed)
         w = context.parts["dictionary"]
-        network = GateHead(w.shape[1], shapes, width=s.width).to(device)
+        document = {
+            "components": w.shape[1],
+            "layers": list(layers),
+            "shapes": [list(shape) for shape in shapes],
+            "width": s.width,
+            "depths": min(s.depths, len(layers)),
+            "gates": s.gates,
+            "mask": s.mask,
+            "activations": s.activations,
+            "preset": s.preset,
+        }
+        network = _head(document).to(device)
         averaged = copy.deepcopy(network)
-        teacher = _Teacher(context.classifier, context.domain, w, layers, s.weights())
+        teacher = _Teacher(
+            context.classifier,
+            context.domain,
+            _gating(network, document, context),
+            s.weights(),
+            certified=s.certified,
+            unasked=unasked,
+        )
         optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
         best = stage.restore(optimizer, network=network, averaged=averaged)
         done, total = len(stage.history), s.warm_epochs + s.epochs
@@ -152,7 +189,7 @@ class GatesPart:
                     at = (epoch - 1) * batches + step
                     for group in optimizer.param_groups:
                         group["lr"] = self._rate(s, at, batches)
-                    terms = teacher.terms(network, mixture, generator, warm=warm)
+                    terms = teacher.terms(mixture, generator, warm=warm)
                     loss = teacher.total(terms, warm=warm)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
@@ -162,18 +199,11 @@ class GatesPart:
                     for name, value in terms.items():
                         sums[name] = sums.get(name, 0.0) + float(value.detach()) / batches
                 sums["loss"] = sum(teacher.weight(k, warm=warm) * v for k, v in sums.items())
-                held = _validate(teacher, averaged, mixer, context.seed)
+                held = _validate(teacher.of(averaged), mixer, context.seed)
                 best = keep_best(stage, sums | held, averaged, best, last=True)
                 stage.save(optimizer, best, network=network, averaged=averaged)
                 bar.advance(1, f"validation fall {held['fall']:.3f} at {held['kept']:.0%} kept")
-        document = {
-            "components": w.shape[1],
-            "layers": list(layers),
-            "shapes": [list(shape) for shape in shapes],
-            "width": s.width,
-            "preset": s.preset,
-            "epoch": best_epoch(stage, last=True),
-        }
+        document["epoch"] = best_epoch(stage, last=True)
         stage.finish(best, document, context.domain)
 
     @staticmethod
@@ -189,21 +219,43 @@ class GatesPart:
 
     def load(
         self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any
-    ) -> tuple[GateHead, tuple[str, ...]]:
-        """The network, frozen, on the device, and the layers that it reads."""
+    ) -> Gating:
+        """The network, frozen, on the device, and what its gates multiply."""
         read_domain(path, document, context.domain)
         k = context.parts["dictionary"].shape[1]
         if document["components"] != k:
             raise CheckpointError(
                 f"{path} is for {document['components']} components, the dictionary has {k}."
             )
-        shapes = tuple((d, f) for d, f in document["shapes"])
-        network = GateHead(k, shapes, width=document["width"])
+        network = _head(document)
         load_weights(network, tensors, path)
-        return network.to(context.device).eval().requires_grad_(False), tuple(document["layers"])
+        network = network.to(context.device).eval().requires_grad_(False)
+        return _gating(network, document, context)
 
 
 GATES = GatesPart()
+
+
+def _head(document: Mapping[str, Any]) -> GateHead:
+    """The network that a checkpoint's metadata describe; older ones say less."""
+    return GateHead(
+        document["components"],
+        tuple((d, f) for d, f in document["shapes"]),
+        width=document["width"],
+        depths=document.get("depths", 1),
+        per_clip=document.get("gates") == "clip",
+    )
+
+
+def _gating(network: GateHead, document: Mapping[str, Any], context: Any) -> Gating:
+    """The network, and what its gates multiply."""
+    return Gating(
+        network,
+        tuple(document["layers"]),
+        context.parts["dictionary"],
+        log=document.get("mask") == "log",
+        psi=context.parts["interpreter"] if document.get("activations") == "network" else None,
+    )
 
 
 class _Teacher:
@@ -213,12 +265,20 @@ class _Teacher:
         self,
         classifier: Classifier,
         domain: Domain,
-        w: Tensor,
-        layers: tuple[str, ...],
+        gating: Gating,
         weights: Mapping[str, float],
+        *,
+        certified: bool = True,
+        unasked: Sequence[int] = (),
     ) -> None:
-        self.classifier, self.domain, self.w, self.layers = classifier, domain, w, layers
-        self.weights = dict(weights)
+        self.classifier, self.domain, self.gating = classifier, domain, gating
+        self.weights, self.certified, self.unasked = dict(weights), certified, list(unasked)
+
+    def of(self, network: GateHead) -> _Teacher:
+        """The same for other weights."""
+        teacher = copy.copy(self)
+        teacher.gating = replace(self.gating, head=network)
+        return teacher
 
     def weight(self, name: str, *, warm: bool) -> float:
         """Of a term; in the first epochs only separation counts."""
@@ -233,47 +293,43 @@ class _Teacher:
     @torch.no_grad()
     def read(self, mixture: Mixed) -> tuple[Heard, Taken]:
         """What the classifier hears of mixtures, and what these are made of."""
-        heard = hear(self.classifier, mixture.x, self.domain, self.layers).copied()
-        return heard, take_apart(heard, self.w)
+        heard = hear(self.classifier, mixture.x, self.domain, self.gating.layers).copied()
+        return heard, self.gating.take_apart(heard)
 
-    def mask(
-        self, network: GateHead, heard: Heard, taken: Taken, classes: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gates and mask of a class of each clip."""
-        maps = heard.features.maps
-        gradient = class_gradient(heard, self.layers[-1], maps[-1], classes)
-        gates = network(maps, gradient, heard.size.shape[2])
-        return gates, taken.mask(gates)
+    def mask(self, heard: Heard, taken: Taken, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates and mask, a gain, of a class of each clip."""
+        gates = self.gating.gates(heard, classes)
+        return gates, self.gating.gain(taken, gates, heard.size)
 
-    def terms(
-        self, network: GateHead, mixture: Mixed, generator: torch.Generator, *, warm: bool
-    ) -> dict[str, Tensor]:
+    def terms(self, mixture: Mixed, generator: torch.Generator, *, warm: bool) -> dict[str, Tensor]:
         """The terms of some mixtures, not weighted; those that count."""
         heard, taken = self.read(mixture)
-        gates, mask = self.mask(network, heard, taken, mixture.classes)
+        gates, mask = self.mask(heard, taken, mixture.classes)
         size = heard.size
         of_a, of_b = (magnitude(stft(y, self.domain)) for y in (mixture.a, mixture.b))
         share = of_a / (of_a + of_b).clamp_min(1e-9)
         loud = size / size.sum((1, 2), keepdim=True).clamp_min(1e-9)
         apart = F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), share, reduction="none")
-        sure = mixture.sure
+        sure = mixture.sure if self.certified else torch.ones_like(mixture.sure)
         found = {"separate": (sure * (apart * loud).sum((1, 2))).mean()}
         if warm:
             return found
         both = sure * mixture.mixed
         kept = (mask * loud).sum((1, 2))
+        power = size.square() / size.square().sum((1, 2), keepdim=True).clamp_min(1e-9)
         parts = self.parts(heard, mask)
         enough, needed = self.answers(heard, *self.judge(heard, parts), mixture.classes)
         found |= {
             "in": enough.mean(),
             "out": needed.mean(),
             "size": F.relu(kept - 0.05).mean(),
+            "energy": F.relu((mask.square() * power).sum((1, 2)) - 0.05).mean(),
             "leak": (both * F.relu(3 + _decades(mask, of_b))).mean(),
             "keep": (sure * F.relu(-0.1 - _decades(mask, of_a))).mean(),
             "smooth": gates.diff(dim=2).abs().mean(),
         }
         if self.weights["absent"]:
-            found["absent"] = self._absent(network, heard, taken, loud, generator)
+            found["absent"] = self._absent(heard, taken, loud, generator)
         return found
 
     def parts(self, heard: Heard, mask: Tensor) -> Tensor:
@@ -312,7 +368,6 @@ class _Teacher:
 
     def _absent(
         self,
-        network: GateHead,
         heard: Heard,
         taken: Taken,
         loud: Tensor,
@@ -323,10 +378,11 @@ class _Teacher:
         rows = torch.arange(n, device=loud.device)
         half = heard.take(rows)
         p = self.classifier.probabilities(half.logits).cpu()
+        p[:, self.unasked] = 1.0
         chance = (p < _ABSENT).float() + 1e-6
         classes = torch.multinomial(chance, 1, generator=generator).squeeze(1).to(loud.device)
         there = p.gather(1, classes.cpu().unsqueeze(1)).squeeze(1) < _ABSENT
-        _, mask = self.mask(network, half, taken.take(rows), classes)
+        _, mask = self.mask(half, taken.take(rows), classes)
         kept: Tensor = (mask * loud[:n]).sum((1, 2)) * there.to(loud)
         return kept.mean()
 
@@ -338,14 +394,14 @@ def _decades(mask: Tensor, size: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _validate(teacher: _Teacher, network: GateHead, mixer: Mixer, seed: int) -> dict[str, float]:
+def _validate(teacher: _Teacher, mixer: Mixer, seed: int) -> dict[str, float]:
     """What an epoch is judged by, on the same mixtures each time, which no epoch learns from."""
-    clf = teacher.classifier
+    clf, network = teacher.classifier, teacher.gating.head
     columns: dict[str, list[Tensor]] = {}
     network.eval()
     for mixture in mixer.validate(epoch_generator(seed, "gates", "validate")):
         (heard, taken), own = teacher.read(mixture), mixture.classes.unsqueeze(1)
-        _, mask = teacher.mask(network, heard, taken, mixture.classes)
+        _, mask = teacher.mask(heard, taken, mixture.classes)
         inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
         y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
         power = heard.size.square()

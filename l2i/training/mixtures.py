@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from l2i.errors import DataError
 from l2i.models.heard import hear
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import in_batches
@@ -73,9 +74,21 @@ class Mixer:
     """Mixtures of stretches of the clips, of which it is known what the classifier hears in them.
 
     A clip has a few stretches, drawn once, so that the classifier is asked about each once.
+
+    Parameters
+    ----------
+    context : Context
+    s : MixingSettings
+    without : sequence of int
+        Classes of the classifier: clips in which it hears one of them are left out.
+
+    Raises
+    ------
+    DataError
+        Fewer than two training clips are left.
     """
 
-    def __init__(self, context: Context, s: MixingSettings) -> None:
+    def __init__(self, context: Context, s: MixingSettings, without: Sequence[int] = ()) -> None:
         self._classifier, self._sounds, self._s = context.classifier, context.sounds, s
         self._domain, self._device = context.domain, context.device
         samples = context.sounds.n_samples
@@ -96,11 +109,29 @@ class Mixer:
                         said.append(self._classifier.probabilities(logits).cpu())
                     bar.advance(len(some))
                 self._heard[key] = torch.cat(said)
+        self._count = len(train)
+        if without:
+            self._train, self._heard["train"] = self._leave_out(list(without))
+
+    def _leave_out(self, classes: list[int]) -> tuple[list[tuple[int, int]], Tensor]:
+        """The training clips' stretches, and what is heard in them, without those classes."""
+        views = self._heard["train"].unflatten(0, (-1, self._count))
+        clips = (views[:, :, classes] < _NOT_THERE).all(dim=2).all(dim=0).nonzero()[:, 0].tolist()
+        if len(clips) < 2:
+            raise DataError(
+                f"{self._sounds.title} have {len(clips)} training clips in which the classifier "
+                "hears none of parts.gates.without, and gates are learnt on mixtures of two."
+            )
+        stretches = [
+            self._train[view * self._count + clip] for view in range(len(views)) for clip in clips
+        ]
+        self._count = len(clips)
+        return stretches, views[:, clips].flatten(0, 1)
 
     @property
     def batches(self) -> int:
         """Steps of an epoch: each training clip is the first of a mixture once."""
-        return len(in_batches(torch.arange(len(self._sounds.train)), self._s.batch_size))
+        return len(in_batches(torch.arange(self._count), self._s.batch_size))
 
     def _stretches(
         self, rows: np.ndarray, views: int, draw: torch.Generator
@@ -134,7 +165,7 @@ class Mixer:
 
     def train(self, generator: torch.Generator) -> Iterator[Mixed]:
         """An epoch's mixtures, in batches."""
-        n = len(self._sounds.train)
+        n = self._count
         view = torch.randint(self._s.views, (n,), generator=generator) * n + torch.arange(n)
         order = view[torch.randperm(n, generator=generator)]
         for rows in in_batches(order, self._s.batch_size):

@@ -16,6 +16,7 @@ from l2i.explanation import METHODS, ExplanationMethod, MethodSettings, Subject,
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead
+from l2i.models.gated import Gating
 from l2i.models.general import GeneralInterpreter
 from l2i.models.heard import hear
 from l2i.models.interpreter import Interpreter
@@ -83,7 +84,7 @@ def _learnt(classifier: Classifier, parts: dict[str, Any]) -> Subject:
     layers = layers_of(classifier)
     maps = classifier.features(torch.zeros(1, SAMPLES), layers).maps
     head = GateHead(COMPONENTS, tuple((m.shape[1], m.shape[2]) for m in maps), width=16)
-    parts["gates"] = (head.eval().requires_grad_(False), layers)
+    parts["gates"] = Gating(head.eval().requires_grad_(False), layers, parts["dictionary"])
     return _with_decoders(Subject(classifier, SETTINGS.domain, parts))
 
 
