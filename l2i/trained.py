@@ -48,7 +48,7 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
 from l2i.recipes.bundle import explainer_of
-from l2i.recipes.judging import mask_scores
+from l2i.recipes.judging import ABSENT_SCORES, mask_scores
 from l2i.recipes.measure import Evaluation, evaluate_clips
 from l2i.recipes.truth import Part as ScenePart
 from l2i.recipes.truth import Scene, evaluate_method
@@ -573,7 +573,7 @@ def benchmark(
         e = evaluate_method(
             subject, name, one.settings, scenes, None, progress=Progress(not progress)
         )
-        rows[name] = {k: e.scores[k] for k in mask_scores(())}
+        rows[name] = {k: e.scores[k] for k in (*mask_scores(()), *ABSENT_SCORES) if k in e.scores}
         rows[name]["seconds_per_clip"] = (time.perf_counter() - begin) / len(test)
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "method"

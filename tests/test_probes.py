@@ -37,7 +37,7 @@ from l2i.models.heard import Heard, hear
 from l2i.models.shuffled import shuffled
 from l2i.models.vgg import VGG
 from l2i.recipes.encoded import Encoding
-from l2i.recipes.judging import judge_masks, mean_scores
+from l2i.recipes.judging import judge_absent, judge_masks, mean_scores
 from l2i.recipes.probes import (
     Attributions,
     Case,
@@ -47,7 +47,7 @@ from l2i.recipes.probes import (
     SpectrogramProtocol,
     of_class,
 )
-from l2i.recipes.reexplained import Contrast, Randomised, Stability
+from l2i.recipes.reexplained import Absent, Contrast, Randomised, Stability
 from l2i.recipes.truth import Part, Scene, judge_scenes, said
 from l2i.recipes.tuned import _loss, _masked, tuned_on_masks
 from l2i.run.progress import Progress
@@ -83,11 +83,27 @@ def _mask(case: Case, bands: Sequence[int]) -> Case:
 
 def test_every_figure_of_a_probe_is_a_metric() -> None:
     """So that the table says what it is."""
-    probes = (Curves, Attributions, Stability, Contrast, SpectrogramProtocol, Evaluator)
+    probes = (
+        Curves,
+        Attributions,
+        Stability,
+        Contrast,
+        Absent,
+        SpectrogramProtocol,
+        Evaluator,
+    )
     names = [name for probe in probes for name in probe.names]
     names += Randomised("full", tone_subject(), TOLD).names
     assert len(names) == len(set(names))
     assert set(names) <= set(METRICS)
+
+
+class _Open(ToneClassifier):
+    """Its front-end can be passed by."""
+
+    def logits_of(self, size: Tensor) -> Tensor:
+        logits: Tensor = self.features_of(size).logits
+        return logits
 
 
 # --- at a stated size -------------------------------------------------------------------------
@@ -298,15 +314,53 @@ def test_decisions_that_change_are_no_instability() -> None:
 
 
 def test_another_class_has_another_explanation() -> None:
-    """L2I's mask of the next class is the other tone's, which shares no bin; of a class that is not
-    there it keeps what leaks into its band. A mask of ones is the same for all."""
+    """L2I's mask of the next class is the other tone's, which shares no bin. A mask of ones is the
+    same for all."""
     own = Contrast()(_case("l2i"))
     np.testing.assert_allclose(own["contrast_next"], 1.0)
     np.testing.assert_allclose(own["contrast_absent"], 1.0)
-    assert (own["absent_kept"] < 0.01).all()
     full = Contrast()(_case("full"))
     np.testing.assert_allclose(full["contrast_next"], 0.0, atol=1e-12)
+
+
+class _Sure(ToneClassifier):
+    """Both tones are there, and no other one is."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return (2 * (logits - 3)).sigmoid()
+
+
+def test_nothing_is_kept_for_what_is_absent() -> None:
+    """L2I's toy keeps what leaks into a band, at most; a mask of ones keeps all, and is closed for
+    no class. The class drawn is the clip's own affair, and never the one explained; where no class
+    is that improbable, nothing is said."""
+    subject = replace(tone_subject(), classifier=_Sure())
+    own, full = (Absent(0)(_case(method, subject)) for method in ("l2i", "full"))
+    assert (own["absent_kept"] < 0.01).all() and own["absent_closed"].tolist() == [1, 1]
     np.testing.assert_allclose(full["absent_kept"], 1.0)
+    assert full["absent_closed"].tolist() == [0, 0]
+    case = _case("l2i", subject)
+    asked: list[list[int]] = []
+    for seed in range(40):
+        one = Absent(seed)(case.take([1]))
+        assert one["absent_kept"] == Absent(seed)(case)["absent_kept"][1]
+        judge_absent(
+            case.heard,
+            case.classes,
+            case.keys,
+            seed,
+            lambda rows, classes: asked.append(classes.tolist()) or case.mask[rows],  # type: ignore
+            linear=False,
+        )
+    for row, (loud, soft) in enumerate(zip(LOUD, SOFT, strict=True)):
+        assert {classes[row] for classes in asked} == set(range(BANDS)) - {loud, soft}
+
+    class Unsure(ToneClassifier):
+        def probabilities(self, logits: Tensor) -> Tensor:
+            return torch.full_like(logits, 0.02)
+
+    none = Absent(0)(_case("l2i", replace(tone_subject(), classifier=Unsure())))
+    assert all(np.isnan(values).all() for values in none.values())
 
 
 # --- a classifier that has forgotten all ------------------------------------------------------
@@ -495,13 +549,7 @@ def test_an_evaluator_of_another_kind() -> None:
 def test_turning_down_counts_as_removal_of_spectrograms_alone() -> None:
     """Half of everything: as audio explanation and removal are the clip again, brought to full
     scale; the spectrogram's classifier hears logits of log(1 + A / 2), which are lower."""
-
-    class Open(ToneClassifier):
-        def logits_of(self, size: Tensor) -> Tensor:
-            logits: Tensor = self.features_of(size).logits
-            return logits
-
-    subject = replace(tone_subject(), classifier=Open())
+    subject = replace(tone_subject(), classifier=_Open())
     case = _case("full", subject)
     case = replace(case, mask=0.5 * case.mask, explain=make_method("gates", subject, TOLD))
     assert case.explain.linear

@@ -19,6 +19,7 @@ _SHORT = {
     "ff_share": "FF/y",
     "fid_in": "Fid-In",
     "kept": "kept",
+    "absent_kept": "absent",
     "si_sdr_improvement": "SI-SDRi",
     "transfer": "transfer",
 }
@@ -101,7 +102,8 @@ def benchmark(
     RUN is a run id, a run name, or 'latest'. Each method explains what the classifier says, by
     audio that the classifier hears again. AI+ counts what is more certain by more than 0.001, FF/y
     is FF over the clip's probability, and kept the share of the energy that is in the explanation:
-    who keeps all passes AI, FF and Fid-In.
+    who keeps all passes AI, FF and Fid-In. Where a clip may have several classes, absent is the
+    share that is kept for a class of a probability below 0.02.
     """
     from l2i.recipes.benchmark import benchmark as run_benchmark
     from l2i.recipes.protocols import PROTOCOLS

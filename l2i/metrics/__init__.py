@@ -123,6 +123,7 @@ METRICS = {
     "contrast_next": Metric("Contrast to the next class", "1 - cosine", "higher"),
     "contrast_absent": Metric("Contrast to an absent class", "1 - cosine", "higher"),
     "absent_kept": Metric("Energy kept for an absent class", "share", "lower", _LMACZS),
+    "absent_closed": Metric("Absent class: 0.05 kept at most", "share of clips", "higher"),
     "randomised": Metric("Rank correlation, weights shuffled", "-1 to 1", "lower", _SANITY),
     "randomised_control": Metric("The same, of another clip", "-1 to 1", "", _SANITY),
     "randomised_class": Metric("The same, of the next class", "-1 to 1", "lower"),
@@ -167,7 +168,7 @@ METRICS |= {
     f"{PUBLISHED}{name}": replace(METRICS[name], title=f"Published: {METRICS[name].title}")
     for name in (
         *("average_increase_margin", "average_drop", "average_gain", "ff_mean", "ff_share"),
-        *("fid_in", "kept"),
+        *("fid_in", "kept", "absent_kept", "absent_closed"),
     )
 }
 

@@ -37,14 +37,14 @@ from l2i.recipes.probes import (
     SpectrogramProtocol,
 )
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
-from l2i.recipes.reexplained import Contrast, Randomised, Stability
+from l2i.recipes.reexplained import Absent, Contrast, Randomised, Stability
 from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
 from l2i.recipes.tuned import tuned_on_masks
 from l2i.registry import nearest
 from l2i.run.device import pick_device
 from l2i.run.progress import Progress
 from l2i.run.runs import download, resolve_run
-from l2i.types import Clip
+from l2i.types import Clip, Task
 
 __all__ = ["TUNED", "benchmark"]
 
@@ -145,6 +145,8 @@ def benchmark(
         found[word_] = {}
         for name in chosen:
             probes: list[Probe] = [judge] if judge is not None else []
+            if everything or opened.subject.classifier.task is Task.MULTI_LABEL:
+                probes.append(Absent(settings.seed))
             if everything:
                 again = protocol.some(repeats, clips) if len(found) == 1 else frozenset()
                 probes += _probes(opened.subject, name, settings, again)

@@ -27,7 +27,7 @@ from l2i.storage import atomic_write_text, make_output, store_errors
 
 __all__ = ["compare"]
 
-_BINARY = ("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in")
+_BINARY = ("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in", "absent_closed")
 _COLUMNS = {
     "faithfulness_probability_mean": "fall_probability",
     "average_increase": "average_increase",
@@ -40,6 +40,8 @@ _COLUMNS = {
     "complexity": "complexity",
     "kept": "kept",
     "mean_mask": "mean_mask",
+    "absent_kept": "absent_kept",
+    "absent_closed": "absent_closed",
     "components": "components",
     "components_removed": "components_removed",
 }

@@ -17,7 +17,16 @@ from l2i.metrics.size import kept_energy, linear_gain, mean_mask
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from l2i.models.heard import Heard
 
-__all__ = ["FF_SHARE", "MASK_SCORES", "RATIOS", "judge_masks", "mask_scores", "mean_scores"]
+__all__ = [
+    "ABSENT_SCORES",
+    "FF_SHARE",
+    "MASK_SCORES",
+    "RATIOS",
+    "judge_absent",
+    "judge_masks",
+    "mask_scores",
+    "mean_scores",
+]
 
 
 def judge_masks(
@@ -89,6 +98,66 @@ MASK_SCORES = (
     *("ff_mean", "fid_in", "sparseness", "complexity", "kept", "mean_mask"),
 )
 """Columns of `judge_masks` whose means over pairs are scores of the same name."""
+
+ABSENT_SCORES = ("absent_kept", "absent_closed")
+"""Columns of `judge_absent`."""
+# Below this probability a class is absent; an explanation that keeps no more energy is closed.
+_ABSENT, _CLOSED = 0.02, 0.05
+
+
+def judge_absent(
+    heard: Heard,
+    classes: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    mask_of: Callable[[list[int], Tensor], Tensor],
+    *,
+    linear: bool,
+) -> dict[str, NDArray[Any]]:
+    """What is kept for a class that is not there.
+
+    Of the classes with a probability below 0.02 one is drawn for each pair, so that classes which
+    are easily told from all others do not stand for the rest.
+
+    Parameters
+    ----------
+    heard : Heard
+        Of P clips.
+    classes : Tensor [P], int64
+        The class explained, which is never drawn.
+    keys : sequence of int
+        A number per clip; what is drawn hangs on it, on the class and on the seed.
+    seed : int
+    mask_of : callable
+        Rows of `heard` [n] and a class for each [n] -> masks [n, F, T].
+    linear : bool
+        What they are a gain of.
+
+    Returns
+    -------
+    dict of str to array [P]
+        ``absent_kept``, the share of the energy that the absent class's explanation has, and
+        ``absent_closed``, whether that is 0.05 at most. NaN for silence, and where no class is
+        absent.
+    """
+    kept = np.full(len(keys), np.nan)
+    absent = heard.classifier.probabilities(heard.logits) < _ABSENT
+    absent.scatter_(1, classes.unsqueeze(1), False)
+    rows = absent.any(dim=1).nonzero()[:, 0].tolist()
+    if rows:
+        drawn = [
+            int(
+                np.random.default_rng([seed, keys[row], int(classes[row])]).choice(
+                    absent[row].nonzero()[:, 0].cpu().numpy()
+                )
+            )
+            for row in rows
+        ]
+        mask, size = mask_of(rows, classes.new_tensor(drawn)), heard.size[rows]
+        kept[rows] = kept_energy(linear_gain(mask, size, linear=linear), size).cpu().numpy()
+    closed = np.where(np.isnan(kept), np.nan, kept <= _CLOSED)
+    return {"absent_kept": kept, "absent_closed": closed}
+
 
 FF_SHARE = "ff_share"
 RATIOS = {FF_SHARE: ("ff_mean", "probability"), "transfer": ("other_ff", "agreed_ff")}

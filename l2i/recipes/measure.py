@@ -24,7 +24,13 @@ from l2i.explanation import (
 from l2i.metrics import classification, faithfulness, fidelity, own_metrics
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.models.heard import Heard
-from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
+from l2i.recipes.judging import (
+    ABSENT_SCORES,
+    judge_absent,
+    judge_masks,
+    mask_scores,
+    mean_scores,
+)
 from l2i.run.progress import Progress
 from l2i.types import Task
 
@@ -146,7 +152,8 @@ def evaluate_clips(
     )
     if falls:
         e.curve = _curve(np.concatenate(falls, axis=3), thresholds, e.pairs)
-    names = mask_scores(settings.metrics)
+    several = classifier.task is Task.MULTI_LABEL
+    names = (*mask_scores(settings.metrics), *(ABSENT_SCORES if several else ()))
     e.scores, e.intervals = _scores(e, settings.faithfulness_threshold, names, seed)
     e.scores["reconstruction"] = error / len(rows)
     e.per_class = _per_class(e, classifier.classes)
@@ -184,6 +191,14 @@ def _judge(
     own = own_metrics(settings.metrics)
     found = judge_masks(heard, part.classes, mask, linear=False, metrics=own)
     found["components"] = chosen.sum(dim=1).cpu().numpy()
+    if classifier.task is Task.MULTI_LABEL:
+
+        def mask_of(rows: list[int], others: Tensor) -> Tensor:
+            theirs = explainer.relevances(part.pooled[rows], others, heard.size[rows])
+            picked = select(theirs, settings.threshold, settings.max_components)
+            return soft_mask(explainer.w, h[rows], picked)
+
+        found |= judge_absent(heard, part.classes, part.keys, seed, mask_of, linear=False)
 
     rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
     variants = []

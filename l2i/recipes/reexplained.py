@@ -14,11 +14,11 @@ from torch import Tensor
 from l2i.dsp.mixing import db_to_gain
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics.sensitivity import cosine_distance, rank_correlation, relative_change, ssim
-from l2i.metrics.size import kept_energy, linear_gain
 from l2i.models.shuffled import shuffled
+from l2i.recipes.judging import ABSENT_SCORES, judge_absent
 from l2i.recipes.probes import Case, Columns
 
-__all__ = ["Contrast", "Randomised", "Stability"]
+__all__ = ["Absent", "Contrast", "Randomised", "Stability"]
 
 _DRAWS = 10
 _RADIUS = 0.02
@@ -99,14 +99,13 @@ class Stability:
 
 
 class Contrast:
-    """Does another class get another explanation, and one that is not there none?
+    """Does another class get another explanation?
 
     ``contrast_next`` is 1 less the cosine with the mask of the most probable other class,
-    ``contrast_absent`` with that of the least probable one, of which ``absent_kept`` is the share
-    of the energy that its explanation keeps.
+    ``contrast_absent`` with that of the least probable one.
     """
 
-    names = ("contrast_next", "contrast_absent", "absent_kept")
+    names = ("contrast_next", "contrast_absent")
 
     def __call__(self, case: Case) -> Columns:
         """Two more explanations for each clip; NaN where the classifier has one class."""
@@ -116,9 +115,37 @@ class Contrast:
         for word, classes in zip(("next", "absent"), _others(case), strict=True):
             mask = case.explain(case.heard, classes, case.keys)
             found[f"contrast_{word}"] = _numbers(cosine_distance(mask, case.mask))
-        size = case.heard.size
-        gain = linear_gain(mask, size, linear=case.explain.linear)
-        return found | {"absent_kept": _numbers(kept_energy(gain, size))}
+        return found
+
+
+class Absent:
+    """Is nothing kept for a class that is not there? See `judge_absent`.
+
+    Parameters
+    ----------
+    seed : int
+        Decides which of the absent classes is asked for.
+    """
+
+    names = ABSENT_SCORES
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, case: Case) -> Columns:
+        """One more explanation for each clip."""
+
+        def mask_of(rows: list[int], classes: Tensor) -> Tensor:
+            return case.explain(case.heard.take(rows), classes, [case.keys[i] for i in rows])
+
+        return judge_absent(
+            case.heard,
+            case.classes,
+            case.keys,
+            self.seed,
+            mask_of,
+            linear=case.explain.linear,
+        )
 
 
 def _others(case: Case) -> tuple[Tensor, Tensor]:

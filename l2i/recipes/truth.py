@@ -23,12 +23,13 @@ from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, median
 from l2i.models.heard import Heard, hear
-from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
+from l2i.recipes.judging import ABSENT_SCORES, judge_masks, mask_scores, mean_scores
 from l2i.recipes.material import Material
 from l2i.recipes.measure import Evaluation, finish_evaluation
 from l2i.recipes.probes import Case, Probe, columns_of
+from l2i.recipes.reexplained import Absent
 from l2i.run.progress import Progress
-from l2i.types import Clip
+from l2i.types import Clip, Task
 
 __all__ = [
     "TRUTH_SCORES",
@@ -353,6 +354,8 @@ def evaluate_method(
         decided.append(decisions)
         return said(scene, decisions)
 
+    # Where one class is said, all others are absent, and nobody asks for them.
+    several = subject.classifier.task is Task.MULTI_LABEL
     with progress.task(method, total=len(scenes), unit="clip") as bar:
         rows = judge_scenes(
             subject,
@@ -360,6 +363,7 @@ def evaluate_method(
             settings,
             scenes,
             asked,
+            probes=[Absent(settings.seed)] if several else [],
             on_scene=bar.advance,
             on_logits=heard.append,
         )
@@ -374,6 +378,6 @@ def evaluate_method(
     return finish_evaluation(
         Evaluation({}, {}, logits, None, labels, np.stack(decided), subject.classifier.task, pairs),
         subject.classifier.classes,
-        mask_scores(settings.metrics),
+        (*mask_scores(settings.metrics), *(ABSENT_SCORES if several else ())),
         settings.seed,
     )

@@ -18,7 +18,7 @@ from PIL import Image
 from l2i.explanation import usual_methods
 from l2i.metrics import METRICS
 from l2i.recipes.evaluate import evaluate
-from l2i.recipes.judging import FF_SHARE, MASK_SCORES
+from l2i.recipes.judging import ABSENT_SCORES, FF_SHARE, MASK_SCORES
 from l2i.recipes.opened import open_finished
 from l2i.recipes.train import train
 from l2i.recipes.truth import TRUTH_SCORES
@@ -193,7 +193,7 @@ def test_noise(run: Finished, say: Say, tmp_path: Path) -> None:
     assert none["colour"] is None and none["snr_db"] is None
     kept = json.loads((run.artifacts / "scores.json").read_text())["scores"]
     for name, value in none["scores"].items():
-        if not name.startswith("random"):  # Random removal hangs on the clip's number.
+        if not name.startswith(("random", "absent")):  # What is drawn hangs on the clip's number.
             assert value == pytest.approx(kept[name], rel=1e-3), name
     mixture = [c["scores"]["si_sdr"] - c["scores"]["si_sdr_improvement"] for c in (little, much)]
     # Medians of a difference are not differences of medians, but near.
@@ -216,7 +216,8 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
     words = [word for name in methods for word in ("--method", name)]
     found = _json(say("benchmark", "latest", *words, "--out", str(tmp_path), "--no-keep", "--json"))
     assert list(found["methods"]) == methods
-    assert found["metrics"] == [*MASK_SCORES, FF_SHARE, *TRUTH_SCORES]
+    absent = ABSENT_SCORES if run.outcome.experiment != "demo" else ()
+    assert found["metrics"] == [*MASK_SCORES, FF_SHARE, *TRUTH_SCORES, *absent]
     for name, means in found["meaning"].items():
         assert means["better"] == METRICS[name].better != ""
     full = found["methods"]["full"]["scores"]
@@ -247,7 +248,11 @@ def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> N
     more = (
         {"accuracy"} if run.outcome.scores.keys() & {"accuracy"} else {"auprc_macro", "auprc_micro"}
     )
+    more |= set(ABSENT_SCORES) if "auprc_macro" in more else set()
     assert set(other["scores"]) == {*MASK_SCORES, FF_SHARE, *more}
+    for name in more & set(ABSENT_SCORES):
+        for method, values in (("l2i", scores), ("saliency", other["scores"])):
+            assert found[method]["scores"][name] == values[name]
     table = pd.read_csv(tmp_path / "clips.csv")
     assert table["fid_in"].mean() == pytest.approx(other["scores"]["fid_in"])
 
