@@ -312,6 +312,11 @@ def test_an_explanation_points_at_the_moment_of_its_class() -> None:
     for method in ("l2i", "full"):
         rows = judge_scenes(tone_subject(), method, MethodSettings(), [scene], lambda *_: [2, 5])
         found[method] = rows["time_iou"], rows["pointing"].tolist()
+        assert rows["frame_f1"].min() > (0.9 if method == "l2i" else 0.0)
+        assert rows["frame_auc"].min() > (0.99 if method == "l2i" else 0.0)
+        if method == "full":  # The louder tone's frames come first: all of its own, and no other.
+            np.testing.assert_allclose(rows["frame_f1"], [1, 0], atol=0.1)
+            np.testing.assert_allclose(rows["frame_auc"], [1, 0], atol=0.05)
     # At each end of a tone some frames of 101 hear both.
     assert found["l2i"][0].min() > 0.85 and found["l2i"][1] == [1, 1]
     np.testing.assert_allclose(found["full"][0], 0.5, atol=0.05)

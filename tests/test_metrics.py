@@ -18,7 +18,7 @@ from l2i.metrics.classification import accuracy, auprc, best_thresholds, confusi
 from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.faithfulness import fall, summary
 from l2i.metrics.fidelity import agreement, rank_of_class, topk_fidelity
-from l2i.metrics.localisation import pointing, time_iou
+from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
@@ -369,9 +369,34 @@ def test_time_at_the_ends() -> None:
     """An explanation of nothing points nowhere; where the class never sounds nothing is asked."""
     part = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
     kept = torch.zeros(2, 1, 2)
-    for figure in (time_iou, pointing):
+    for figure in (time_iou, pointing, frame_f1):
         np.testing.assert_array_equal(figure(kept, part).numpy(), [0, np.nan])
         np.testing.assert_array_equal(figure(part[:1], part[:1]).numpy(), [1])
+
+
+def test_frames_by_their_order() -> None:
+    """Two of five frames are active, and one of the two most relevant is: half of them, for
+    precision and recall. Of the six pairs of an active and another frame four are in order, one is
+    a tie. Level and scale play no part, and scikit-learn has the same."""
+    part = torch.tensor([[[1.0, 0.0, 1.0, 0.0, 0.0]]])
+    kept = torch.tensor([[[4.0, 3.0, 2.0, 2.0, 1.0]]]).sqrt()
+    for scale in (1.0, 1e-3):
+        assert frame_f1(scale * kept, part).tolist() == [0.5]
+        assert frame_auc(scale * kept, part).tolist() == [4.5 / 6]
+    # What counts alike is named in part: two fifths of both active frames and of the others.
+    np.testing.assert_allclose(frame_f1(torch.ones(1, 1, 5), part).numpy(), [0.4])
+    assert frame_auc(torch.ones(1, 1, 5), part).tolist() == [0.5]
+    # One frame named of two: all of it is right, and half of what is wanted.
+    np.testing.assert_allclose(frame_f1(torch.tensor([[[1.0, 0, 0, 0, 0]]]), part).numpy(), [2 / 3])
+    every = torch.ones(1, 1, 5)
+    assert frame_auc(kept, every).isnan().all() and frame_auc(kept, 0 * every).isnan().all()
+    from sklearn.metrics import roc_auc_score
+
+    g = torch.Generator().manual_seed(0)
+    size = torch.rand(1, 3, 30, generator=g)
+    truth = (torch.rand(1, 1, 30, generator=g) > 0.6).float()
+    wanted = roc_auc_score(truth[0, 0].numpy() > 0, size[0].square().sum(0).numpy())
+    assert frame_auc(size, truth).item() == pytest.approx(wanted, abs=1e-9)
 
 
 def test_shares_and_levels_on_paper() -> None:

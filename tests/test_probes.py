@@ -32,6 +32,7 @@ from l2i.metrics.sensitivity import (
     tiles,
 )
 from l2i.metrics.size import kept_energy
+from l2i.models.answers import log_odds
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import Heard, hear
 from l2i.models.shuffled import shuffled
@@ -41,6 +42,7 @@ from l2i.recipes.judging import judge_absent, judge_masks, mean_scores
 from l2i.recipes.probes import (
     Attributions,
     Case,
+    Completeness,
     Curves,
     Evaluator,
     OnSome,
@@ -86,6 +88,7 @@ def test_every_figure_of_a_probe_is_a_metric() -> None:
     probes = (
         Curves,
         Attributions,
+        Completeness,
         Stability,
         Contrast,
         Absent,
@@ -233,6 +236,41 @@ def test_the_right_tone_says_what_its_removal_does() -> None:
     assert (wrong["faithfulness_correlation"] < 0).all()
     assert (right["infidelity"] < wrong["infidelity"]).all()
     assert np.isnan(faithfulness_correlation(np.ones((1, 3)), np.arange(3.0)[None])).all()
+
+
+# --- relevances that add up -------------------------------------------------------------------
+
+
+def test_shapley_values_add_up_to_the_clip() -> None:
+    """By construction, but for what no component explains; were each of them twice as large, the
+    gap would be what the clip has over silence, on top."""
+    case = _case("shapley")
+    own = Completeness()(case)["completeness_gap"]
+    assert (own < 0.05).all()
+    explain: Any = case.explain
+
+    class Boastful:
+        worth = explain.worth
+
+        def relevances_of(self, *heard: Any) -> Tensor:
+            twice: Tensor = 2 * explain.relevances_of(*heard)
+            return twice
+
+    found = Completeness()(replace(case, explain=Boastful()))["completeness_gap"]
+    # Of silence all eleven classes are as likely.
+    wanted = log_odds(case.heard.logits, case.classes, Task.SINGLE_LABEL) + math.log(BANDS - 1)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=0.1)
+    assert (wanted > 1).all()
+
+
+def test_gradients_of_a_linear_logit_add_up() -> None:
+    """A logit that is a sum of log magnitudes is the sum of their gradients' shares, exactly. A
+    method of masks alone has no such figure."""
+    pytest.importorskip("captum")
+    subject = replace(tone_subject(), classifier=_Open())
+    found = Completeness()(_case("integrated-gradients", subject))["completeness_gap"]
+    np.testing.assert_allclose(found, 0, atol=1e-3)
+    assert np.isnan(Completeness()(_case("full"))["completeness_gap"]).all()
 
 
 # --- explained again --------------------------------------------------------------------------

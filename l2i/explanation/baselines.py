@@ -146,8 +146,17 @@ class _Attribution:
         raise NotImplementedError
 
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T]; clip by clip, since Captum's noise and steps are of a whole batch."""
-        masks = []
+        """Mask [B, F, T]: what speaks for the class, the greatest as 1."""
+        a = self.attributions(heard, classes, keys).clamp_min(0)
+        greatest = a.amax(dim=(1, 2), keepdim=True)
+        return torch.where(greatest > 0, a / greatest, 0.0)
+
+    def attributions(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """What `attribute` gives of each clip [B, F, T]; of silence, zero.
+
+        Clip by clip, since Captum's noise and steps are of a whole batch.
+        """
+        found = []
         with torch.inference_mode(False), torch.enable_grad():
             for row, (c, key) in enumerate(zip(classes.tolist(), keys, strict=True)):
                 one = heard.take(slice(row, row + 1))
@@ -157,17 +166,15 @@ class _Attribution:
                     one = replace(one, level=one.level.clone())
                 size = one.size.log1p()
                 if not bool(size.any()):
-                    masks.append(torch.zeros_like(size[0]))
+                    found.append(torch.zeros_like(size[0]))
                     continue
                 self.forward.of(one)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(int(np.random.default_rng([self.seed, key]).integers(2**62)))
-                    a = self.attribute(size, c).detach().clamp_min(0)
+                    a = self.attribute(size, c).detach()
                 # Where a front-end takes the root of nothing there is no derivative.
-                a = a.nan_to_num(0.0, 0.0, 0.0)
-                greatest = a.amax()
-                masks.append(a / greatest if bool(greatest > 0) else torch.zeros_like(a))
-        return torch.stack(masks)
+                found.append(a.nan_to_num(0.0, 0.0, 0.0))
+        return torch.stack(found)
 
 
 class Saliency(_Attribution):
@@ -214,6 +221,15 @@ class IntegratedGradients(_Attribution):
             size, baselines=0.0, target=target, n_steps=24, internal_batch_size=8
         )
         return found[0]
+
+    def relevances_of(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """The bins' attributions [B, F T]."""
+        return self.attributions(heard, classes, keys).flatten(1)
+
+    @staticmethod
+    def worth(logits: Tensor, classes: Tensor) -> Tensor:
+        """Logit [B], of which the attributions are shares."""
+        return logits.gather(1, classes.unsqueeze(1))[:, 0]
 
 
 class GradCam(_Attribution):

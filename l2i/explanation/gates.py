@@ -64,6 +64,8 @@ _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 _STRETCH = 0.1
 _FLOOR = 1e-8
+# Log-odds beyond which one coalition is as good as another: none outweighs all others.
+_SUREST = 20.0
 # Of the settings that people give: the least values, and which are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
 _LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}
@@ -349,14 +351,29 @@ class Shapley:
         gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
         return heard.gated(gates.contiguous())
 
+    @torch.no_grad()
+    def values(self, waveform: Tensor, classes: Tensor) -> Tensor:
+        """Each component's Shapley value [B, K] for the class's log-odds.
+
+        They add up to what `worth` has of all components over silence.
+        """
+        clf = self.classifier
+        domain = self.domain or domain_of(clf.sample_rate)
+        heard = take_apart(waveform.to(clf.device), domain, self.components, self.seed)
+        each = enumerate(classes.to(clf.device).split(1))
+        return torch.stack([self._values(_only(heard, clip), c) for clip, c in each])
+
+    def worth(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Log-odds [n] of one class each, within the bounds that coalitions are counted by."""
+        return log_odds(logits, classes, self.classifier.task).clamp(-_SUREST, _SUREST)
+
     def _worth(self, heard: Apart, classes: Tensor, sets: Tensor) -> Tensor:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
         found = []
         for some in sets.split(16):
             _, _, audio = _of_sets(heard, some)
-            logits = self.classifier.logits(audio)
-            found.append(log_odds(logits, classes.expand(len(some)), self.classifier.task))
-        return torch.cat(found).clamp(-20, 20)
+            found.append(self.worth(self.classifier.logits(audio), classes.expand(len(some))))
+        return torch.cat(found)
 
     def _values(self, heard: Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
@@ -498,3 +515,13 @@ class ShapleyMethod(_WithoutTraining):
     """`Shapley` under its name."""
 
     name = "shapley"
+    _way: Shapley
+
+    def relevances_of(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """The components' values [B, K]."""
+        each = zip(heard.waveform.split(1), classes.split(1), strict=True)
+        return torch.cat([self._way.values(x, c) for x, c in each])
+
+    def worth(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Log-odds [B], of which the values are shares."""
+        return self._way.worth(logits, classes)

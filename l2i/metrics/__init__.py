@@ -33,6 +33,9 @@ _L2I = "Parekh et al. 2022, arXiv 2202.11479"
 _LMAC = "Paissan et al. 2024, arXiv 2403.13086"
 _LMACZS = "Paissan et al. 2024, NeurIPS"
 _BSS = "Vincent et al. 2006, BSS Eval"
+_FRAMES = "Dumpis, Virtanen 2026, arXiv 2605.23293"
+_ROC = "Hanley, McNeil 1982"
+_IG = "Sundararajan et al. 2017, arXiv 1703.01365"
 _POINTING = "Zhang et al. 2018, arXiv 1608.00507"
 _RISE = "Petsiuk et al. 2018, arXiv 1806.07421"
 _ERASER = "DeYoung et al. 2020, arXiv 1911.03429"
@@ -114,6 +117,7 @@ METRICS = {
     ),
     "faithfulness_correlation": Metric("Faithfulness correlation", "-1 to 1", "higher", _BHATT),
     "infidelity": Metric("Infidelity, best scaled", "probability^2", "lower", _YEH),
+    "completeness_gap": Metric("Completeness gap of relevances", "logit", "lower", _IG),
     "max_sensitivity": Metric("Max-sensitivity, to 2 % of noise", "relative", "lower", _YEH),
     "stability_30": Metric("Rank correlation, noise at 30 dB", "-1 to 1", "higher"),
     "stability_20": Metric("Rank correlation, noise at 20 dB", "-1 to 1", "higher"),
@@ -157,6 +161,8 @@ METRICS = {
     "class_left": Metric("Level left of the class's part, median", "dB", "higher"),
     "energy_share": Metric("Energy from the class's part, median", "share", "higher"),
     "time_iou": Metric("Time IoU with the class's part", "share", "higher"),
+    "frame_f1": Metric("F1 of as many frames as the part has", "share", "higher", _FRAMES),
+    "frame_auc": Metric("AUC of frames, part against rest", "share", "higher", _ROC),
     "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING),
     "present": Metric("Explained class is in the mixture", "share", "higher"),
 }

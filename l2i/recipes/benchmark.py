@@ -30,6 +30,7 @@ from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.probes import (
     Attributions,
+    Completeness,
     Curves,
     Evaluator,
     OnSome,
@@ -275,6 +276,8 @@ def _probes(
     ):
         found.append(SpectrogramProtocol())
     if again:
+        if hasattr(METHODS[method], "relevances_of"):
+            found.append(OnSome(Completeness(), again))
         for probe in (
             Stability(settings.seed),
             Contrast(),

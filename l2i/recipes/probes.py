@@ -29,6 +29,7 @@ from l2i.types import Classifier
 __all__ = [
     "Attributions",
     "Case",
+    "Completeness",
     "Curves",
     "Evaluator",
     "OnSome",
@@ -245,6 +246,33 @@ class Attributions:
             "faithfulness_correlation": faithfulness_correlation(a, d),
             "infidelity": infidelity(a, d),
         }
+
+
+class Completeness:
+    """Do the relevances of a method that says they add up, add up?
+
+    Such a method has ``relevances_of(heard, classes, keys)``, [P, J], and says by
+    ``worth(logits, classes)``, [P], of what. ``completeness_gap`` is
+    ``|sum r - (worth(clip) - worth(silence))|``.
+
+    Source of the axiom: Sundararajan, Taly, Yan 2017, arXiv 1703.01365.
+    """
+
+    names = ("completeness_gap",)
+
+    def __call__(self, case: Case) -> Columns:
+        """One more explanation for each clip; NaN where the method says nothing of the kind."""
+        explain: Any = case.explain
+        if not hasattr(explain, "relevances_of"):
+            return {"completeness_gap": np.full(len(case.ids), np.nan)}
+        total = (
+            explain.relevances_of(case.heard, case.classes, case.keys).double().flatten(1).sum(1)
+        )
+        heard, c = case.heard, case.classes
+        with torch.inference_mode():
+            silence = heard.classifier.logits(torch.zeros_like(heard.waveform))
+            wanted = explain.worth(heard.logits, c) - explain.worth(silence, c)
+        return {"completeness_gap": (total - wanted.double()).abs().cpu().numpy()}
 
 
 class SpectrogramProtocol:

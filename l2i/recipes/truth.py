@@ -18,7 +18,7 @@ from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import magnitude, peak_normalise, phase, stft, synthesise
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics import own_metrics
-from l2i.metrics.localisation import pointing, time_iou
+from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, median
@@ -46,12 +46,12 @@ __all__ = [
 
 _BATCH = 8
 
-_MEANS = ("time_iou", "pointing")
+_MEANS = ("time_iou", "frame_f1", "frame_auc", "pointing")
 TRUTH_SCORES = (
     *("si_sdr", "si_sdr_improvement", "sir", "sar", "energy_share", "class_left", "other_left"),
     *_MEANS,
 )
-"""Columns of `judge_scenes` whose medians over pairs are scores of the same name; of the last two,
+"""Columns of `judge_scenes` whose medians over pairs are scores of the same name; of the last four,
 which are shares, the means."""
 
 
@@ -220,6 +220,8 @@ def _against(
         "class_left": level_db(of_right, right),
         "other_left": level_db(of_other, other),
         "time_iou": time_iou(gain * size, frames),
+        "frame_f1": frame_f1(gain * size, frames),
+        "frame_auc": frame_auc(gain * size, frames),
         "pointing": pointing(gain * size, frames),
     }
     known = np.array([s is not None for s in split])
