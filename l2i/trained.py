@@ -48,8 +48,10 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
 from l2i.recipes.bundle import explainer_of
-from l2i.recipes.judging import ABSENT_SCORES, mask_scores
 from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.probed import all_probes
+from l2i.recipes.probes import Evaluator, Probe
+from l2i.recipes.reexplained import Absent
 from l2i.recipes.truth import Part as ScenePart
 from l2i.recipes.truth import Scene, evaluate_method
 from l2i.registry import METHODS, nearest
@@ -57,7 +59,7 @@ from l2i.run.progress import Progress
 from l2i.training.interpreter import layers_of
 from l2i.training.parts import Around, Context, Part, Sounds, load_parts, parts_of
 from l2i.training.stage import Stage
-from l2i.types import Classifier
+from l2i.types import Classifier, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -409,6 +411,9 @@ def evaluate(
     *,
     sample_rate: int | None = None,
     duration_s: float | None = None,
+    all: bool = False,
+    evaluator: Classifier | None = None,
+    repeats: int = 10,
     progress: bool = False,
 ) -> pd.DataFrame:
     """What a method's explanations are worth, on sounds that it should not have learnt from.
@@ -420,6 +425,13 @@ def evaluate(
         As for `fit`.
     sample_rate, duration_s : optional
         As for `fit`.
+    all : bool
+        All figures: at stated sizes, insertion and deletion, under noise, with shuffled weights,
+        and more. It takes about a hundred more sounds for each clip.
+    evaluator : Classifier, optional
+        One that was not in the loop, with the same classes: what it makes of the explanations.
+    repeats : int
+        With `all`: how many clips are explained again and again, some thirty times each.
     progress : bool
         Say on standard error how far it is.
 
@@ -432,7 +444,8 @@ def evaluate(
     import pandas as pd
 
     x = _gathered(fitted.classifier, sounds, sample_rate, duration_s)
-    e = _measured(fitted, x, Progress(not progress))
+    probes = _probes(fitted, len(x), all, evaluator, repeats)
+    e = _measured(fitted, x, Progress(not progress), probes)
     rows = [
         {
             "figure": name,
@@ -448,11 +461,43 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def _measured(fitted: Fitted, x: NDArray[np.float32], progress: Progress) -> Evaluation:
+def _probes(
+    fitted: Fitted, count: int, everything: bool, evaluator: Classifier | None, repeats: int
+) -> list[Probe]:
+    """What is asked of `count` clips beyond the usual figures.
+
+    Raises
+    ------
+    UsageError
+        The evaluator hears another sample rate, or has no class in common.
+    """
+    if repeats < 1:
+        raise UsageError(f"repeats = {repeats!r} must be 1 or more.")
+    found: list[Probe] = []
+    if evaluator is not None:
+        check_classifier(evaluator)
+        found.append(Evaluator(evaluator, fitted.classifier))
+    if everything:
+        some = np.linspace(0, count - 1, min(repeats, count)).round().astype(int)
+        again = frozenset(map(str, some.tolist()))
+        if fitted.classifier.task is not Task.MULTI_LABEL:  # Else it is asked anyway.
+            found.append(Absent(fitted.settings.seed))
+        found += all_probes(fitted.subject, fitted.method, fitted.settings, again)
+    return found
+
+
+def _measured(
+    fitted: Fitted, x: NDArray[np.float32], progress: Progress, probes: Sequence[Probe]
+) -> Evaluation:
     told = fitted.settings
+    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
+    if probes or fitted.method != "l2i":
+        found = evaluate_method(
+            fitted.subject, fitted.method, told, scenes, None, progress=progress, probes=probes
+        )
     if fitted.method == "l2i":
         settings = config.Explanation(threshold=told.threshold, max_components=told.max_components)
-        return evaluate_clips(
+        own = evaluate_clips(
             explainer_of(fitted.subject),
             x,
             np.arange(len(x)),
@@ -461,8 +506,10 @@ def _measured(fitted: Fitted, x: NDArray[np.float32], progress: Progress) -> Eva
             seed=told.seed,
             progress=progress,
         )
-    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
-    return evaluate_method(fitted.subject, fitted.method, told, scenes, None, progress=progress)
+        if not probes:
+            return own
+        found.scores, found.intervals = found.scores | own.scores, found.intervals | own.intervals
+    return found
 
 
 def _fitting(classifier: Classifier, fitted: Fitted | None, named: bool) -> list[str]:
@@ -490,6 +537,9 @@ def benchmark(
     *,
     sample_rate: int | None = None,
     duration_s: float | None = None,
+    all: bool = False,
+    evaluator: Classifier | None = None,
+    repeats: int = 10,
     seed: int = 0,
     progress: bool = False,
     **settings: Any,
@@ -509,6 +559,8 @@ def benchmark(
         Names in `l2i.registry.METHODS`; by default the usual ones that this classifier has what
         they need for (see `l2i.explanation.usual_methods`). Where a package is not installed that
         some of those need (Captum), they are left out with a warning.
+    all, evaluator, repeats
+        As for `evaluate`.
     sample_rate, duration_s, seed, progress
         As for `fit`.
     **settings
@@ -570,10 +622,13 @@ def benchmark(
         begin = time.perf_counter()
         one = Fitted(name, subject, told)
         scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(test)]
+        probes = _probes(one, len(test), all, evaluator, repeats)
         e = evaluate_method(
-            subject, name, one.settings, scenes, None, progress=Progress(not progress)
+            *(subject, name, one.settings, scenes, None),
+            progress=Progress(not progress),
+            probes=probes,
         )
-        rows[name] = {k: e.scores[k] for k in (*mask_scores(()), *ABSENT_SCORES) if k in e.scores}
+        rows[name] = dict(e.scores)
         rows[name]["seconds_per_clip"] = (time.perf_counter() - begin) / len(test)
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "method"

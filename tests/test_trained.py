@@ -15,6 +15,7 @@ import torch
 import l2i
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.explained import Explained
+from l2i.metrics import METRICS
 from l2i.models.wrapped import Wrapped
 from l2i.trained import Fitted
 from tests.guests import RATE, SAMPLES, load, sounds
@@ -152,6 +153,43 @@ def test_methods_on_one_table(clf: Wrapped, fitted: Fitted) -> None:
     assert (frame["seconds_per_clip"] > 0).all()
     mine = l2i.benchmark(fitted, sounds(3), ["l2i", "full"])
     assert mine.loc["full", "ff_mean"] > 0.1
+
+
+def test_all_figures_in_python(clf: Wrapped, fitted: Fitted) -> None:
+    """The columns of the command's table. A mask of ones is known on paper: a quarter of the energy
+    is the clip at half its amplitude, which leaves the other half; it is the same for any class,
+    noise and weights; and an evaluator that is the classifier itself agrees with it."""
+    x = sounds(6)[3:]
+    few = {"n_fft": 256, "hop_length": 128}
+    frame = l2i.benchmark(clf, x, ["full"], all=True, evaluator=clf, repeats=2, **few)
+    full = frame.loc["full"]
+    p = [clf.probabilities(clf.logits(torch.from_numpy(scale * x))).numpy() for scale in (1, 0.5)]
+    falls = [a[c] - b[c] for a, b, c in zip(*p, p[0].argmax(1), strict=True)]
+    assert full["ff_at_25"] == pytest.approx(np.mean(falls), abs=1e-3) and np.mean(falls) > 0.01
+    assert full["randomised"] == full["stability_10"] == 1.0
+    assert full[["contrast_next", "max_sensitivity"]].tolist() == pytest.approx([0, 0], abs=1e-9)
+    assert full["agreed"] == 1.0 and full["transfer"] == pytest.approx(1.0, abs=1e-3)
+    # Those of the command, but what only the built-in classifier has.
+    more = {n for n in METRICS if n.startswith(("ff_at", "fid_in_at", "stability", "randomised"))}
+    more -= {n for n in METRICS if n.startswith("randomised_gates")}
+    more |= {"insertion", "deletion", "infidelity", "encoded", "other_ff", "absent_closed"}
+    assert more <= set(frame.columns) <= {*METRICS, "seconds_per_clip"}
+    assert "insertion" not in l2i.benchmark(clf, x, ["full"], **few).columns
+    for one in (fitted, l2i.fit(clf, [], "full", **few)):
+        own = l2i.evaluate(one, x, all=True, repeats=1).set_index("figure")["value"]
+        assert more - {"other_ff"} <= set(own.index)
+        plain = l2i.evaluate(one, x).set_index("figure")["value"]
+        pd.testing.assert_series_equal(own[plain.index], plain)
+    assert own["ff_at_25"] == pytest.approx(full["ff_at_25"])
+
+
+def test_wrong_words_of_all_figures(clf: Wrapped) -> None:
+    """One sentence each."""
+    with pytest.raises(UsageError, match="repeats = 0 must be 1 or more"):
+        l2i.benchmark(clf, sounds(1), ["full"], all=True, repeats=0)
+    with pytest.raises(UsageError, match="no class in common"):
+        other = l2i.wrap(clf.model, RATE, ["a", "b", "c"])
+        l2i.benchmark(clf, sounds(1), ["full"], evaluator=other)
 
 
 def test_a_black_box_is_judged_by_what_it_has(clf: Wrapped) -> None:

@@ -24,21 +24,13 @@ from l2i.models.checkpoint import load_checkpoint, load_weights
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.vgg import VGG
 from l2i.recipes.bundle import WEIGHTS, open_bundle
-from l2i.recipes.encoded import Encoding
 from l2i.recipes.examples import spread
 from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
-from l2i.recipes.probes import (
-    Attributions,
-    Completeness,
-    Curves,
-    Evaluator,
-    OnSome,
-    Probe,
-    SpectrogramProtocol,
-)
+from l2i.recipes.probed import all_probes, finished
+from l2i.recipes.probes import Evaluator, Probe
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
-from l2i.recipes.reexplained import Absent, Contrast, Randomised, Stability
+from l2i.recipes.reexplained import Absent
 from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
 from l2i.recipes.tuned import tuned_on_masks
 from l2i.registry import nearest
@@ -150,7 +142,7 @@ def benchmark(
                 probes.append(Absent(settings.seed))
             if everything:
                 again = protocol.some(repeats, clips) if len(found) == 1 else frozenset()
-                probes += _probes(opened.subject, name, settings, again)
+                probes += all_probes(opened.subject, name, settings, again)
             # One of one's own by its name alone, unless two are called so.
             short = name.rpartition(":")[2]
             called = name if short in found[word_] else short
@@ -237,16 +229,9 @@ def _judged(
             on_seconds=seconds.append,
         )
     groups = protocol.groups(rows.get("scene", ()))
-    probed = [name for probe in probes for name in probe.names]
-    for probe in probes:
-        if isinstance(probe, Encoding):
-            columns = probe.finish(groups)
-            rows |= columns
-            probed += columns
+    rows, probed = finished(rows, probes, groups)
     scores, intervals = truth_scores(rows, settings.seed, settings.metrics, groups)
     names = [*mask_scores(settings.metrics), *(TRUTH_SCORES if protocol.known else ())]
-    if "other_ff" in probed:
-        probed.append("transfer")
     more = mean_scores(rows, probed, settings.seed, groups)
     scores, intervals = scores | more[0], intervals | more[1]
     names += probed
@@ -264,27 +249,6 @@ def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]
         name: np.concatenate([t.get(name, np.full(len(t["method"]), np.nan)) for t in tables])
         for name in names
     }
-
-
-def _probes(
-    subject: Subject, method: str, settings: MethodSettings, again: frozenset[str]
-) -> list[Probe]:
-    """All there are; of `again`, ids of scenes, those that have the method explain again."""
-    found: list[Probe] = [Curves(), Attributions(settings.seed), Encoding()]
-    if hasattr(subject.classifier, "logits_of") and subject.domain == getattr(
-        subject.classifier, "domain", None
-    ):
-        found.append(SpectrogramProtocol())
-    if again:
-        if hasattr(METHODS[method], "relevances_of"):
-            found.append(OnSome(Completeness(), again))
-        for probe in (
-            Stability(settings.seed),
-            Contrast(),
-            Randomised(method, subject, settings),
-        ):
-            found.append(OnSome(probe, again))
-    return found
 
 
 def _evaluator(

@@ -23,9 +23,10 @@ from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, median
 from l2i.models.heard import Heard, hear
-from l2i.recipes.judging import ABSENT_SCORES, judge_masks, mask_scores, mean_scores
+from l2i.recipes.judging import judge_masks, mask_scores, mean_scores
 from l2i.recipes.material import Material
 from l2i.recipes.measure import Evaluation, finish_evaluation
+from l2i.recipes.probed import finished
 from l2i.recipes.probes import Case, Probe, columns_of
 from l2i.recipes.reexplained import Absent
 from l2i.run.progress import Progress
@@ -336,6 +337,7 @@ def evaluate_method(
     labels: NDArray[np.bool_] | None,
     *,
     progress: Progress,
+    probes: Sequence[Probe] = (),
 ) -> Evaluation:
     """The figures that any method has, of what the classifier says of some scenes.
 
@@ -348,6 +350,8 @@ def evaluate_method(
     scenes : sequence of Scene
     labels : bool [N, C] or None
     progress : Progress
+    probes : sequence of Probe
+        More figures; each scene counts as a recording of its own.
     """
     heard: list[NDArray[np.float32]] = []
     decided: list[NDArray[np.bool_]] = []
@@ -357,7 +361,8 @@ def evaluate_method(
         return said(scene, decisions)
 
     # Where one class is said, all others are absent, and nobody asks for them.
-    several = subject.classifier.task is Task.MULTI_LABEL
+    if subject.classifier.task is Task.MULTI_LABEL:
+        probes = [Absent(settings.seed), *probes]
     with progress.task(method, total=len(scenes), unit="clip") as bar:
         rows = judge_scenes(
             subject,
@@ -365,21 +370,22 @@ def evaluate_method(
             settings,
             scenes,
             asked,
-            probes=[Absent(settings.seed)] if several else [],
+            probes=probes,
             on_scene=bar.advance,
             on_logits=heard.append,
         )
+    rows, more = finished(rows, probes, rows.get("scene", np.zeros(0, str)))
     at = {scene.id: number for number, scene in enumerate(scenes)}
     classes = {name: c for c, name in enumerate(subject.classifier.classes)}
     dropped = (*TRUTH_SCORES, "present", "scene", "class")
     pairs = {k: v for k, v in rows.items() if k not in dropped}
-    if rows:
+    if "scene" in rows:
         pairs["clip"] = np.array([at[name] for name in rows["scene"]])
         pairs["class"] = np.array([classes[name] for name in rows["class"]])
     logits = np.concatenate(heard)
     return finish_evaluation(
         Evaluation({}, {}, logits, None, labels, np.stack(decided), subject.classifier.task, pairs),
         subject.classifier.classes,
-        (*mask_scores(settings.metrics), *(ABSENT_SCORES if several else ())),
+        (*mask_scores(settings.metrics), *more),
         settings.seed,
     )
