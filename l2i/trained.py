@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,8 +57,7 @@ from l2i.recipes.truth import Scene, evaluate_method
 from l2i.registry import METHODS, nearest
 from l2i.run.progress import Progress
 from l2i.training.interpreter import layers_of
-from l2i.training.parts import Around, Context, Part, Sounds, load_parts, parts_of
-from l2i.training.stage import Stage
+from l2i.training.parts import Around, Context, Part, Sounds, learn, load_parts, parts_of
 from l2i.types import Classifier, Task
 
 if TYPE_CHECKING:
@@ -299,22 +298,13 @@ def fit(
     )
     for part in parts:
         part.check(own[part.name], learnt_from, domain)
-    files: dict[str, tuple[dict[str, Tensor], dict[str, Any]]] = {}
     with (
         tempfile.TemporaryDirectory() as work,
         torch.random.fork_rng(devices=[]),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
-        for part in parts:
-            folder = Path(work) / part.name
-            folder.mkdir()
-            stage = Stage(part.name, folder)
-            part.fit(own[part.name], context, stage)
-            tensors, document = stage.load()
-            files[part.name] = (tensors, document)
-            learnt = part.load(tensors, document, stage.result, context)
-            context = replace(context, parts={**context.parts, part.name: learnt})
+        context, files = learn(parts, own, context, Path(work))
     told = {**told, "seed": seed}
     history = {name: document["history"] for name, (_, document) in files.items()}
     subject = Subject(classifier, domain, context.parts)

@@ -22,6 +22,7 @@ _SHORT = {
     "absent_kept": "absent",
     "si_sdr_improvement": "SI-SDRi",
     "transfer": "transfer",
+    "data_randomised": "labels",
 }
 
 
@@ -32,6 +33,7 @@ _SHORT = {
         "l2i benchmark latest --method l2i --method occlusion --limit 20",
         "l2i benchmark latest --method l2i --all --evaluator other-seed",
         "l2i benchmark latest --protocol clean --protocol mix0 --protocol mix12",
+        "l2i benchmark latest --method l2i --method gradcam --roar --epochs 10",
     ],
 )
 @click.argument("run", metavar="RUN")
@@ -68,6 +70,26 @@ _SHORT = {
     metavar="N",
     help="With --all: clips that are explained again and again.",
 )
+@click.option(
+    "--shuffled-labels",
+    is_flag=True,
+    help="Compare masks with those for a classifier that learnt labels at random; it is trained, "
+    "and so is what RUN's method learns. Takes as long as RUN.",
+)
+@click.option(
+    "--roar",
+    is_flag=True,
+    help="Train classifiers on clips without the top 10, 30 and 50 % of the energy: three for each "
+    "method, and four more.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="With --shuffled-labels and --roar: epochs of a classifier, at most.",
+)
 @measuring.preset
 @measuring.limit
 @options.run_data_dir
@@ -86,6 +108,9 @@ def benchmark(
     everything: bool,
     evaluator: str,
     repeats: int,
+    shuffled_labels: bool,
+    roar: bool,
+    epochs: int,
     limit: int | None,
     data_dir: Path | str | None,
     threshold: float | None,
@@ -104,6 +129,10 @@ def benchmark(
     is FF over the clip's probability, and kept the share of the energy that is in the explanation:
     who keeps all passes AI, FF and Fid-In. Where a clip may have several classes, absent is the
     share that is kept for a class of a probability below 0.02.
+
+    With --shuffled-labels, labels is the rank correlation of masks with those for a classifier that
+    learnt labels at random. With --roar a table has the accuracy of classifiers that never heard
+    what a method points at: below that of parts at random, the method points at what is needed.
     """
     from l2i.recipes.benchmark import benchmark as run_benchmark
     from l2i.recipes.protocols import PROTOCOLS
@@ -117,6 +146,9 @@ def benchmark(
         everything=everything,
         evaluator=evaluator,
         repeats=repeats,
+        shuffled_labels=shuffled_labels,
+        roar=roar,
+        epochs=epochs,
         limit=limit,
         data_dir=options.resolved(data_dir),
         threshold=threshold,
@@ -134,6 +166,7 @@ def benchmark(
         if list(found["protocols"]) != ["clean"]:
             click.echo(f"\n{name}: {PROTOCOLS[name]}")
         _table(methods_found, found["meaning"])
+        _roar_table(methods_found)
         if everything:
             for method, figures in methods_found.items():
                 click.echo(f"\n{method}, {PROTOCOLS[name]}")
@@ -154,3 +187,20 @@ def _table(found: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
         for m, f in found.items()
     ]
     emit_table(["method", *head, "s/clip"], rows, right=list(range(1, len(head) + 2)))
+
+
+def _roar_table(found: Mapping[str, Any]) -> None:
+    """Accuracy after ROAR, a row per method and one for the control; nothing where it was not
+    asked for."""
+    scores = [f["scores"] for f in found.values()]
+    if not scores or "roar_at_0" not in scores[0]:
+        return
+    places = ("at_10", "at_30", "at_50")
+    rows = [[m, *(f["scores"][f"roar_{p}"] for p in places)] for m, f in found.items()]
+    rows.append(["at random", *(scores[0][f"roar_control_{p}"] for p in places)])
+    click.echo("\nAccuracy of classifiers retrained without the top of the energy")
+    emit_table(
+        ["method", "0 %", "10 %", "30 %", "50 %"],
+        [[m, *map(measuring.figure, (scores[0]["roar_at_0"], *values))] for m, *values in rows],
+        right=[1, 2, 3, 4],
+    )

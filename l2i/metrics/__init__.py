@@ -42,6 +42,7 @@ _ERASER = "DeYoung et al. 2020, arXiv 1911.03429"
 _BHATT = "Bhatt et al. 2020, arXiv 2005.00631"
 _YEH = "Yeh et al. 2019, arXiv 1901.09392"
 _SANITY = "Adebayo et al. 2018, arXiv 1810.03292"
+_ROAR = "Hooker et al. 2019, arXiv 1806.10758"
 _SB = "SpeechBrain, recipes/ESC50/interpret"
 _EVAL_X = "Jethani et al. 2021, arXiv 2103.01890"
 _PLANTED = "Haunschmid et al. 2020, arXiv 2009.02051"
@@ -135,6 +136,15 @@ METRICS = {
     "randomised_gates": Metric("Gates' rank correlation, shuffled", "-1 to 1", "lower", _SANITY),
     "randomised_gates_control": Metric("Gates, of another clip", "-1 to 1", "", _SANITY),
     "randomised_gates_class": Metric("Gates, of the next class", "-1 to 1", "lower"),
+    "data_randomised": Metric("Rank correlation, labels shuffled", "-1 to 1", "lower", _SANITY),
+    "data_randomised_control": Metric("Labels shuffled: of another clip", "-1 to 1", "", _SANITY),
+    "roar_at_0": Metric("ROAR, retrained on whole clips", "accuracy", "", _ROAR),
+    "roar_at_10": Metric("ROAR, without the top 10 %", "accuracy", "lower", _ROAR),
+    "roar_at_30": Metric("ROAR, without the top 30 %", "accuracy", "lower", _ROAR),
+    "roar_at_50": Metric("ROAR, without the top 50 %", "accuracy", "lower", _ROAR),
+    "roar_control_at_10": Metric("ROAR, 10 % at random", "accuracy", "", _ROAR),
+    "roar_control_at_30": Metric("ROAR, 30 % at random", "accuracy", "", _ROAR),
+    "roar_control_at_50": Metric("ROAR, 50 % at random", "accuracy", "", _ROAR),
     "encoded": Metric("Class read from the mask alone", "share", "lower", _EVAL_X),
     "encoded_control": Metric("The same, of the loudest bins", "share", "", _EVAL_X),
     "agreed": Metric("Evaluator says the class, too", "share", ""),

@@ -40,7 +40,7 @@ class ByEnergy:
     Parameters
     ----------
     mask : Tensor [B, F, T]
-        Non-negative; only its order counts.
+        Only its order counts: of its negative, the least important bins come first.
     size : Tensor [B, F, T]
         ``|X|``.
 

@@ -23,6 +23,7 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, load_weights
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.vgg import VGG
+from l2i.recipes import retrained
 from l2i.recipes.bundle import WEIGHTS, open_bundle
 from l2i.recipes.examples import spread
 from l2i.recipes.judging import mask_scores, mean_scores
@@ -53,6 +54,9 @@ def benchmark(
     everything: bool = False,
     evaluator: str = "",
     repeats: int = 10,
+    shuffled_labels: bool = False,
+    roar: bool = False,
+    epochs: int = 20,
     limit: int | None = None,
     data_dir: str | None = None,
     threshold: float | None = None,
@@ -85,6 +89,14 @@ def benchmark(
         run's own, fine-tuned on random masks (`l2i.recipes.tuned`).
     repeats : int
         On how many clips it is measured what takes further explanations.
+    shuffled_labels : bool
+        Whether the classifier, and then the run's parts, are trained on labels at random, and masks
+        compared with theirs; see `l2i.recipes.retrained.DataRandomised`.
+    roar : bool
+        Whether classifiers are trained on clips without what each method points at: three for each,
+        on clips as they are, whatever the protocols; see `l2i.recipes.retrained.roar`.
+    epochs : int
+        Of classifiers trained for either, at most.
     limit : int, optional
         At most so many test clips, spread over the classes; or so many mixtures.
     data_dir : str, optional
@@ -108,7 +120,7 @@ def benchmark(
     ------
     UsageError
         There is no such run, method or protocol; the evaluator is the run itself, has no class in
-        common with it, or hears another sample rate.
+        common with it, or hears another sample rate; the classifier cannot be trained again.
     """
     for name in methods:
         METHODS[name]  # A name that is not known is told before anything is done.
@@ -123,6 +135,8 @@ def benchmark(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     settings = _settings(opened, threshold, max_components)
+    if shuffled_labels or roar:
+        retrained.can_be_retrained(opened, roar)
     judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
     chosen = chosen_methods(methods, opened, progress)
     for name in chosen:
@@ -130,6 +144,7 @@ def benchmark(
     clips: tuple[Clip, ...] = opened.material.split.test
     if limit is not None:
         clips = tuple(clips[i] for i in spread(clips, limit))
+    forgetful = retrained.relearnt(opened, chosen, epochs, progress) if shuffled_labels else None
     found: dict[str, dict[str, Any]] = {}
     tables: list[dict[str, NDArray[Any]]] = []
     names: dict[str, None] = {}
@@ -140,6 +155,8 @@ def benchmark(
             probes: list[Probe] = [judge] if judge is not None else []
             if everything or opened.subject.classifier.task is Task.MULTI_LABEL:
                 probes.append(Absent(settings.seed))
+            if forgetful is not None:
+                probes.append(retrained.DataRandomised(name, forgetful, settings))
             if everything:
                 again = protocol.some(repeats, clips) if len(found) == 1 else frozenset()
                 probes += all_probes(opened.subject, name, settings, again)
@@ -154,6 +171,13 @@ def benchmark(
             columns = {k: v for k, v in rows.items() if k not in dropped}
             n = len(rows.get("scene", ()))
             tables.append({"method": np.full(n, called), "protocol": np.full(n, word_), **columns})
+    if roar:
+        each = next(iter(found.values()))
+        figures = _roar(opened, chosen, settings, clips, epochs, progress)
+        for result, (scores, intervals) in zip(each.values(), figures, strict=True):
+            result["scores"] |= scores
+            result["intervals"] |= intervals
+            names |= dict.fromkeys(scores)
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},
         "evaluator": evaluator or None,
@@ -190,6 +214,9 @@ def benchmark(
             **({"protocols": list(found)} if list(found) != ["clean"] else {}),
             **({"all": True, "repeats": repeats} if everything else {}),
             **({"evaluator": evaluator} if evaluator else {}),
+            **({"shuffled_labels": True} if shuffled_labels else {}),
+            **({"roar": True} if roar else {}),
+            **({"epochs": epochs} if shuffled_labels or roar else {}),
         },
         {
             f"{m}/{k}" if p == "clean" else f"{p}/{m}/{k}": v
@@ -240,6 +267,32 @@ def _judged(
         "intervals": {k: list(intervals[k]) for k in names if k in intervals},
         "seconds_per_clip": round(sum(seconds) / protocol.count, 4),
     }, rows
+
+
+def _roar(
+    opened: Opened,
+    methods: Sequence[str],
+    settings: MethodSettings,
+    clips: Sequence[Clip],
+    epochs: int,
+    progress: Progress,
+) -> list[tuple[dict[str, float | None], dict[str, list[float]]]]:
+    """Scores and intervals of each method, beside those of the control."""
+    right = retrained.roar(opened, methods, settings, clips, epochs, progress)
+    groups = np.array([clip.group or clip.id for clip in clips], dtype=str)
+    random = {
+        name.replace("roar_", "roar_control_"): values
+        for name, values in right[retrained.CONTROL].items()
+        if name != "roar_at_0"
+    }
+    found = []
+    for name in methods:
+        columns = right[name] | random
+        scores, intervals = mean_scores(columns, list(columns), settings.seed, groups)
+        found.append(
+            ({k: _plain(v) for k, v in scores.items()}, {k: list(v) for k, v in intervals.items()})
+        )
+    return found
 
 
 def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from l2i.models.shuffled import shuffled
 from l2i.recipes.judging import ABSENT_SCORES, judge_absent
 from l2i.recipes.probes import Case, Columns
 
-__all__ = ["Absent", "Contrast", "Randomised", "Stability"]
+__all__ = ["Absent", "Contrast", "Randomised", "Stability", "control"]
 
 _DRAWS = 10
 _RADIUS = 0.02
@@ -190,7 +190,7 @@ class Randomised:
             return found
         mask, heard = case.again(case.heard.waveform, self.classifier, self.explain)
         found["randomised"] = rank_correlation(mask, case.mask)
-        found["randomised_control"] = self._control(case, case.mask)
+        found["randomised_control"] = control(case, case.mask)
         if min(mask.shape[1:]) >= 7:
             found["randomised_ssim"] = _numbers(ssim(mask, case.mask))
         several = case.heard.logits.shape[1] > 1
@@ -202,19 +202,22 @@ class Randomised:
             own = explain.gates_of(case.heard, case.classes)
             gates = self.explain.gates_of(heard, case.classes)
             found["randomised_gates"] = rank_correlation(gates, own)
-            found["randomised_gates_control"] = self._control(case, own)
+            found["randomised_gates_control"] = control(case, own)
             if several:
                 other = explain.gates_of(case.heard, _others(case)[0])
                 found["randomised_gates_class"] = rank_correlation(other, own)
         return found
 
-    @staticmethod
-    def _control(case: Case, own: Tensor) -> NDArray[np.float64]:
-        """Rank correlation [P] with the mask, or gates, of the next clip of the batch."""
-        found = np.full(len(case.ids), np.nan)
-        for row, name in enumerate(case.ids):
-            ahead = [*range(row + 1, len(case.ids)), *range(row)]
-            other = next((i for i in ahead if case.ids[i] != name), None)
-            if other is not None:
-                found[row] = rank_correlation(own[[row]], own[[other]])[0]
-        return found
+
+def control(case: Case, own: Tensor) -> NDArray[np.float64]:
+    """Rank correlation [P] of each mask, or gates, with those of the next clip of the batch.
+
+    NaN where the batch has no other clip.
+    """
+    found = np.full(len(case.ids), np.nan)
+    for row, name in enumerate(case.ids):
+        ahead = [*range(row + 1, len(case.ids)), *range(row)]
+        other = next((i for i in ahead if case.ids[i] != name), None)
+        if other is not None:
+            found[row] = rank_correlation(own[[row]], own[[other]])[0]
+    return found

@@ -14,6 +14,7 @@ from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
 from l2i.registry import METHODS, Registry
 from l2i.run.progress import Progress
+from l2i.training.stage import Stage
 from l2i.types import Classifier
 
 if TYPE_CHECKING:
@@ -21,9 +22,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor
 
-    from l2i.training.stage import Stage
-
-__all__ = ["PARTS", "Around", "Context", "Part", "Sounds", "find_part", "load_parts", "parts_of"]
+__all__ = [
+    "PARTS",
+    "Around",
+    "Context",
+    "Part",
+    "Sounds",
+    "find_part",
+    "learn",
+    "load_parts",
+    "parts_of",
+]
 
 PARTS = Registry(
     "part",
@@ -178,6 +187,40 @@ def load_parts(
     for part in parts_of(method):
         found[part.name] = part.load(*read(part.name), replace(around, parts=dict(found)))
     return found
+
+
+def learn(
+    parts: Sequence[Part], settings: Mapping[str, Any], context: Context, folder: Path
+) -> tuple[Context, dict[str, tuple[dict[str, Tensor], dict[str, Any]]]]:
+    """Let parts be learnt one after the other, each with those before it, and nothing be resumed.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    settings : mapping of str to object
+        Each part's.
+    context : Context
+    folder : Path
+        For what they write on the way; each has a folder of its own in it.
+
+    Returns
+    -------
+    Context
+        With the parts.
+    dict of str to (dict, dict)
+        Each part's tensors and metadata, as its checkpoint has them.
+    """
+    files = {}
+    for part in parts:
+        place = folder / part.name
+        place.mkdir()
+        stage = Stage(part.name, place)
+        part.fit(settings[part.name], context, stage)
+        tensors, document = stage.load()
+        files[part.name] = (tensors, document)
+        learnt = part.load(tensors, document, stage.result, context)
+        context = replace(context, parts={**context.parts, part.name: learnt})
+    return context, files
 
 
 def find_part(word: str | Part) -> Part:
