@@ -48,29 +48,16 @@ def compare(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     for letter, name in zip(letters[1:], found["runs"][1:], strict=True):
         mine = [line for line in found["differences"] if line["run"] == name]
         click.echo(f"\n{letter} less A, over {max(line['clips'] for line in mine)} clips")
-        rows = [
-            [
-                meaning[line["figure"]]["title"],
-                measuring.figure(line["difference"], line["interval"]),
-                _p(line["p_holm"]) + ("*" if line["p_holm"] < 0.05 else " "),
-            ]
-            for line in mine
-        ]
-        emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
+        measuring.show_differences(mine, meaning)
     for name, n in found["relabelled"].items():
         click.echo(
             f"\n{n} clips have other labels in {name} than in {found['runs'][0]}: accuracy "
             "differs by the answers, too."
         )
-    if any(line["p_holm"] < 0.05 for line in found["differences"]):
-        click.echo("\n* unlikely to be chance (p < 0.05, Holm)")
+    measuring.explain_stars(found["differences"])
     if out is not None:
         click.echo(f"The tables are in {out}.", err=True)
 
 
 def _short(value: str | None) -> str:
     return "-" if value is None else value
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

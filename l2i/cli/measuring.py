@@ -16,7 +16,18 @@ from l2i.registry import METHODS, nearest
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["figure", "keep", "limit", "method", "out", "preset", "show_figures", "where"]
+__all__ = [
+    "explain_stars",
+    "figure",
+    "keep",
+    "limit",
+    "method",
+    "out",
+    "preset",
+    "show_differences",
+    "show_figures",
+    "where",
+]
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -160,6 +171,29 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     if interval is None:
         return f"{value:.3f}"
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, Any]) -> None:
+    """A table of paired differences: their means, 95 % intervals, and corrected p values."""
+    rows = [
+        [
+            meaning[line["figure"]]["title"],
+            figure(line["difference"], line["interval"]),
+            _p(line["p_holm"]) + ("*" if line["p_holm"] < 0.05 else " "),
+        ]
+        for line in lines
+    ]
+    emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
+
+
+def explain_stars(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Say what the star of `show_differences` means, where there is one."""
+    if any(line["p_holm"] < 0.05 for line in lines):
+        click.echo("\n* unlikely to be chance (p < 0.05, Holm)")
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def show_figures(

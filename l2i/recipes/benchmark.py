@@ -28,6 +28,7 @@ from l2i.recipes.bundle import WEIGHTS, open_bundle
 from l2i.recipes.examples import spread
 from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.recipes.paired import corrected, difference
 from l2i.recipes.probed import all_probes, finished
 from l2i.recipes.probes import Evaluator, Probe
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
@@ -53,6 +54,7 @@ def benchmark(
     protocols: Sequence[str] = ("clean",),
     everything: bool = False,
     evaluator: str = "",
+    against: str = "",
     repeats: int = 10,
     shuffled_labels: bool = False,
     roar: bool = False,
@@ -87,6 +89,9 @@ def benchmark(
     evaluator : str
         Another run of the same classes, whose classifier hears the sounds, too; or `TUNED`: the
         run's own, fine-tuned on random masks (`l2i.recipes.tuned`).
+    against : str
+        A method that all others are compared with, clip by clip; judged, too, where it is not among
+        `methods`.
     repeats : int
         On how many clips it is measured what takes further explanations.
     shuffled_labels : bool
@@ -114,15 +119,19 @@ def benchmark(
     dict
         ``protocols``: name -> method -> ``scores``, ``intervals``, ``seconds_per_clip`` (of
         hearing and explaining); ``methods``: those of the first protocol; ``metrics``: their names
-        in order; ``meaning``; ``clips``; ``run``; ``evaluator``; ``kept``, the id of the run made.
+        in order; ``meaning``; ``clips``; ``run``; ``evaluator``; ``against`` and ``differences``:
+        one dict per protocol, method and figure, with ``protocol``, ``method``, what
+        `l2i.recipes.paired.difference` gives, and ``p_holm``, corrected for the number of figures;
+        ``kept``, the id of the run made.
 
     Raises
     ------
     UsageError
         There is no such run, method or protocol; the evaluator is the run itself, has no class in
-        common with it, or hears another sample rate; the classifier cannot be trained again.
+        common with it, or hears another sample rate; the classifier cannot be trained again;
+        `against` is the only method.
     """
-    for name in methods:
+    for name in (*methods, *filter(None, [against])):
         METHODS[name]  # A name that is not known is told before anything is done.
     for name in protocols:
         if name not in PROTOCOLS:
@@ -139,6 +148,12 @@ def benchmark(
         retrained.can_be_retrained(opened, roar)
     judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
     chosen = chosen_methods(methods, opened, progress)
+    if against:
+        chosen = list(dict.fromkeys([*chosen, against]))
+        if len(chosen) < 2:
+            raise UsageError(
+                f"There is no method to compare with {against!r}: name another one, too (--method)."
+            )
     for name in chosen:
         make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
@@ -147,10 +162,12 @@ def benchmark(
     forgetful = retrained.relearnt(opened, chosen, epochs, progress) if shuffled_labels else None
     found: dict[str, dict[str, Any]] = {}
     tables: list[dict[str, NDArray[Any]]] = []
+    differences: list[dict[str, Any]] = []
     names: dict[str, None] = {}
     for word_ in dict.fromkeys(protocols):
         protocol = open_protocol(opened, word_, clips, settings.seed, progress)
         found[word_] = {}
+        pairs: dict[str, dict[str, NDArray[Any]]] = {}
         for name in chosen:
             probes: list[Probe] = [judge] if judge is not None else []
             if everything or opened.subject.classifier.task is Task.MULTI_LABEL:
@@ -166,11 +183,16 @@ def benchmark(
             shown = f"{called}, {word_}" if len(protocols) > 1 else called
             result, rows = _judged(opened, protocol, name, settings, probes, progress, shown)
             found[word_][called] = result
+            pairs[called] = {k: v for k, v in rows.items() if k in ("scene", *result["scores"])}
+            if name == against:
+                base = called
             names |= dict.fromkeys(result["scores"])
             dropped = () if protocol.known else (*TRUTH_SCORES, "present")
             columns = {k: v for k, v in rows.items() if k not in dropped}
             n = len(rows.get("scene", ()))
             tables.append({"method": np.full(n, called), "protocol": np.full(n, word_), **columns})
+        if against and all("scene" in rows for rows in pairs.values()):
+            differences += [{"protocol": word_, **line} for line in _against(pairs, base, protocol)]
     if roar:
         each = next(iter(found.values()))
         figures = _roar(opened, chosen, settings, clips, epochs, progress)
@@ -181,6 +203,8 @@ def benchmark(
     document = {
         "run": {"id": opened.run.id, "name": opened.run.name},
         "evaluator": evaluator or None,
+        "against": against or None,
+        "differences": differences,
         "clips": len(clips),
         "threshold": settings.threshold,
         "max_components": settings.max_components,
@@ -203,6 +227,11 @@ def benchmark(
         text = pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
         atomic_write_text(folder / "benchmark.csv", text)
         table_of(_joined(tables), folder / "pairs.csv")
+        if differences:
+            frame = pd.DataFrame(differences)
+            frame[["low", "high"]] = frame.pop("interval").tolist()
+            text = frame.to_csv(index=False, float_format="%.6g")
+            atomic_write_text(folder / "differences.csv", text)
 
     kept = write_found(
         opened,
@@ -214,6 +243,7 @@ def benchmark(
             **({"protocols": list(found)} if list(found) != ["clean"] else {}),
             **({"all": True, "repeats": repeats} if everything else {}),
             **({"evaluator": evaluator} if evaluator else {}),
+            **({"against": against} if against else {}),
             **({"shuffled_labels": True} if shuffled_labels else {}),
             **({"roar": True} if roar else {}),
             **({"epochs": epochs} if shuffled_labels or roar else {}),
@@ -267,6 +297,27 @@ def _judged(
         "intervals": {k: list(intervals[k]) for k in names if k in intervals},
         "seconds_per_clip": round(sum(seconds) / protocol.count, 4),
     }, rows
+
+
+def _against(
+    pairs: dict[str, dict[str, NDArray[Any]]], base: str, protocol: Protocol
+) -> list[dict[str, Any]]:
+    """How every method's figures differ from those of `base`, clip by clip; of several classes in
+    one clip, the mean counts."""
+    import pandas as pd
+
+    each = {name: pd.DataFrame(rows).groupby("scene").mean() for name, rows in pairs.items()}
+    first = each.pop(base)
+    groups = protocol.groups(list(first.index))
+    found: list[dict[str, Any]] = []
+    for name, second in each.items():
+        lines = [
+            difference(k, first[k].to_numpy(np.float64), second[k].to_numpy(np.float64), groups)
+            for k in first
+            if k in second
+        ]
+        found += [{"method": name, **line} for line in corrected(lines)]
+    return found
 
 
 def _roar(

@@ -8,7 +8,6 @@ folds are not drawn again here: a sweep tells their spread.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +15,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS
-from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
+from l2i.recipes.paired import corrected, difference
 from l2i.run.runs import download, resolve_run
 from l2i.storage import atomic_write_text, make_output, store_errors
 
 __all__ = ["compare"]
 
-_BINARY = ("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in", "absent_closed")
 _COLUMNS = {
     "faithfulness_probability_mean": "fall_probability",
     "average_increase": "average_increase",
@@ -116,13 +113,15 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
         if n := int((a != b.reindex(a.index)).sum()):
             relabelled[name] = n
         lines = [
-            _difference(column, first.clips[column][common], other.clips[column][common])
+            difference(
+                column,
+                first.clips[column][common].to_numpy(np.float64),
+                other.clips[column][common].to_numpy(np.float64),
+            )
             for column in first.clips
             if column in other.clips
         ]
-        kept = [line for line in lines if line["clips"]]
-        for line, p in zip(kept, holm([line["p"] for line in kept]), strict=True):
-            differences.append({"run": name, **line, "p_holm": p})
+        differences += [{"run": name, **line} for line in corrected(lines)]
     figures = [f for f in METRICS if any(f in run.scores for run in runs)]
     keys = sorted({key for run in runs for key in run.settings})
     # A folder knows no settings, an older run not all: what is not known does not differ.
@@ -152,24 +151,6 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
             ).drop(columns="interval", errors="ignore")
             atomic_write_text(out / "compare.csv", table.to_csv(index=False, float_format="%.6g"))
     return document
-
-
-def _difference(figure: str, a: pd.Series, b: pd.Series) -> dict[str, Any]:
-    both = ~(a.isna() | b.isna())
-    x, y = a[both].to_numpy(np.float64), b[both].to_numpy(np.float64)
-    d: NDArray[np.float64] = y - x
-    binary = figure in _BINARY or figure.startswith("average_increase")
-    if binary and set(np.unique(np.concatenate([x, y]))) <= {0.0, 1.0, 100.0}:
-        p = mcnemar(y > 0, x > 0)
-    else:
-        p = wilcoxon(d)
-    return {
-        "figure": figure,
-        "clips": len(d),
-        "difference": float(d.mean()) if len(d) else math.nan,
-        "interval": list(bootstrap_interval(d)),
-        "p": p,
-    }
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

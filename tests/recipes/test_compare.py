@@ -13,6 +13,7 @@ import pytest
 from l2i.errors import DataError, UsageError
 from l2i.recipes.compare import compare
 from l2i.recipes.evaluate import evaluate
+from l2i.recipes.paired import corrected, difference
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said
@@ -35,6 +36,23 @@ def _folder(
     text = json.dumps({"scores": own | {"average_drop": float(np.mean(drops))} | scores})
     (path / "scores.json").write_text(text)
     return str(path)
+
+
+def test_clips_of_one_recording_are_one() -> None:
+    """Of two recordings with two equal clips each the interval is as wide as of two clips; what is
+    not finite is left out; a share has the test for shares."""
+    d = np.array([0.0, 0.0, 1.0, 1.0])
+    by_clip = difference("kept", np.zeros(4), d)
+    by_recording = difference("kept", np.zeros(4), d, np.array(["a", "a", "b", "b"]))
+    assert by_recording["interval"] == [0.0, 1.0]
+    assert by_clip["interval"][0] >= 0 and by_clip["p"] == by_recording["p"] == 0.5
+    infinite = difference("si_sdr", np.array([1.0, -np.inf]), np.array([3.0, -np.inf]))
+    assert infinite["clips"] == 1 and infinite["difference"] == 2.0
+    # Five clips won, none lost: twice 1 / 2^5.
+    assert difference("fid_in", np.zeros(5), np.ones(5))["p"] == 0.0625
+    none = difference("kept", np.full(2, np.nan), np.zeros(2))
+    assert [line["figure"] for line in corrected([none, by_clip])] == ["kept"]
+    assert corrected([by_clip, by_clip])[0]["p_holm"] == 1.0
 
 
 def test_differences_on_paper() -> None:

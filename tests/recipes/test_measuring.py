@@ -17,6 +17,7 @@ from PIL import Image
 
 from l2i.explanation import usual_methods
 from l2i.metrics import METRICS
+from l2i.metrics.statistics import wilcoxon
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.judging import ABSENT_SCORES, FF_SHARE, MASK_SCORES
 from l2i.recipes.opened import open_finished
@@ -320,6 +321,36 @@ def test_benchmark_table_fits(single: Finished, say: Say) -> None:
     assert max(map(len, lines)) <= 80
     assert any("AD↓" in line and "AI↑" in line for line in lines)
     assert [line.split()[0] for line in lines if line.startswith(("full", "random"))]
+
+
+def test_methods_against_another_one(run: Finished, say: Say, tmp_path: Path) -> None:
+    """Differences are of clips, the mean of what is explained of each, by the table of pairs; the
+    method is judged although nobody named it; p is corrected for the number of figures, and with
+    itself nothing is compared."""
+    words = ("benchmark", "latest", "--method", "loudest", "--limit", "6", "--no-keep")
+    found = _json(say(*words, "--against", "full", "--out", str(tmp_path), "--json"))
+    assert list(found["methods"]) == ["loudest", "full"] and found["against"] == "full"
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    lines = {line["figure"]: line for line in found["differences"]}
+    assert {line["method"] for line in lines.values()} == {"loudest"}
+    for figure in ("kept", "ff_mean", "complexity"):
+        each = pairs.groupby(["method", "scene"])[figure].mean()
+        d = (each["loudest"] - each["full"]).to_numpy()
+        line = lines[figure]
+        assert line["clips"] == len(d) and line["difference"] == pytest.approx(d.mean(), rel=1e-3)
+        assert line["interval"][0] <= line["difference"] <= line["interval"][1]
+        assert line["p"] == pytest.approx(wilcoxon(d), rel=1e-6)
+        assert line["p"] <= line["p_holm"] <= min(1.0, len(lines) * line["p"] + 1e-12)
+    assert lines["kept"]["difference"] < -0.3
+    table = pd.read_csv(tmp_path / "differences.csv").set_index("figure")
+    assert table["low"]["kept"] == pytest.approx(lines["kept"]["interval"][0], rel=1e-4)
+    said = say(*words, "--against", "full", "-q")
+    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
+    assert "loudest less full, over" in said.out and "mean difference [95 %]" in said.out
+    said = say("benchmark", "latest", "--method", "full", "--against", "full", "--no-keep")
+    assert said.code == 2 and "no method to compare with 'full'" in said.err
+    said = say("benchmark", "latest", "--method", "full", "--against", "fully", "--no-keep")
+    assert said.code == 2 and "did you mean 'full'" in said.err
 
 
 # --- components -------------------------------------------------------------------------------
