@@ -38,10 +38,11 @@ from l2i.explained import explain_by
 from l2i.explanation import (
     MethodSettings,
     Subject,
+    check_gradients,
+    fitting_methods,
     lacking_packages,
     make_method,
     part_names,
-    usual_methods,
 )
 from l2i.library import check_classifier, clips_of, targets_of
 from l2i.metrics import METRICS
@@ -56,7 +57,6 @@ from l2i.recipes.truth import Part as ScenePart
 from l2i.recipes.truth import Scene, evaluate_method
 from l2i.registry import METHODS, nearest
 from l2i.run.progress import Progress
-from l2i.training.interpreter import layers_of
 from l2i.training.parts import Around, Context, Part, Sounds, learn, load_parts, parts_of
 from l2i.types import Classifier, Task
 
@@ -281,6 +281,7 @@ def fit(
     """
     check_classifier(classifier)
     parts = parts_of(method)
+    check_gradients(method, classifier)
     _valid(config.Run, {"seed": seed})
     _valid(config.Dataset, {"validation_share": validation_share})
     told, transform, own = _sorted_settings(classifier, method, parts, settings)
@@ -502,24 +503,6 @@ def _measured(
     return found
 
 
-def _fitting(classifier: Classifier, fitted: Fitted | None, named: bool) -> list[str]:
-    """Methods for which there is all that they need; `named`: layers to learn from are named."""
-    try:
-        readable = bool(layers_of(classifier))
-    except UsageError:  # A black box, or TorchScript.
-        readable = False
-
-    def fits(kind: Any) -> bool:
-        needs = part_names(kind)
-        return (
-            (classifier.differentiable or not getattr(kind, "needs_gradients", False))
-            and (readable or not getattr(kind, "needs_layers", False) or (named and bool(needs)))
-            and (fitted is None or all(part in fitted.subject.parts for part in needs))
-        )
-
-    return [name for name in usual_methods() if fits(METHODS[name])]
-
-
 def benchmark(
     classifier: Classifier | Fitted,
     sounds: Clips,
@@ -568,7 +551,9 @@ def benchmark(
     check_classifier(clf)
     if isinstance(methods, str):
         methods = [methods]
-    chosen = list(dict.fromkeys(methods)) or _fitting(clf, fitted, "layers" in settings)
+    chosen = list(dict.fromkeys(methods)) or fitting_methods(
+        clf, None if fitted is None else fitted.subject.parts, layers_named="layers" in settings
+    )
     # What is not known, or not there, is told before anything is learnt.
     lacking = {name: lacks for name in chosen if (lacks := lacking_packages(METHODS[name]))}
     for name, (package, *_) in lacking.items():

@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint(fitted: Fitted, clf: l2i.Classifier, tmp_path: Pat
 def test_black_boxes_are_refused(clf: l2i.Classifier) -> None:
     """One sentence, before anything is learnt."""
     box = l2i.wrap(lambda x: clf.logits(torch.from_numpy(x)).numpy(), RATE, list(clf.classes))
-    with pytest.raises(UsageError, match="no gradients, through which the mask-decoder learns"):
+    with pytest.raises(UsageError, match="no gradients, which method 'lmac' needs"):
         l2i.fit(box, sounds(12), "lmac", **FEW)
 
 

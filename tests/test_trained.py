@@ -15,6 +15,7 @@ import torch
 import l2i
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.explained import Explained
+from l2i.explanation import fitting_methods
 from l2i.metrics import METRICS
 from l2i.models.wrapped import Wrapped
 from l2i.trained import Fitted
@@ -202,6 +203,12 @@ def test_a_black_box_is_judged_by_what_it_has(clf: Wrapped) -> None:
     frame = l2i.benchmark(l2i.wrap(hear, RATE), sounds(1))
     assert {"shapley", "full"} <= set(frame.index)
     assert not {"l2i", "random", "gates", "gradcam", "saliency"} & set(frame.index)
+    # What is learnt counts, where it is said what is there; and layers that are named.
+    assert "l2i" in fitting_methods(clf) and "l2i" not in fitting_methods(clf, ())
+    assert "l2i" in fitting_methods(clf, ("dictionary", "interpreter"))
+    box = l2i.wrap(hear, RATE)
+    assert "l2i" in fitting_methods(box, layers_named=True)
+    assert not {"gates", "gated-l2i"} & set(fitting_methods(box, layers_named=True))
     # What has learnt nothing has nothing for L2I.
     assert "l2i" not in l2i.benchmark(l2i.fit(clf, [], "full"), sounds(1)).index
     (one,) = l2i.benchmark(clf, sounds(2), "full").index

@@ -32,7 +32,7 @@ of parts of a clip, `wavelets` differentiates by its wavelet coefficients, `lmac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,7 +49,7 @@ from l2i.explanation.listen_to_interpret import (
     soft_mask,
     split_audio,
 )
-from l2i.models.heard import Heard
+from l2i.models.heard import Heard, need_gradients
 from l2i.registry import METHODS
 from l2i.types import Classifier
 
@@ -63,6 +63,8 @@ __all__ = [
     "MethodSettings",
     "Subject",
     "audible",
+    "check_gradients",
+    "fitting_methods",
     "lacking_packages",
     "make_method",
     "part_names",
@@ -165,10 +167,11 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
     Raises
     ------
     UsageError
-        There is no such method, it must learn something that the subject has not, or it needs a
-        package that is not installed.
+        There is no such method, it must learn something that the subject has not, it needs
+        gradients that the classifier has not, or a package that is not installed.
     """
     kind = METHODS[name]
+    check_gradients(name, subject.classifier)
     for package in lacking_packages(kind):
         raise MissingPackage(f"Method {name!r}", package)
     missing = [part for part in part_names(kind) if part not in subject.parts]
@@ -181,6 +184,20 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
     return made
 
 
+def check_gradients(
+    name: str, classifier: Classifier, instead: str = "take method 'shapley'"
+) -> None:
+    """Refuse a classifier without gradients where a method says ``needs_gradients = True``.
+
+    Raises
+    ------
+    UsageError
+        `instead` says what to do.
+    """
+    if getattr(METHODS[name], "needs_gradients", False):
+        need_gradients(classifier, f"method {name!r}", instead)
+
+
 def usual_methods() -> list[str]:
     """Built-in and installed methods that are compared where nobody names any.
 
@@ -188,6 +205,39 @@ def usual_methods() -> list[str]:
     clip, or a training of its own.
     """
     return [name for name in METHODS if not getattr(METHODS[name], "costly", False)]
+
+
+def fitting_methods(
+    classifier: Classifier, learnt: Collection[str] | None = None, *, layers_named: bool = False
+) -> list[str]:
+    """The usual methods for which there is all that they need.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    learnt : collection of str, optional
+        Names of parts that are there; without it, whatever is needed can be learnt.
+    layers_named : bool
+        Whether the layers to learn from are named, where the classifier finds none by itself.
+    """
+    from l2i.training.interpreter import layers_of
+
+    try:
+        readable = bool(layers_of(classifier))
+    except UsageError:  # A black box, or TorchScript.
+        readable = False
+
+    def fits(kind: Any) -> bool:
+        needs = part_names(kind)
+        there = learnt is not None and all(part in learnt for part in needs)
+        read = readable or (bool(needs) and (layers_named or there))
+        return (
+            (classifier.differentiable or not getattr(kind, "needs_gradients", False))
+            and (read or not getattr(kind, "needs_layers", False))
+            and (there or learnt is None)
+        )
+
+    return [name for name in usual_methods() if fits(METHODS[name])]
 
 
 def part_names(kind: Any) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import phase, synthesise
-from l2i.errors import MissingPackage, UsageError
+from l2i.errors import MissingPackage
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.listen_to_interpret import (
     ListenToInterpret,
@@ -132,11 +132,6 @@ class _Attribution:
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.classifier = subject.classifier
-        if self.needs_gradients and not subject.classifier.differentiable:
-            raise UsageError(
-                "This classifier has no gradients, which this method needs: take occlusion or "
-                "shapley, or wrap it with a front_end in torch."
-            )
         self.domain = subject.domain
         self.forward = _FromSpectrogram(subject).eval()
         self.seed = settings.seed

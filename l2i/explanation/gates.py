@@ -41,7 +41,7 @@ from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.errors import UsageError
 from l2i.models.answers import log_odds
 from l2i.models.dictionary import encode, learn_dictionary
-from l2i.models.heard import Heard, finite_gradients
+from l2i.models.heard import Heard, finite_gradients, need_gradients
 from l2i.types import Classifier
 
 if TYPE_CHECKING:
@@ -222,6 +222,11 @@ class Gates:
         By how much the log-odds are to fall below even, or below the clip's, by the removal.
     seed : int
         Of the dictionary's start.
+
+    Raises
+    ------
+    UsageError
+        The classifier has no gradients.
     """
 
     classifier: Classifier
@@ -234,6 +239,9 @@ class Gates:
     margin: float = 3.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        need_gradients(self.classifier, "method 'gates'")
+
     def __call__(self, waveform: Tensor, classes: Tensor) -> Gated:
         """Explain one class of each clip.
 
@@ -241,18 +249,8 @@ class Gates:
         ----------
         waveform : Tensor [B, S]
         classes : Tensor [B], int64
-
-        Raises
-        ------
-        UsageError
-            The classifier has no gradients.
         """
         clf = self.classifier
-        if not clf.differentiable:
-            raise UsageError(
-                "This classifier has no gradients, which method 'gates' needs: take method "
-                "'shapley', or wrap it with a front_end in torch."
-            )
         domain = self.domain or domain_of(clf.sample_rate)
         # Copies: tensors that were made for inference take part in no gradient.
         with torch.inference_mode(False):

@@ -35,7 +35,6 @@ from torch import Tensor
 
 from l2i.dsp.mel import interpolation, mel_places
 from l2i.dsp.spectrogram import Domain, synthesise
-from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.gates import take_apart
 from l2i.models.answers import log_odds
@@ -343,14 +342,6 @@ class Extremal(_Perturbation):
     rows, times = 27, 32
     steps, learning_rate = 50, 0.2
     area, weight = 0.3, 30.0
-
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        super().__init__(subject, settings)
-        if not subject.classifier.differentiable:
-            raise UsageError(
-                "This classifier has no gradients, which method 'extremal' needs: take rise, slime "
-                "or shapley, or wrap it with a front_end in torch."
-            )
 
     def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
         """Mask [F, T] of a share of the cells."""

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import magnitude, stft
-from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.controls import loudest
 from l2i.models.heard import Heard
@@ -83,11 +82,6 @@ class Wam:
     """What is kept of the energy."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        if not subject.classifier.differentiable:
-            raise UsageError(
-                "This classifier has no gradients, which method 'wam' needs: take rise, slime or "
-                "shapley, or wrap it with a front_end in torch."
-            )
         self.classifier = subject.classifier
         self.seed = settings.seed
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
+from l2i.errors import UsageError
 from l2i.types import Classifier, Features
 
-__all__ = ["Heard", "finite_gradients", "hear"]
+__all__ = ["Heard", "finite_gradients", "hear", "need_gradients"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,30 @@ def finite_gradients(audio: Tensor) -> None:
     """
     if audio.requires_grad:
         audio.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
+
+
+def need_gradients(
+    classifier: Classifier, what: str, instead: str = "take method 'shapley'"
+) -> None:
+    """Refuse a black box where gradients are needed.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    what : str
+        What needs them, for the message.
+    instead : str
+        What to do.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not classifier.differentiable:
+        raise UsageError(
+            f"This classifier has no gradients, which {what} needs: {instead}, or wrap it with a "
+            "front_end in torch."
+        )
 
 
 def hear(

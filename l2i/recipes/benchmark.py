@@ -14,9 +14,8 @@ from l2i.errors import UsageError
 from l2i.explanation import (
     METHODS,
     MethodSettings,
-    Subject,
+    fitting_methods,
     make_method,
-    part_names,
     usual_methods,
 )
 from l2i.metrics import METRICS
@@ -403,22 +402,11 @@ def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -
     """Those that are named; else the run's own, and the usual ones that have what they need."""
     if methods:
         return list(dict.fromkeys(methods))
-    own, fitting = opened.config.method.name, fitting_methods(opened.subject, progress)
-    return fitting if own in fitting else [own, *fitting]
-
-
-def fitting_methods(subject: Subject, progress: Progress) -> list[str]:
-    """The usual methods for which there is all that they need; the others are said."""
-    chosen: list[str] = []
-    left: list[str] = []
-    for name in usual_methods():
-        kind = METHODS[name]
-        learnt = all(part in subject.parts for part in part_names(kind))
-        gradients = subject.classifier.differentiable or not getattr(kind, "needs_gradients", False)
-        (chosen if learnt and gradients else left).append(name)
-    if left:
+    subject, own = opened.subject, opened.config.method.name
+    fitting = fitting_methods(subject.classifier, subject.parts)
+    if left := [name for name in usual_methods() if name not in fitting]:
         progress.say(f"Left out, for want of what they need: {', '.join(left)}.")
-    return chosen
+    return fitting if own in fitting else [own, *fitting]
 
 
 def _plain(value: float) -> float | None:

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from l2i.config import Config
 from l2i.data import DATASETS, refuse_folder
 from l2i.data.base import class_counts, listed
-from l2i.errors import CheckpointError, ConfigError, UsageError
-from l2i.explanation import Subject
+from l2i.errors import CheckpointError, ConfigError
+from l2i.explanation import Subject, check_gradients
 from l2i.metrics import own_digest, own_metrics
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
@@ -107,7 +107,7 @@ def train(
     own_metrics(config.explanation.metrics)  # One that is not there is told before hours.
     loaded = open_classifier(config.classifier.spec) if config.classifier.spec else None
     if loaded is not None:
-        _check_gradients(config, loaded)
+        check_gradients(config.method.name, loaded.classifier, "say --method l2i")
         config = heard_by(config, loaded)
     threads = set_threads(config.run.threads)
     device, dtype, sentences = pick_device(config.run.device, config.run.precision)
@@ -247,16 +247,6 @@ def train(
             run.register(register_as, MODEL)
         kept.done()
         return Outcome(run.run_id, run.name, experiment, evaluation.scores, run.resumed)
-
-
-def _check_gradients(config: Config, loaded: Loaded) -> None:
-    """Refuse a method that a classifier cannot be explained by, before anything is trained."""
-    needs = getattr(METHODS[config.method.name], "needs_gradients", False)
-    if needs and not loaded.classifier.differentiable:
-        raise UsageError(
-            f"Method {config.method.name!r} learns through the classifier's gradients, and "
-            f"{loaded.spec} has none: say --method l2i, or wrap it with a front_end in torch."
-        )
 
 
 def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:

@@ -59,7 +59,6 @@ class MaskDecoderPart(MaskPart):
 
     settings = MaskDecoderSettings
     network = MaskDecoder
-    needs_gradients = True
 
     def __init__(self, name: str, *, linear: bool) -> None:
         self.name = name

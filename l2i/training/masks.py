@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import CheckpointError, UsageError
+from l2i.errors import CheckpointError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.heard import Heard, hear
 from l2i.run.device import epoch_generator
@@ -50,7 +50,6 @@ class MaskPart:
     name = ""
     settings: type[MaskSettings] = MaskSettings
     network: type[nn.Module]
-    needs_gradients = False
 
     def layers(self, classifier: Classifier) -> tuple[str, ...]:
         """Those that the network reads."""
@@ -74,16 +73,11 @@ class MaskPart:
         Raises
         ------
         UsageError
-            The classifier has no gradients, or no hidden layers that can be read.
+            The classifier has no hidden layers that can be read.
         DataError
             The loss is no longer a number.
         """
         clf, sounds, s = context.classifier, context.sounds, settings
-        if self.needs_gradients and not clf.differentiable:
-            raise UsageError(
-                f"This classifier has no gradients, through which the {self.name} learns: take "
-                "method 'shapley', or wrap it with a front_end in torch."
-            )
         layers = self.layers(clf)
 
         def heard(rows: np.ndarray, mixed: torch.Generator | None = None) -> Heard:

@@ -140,6 +140,8 @@ def test_a_black_box_is_refused_before_anything_is_trained(
         "    return l2i.wrap(score, 8000, ['loud', 'quiet'])\n"
     )
     config = small_config("demo", *GATED, "classifier.spec=box.py:load")
-    with pytest.raises(UsageError, match=r"box.py:load has none: say --method l2i"):
+    with pytest.raises(
+        UsageError, match=r"no gradients, which method 'gated-l2i' needs: say --method l2i"
+    ):
         train(config, QUIET)
     assert not Path("mlruns").exists()
