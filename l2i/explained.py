@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import Domain, common_gain, magnitude, stft
+from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, magnitude, stft
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
 from l2i.explanation.gated import GatedL2I
@@ -128,9 +128,9 @@ class Explained:
     @cached_property
     def kept(self) -> float:
         """The explanation's share of the clip's energy, of the spectrogram's bins, in [0, 1]."""
-        size = np.square(self._size(self.input))
-        whole = float(size.sum())
-        return float((np.square(self.mask) * size).sum()) / whole if whole else 0.0
+        both = (self.mask, self._size(self.input))
+        mask, size = (torch.from_numpy(np.ascontiguousarray(x)).unsqueeze(0) for x in both)
+        return float(kept_energy(mask, size).nan_to_num(0.0))
 
     @property
     def holds(self) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "audible_frames",
     "blocks",
     "common_gain",
+    "kept_energy",
     "linear_gain",
     "log_magnitude",
     "log_mel",
@@ -457,3 +458,29 @@ def linear_gain(mask: Tensor, size: Tensor, *, linear: bool) -> Tensor:
         return mask
     kept = (mask * size.log1p()).expm1()
     return torch.where(size > 0, kept / size.clamp_min(1e-30), 0.0).clamp(0.0, 1.0)
+
+
+def kept_energy(gain: Tensor, size: Tensor) -> Tensor:
+    """Share of a clip's energy that its explanation has: ``sum |M X|^2 / sum |X|^2``.
+
+    Parameters
+    ----------
+    gain : Tensor [B, F, T]
+        M, a linear gain.
+    size : Tensor [B, F, T]
+        ``|X|``.
+
+    Returns
+    -------
+    Tensor [B], float64
+        In [0, 1]; NaN for silence.
+
+    Examples
+    --------
+    >>> size = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])
+    >>> kept_energy(torch.tensor([[[1.0, 0.5]], [[1.0, 1.0]]]), size).tolist()
+    [0.4, nan]
+    """
+    whole = size.double().square().sum(dim=(1, 2))
+    part = (gain * size).double().square().sum(dim=(1, 2))
+    return torch.where(whole > 0, part / whole, torch.nan)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from l2i.dsp.spectrogram import kept_energy
 from l2i.explanation.listen_to_interpret import OnInterpreter, audible, split_audio
 from l2i.models.gated import take_apart
 from l2i.models.heard import Heard
@@ -41,8 +42,6 @@ class LinearL2I(OnInterpreter):
         taken = take_apart(heard, e.w)
         own = classes.unsqueeze(1)
         y = clf.probabilities(heard.logits).gather(1, own)[:, 0]
-        power = heard.size.square()
-        whole = power.sum((1, 2)).clamp_min(torch.finfo(power.dtype).tiny)
         best = torch.zeros_like(heard.size)
         value = torch.full_like(y, -torch.inf)
         k = e.w.shape[1]
@@ -53,7 +52,7 @@ class LinearL2I(OnInterpreter):
                 heard.spectrum, mask, heard.domain, heard.n_samples, heard.size, linear=True
             )
             o, q = (clf.probabilities(heard.judge(p)).gather(1, own)[:, 0] for p in parts)
-            kept = (mask.square() * power).sum((1, 2)) / whole
+            kept = kept_energy(mask, heard.size).nan_to_num(0.0).to(y)
             held = (o >= _ENOUGH * y) & (q <= _GONE * y)
             # The fewest that do: more than any balance, and less the more there are.
             score = torch.where(held, 10.0 - count / k, o - q - _SIZE * kept)
