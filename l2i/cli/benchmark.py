@@ -193,9 +193,8 @@ def benchmark(
         if everything:
             for method, figures in methods_found.items():
                 click.echo(f"\n{method}, {PROTOCOLS[name]}")
-                measuring.show_figures(
-                    figures["scores"], figures["intervals"], list(figures["scores"])
-                )
+                scores, intervals = figures["scores"], figures["intervals"]
+                measuring.show_figures(scores, intervals, list(scores), found["meaning"])
     measuring.explain_stars(found["differences"])
     measuring.kept(found, out)
 

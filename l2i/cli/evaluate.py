@@ -72,9 +72,11 @@ def evaluate(
         "" if found["method"] == "l2i" else f", explained by {found['method']}"
     )
     measuring.where(found, words)
-    measuring.show_figures(found["scores"], found["intervals"], list(found["scores"]))
+    scores = found["scores"]
+    measuring.show_figures(scores, found["intervals"], list(scores), found["meaning"])
     if curve := found.get("faithfulness"):
-        click.echo()
+        beside = any(name.startswith("published_") for name in scores)
+        click.echo("\nBy the published rule, over tau:" if beside else "")
         names = ["faithfulness_probability", "random_probability", "random_probability_std"]
         names += ["faithfulness_logit", "random_logit", "components_removed"]
         head = ["tau", "fall", "random", "+-", "fall, logit", "random, logit", "components"]

@@ -200,16 +200,15 @@ def show_figures(
     scores: Mapping[str, float | None],
     intervals: Mapping[str, Sequence[float]],
     names: Sequence[str],
+    meaning: Mapping[str, Any],
 ) -> None:
     """A table of figures: value, 95 % interval, unit, and which way is better."""
-    from l2i.metrics import METRICS
-
     rows = []
     for name in names:
-        metric, value = METRICS[name], scores.get(name)
+        metric, value = meaning[name], scores.get(name)
         ends = intervals.get(name)
         shown = "not defined" if value is None or value != value else f"{value:.4f}"
         between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
-        arrow = {"higher": "↑", "lower": "↓", "": ""}[metric.better]
-        rows.append([metric.title, shown, between, f"{metric.unit} {arrow}".strip()])
+        arrow = {"higher": "↑", "lower": "↓", "": ""}[metric["better"]]
+        rows.append([metric["title"], shown, between, f"{metric['unit']} {arrow}".strip()])
     emit_table(["figure", "value", "95 % interval", "unit, better"], rows, right=[1])

@@ -176,7 +176,8 @@ def _curves(histories: Mapping[str, Sequence[Mapping[str, float]]], kept: Mappin
     )
 
 
-def _faithfulness(curve: Sequence[Mapping[str, float | None]]) -> str:
+def _faithfulness(document: Mapping[str, Any]) -> str:
+    curve: Sequence[Mapping[str, float | None]] = document["faithfulness"]
     if not curve:
         return ""
     tau = [float(line["threshold"] or 0.0) for line in curve]
@@ -220,9 +221,12 @@ def _faithfulness(curve: Sequence[Mapping[str, float | None]]) -> str:
     )
     titles = ["τ", *(title for title, _ in columns.values())]
     head = "".join(f'<th scope="col" class="number">{title}</th>' for title in titles)
+    # Where another rule explains, only the published one has a threshold.
+    beside = any(name.startswith("published_") for name in document["scores"])
+    which = "components that the published rule selects" if beside else "relevant components"
     return (
-        '<section><h2>Faithfulness</h2><p class="soft">What the classifier loses when the '
-        "relevant components are removed from the audio, and when as many random ones are.</p>"
+        f'<section><h2>Faithfulness</h2><p class="soft">What the classifier loses when the {which} '
+        "are removed from the audio, and when as many random ones are.</p>"
         f'<div class="charts">{"".join(charts)}</div>'
         "<details><summary>The same as a table</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Faithfulness over τ"><table>'
@@ -361,7 +365,7 @@ def write_figures_page(
         f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
         f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
         f"classifier's own front-end.</p>{_scores(document)}</section>",
-        _faithfulness(document["faithfulness"]),
+        _faithfulness(document),
         ""
         if counts is None
         else _confusion(

@@ -14,13 +14,15 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from l2i import plots
-from l2i.metrics import METRICS, classification
+from l2i.metrics import METRICS, PUBLISHED, classification
 from l2i.pages import write_figures_page
 from l2i.recipes.measure import Evaluation
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Task
 
 __all__ = ["document", "write_evaluation"]
+
+_BY_THRESHOLD = ("faithfulness_", "random_", "components_removed")
 
 
 def document(e: Evaluation) -> dict[str, Any]:
@@ -29,6 +31,12 @@ def document(e: Evaluation) -> dict[str, Any]:
     def plain(values: dict[str, float]) -> dict[str, float | None]:
         return {k: v if np.isfinite(v) else None for k, v in values.items()}
 
+    meaning = {name: asdict(METRICS[name]) for name in e.scores}
+    if any(name.startswith(PUBLISHED) for name in e.scores):
+        # Another rule has no threshold: what hangs on it is the published rule's, too.
+        for name, means in meaning.items():
+            if name.startswith(_BY_THRESHOLD):
+                means["title"] = f"Published: {means['title']}"
     return {
         "clips": len(e.logits),
         "task": str(e.task),
@@ -36,7 +44,7 @@ def document(e: Evaluation) -> dict[str, Any]:
         "per_class": {name: plain(figures) for name, figures in e.per_class.items()},
         "intervals": {name: list(ends) for name, ends in e.intervals.items()},
         "faithfulness": [plain(line) for line in e.curve],
-        "meaning": {name: asdict(METRICS[name]) for name in e.scores},
+        "meaning": meaning,
     }
 
 

@@ -77,7 +77,14 @@ def test_both_columns(gated: Finished, single: Finished, monkeypatch: pytest.Mon
     assert {k: v for k, v in again.items() if v is not None} == published
     assert evaluate(gated.outcome.run_id, QUIET)["scores"] == own
     document = json.loads((gated.artifacts / "scores.json").read_text())
-    assert document["meaning"]["published_ff_mean"]["title"].startswith("Published: FF")
+    for name in ("published_ff_mean", "faithfulness_probability", "random_logit"):
+        assert document["meaning"][name]["title"].startswith("Published: "), name
+    assert not document["meaning"]["ff_mean"]["title"].startswith("Published")
+    # What hangs on tau is the published rule's, and the page says so; without gates there is one.
+    for run, there in ((gated, True), (single, False)):
+        page = (run.artifacts / "figures.html").read_text()
+        assert ("the components that the published rule selects" in page) is there
+        assert ("Published: Removal" in page) is there
     head = (gated.artifacts / "clips.csv").read_text().splitlines()[0].split(",")
     assert {"ff_mean", "published_ff_mean", "kept", "interpreter"} <= set(head)
 
