@@ -557,7 +557,7 @@ def test_a_classifier_at_home_with_masks() -> None:
             np.arange(6),
             seed=0,
             progress=Progress(quiet=True),
-            epochs=12,
+            epochs=30,
         )
         for _ in range(2)
     ]

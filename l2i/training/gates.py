@@ -38,11 +38,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
-from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.errors import CheckpointError, DataError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead
 from l2i.models.gated import Gating, Taken
-from l2i.models.heard import Heard, hear
+from l2i.models.heard import Heard, hear, need_gradients
 from l2i.registry import class_index
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import average_weights, best_epoch, keep_best
@@ -143,11 +143,7 @@ class GatesPart:
             A loss is no longer a number.
         """
         s, device = settings, context.device
-        if not context.classifier.differentiable:
-            raise UsageError(
-                "This classifier has no gradients, through which gates are learnt: take method "
-                "'l2i' or 'shapley', or wrap it with a front_end in torch."
-            )
+        need_gradients(context.classifier, "the part 'gates'", "take method 'l2i' or 'shapley'")
         layers = layers_of(context.classifier)
         classes = context.classifier.classes
         unasked = [class_index(classes, name, "The classifier") for name in s.without]
