@@ -37,6 +37,7 @@ __all__ = [
     "Registry",
     "call",
     "class_index",
+    "class_places",
     "load_object",
     "nearest",
     "source_digest",
@@ -97,6 +98,20 @@ dog, rain.
     more = f" and {len(classes) - _MOST} more" if len(classes) > _MOST else ""
     known = f"{', '.join(classes[:_MOST])}{more}{also}"
     raise UsageError(f"{who} knows no class {word!r}{hint} It knows: {known}.")
+
+
+def class_places(names: Sequence[str], classes: Sequence[str]) -> list[int | None]:
+    """Where each name stands among some classes, however it is written; None: nowhere.
+
+    >>> class_places(["Crying_baby", "rain"], ["dog", "crying baby"])
+    [1, None]
+    """
+
+    def folded(name: str) -> str:
+        return name.replace("_", " ").casefold().strip()
+
+    known = {folded(name): at for at, name in reversed(list(enumerate(classes)))}
+    return [known.get(folded(name)) for name in names]
 
 
 class Registry(Mapping[str, Any]):
@@ -332,7 +347,11 @@ METHODS = Registry(
         "lmac-audio": "l2i.explanation.lmac:LMacAudio",
         "piq": "l2i.explanation.piq:Piq",
         "loudest": "l2i.explanation.controls:Loudest",
+        "loudest-components": "l2i.explanation.controls:LoudestComponents",
         "random-gates": "l2i.explanation.controls:RandomGates",
+        "nmf-classes": "l2i.explanation.controls:NmfClasses",
+        "oracle-nmf": "l2i.explanation.oracles:OracleNmf",
+        "oracle-ratio": "l2i.explanation.oracles:OracleRatio",
     },
     "l2i.methods",
 )

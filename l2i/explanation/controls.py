@@ -15,9 +15,12 @@ from torch.nn import functional as F
 
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.gates import gate_mask, take_apart
+from l2i.explanation.listen_to_interpret import audible
+from l2i.models import gated
 from l2i.models.heard import Heard
+from l2i.training.class_dictionary import ClassBlocks
 
-__all__ = ["Loudest", "RandomGates", "loudest"]
+__all__ = ["Loudest", "LoudestComponents", "NmfClasses", "RandomGates", "loudest"]
 
 
 def loudest(order: Tensor, energy: Tensor, share: float) -> Tensor:
@@ -118,3 +121,71 @@ class RandomGates:
             masks.append(gate_mask(one.w, one.h, (odds + high).sigmoid(), one.whole))
         sounds = (heard.size.amax(dim=(1, 2)) > 0).view(-1, 1, 1)
         return torch.cat(masks) * sounds
+
+
+class LoudestComponents:
+    """The dictionary's loudest components in a clip, as many as have half of its energy.
+
+    They are taken in the order of the energy of what each adds, that of its activations. The last
+    one is opened as far as half of the energy asks for.
+    """
+
+    parts: tuple[str, ...] = ("dictionary",)
+    layers: tuple[str, ...] = ()
+    linear = True
+    # By its name alone: for a black box nothing else would have to be learnt.
+    costly = True
+    share = 0.5
+    """What is kept of the energy."""
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.w: Tensor = subject.parts["dictionary"]
+
+    @torch.inference_mode()
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T], a linear gain; of silence, zero."""
+        taken = gated.take_apart(heard, self.w)
+        h = taken.activations
+        rank = h.square().sum(2).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+
+        power = heard.size.square()
+        wanted = self.share * power.sum((1, 2))
+
+        def mask(count: Tensor) -> Tensor:
+            gates = (count.unsqueeze(1) - rank).clamp(0, 1)
+            return taken.mask(gates.unsqueeze(2).expand_as(h))
+
+        low, high = (torch.full((len(h),), end, device=h.device) for end in (0.0, h.shape[1]))
+        for _ in range(24):
+            middle = (low + high) / 2
+            enough = (mask(middle).square() * power).sum((1, 2)) >= wanted
+            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        return mask(high) * audible(heard.size).view(-1, 1, 1)
+
+
+class NmfClasses:
+    """The asked class's own block of a dictionary learnt class by class: separation without a
+    classifier.
+
+    Each class has a block of components, learnt from the labels of the training clips (Smaragdis,
+    Raj, Shashanka, *Supervised and Semi-Supervised Separation of Sounds from Single-Channel
+    Mixtures*, ICA 2007); the mask is the block's share of what all blocks say is there. With ten
+    classes, ten components each and 513 bins, 51,300 numbers are learnt. A class without training
+    clips is explained by nothing.
+    """
+
+    parts: tuple[str, ...] = ("class-dictionary",)
+    layers: tuple[str, ...] = ()
+    linear = True
+    costly = True
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.blocks: ClassBlocks = subject.parts["class-dictionary"]
+
+    @torch.inference_mode()
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T], a linear gain; of silence, zero."""
+        taken = gated.take_apart(heard, self.blocks.w)
+        own = (self.blocks.owners == classes.unsqueeze(1)).float()
+        mask = taken.mask(own.unsqueeze(2).expand_as(taken.activations))
+        return mask * audible(heard.size).view(-1, 1, 1)

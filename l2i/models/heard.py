@@ -40,6 +40,9 @@ class Heard:
         The classifier's logits, and the hidden maps that were asked for.
     level : Tensor [B, 1] or None
         The clips' peaks; None where the classifier scales what it hears by itself.
+    parts : tuple of two Tensor [B, S], or None
+        What carries the class that is explained, and the rest, of the clips scaled to their peak;
+        known of mixtures alone, and read by oracles alone.
     """
 
     classifier: Classifier
@@ -49,6 +52,7 @@ class Heard:
     size: Tensor
     features: Features
     level: Tensor | None
+    parts: tuple[Tensor, Tensor] | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -64,6 +68,7 @@ class Heard:
         """Some of the clips, which may come more than once: for several classes of one."""
         features = Features(self.logits[rows], tuple(m[rows] for m in self.features.maps))
         level = None if self.level is None else self.level[rows]
+        parts = None if self.parts is None else (self.parts[0][rows], self.parts[1][rows])
         return Heard(
             self.classifier,
             self.domain,
@@ -72,6 +77,7 @@ class Heard:
             self.size[rows],
             features,
             level,
+            parts,
         )
 
     def copied(self) -> Heard:

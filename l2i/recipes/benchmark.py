@@ -163,8 +163,18 @@ def benchmark(
     tables: list[dict[str, NDArray[Any]]] = []
     differences: list[dict[str, Any]] = []
     names: dict[str, None] = {}
-    for word_ in dict.fromkeys(protocols):
-        protocol = open_protocol(opened, word_, clips, settings.seed, progress)
+    opened_protocols = {
+        word_: open_protocol(opened, word_, clips, settings.seed, progress)
+        for word_ in dict.fromkeys(protocols)
+    }
+    for name in chosen:
+        unknown = [p for p, protocol in opened_protocols.items() if not protocol.known]
+        if unknown and getattr(METHODS[name], "knows_parts", False):
+            raise UsageError(
+                f"Method {name!r} needs the known parts of a mixture, and protocol {unknown[0]!r} "
+                "has none here: say --protocol mix0 or mix12."
+            )
+    for word_, protocol in opened_protocols.items():
         found[word_] = {}
         pairs: dict[str, dict[str, NDArray[Any]]] = {}
         for name in chosen:

@@ -22,6 +22,7 @@ from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import DataError, UsageError
 from l2i.models.spec import Loaded
 from l2i.models.vgg import MIN_FRAMES
+from l2i.registry import class_places
 from l2i.run.progress import Progress, Task
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
@@ -72,8 +73,7 @@ class Material:
         own = self.card.classes
         if tuple(classes) == own:
             return list(range(len(own)))
-        known = {_folded(name): at for at, name in reversed(list(enumerate(classes)))}
-        return [known.get(_folded(name)) for name in own]
+        return class_places(own, classes)
 
     def carried(self, classes: Sequence[str]) -> Callable[[Iterable[int]], frozenset[int]]:
         """A function from labels of the card to those of a classifier's `classes`, as far as it has
@@ -156,10 +156,6 @@ class Material:
             for side in ("train", "validate", "test")
             for clip in getattr(self.split, side)
         ]
-
-
-def _folded(name: str) -> str:
-    return name.replace("_", " ").casefold().strip()
 
 
 def heard_by(config: Config, loaded: Loaded) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,11 @@ def judge_scenes(
             classes = torch.tensor([c for _, c in some], device=heard.size.device)
             part = heard.take(at)
             keys = [batch[i].key for i in at]
+            split = [batch[i].split(c) for i, c in some]
+            sounds_of = _scaled(split, part)
+            # A clip whose parts nobody knows is one part.
+            if all(len(batch[i].parts) > 1 for i in at):
+                part = replace(part, parts=sounds_of)
             begin = time.perf_counter()
             mask = explain(part, classes, keys)
             on_seconds(time.perf_counter() - begin)
@@ -171,12 +176,12 @@ def judge_scenes(
                 found: dict[str, Any] = judge_masks(
                     part, classes, mask, linear=explain.linear, metrics=own
                 )
-                split = [batch[i].split(c) for i, c in some]
-                truth, kept = _against(part, mask, explain.linear, split)
+                known = np.array([s is not None for s in split])
+                truth, kept = _against(part, mask, explain.linear, sounds_of, known)
             found |= truth | columns_of(probes, case)
             found["scene"] = list(ids)
             found["class"] = [classifier.classes[c] for _, c in some]
-            found["present"] = [s is not None for s in split]
+            found["present"] = known
             for name, values in found.items():
                 rows.setdefault(name, []).extend(list(values))
             if keep_sounds is not None:
@@ -187,21 +192,33 @@ def judge_scenes(
     return {name: np.array(values) for name, values in rows.items()}
 
 
+def _scaled(
+    split: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None], heard: Heard
+) -> tuple[Tensor, Tensor]:
+    """What carries the class of each clip, and the rest [P, S], of the clips scaled to their peak;
+    where nothing carries it, all is the rest."""
+    sounds = heard.waveform
+    right = np.zeros(sounds.shape, np.float32)
+    other = sounds.cpu().numpy().copy()
+    for row, parts in enumerate(split):
+        if parts is not None:
+            right[row], other[row] = parts
+    peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
+    a, b = (torch.from_numpy(x).to(sounds.device) / peak for x in (right, other))
+    return a, b
+
+
 def _against(
     heard: Heard,
     mask: Tensor,
     linear: bool,
-    split: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]] | None],
+    parts: tuple[Tensor, Tensor],
+    known: NDArray[np.bool_],
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
-    """The columns of `TRUTH_SCORES`, and the sounds they come from."""
-    n_samples, sounds = heard.n_samples, heard.waveform
-    zero = np.zeros(n_samples, np.float32)
-    right, other = (
-        torch.from_numpy(np.stack([zero if s is None else s[part] for s in split])).to(mask.device)
-        for part in (0, 1)
-    )
-    peak = sounds.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(sounds.dtype).tiny)
-    right, other, mixture = right / peak, other / peak, peak_normalise(sounds)
+    """The columns of `TRUTH_SCORES`, and the sounds they come from; `known` [P] says of which
+    clips a part carries the class."""
+    n_samples, (right, other) = heard.n_samples, parts
+    mixture = peak_normalise(heard.waveform)
     size = heard.size
     gain = linear_gain(mask, size, linear=linear)
 
@@ -225,7 +242,6 @@ def _against(
         "frame_auc": frame_auc(gain * size, frames),
         "pointing": pointing(gain * size, frames),
     }
-    known = np.array([s is not None for s in split])
     truth = {
         name: np.where(known, values.double().cpu().numpy(), np.nan)
         for name, values in columns.items()

@@ -160,7 +160,14 @@ class Dictionary:
             objective = [sum(values) / len(values) for values in zip(*padded, strict=True)]
         stage.history += [{"objective": value} for value in objective]
         stage.finish(
-            {"W": w}, {"method": d.method, "sparsity": d.sparsity, "classes": owners}, domain
+            {"W": w},
+            {
+                "method": d.method,
+                "sparsity": d.sparsity,
+                "classes": owners,
+                "names": list(sounds.classes) if owners else [],
+            },
+            domain,
         )
 
     def load(

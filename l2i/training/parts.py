@@ -43,6 +43,7 @@ PARTS = Registry(
         "mask-decoder": "l2i.training.mask_decoder:MASK_DECODER",
         "audio-mask-decoder": "l2i.training.mask_decoder:AUDIO_MASK_DECODER",
         "quantised-mask": "l2i.training.quantised:QUANTISED_MASK",
+        "class-dictionary": "l2i.training.class_dictionary:CLASS_DICTIONARY",
     },
 )
 
@@ -230,11 +231,22 @@ def find_part(word: str | Part) -> Part:
 
 
 def parts_of(method: str) -> tuple[Part, ...]:
-    """What a method of `l2i.registry.METHODS` must learn, in order; none: nothing."""
+    """What a method of `l2i.registry.METHODS` must learn, in order; none: nothing.
+
+    Raises
+    ------
+    UsageError
+        It is no explanation method, or one that explains no clip alone.
+    """
     kind = METHODS[method]
     if not callable(kind) or not hasattr(kind, "parts"):
         raise UsageError(
             f"{method} is no explanation method: a method is a class with 'parts', what it must "
             "learn, empty where there is nothing."
+        )
+    if getattr(kind, "knows_parts", False):
+        raise UsageError(
+            f"Method {method!r} knows the parts of a mixture, and explains no clip alone: train "
+            "another method, and compare this one by 'l2i benchmark --protocol mix0'."
         )
     return tuple(find_part(word) for word in kind.parts)

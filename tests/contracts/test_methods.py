@@ -18,11 +18,12 @@ from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead
 from l2i.models.gated import Gating
 from l2i.models.general import GeneralInterpreter
-from l2i.models.heard import hear
+from l2i.models.heard import Heard, hear
 from l2i.models.interpreter import Interpreter
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.models.quantised import QuantisedMask
 from l2i.models.vgg import VGG
+from l2i.training.class_dictionary import ClassBlocks
 from l2i.training.interpreter import layers_of
 from l2i.types import Classifier, Task
 
@@ -84,6 +85,7 @@ def _learnt(classifier: Classifier, parts: dict[str, Any]) -> Subject:
     layers = layers_of(classifier)
     maps = classifier.features(torch.zeros(1, SAMPLES), layers).maps
     head = GateHead(COMPONENTS, tuple((m.shape[1], m.shape[2]) for m in maps), width=16)
+    parts["class-dictionary"] = ClassBlocks(parts["dictionary"], torch.arange(COMPONENTS) % CLASSES)
     parts["gates"] = Gating(head.eval().requires_grad_(False), layers, parts["dictionary"])
     return _with_decoders(Subject(classifier, SETTINGS.domain, parts))
 
@@ -149,10 +151,20 @@ def _method(name: str, subject: Subject) -> ExplanationMethod:
     return make_method(name, subject, MethodSettings(threshold=0.1, seed=1))
 
 
+def _heard(method: ExplanationMethod, subject: Subject, x: Tensor) -> Heard:
+    """Clips, and for an oracle their parts: what sounds in the first half, and in the last."""
+    heard = hear(subject.classifier, x, subject.domain, method.layers)
+    if not getattr(method, "knows_parts", False):
+        return heard
+    scaled = x / x.abs().amax(1, keepdim=True).clamp_min(1e-9)
+    first = scaled * (torch.arange(SAMPLES) < SAMPLES // 2)
+    return replace(heard, parts=(first, scaled - first))
+
+
 def _mask(
     method: ExplanationMethod, subject: Subject, x: Tensor, classes: list[int], keys: Sequence[int]
 ) -> Tensor:
-    heard = hear(subject.classifier, x, subject.domain, method.layers)
+    heard = _heard(method, subject, x)
     return method(heard, torch.tensor(classes), keys)
 
 
@@ -219,7 +231,7 @@ def test_the_classifier_is_left_as_it_was(
     state = torch.get_rng_state()
     method = _method(name, subject)
     with torch.inference_mode():
-        heard = hear(clf, clips, subject.domain, method.layers)
+        heard = _heard(method, subject, clips)
     method(heard, torch.tensor([0, 1, 2, 0]), [1, 2, 3, 4])
     assert torch.equal(torch.get_rng_state(), state)
     for key, value in network.state_dict().items():
