@@ -342,6 +342,7 @@ METHODS = Registry(
         "audiolime": "l2i.explanation.perturbation:AudioLime",
         "rise": "l2i.explanation.perturbation:Rise",
         "extremal": "l2i.explanation.perturbation:Extremal",
+        "iba": "l2i.explanation.bottleneck:Iba",
         "wam": "l2i.explanation.wavelets:Wam",
         "lmac": "l2i.explanation.lmac:LMac",
         "lmac-audio": "l2i.explanation.lmac:LMacAudio",

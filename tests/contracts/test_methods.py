@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import l2i
 from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.errors import UsageError
 from l2i.explanation import METHODS, ExplanationMethod, MethodSettings, Subject, make_method
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
@@ -45,7 +46,19 @@ MAY_KEEP_NOTHING = {
     *("l2i", "random", "gradcam", "gates", "shapley", "slime", "lime", "audiolime", "rise"),
 }
 
+# They enter the built-in classifier at a hidden map, and refuse any other.
+BUILT_IN_ALONE = {"iba"}
+
 each_method = pytest.mark.parametrize("name", sorted(METHODS))
+each_pair = pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        (name, which)
+        for name in sorted(METHODS)
+        for which in ("subject", "other")
+        if which == "subject" or name not in BUILT_IN_ALONE
+    ],
+)
 
 
 def _vgg() -> FrozenClassifier:
@@ -168,8 +181,7 @@ def _mask(
     return method(heard, torch.tensor(classes), keys)
 
 
-@pytest.mark.parametrize("which", ["subject", "other"])
-@each_method
+@each_pair
 def test_masks_are_shares(
     name: str, which: str, clips: Tensor, request: pytest.FixtureRequest
 ) -> None:
@@ -186,8 +198,7 @@ def test_masks_are_shares(
         assert all(mask[i].any() for i in (0, 1, 3))
 
 
-@pytest.mark.parametrize("which", ["subject", "other"])
-@each_method
+@each_pair
 def test_a_mask_does_not_depend_on_its_neighbours(
     name: str, which: str, clips: Tensor, request: pytest.FixtureRequest
 ) -> None:
@@ -216,8 +227,7 @@ def test_gain_and_polarity_change_nothing(name: str, subject: Subject, clips: Te
         torch.testing.assert_close(other, first, atol=5e-3 if name == "gates" else 1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("which", ["subject", "other"])
-@each_method
+@each_pair
 def test_the_classifier_is_left_as_it_was(
     name: str, which: str, clips: Tensor, request: pytest.FixtureRequest
 ) -> None:
@@ -241,6 +251,13 @@ def test_the_classifier_is_left_as_it_was(
         assert not module._forward_pre_hooks
     assert all(p.grad is None for p in network.parameters())
     torch.testing.assert_close(clf.logits(clips), logits)
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN_ALONE))
+def test_a_classifier_that_cannot_be_entered(name: str, other: Subject) -> None:
+    """One sentence, before anything is explained."""
+    with pytest.raises(UsageError, match="cannot be run from one on"):
+        _method(name, other)
 
 
 def test_random_has_as_many_components_as_l2i(
