@@ -70,6 +70,47 @@ def test_the_loss_on_paper(part, clf: l2i.Classifier) -> None:
     assert float(bounded) == pytest.approx(float(-3 * said + 2 * rest + 5), abs=1e-3)
 
 
+@pytest.mark.parametrize("part", [MASK_DECODER, AUDIO_MASK_DECODER])
+def test_the_loss_of_the_fine_tuning_on_paper(part, clf: l2i.Classifier) -> None:
+    """A mask of one half is away from the loud bins by ln 2, whatever they are: that replaces the
+    size where the masked mixture is like the part, and the classifier says its class."""
+    heard = hear(clf, torch.from_numpy(sounds(2)), Domain(RATE, 256, 128), ["2=B D T"])
+    s = MaskDecoderSettings(convinces=0, leaves=0, size=5, guidance=3)
+    assert heard.level is not None
+
+    class Half(torch.nn.Module):
+        def forward(self, maps: object, frames: int) -> torch.Tensor:
+            return torch.full((2, 129, frames), 0.5)
+
+    x, own = heard.waveform / heard.level, heard.logits.argmax(1)
+    guided, size = 3 * 0.693147, 5 * 0.5
+    # The tone of the other clip is in other bins.
+    for part_of, classes, wanted in (
+        (x, own, guided),
+        (x.flip(0), own, size),
+        (x, (own + 1) % 3, size),
+        (torch.stack([x[0], x[0]]), own, (guided + size) / 2),
+    ):
+        found = part.guided(Half(), heard, part_of, classes, s)
+        assert float(found) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_fine_tuning_follows(clf: l2i.Classifier) -> None:
+    """Epochs of its own after the others, one of which is kept; those before are as without it."""
+    found = l2i.fit(clf, sounds(24), "lmac", **(FEW | {"epochs": 2, "fine_tuning": 3}))
+    alone = l2i.fit(clf, sounds(24), "lmac", **(FEW | {"epochs": 2}))
+    assert isinstance(found, Fitted) and isinstance(alone, Fitted)
+    history = found.history["mask-decoder"]
+    assert len(history) == 5 and history[:2] == alone.history["mask-decoder"]
+    lowest = min(range(2, 5), key=lambda n: history[n]["validation_loss"])
+    assert _epoch(found) == lowest + 1 and _epoch(alone) <= 2
+
+
+def _epoch(fitted: Fitted) -> int:
+    """Which epoch's weights were kept."""
+    return int(fitted._files["mask-decoder"][1]["epoch"])
+
+
 @pytest.fixture(scope="module")
 def clf() -> l2i.Classifier:
     """A network on raw samples."""

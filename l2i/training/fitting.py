@@ -78,6 +78,7 @@ def keep_best(
     best: dict[str, Tensor],
     *,
     last: bool = False,
+    since: int = 0,
 ) -> dict[str, Tensor]:
     """Append an epoch's figures to the stage's history, and say which weights to keep so far.
 
@@ -92,6 +93,8 @@ def keep_best(
         The weights of the best epoch so far.
     last : bool
         Every epoch is better than those before it.
+    since : int
+        So many epochs learnt by another loss: each is better than those before it.
 
     Returns
     -------
@@ -109,17 +112,20 @@ def keep_best(
             f"{figures}; a lower learning rate or --precision float32 may help."
         )
     stage.history.append(figures)
-    if best_epoch(stage, last=last) == len(stage.history):
+    if best_epoch(stage, last=last, since=since) == len(stage.history):
         return {k: v.detach().clone() for k, v in network.state_dict().items()}
     return best
 
 
-def best_epoch(stage: Stage, *, last: bool = False) -> int:
-    """The epoch with the lowest validation loss, from 1; of equal ones the first. Or the `last`."""
-    if last:
+def best_epoch(stage: Stage, *, last: bool = False, since: int = 0) -> int:
+    """The epoch with the lowest validation loss, from 1; of equal ones the first. Or the `last`.
+
+    The first `since` epochs, which learnt by another loss, do not count once there are more.
+    """
+    if last or len(stage.history) <= since:
         return len(stage.history)
-    losses = [figures["validation_loss"] for figures in stage.history]
-    return 1 + losses.index(min(losses))
+    losses = [figures["validation_loss"] for figures in stage.history[since:]]
+    return since + 1 + losses.index(min(losses))
 
 
 def share_right(logits: Tensor, targets: Tensor, task: Task) -> float:

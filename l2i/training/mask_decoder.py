@@ -10,25 +10,36 @@ transform it is asked by magnitudes, as published. ``audio-mask-decoder`` masks 
 classifier hears the sound, scaled as it is judged later: what LMAC-TD changed (Mancini, Paissan,
 Ravanelli, Subakan 2024, arXiv 2409.08655), without its decoder in the time domain.
 
+With ``fine_tuning`` so many epochs follow on mixtures of the training clips, whose parts are known
+(L-MAC FT). With S_a that of the part that carries c, the term of size gives way, where the masked
+mixture is at a cosine of ``agreement`` or more from S_a, to::
+
+    guidance * BCE(M, 1[S_a >= loud max S_a])
+
 Source: Paissan, Ravanelli, Subakan, *Listenable Maps for Audio Classifiers*, ICML 2024, arXiv
 2403.13086. Its code sums the term of size over the batch, and weighs it by .4: in batches of 16
 that is a weight of 6.4, which is the default here. Differences: there each training clip is mixed
-with noise of another data set, here some of them with one another.
+with noise of another data set, here some of them with one another. A mixture of which the
+classifier says something else than the class of its part is not guided by that part.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import phase, synthesise
-from l2i.models.heard import Heard
+from l2i.dsp.spectrogram import magnitude, phase, stft, synthesise
+from l2i.models.heard import Heard, hear
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.training.interpreter import layers_of
-from l2i.training.masks import MaskPart, MaskSettings
+from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
+from l2i.training.mixtures import Mixer
+from l2i.training.parts import Context
 from l2i.types import Classifier, Task
 
 __all__ = ["AUDIO_MASK_DECODER", "MASK_DECODER", "MaskDecoderPart", "MaskDecoderSettings"]
@@ -45,6 +56,24 @@ class MaskDecoderSettings(MaskSettings):
         description="Masked out: log f, as published, without a bound; or -log(1 - f).",
     )
     size: float = Field(6.4, ge=0, description="Weight of the mean of the mask.")
+    fine_tuning: int = Field(0, ge=0, description="Epochs on mixtures that follow; L-MAC FT.")
+    agreement: float = Field(
+        0.6, ge=-1, le=1, description="Fine-tuning: cosine from which on a mixture is guided."
+    )
+    guidance: float = Field(4.0, ge=0, description="Fine-tuning: weight of the part's loud bins.")
+    loud: float = Field(
+        0.35, gt=0, lt=1, description="Fine-tuning: share of the greatest S_a that is loud."
+    )
+
+
+class _Mixing(NamedTuple):
+    """Mixtures of whole clips."""
+
+    batch_size: int
+    mixed_db: float
+    views: int = 1
+    crop_share: float = 1.0
+    alone: float = 0.0
 
 
 class MaskDecoderPart(MaskPart):
@@ -80,19 +109,70 @@ class MaskDecoderPart(MaskPart):
 
     def loss(self, network: nn.Module, heard: Heard, settings: MaskDecoderSettings) -> Tensor:
         """See the module."""
+        mask = network(heard.features.maps, heard.size.shape[2])
+        return (self._asked(heard, mask, settings) + settings.size * mask.mean((1, 2))).mean()
+
+    def lessons(
+        self, network: nn.Module, settings: Any, context: Context, heard: Hear
+    ) -> list[Lesson]:
+        """And the fine-tuning, where it is asked for."""
+        found = super().lessons(network, settings, context, heard)
+        if not settings.fine_tuning:
+            return found
+        mixer = Mixer(context, _Mixing(settings.batch_size, abs(settings.mixed_db)))
+        layers = self.layers(context.classifier)
+
+        def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+            for mixed in mixer.train(generator):
+                x = hear(context.classifier, mixed.x, context.domain, layers).copied()
+                yield self.guided(network, x, mixed.a, mixed.classes, settings), len(mixed.x)
+
+        return [*found, Lesson(settings.fine_tuning, losses, found[0].held)]
+
+    def guided(
+        self,
+        network: nn.Module,
+        heard: Heard,
+        part: Tensor,
+        classes: Tensor,
+        settings: MaskDecoderSettings,
+    ) -> Tensor:
+        """The loss of the fine-tuning.
+
+        Parameters
+        ----------
+        network : Module
+        heard : Heard
+            Mixtures.
+        part : Tensor [B, S]
+            What carries the class, of the mixtures scaled to their peak.
+        classes : Tensor [B], int64
+        settings : MaskDecoderSettings
+        """
         s = settings
         mask = network(heard.features.maps, heard.size.shape[2])
+        own = magnitude(stft(part, heard.domain)).log1p()
+        kept = (mask * heard.size).log1p() if self.linear else mask * heard.size.log1p()
+        alike = F.cosine_similarity(kept.detach().flatten(1), own.flatten(1), dim=1)
+        guide = (alike >= s.agreement) & (heard.logits.argmax(1) == classes)
+        loud = (own >= s.loud * own.amax((1, 2), keepdim=True)).float()
+        away = F.binary_cross_entropy(mask, loud, reduction="none").mean((1, 2))
+        rest = torch.where(guide, s.guidance * away, s.size * mask.mean((1, 2)))
+        return (self._asked(heard, mask, s) + rest).mean()
+
+    def _asked(self, heard: Heard, mask: Tensor, s: MaskDecoderSettings) -> Tensor:
+        """What the classifier's answers cost, per clip [B]."""
         clf = heard.classifier
         own = heard.logits.argmax(1, keepdim=True)
         inside, outside = (self._ask(heard, part) for part in (mask, 1 - mask))
         log = F.logsigmoid if clf.task is Task.MULTI_LABEL else F.log_softmax
         words = {} if clf.task is Task.MULTI_LABEL else {"dim": 1}
-        convinces = -log(inside, **words).gather(1, own).mean()
+        convinces = -log(inside, **words).gather(1, own)
         if s.leaves_by == "log-probability":
-            leaves = log(outside, **words).gather(1, own).mean()
+            leaves = log(outside, **words).gather(1, own)
         else:
-            leaves = -(1 - clf.probabilities(outside).gather(1, own) + 1e-4).log().mean()
-        return s.convinces * convinces + s.leaves * leaves + s.size * mask.mean()
+            leaves = -(1 - clf.probabilities(outside).gather(1, own) + 1e-4).log()
+        return (s.convinces * convinces + s.leaves * leaves).squeeze(1)
 
     def _ask(self, heard: Heard, mask: Tensor) -> Tensor:
         """Logits [B, C] of what a mask [B, F, T] keeps of clips."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.types import Classifier
 
-__all__ = ["MaskPart", "MaskSettings"]
+__all__ = ["Hear", "Lesson", "MaskPart", "MaskSettings"]
 
 
 # What a checkpoint says beside the shape of its network.
@@ -39,6 +40,28 @@ class MaskSettings(BaseModel):
     weight_decay: float = Field(2e-6, ge=0)
     mixed: float = Field(0.5, ge=0, le=1, description="Share of clips mixed with another one.")
     mixed_db: float = Field(0.0, description="Level of a clip against the one it is mixed with.")
+
+
+Hear = Callable[[np.ndarray, torch.Generator | None], Heard]
+"""Rows of the sounds, and what draws mixtures of them (none: as they are), to clips heard."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Epochs that learn by one loss.
+
+    Attributes
+    ----------
+    epochs : int
+    losses : callable
+        What draws an epoch -> the loss of each of its batches, and of how many clips.
+    held : callable
+        Validation clips -> their loss.
+    """
+
+    epochs: int
+    losses: Callable[[torch.Generator], Iterator[tuple[Tensor, int]]]
+    held: Callable[[Heard], Tensor]
 
 
 class MaskPart:
@@ -64,6 +87,19 @@ class MaskPart:
         """The loss of a batch of clips."""
         raise NotImplementedError
 
+    def lessons(
+        self, network: nn.Module, settings: Any, context: Context, heard: Hear
+    ) -> list[Lesson]:
+        """What is learnt, one after the other; the best epoch is one of the last lesson's."""
+        train = context.sounds.train
+
+        def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+            order = torch.randperm(len(train), generator=generator)
+            for some in in_batches(order, settings.batch_size):
+                yield self.loss(network, heard(train[some.numpy()], generator), settings), len(some)
+
+        return [Lesson(settings.epochs, losses, lambda x: self.loss(network, x, settings))]
+
     def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
         """Whatever can be heard can be learnt from."""
 
@@ -80,13 +116,13 @@ class MaskPart:
         clf, sounds, s = context.classifier, context.sounds, settings
         layers = self.layers(clf)
 
-        def heard(rows: np.ndarray, mixed: torch.Generator | None = None) -> Heard:
+        def heard(rows: np.ndarray, mixed: torch.Generator | None) -> Heard:
             x = torch.from_numpy(np.array(sounds.waveforms[rows]))
             if mixed is not None:
                 x = _mixed(x, s, mixed)
             return hear(clf, x, context.domain, layers).copied()
 
-        first = heard(sounds.train[:1])
+        first = heard(sounds.train[:1], None)
         shape = {"maps": list(layers), **self.shape(s, first)}
         torch.manual_seed(context.seed)
         network = self.network(**shape).to(context.device)
@@ -97,31 +133,37 @@ class MaskPart:
         )
         best = stage.restore(optimizer, network=network)
         done = len(stage.history)
-        with context.progress.task(self.name, total=s.epochs, unit="epoch", done=done) as bar:
-            for epoch in range(done + 1, s.epochs + 1):
+        lessons = self.lessons(network, s, context, heard)
+        lesson_of = [lesson for lesson in lessons for _ in range(lesson.epochs)]
+        epochs = len(lesson_of)
+        since = epochs - lessons[-1].epochs
+        with context.progress.task(self.name, total=epochs, unit="epoch", done=done) as bar:
+            for epoch in range(done + 1, epochs + 1):
                 generator = epoch_generator(context.seed, self.name, epoch)
-                order = torch.randperm(len(sounds.train), generator=generator)
+                # What a loss draws for itself, a repeated epoch draws again.
+                torch.manual_seed(generator.initial_seed())
+                lesson = lesson_of[epoch - 1]
                 network.train()
-                total = 0.0
-                for some in in_batches(order, s.batch_size):
-                    loss = self.loss(network, heard(sounds.train[some.numpy()], generator), s)
+                total, count = 0.0, 0
+                for loss, clips in lesson.losses(generator):
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()
-                    total += float(loss.detach()) * len(some)
+                    total += float(loss.detach()) * clips
+                    count += clips
                 network.eval()
                 held = 0.0
                 with torch.no_grad():
                     for part in torch.arange(len(sounds.validate)).split(s.batch_size):
-                        one = self.loss(network, heard(sounds.validate[part.numpy()]), s)
+                        one = lesson.held(heard(sounds.validate[part.numpy()], None))
                         held += float(one) * len(part)
-                mean = total / len(order)
+                mean = total / count
                 n = len(sounds.validate)
                 figures = {"loss": mean, "validation_loss": held / n if n else mean}
-                best = keep_best(stage, figures, network, best)
+                best = keep_best(stage, figures, network, best, since=since)
                 stage.save(optimizer, best, network=network)
                 bar.advance(1, f"validation loss {figures['validation_loss']:.3f}")
-        meta = {**shape, "epoch": best_epoch(stage)}
+        meta = {**shape, "epoch": best_epoch(stage, since=since)}
         stage.finish(best, meta, context.domain)
 
     def load(

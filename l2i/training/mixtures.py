@@ -98,7 +98,7 @@ class Mixer:
         train, held = context.sounds.train, context.sounds.validate
         self._train = self._stretches(train, s.views, draw)
         self._held = self._stretches(held if len(held) > 1 else train, 1, draw)
-        with context.progress.task("gates: parts", unit="clip") as bar:
+        with context.progress.task("parts of mixtures", unit="clip") as bar:
             self._heard = {}
             for key, stretches in (("train", self._train), ("held", self._held)):
                 said = []

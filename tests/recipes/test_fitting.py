@@ -13,15 +13,15 @@ from l2i.training.fitting import best_epoch, in_batches, keep_best
 from l2i.training.stage import Stage
 
 
-def _learn(losses: list[float], *, last: bool) -> tuple[int, Tensor]:
+def _learn(losses: list[float], *, last: bool = False, since: int = 0) -> tuple[int, Tensor]:
     """The epoch, and the weight, which counts epochs, that are kept of so many epochs."""
     stage = cast(Stage, SimpleNamespace(name="toy", history=[]))
     network = torch.nn.Linear(1, 1, bias=False)
     best: dict[str, Tensor] = {}
     for epoch, loss in enumerate(losses, start=1):
         torch.nn.init.constant_(network.weight, epoch)
-        best = keep_best(stage, {"validation_loss": loss}, network, best, last=last)
-    return best_epoch(stage, last=last), best["weight"]
+        best = keep_best(stage, {"validation_loss": loss}, network, best, last=last, since=since)
+    return best_epoch(stage, last=last, since=since), best["weight"]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,15 @@ def test_the_best_or_the_last(losses: list[float], last: bool, kept: int) -> Non
     epoch, weight = _learn(losses, last=last)
     assert epoch == kept
     assert weight.item() == kept
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"), [([1.0, 2.0], 2), ([1.0, 2.0, 9.0], 3), ([1.0, 2.0, 9.0, 8.0, 8.0], 4)]
+)
+def test_epochs_of_another_loss(losses: list[float], kept: int) -> None:
+    """Two of them do not count beside those that follow, however low their losses are."""
+    epoch, weight = _learn(losses, since=2)
+    assert epoch == kept and weight.item() == kept
 
 
 @pytest.mark.parametrize(
