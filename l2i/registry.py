@@ -347,6 +347,8 @@ METHODS = Registry(
         "lmac": "l2i.explanation.lmac:LMac",
         "lmac-audio": "l2i.explanation.lmac:LMacAudio",
         "piq": "l2i.explanation.piq:Piq",
+        "vibi": "l2i.explanation.vibi:Vibi",
+        "flint": "l2i.explanation.flint:Flint",
         "loudest": "l2i.explanation.controls:Loudest",
         "loudest-components": "l2i.explanation.controls:LoudestComponents",
         "random-gates": "l2i.explanation.controls:RandomGates",

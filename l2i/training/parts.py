@@ -43,6 +43,8 @@ PARTS = Registry(
         "mask-decoder": "l2i.training.mask_decoder:MASK_DECODER",
         "audio-mask-decoder": "l2i.training.mask_decoder:AUDIO_MASK_DECODER",
         "quantised-mask": "l2i.training.quantised:QUANTISED_MASK",
+        "chunk-selector": "l2i.training.chunks:CHUNK_SELECTOR",
+        "attributes": "l2i.training.attributes:ATTRIBUTES",
         "class-dictionary": "l2i.training.class_dictionary:CLASS_DICTIONARY",
     },
 )

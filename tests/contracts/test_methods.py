@@ -14,6 +14,8 @@ import l2i
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, ExplanationMethod, MethodSettings, Subject, make_method
+from l2i.models.attributes import Attributes
+from l2i.models.chunks import ChunkSelector
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead
@@ -44,6 +46,7 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
 # Where no unit, component or channel speaks for the class, nothing is kept.
 MAY_KEEP_NOTHING = {
     *("l2i", "random", "gradcam", "gates", "shapley", "slime", "lime", "audiolime", "rise"),
+    "flint",
 }
 
 # They enter the built-in classifier at a hidden map, and refuse any other.
@@ -123,12 +126,32 @@ def _with_decoders(subject: Subject) -> Subject:
         sample_rate=SETTINGS.sample_rate,
         codes=12,
     )
-    for network in (decoder, quantised):
+    attributes = Attributes(
+        maps=maps,
+        channels=[m.shape[1] for m in found],
+        n_classes=CLASSES,
+        n_bins=SETTINGS.n_bins,
+        sample_rate=SETTINGS.sample_rate,
+        attributes=6,
+        width=8,
+    )
+    selector = ChunkSelector(
+        n_classes=CLASSES,
+        n_bins=SETTINGS.n_bins,
+        sample_rate=SETTINGS.sample_rate,
+        hop_length=SETTINGS.hop_length,
+        share=0.2,
+        width=8,
+        piece_s=0.25,
+    )
+    for network in (decoder, quantised, attributes, selector):
         network.eval().requires_grad_(False)
     learnt = {
         "mask-decoder": decoder,
         "audio-mask-decoder": decoder,
         "quantised-mask": quantised,
+        "attributes": attributes,
+        "chunk-selector": selector,
     }
     return replace(subject, parts={**subject.parts, **learnt})
 
