@@ -346,6 +346,7 @@ METHODS = Registry(
         "wam": "l2i.explanation.wavelets:Wam",
         "lmac": "l2i.explanation.lmac:LMac",
         "lmac-audio": "l2i.explanation.lmac:LMacAudio",
+        "lmac-td": "l2i.explanation.lmac_td:LMacTd",
         "piq": "l2i.explanation.piq:Piq",
         "vibi": "l2i.explanation.vibi:Vibi",
         "flint": "l2i.explanation.flint:Flint",

@@ -43,6 +43,7 @@ PARTS = Registry(
         "mask-decoder": "l2i.training.mask_decoder:MASK_DECODER",
         "audio-mask-decoder": "l2i.training.mask_decoder:AUDIO_MASK_DECODER",
         "quantised-mask": "l2i.training.quantised:QUANTISED_MASK",
+        "time-domain-mask": "l2i.training.time_domain:TIME_DOMAIN_MASK",
         "chunk-selector": "l2i.training.chunks:CHUNK_SELECTOR",
         "attributes": "l2i.training.attributes:ATTRIBUTES",
         "class-dictionary": "l2i.training.class_dictionary:CLASS_DICTIONARY",

@@ -25,6 +25,7 @@ from l2i.models.heard import Heard, hear
 from l2i.models.interpreter import Interpreter
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.models.quantised import QuantisedMask
+from l2i.models.time_domain import TimeDomainMask
 from l2i.models.vgg import VGG
 from l2i.training.class_dictionary import ClassBlocks
 from l2i.training.interpreter import layers_of
@@ -144,7 +145,20 @@ def _with_decoders(subject: Subject) -> Subject:
         width=8,
         piece_s=0.25,
     )
-    for network in (decoder, quantised, attributes, selector):
+    waveforms = TimeDomainMask(
+        maps=maps,
+        channels=[m.shape[1] for m in found],
+        filters=8,
+        kernel=32,
+        width=8,
+        blocks=1,
+        within=1,
+        along=1,
+        heads=2,
+        chunk=50,
+        alpha=0.75,
+    )
+    for network in (decoder, quantised, attributes, selector, waveforms):
         network.eval().requires_grad_(False)
     learnt = {
         "mask-decoder": decoder,
@@ -152,6 +166,7 @@ def _with_decoders(subject: Subject) -> Subject:
         "quantised-mask": quantised,
         "attributes": attributes,
         "chunk-selector": selector,
+        "time-domain-mask": waveforms,
     }
     return replace(subject, parts={**subject.parts, **learnt})
 
