@@ -116,7 +116,7 @@ class Iba:
                 drawn = draw.standard_normal((self.copies, *map_.shape[1:]), np.float32)
                 noise = torch.from_numpy(drawn).to(map_.device)
                 z = mean + spread * (share * r + (1 - share) * noise)
-                logits = clf.logits_above(z, self.layers[0])
+                logits, _ = clf.logits_above(z, self.layers[0])
                 if clf.task is Task.MULTI_LABEL:
                     heard = -F.logsigmoid(logits[:, c]).mean()
                 else:
