@@ -47,9 +47,9 @@ class OnePlace:
     def chosen_layers(self) -> tuple[str, ...]:
         return ("early", "middle", "late")
 
-    def logits_above(self, map_: Tensor, name: str) -> Tensor:
-        assert name == "middle"
-        return torch.stack([8 * map_[:, 0, f, t] for f, t in self.places], 1)
+    def logits_above(self, map_: Tensor, *names: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert names == ("middle",)
+        return torch.stack([8 * map_[:, 0, f, t] for f, t in self.places], 1), ()
 
     def to_bins(self, attribution: Tensor, frames: int) -> Tensor:
         grid = torch.nn.functional.interpolate(attribution, (frames, BINS), mode="nearest")
