@@ -236,7 +236,7 @@ def _says(classifier: Classifier) -> list[float]:
 def fit(
     classifier: Classifier,
     sounds: Clips,
-    method: str = "l2i",
+    method: str = "gated-l2i",
     *,
     sample_rate: int | None = None,
     duration_s: float | None = None,
@@ -254,7 +254,7 @@ def fit(
     sounds : folder, list of files, array or tensor
         A folder of sound files at any depth; several files; samples [N, S], or a list of [S].
     method : str
-        Of `l2i.registry.METHODS`, or ``MODULE:NAME``.
+        Of `l2i.registry.METHODS`, or ``MODULE:NAME``; by default that of ``l2i train``.
     sample_rate : int, optional
         Hz, of arrays and tensors; by default the classifier's. Others are resampled.
     duration_s : float, optional

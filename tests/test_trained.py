@@ -35,7 +35,7 @@ def clf() -> Wrapped:
 @pytest.fixture(scope="module")
 def fitted(clf: Wrapped) -> Fitted:
     """L2I, a few epochs."""
-    return l2i.fit(clf, sounds(), **FEW)
+    return l2i.fit(clf, sounds(), "l2i", **FEW)
 
 
 def test_fit_leaves_all_as_it_was(clf: Wrapped, tmp_path: Path, monkeypatch) -> None:
@@ -44,13 +44,13 @@ def test_fit_leaves_all_as_it_was(clf: Wrapped, tmp_path: Path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     before = {k: v.clone() for k, v in clf.model.state_dict().items()}  # type: ignore[union-attr]
     state = torch.get_rng_state()
-    first, again = (l2i.fit(clf, sounds(), **FEW) for _ in range(2))
+    first, again = (l2i.fit(clf, sounds(), "l2i", **FEW) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[k]) for k, v in clf.model.state_dict().items())  # type: ignore[union-attr]
     assert list(tmp_path.iterdir()) == []
     assert first.history == again.history
     assert len(first.history["interpreter"]) == 3 and len(first.history["dictionary"]) > 1
-    other = l2i.fit(clf, sounds(), **FEW, seed=1)
+    other = l2i.fit(clf, sounds(), "l2i", **FEW, seed=1)
     assert other.history != first.history
 
 
@@ -123,9 +123,9 @@ def test_a_folder_of_files_without_labels(clf: Wrapped, tmp_path: Path) -> None:
         place = tmp_path / ("deep/er" if i % 2 else ".")
         place.mkdir(parents=True, exist_ok=True)
         soundfile.write(place / f"{i}.wav", clip[: SAMPLES - 500 * i], RATE)
-    by_folder = l2i.fit(clf, tmp_path, **FEW)
+    by_folder = l2i.fit(clf, tmp_path, "l2i", **FEW)
     files = sorted(tmp_path.rglob("*.wav"), key=lambda p: (len(p.parts), p.name))
-    by_list = l2i.fit(clf, files, **FEW)
+    by_list = l2i.fit(clf, files, "l2i", **FEW)
     assert by_folder.history == by_list.history
 
 
@@ -258,7 +258,11 @@ def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
 def test_wrong_words(clf: Wrapped, how: dict, sentence: str) -> None:
     """One sentence each."""
     with pytest.raises(UsageError, match=sentence):
-        l2i.fit(clf, sounds(4), **{"iterations": 2, "components": 4, "epochs": 1, **how})
+        l2i.fit(
+            clf,
+            sounds(4),
+            **{"method": "l2i", "iterations": 2, "components": 4, "epochs": 1, **how},
+        )
 
 
 def test_what_is_no_classifier_and_no_sounds(clf: Wrapped, fitted: Fitted, tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ def test_what_is_no_classifier_and_no_sounds(clf: Wrapped, fitted: Fitted, tmp_p
     path = fitted.save(tmp_path / "x.l2i")
     ways: list[Callable[[Any], object]] = [
         lambda model: l2i.explain(model, sounds(1)[0]),
-        lambda model: l2i.fit(model, sounds(4)),
+        lambda model: l2i.fit(model, sounds(4), "l2i"),
         lambda model: l2i.load(path, model),
         lambda model: l2i.benchmark(model, sounds(4)),
     ]
@@ -275,13 +279,13 @@ def test_what_is_no_classifier_and_no_sounds(clf: Wrapped, fitted: Fitted, tmp_p
             way(clf.model)
     for wrong in (5, None):
         with pytest.raises(UsageError, match="Sounds are a folder, a list of files, or samples"):
-            l2i.fit(clf, wrong, **FEW)  # type: ignore[arg-type]
+            l2i.fit(clf, wrong, "l2i", **FEW)  # type: ignore[arg-type]
 
 
 def test_too_fewsounds(clf: Wrapped) -> None:
     """Of three nothing can be learnt and chosen."""
     with pytest.raises(DataError, match="There are 3 sounds, and at least 4"):
-        l2i.fit(clf, sounds(3), **FEW)
+        l2i.fit(clf, sounds(3), "l2i", **FEW)
 
 
 def test_a_black_box_has_no_layers() -> None:
@@ -293,7 +297,7 @@ def test_a_black_box_has_no_layers() -> None:
 
     clf = l2i.wrap(hear, RATE)
     with pytest.raises(UsageError, match="shapley"):
-        l2i.fit(clf, sounds(), **FEW)
+        l2i.fit(clf, sounds(), "l2i", **FEW)
     with pytest.raises(UsageError, match="gradients"):
         l2i.benchmark(clf, sounds(4), ["saliency"])
     frame = l2i.benchmark(clf, sounds(4), ["occlusion", "shapley"])
