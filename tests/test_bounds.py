@@ -13,13 +13,16 @@ import pytest
 import torch
 
 import l2i
-from l2i.errors import UsageError
+from l2i.errors import DataError, UsageError
 from l2i.explanation import MethodSettings, make_method
 from l2i.models.heard import Heard, hear
 from l2i.recipes.truth import Part, Scene, judge_scenes
+from l2i.run.progress import Progress
 from l2i.training.class_dictionary import CLASS_DICTIONARY, ClassBlocks
+from l2i.training.parts import Context, Sounds
+from l2i.training.stage import Stage
 from tests.guests import load, sounds
-from tests.toys import SETTINGS, band_dictionary, tone, tone_subject
+from tests.toys import SAMPLES, SETTINGS, ToneClassifier, band_dictionary, tone, tone_subject
 
 TOLD = MethodSettings()
 
@@ -129,6 +132,20 @@ def test_blocks_need_labels() -> None:
     """Sounds without labels are refused before anything is learnt."""
     with pytest.raises(UsageError, match="have no labels"):
         l2i.fit(load(), sounds(12), "nmf-classes")
+
+
+def test_blocks_of_too_few_frames(tmp_path: Path) -> None:
+    """What is to be lowered is the block's own setting, of clips too short and of silent ones."""
+    silence = np.zeros((2, SAMPLES), np.float32)
+    clips = Sounds(silence, np.arange(2), np.arange(0), ("a", "b"), ((0,), (1,)))
+    told = CLASS_DICTIONARY.settings(each=1000)
+    with pytest.raises(DataError, match=r"only 101 frames; set parts\.class-dict.*each low"):
+        CLASS_DICTIONARY.check(told, clips, SETTINGS.domain)
+    cpu, quiet = torch.device("cpu"), Progress(quiet=True)
+    clf: Any = ToneClassifier()
+    context = Context(clf, SETTINGS.domain, clips, 0, cpu, torch.float32, quiet)
+    with pytest.raises(DataError, match=r"not silent; set parts\.class-dictionary\.each lower"):
+        CLASS_DICTIONARY.fit(CLASS_DICTIONARY.settings(), context, Stage("x", tmp_path))
 
 
 @pytest.mark.parametrize("soft", [0.25, 0.5, 0.9])

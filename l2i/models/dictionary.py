@@ -185,6 +185,7 @@ def learn_dictionary(
     fixed: Tensor | None = None,
     scratch: Path | None = None,
     on_sweep: Callable[[int, float], None] | None = None,
+    setting: str = "dictionary.components",
 ) -> Learned:
     """Sparse NMF over blocks of frames.
 
@@ -209,6 +210,8 @@ def learn_dictionary(
         A file for the activations; without it they are kept in memory.
     on_sweep : callable, optional
         Called with the number of the sweep and D per frame.
+    setting : str
+        What says how many components there are, for messages.
 
     Raises
     ------
@@ -217,7 +220,7 @@ def learn_dictionary(
     """
     lengths = [int(b.shape[1]) for b in blocks]
     total = sum(lengths)
-    w = _first_columns(blocks, lengths, components, generator)
+    w = _first_columns(blocks, lengths, components, generator, setting)
     n_fixed = 0
     if fixed is not None:
         n_fixed = fixed.shape[1]
@@ -274,7 +277,11 @@ def learn_dictionary(
 
 
 def _first_columns(
-    blocks: Sequence[Tensor], lengths: list[int], components: int, generator: torch.Generator
+    blocks: Sequence[Tensor],
+    lengths: list[int],
+    components: int,
+    generator: torch.Generator,
+    setting: str,
 ) -> Tensor:
     """Unit columns from frames drawn at random among those that are not silent."""
     chosen: list[Tensor] = []
@@ -301,8 +308,7 @@ def _first_columns(
     if wanted > 0:
         raise DataError(
             f"The dictionary wants {components} components but the training clips hold only "
-            f"{components - wanted} frames that are not silent; set dictionary.components lower "
-            "or add clips."
+            f"{components - wanted} frames that are not silent; set {setting} lower or add clips."
         )
     return unit_columns(torch.stack(chosen, dim=1))
 

@@ -61,7 +61,7 @@ class ClassDictionary:
     settings = ClassDictionarySettings
 
     def __init__(self) -> None:
-        self._learner = Dictionary()
+        self._learner = Dictionary(f"parts.{self.name}.each")
 
     def check(self, settings: ClassDictionarySettings, sounds: Sounds, domain: Domain) -> None:
         """Refuse sounds without labels, or of which a class has too few.

@@ -25,10 +25,19 @@ __all__ = ["DICTIONARY", "Dictionary"]
 
 
 class Dictionary:
-    """Spectral patterns W [F, K] of the sounds: a `l2i.training.parts.Part`."""
+    """Spectral patterns W [F, K] of the sounds: a `l2i.training.parts.Part`.
+
+    Parameters
+    ----------
+    setting : str
+        What says how many components there are, for messages.
+    """
 
     name = "dictionary"
     settings = config.Dictionary
+
+    def __init__(self, setting: str = "dictionary.components") -> None:
+        self._setting = setting
 
     def check(self, settings: config.Dictionary, sounds: Sounds, domain: Domain) -> None:
         """Refuse what no dictionary can be made of.
@@ -50,7 +59,7 @@ class Dictionary:
         elif d.method == "none":
             band_dictionary(domain.n_bins, d.components)
         elif d.method == "joint":
-            _check_frames(d, sounds, domain, len(sounds.train), d.components, "")
+            _check_frames(d, sounds, domain, len(sounds.train), d.components, "", self._setting)
         elif d.method == "class-wise":
             n_classes = len(sounds.classes)
             if not n_classes:
@@ -68,7 +77,7 @@ class Dictionary:
                 if not mine:
                     raise DataError(f"No training clip of {sounds.title} has the class {name!r}.")
                 each = d.components // n_classes
-                _check_frames(d, sounds, domain, mine, each, f" of {name!r}")
+                _check_frames(d, sounds, domain, mine, each, f" of {name!r}", self._setting)
 
     def fit(self, settings: config.Dictionary, context: Context, stage: Stage) -> None:
         """Learn the dictionary, and finish the stage with it.
@@ -120,6 +129,7 @@ class Dictionary:
                     generator=epoch_generator(seed, "dictionary", words),
                     fixed=fixed,
                     scratch=scratch,
+                    setting=self._setting,
                     on_sweep=lambda _sweep, value: bar.advance(
                         1, f"objective {value:.4f} per frame"
                     ),
@@ -182,7 +192,13 @@ DICTIONARY = Dictionary()
 
 
 def _check_frames(
-    d: config.Dictionary, sounds: Sounds, domain: Domain, clips: int, components: int, whose: str
+    d: config.Dictionary,
+    sounds: Sounds,
+    domain: Domain,
+    clips: int,
+    components: int,
+    whose: str,
+    setting: str,
 ) -> None:
     """Every component begins as a frame."""
     used = min(clips, d.max_clips) if d.max_clips > 0 else clips
@@ -190,7 +206,7 @@ def _check_frames(
     if components > frames:
         raise DataError(
             f"The dictionary wants {components} components{whose} but the {used} training clips"
-            f"{whose} hold only {frames} frames; set dictionary.components lower or add clips."
+            f"{whose} hold only {frames} frames; set {setting} lower or add clips."
         )
 
 
