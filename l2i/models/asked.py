@@ -81,8 +81,8 @@ def _recorded(
             "way to the classifier's answer: name another one."
         )
     means = []
-    for layer, gradient, passes in zip(read, gradients, given, strict=True):
-        map_ = layer.map(torch.zeros_like(passes[0]) if gradient is None else gradient)
+    for layer, mean, passes in zip(read, gradients, given, strict=True):
+        map_ = layer.map(torch.zeros_like(passes[0]) if mean is None else mean)
         per_window = map_.float().mean(dim=(2, 3))
         means.append(per_window.unflatten(0, (len(waveform), -1)).mean(dim=1))
     return tuple(means)
