@@ -350,6 +350,7 @@ METHODS = Registry(
         "piq": "l2i.explanation.piq:Piq",
         "vibi": "l2i.explanation.vibi:Vibi",
         "flint": "l2i.explanation.flint:Flint",
+        "amortised-shapley": "l2i.explanation.amortised:AmortisedShapley",
         "loudest": "l2i.explanation.controls:Loudest",
         "loudest-components": "l2i.explanation.controls:LoudestComponents",
         "random-gates": "l2i.explanation.controls:RandomGates",

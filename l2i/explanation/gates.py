@@ -42,6 +42,7 @@ from l2i.errors import UsageError
 from l2i.models.answers import log_odds
 from l2i.models.dictionary import encode, learn_dictionary
 from l2i.models.heard import Heard, finite_gradients, need_gradients
+from l2i.models.players import coalitions, worth
 from l2i.types import Classifier
 
 if TYPE_CHECKING:
@@ -64,8 +65,6 @@ _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 _STRETCH = 0.1
 _FLOOR = 1e-8
-# Log-odds beyond which one coalition is as good as another: none outweighs all others.
-_SUREST = 20.0
 # Of the settings that people give: the least values, and which are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
 _LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}
@@ -363,7 +362,7 @@ class Shapley:
 
     def worth(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Log-odds [n] of one class each, within the bounds that coalitions are counted by."""
-        return log_odds(logits, classes, self.classifier.task).clamp(-_SUREST, _SUREST)
+        return worth(logits, classes, self.classifier.task)
 
     def _worth(self, heard: Apart, classes: Tensor, sets: Tensor) -> Tensor:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
@@ -376,15 +375,9 @@ class Shapley:
     def _values(self, heard: Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
         k = heard.h.shape[1]
-        draw = np.random.default_rng(self.seed)
-        sizes = np.arange(1, k)
-        chance = 1.0 / (sizes * (k - sizes))
-        sets = np.zeros((self.coalitions, k), np.float32)
-        for row in sets:
-            row[draw.choice(k, draw.choice(sizes, p=chance / chance.sum()), replace=False)] = 1
-        half = torch.from_numpy(sets).to(heard.h)
-        ends = torch.stack([torch.zeros(k), torch.ones(k)]).to(heard.h)
-        everything = torch.cat([half, 1 - half, ends])
+        sets = coalitions(k, self.coalitions, np.random.default_rng(self.seed))
+        ends = torch.stack([torch.zeros(k), torch.ones(k)])
+        everything = torch.cat([torch.from_numpy(sets), ends]).to(heard.h)
         worth = self._worth(heard, classes, everything)
         nothing, whole = worth[-2], worth[-1]
         s, y = everything[:-2].double(), (worth[:-2] - nothing).double()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -56,12 +57,12 @@ class Lesson:
     losses : callable
         What draws an epoch -> the loss of each of its batches, and of how many clips.
     held : callable
-        Validation clips -> their loss.
+        Rows of some validation clips -> their loss.
     """
 
     epochs: int
     losses: Callable[[torch.Generator], Iterator[tuple[Tensor, int]]]
-    held: Callable[[Heard], Tensor]
+    held: Callable[[NDArray[np.int64]], Tensor]
 
 
 class MaskPart:
@@ -98,7 +99,10 @@ class MaskPart:
             for some in in_batches(order, settings.batch_size):
                 yield self.loss(network, heard(train[some.numpy()], generator), settings), len(some)
 
-        return [Lesson(settings.epochs, losses, lambda x: self.loss(network, x, settings))]
+        def held(rows: NDArray[np.int64]) -> Tensor:
+            return self.loss(network, heard(rows, None), settings)
+
+        return [Lesson(settings.epochs, losses, held)]
 
     def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
         """Whatever can be heard can be learnt from."""
@@ -155,8 +159,7 @@ class MaskPart:
                 held = 0.0
                 with torch.no_grad():
                     for part in torch.arange(len(sounds.validate)).split(s.batch_size):
-                        one = lesson.held(heard(sounds.validate[part.numpy()], None))
-                        held += float(one) * len(part)
+                        held += float(lesson.held(sounds.validate[part.numpy()])) * len(part)
                 mean = total / count
                 n = len(sounds.validate)
                 figures = {"loss": mean, "validation_loss": held / n if n else mean}

@@ -46,6 +46,7 @@ PARTS = Registry(
         "time-domain-mask": "l2i.training.time_domain:TIME_DOMAIN_MASK",
         "chunk-selector": "l2i.training.chunks:CHUNK_SELECTOR",
         "attributes": "l2i.training.attributes:ATTRIBUTES",
+        "shapley-values": "l2i.training.shapley:SHAPLEY_VALUES",
         "class-dictionary": "l2i.training.class_dictionary:CLASS_DICTIONARY",
     },
 )

@@ -96,7 +96,10 @@ class TimeDomainPart(MaskPart):
                 rows = train[some.numpy()]
                 yield autoencoder_loss(network, heard(rows, generator)), len(some)
 
-        first = Lesson(settings.autoencoder_epochs, losses, lambda x: autoencoder_loss(network, x))
+        def held(rows: Any) -> Tensor:
+            return autoencoder_loss(network, heard(rows, None))
+
+        first = Lesson(settings.autoencoder_epochs, losses, held)
         return [first, *super().lessons(network, settings, context, heard)]
 
     def loss(self, network: nn.Module, heard: Heard, settings: TimeDomainSettings) -> Tensor:

@@ -24,6 +24,7 @@ from l2i.models.general import GeneralInterpreter
 from l2i.models.heard import Heard, hear
 from l2i.models.interpreter import Interpreter
 from l2i.models.mask_decoder import MaskDecoder
+from l2i.models.players import ShapleyHead
 from l2i.models.quantised import QuantisedMask
 from l2i.models.time_domain import TimeDomainMask
 from l2i.models.vgg import VGG
@@ -47,7 +48,7 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
 # Where no unit, component or channel speaks for the class, nothing is kept.
 MAY_KEEP_NOTHING = {
     *("l2i", "random", "gradcam", "gates", "shapley", "slime", "lime", "audiolime", "rise"),
-    "flint",
+    *("flint", "amortised-shapley"),
 }
 
 # They enter the built-in classifier at a hidden map, and refuse any other.
@@ -158,7 +159,15 @@ def _with_decoders(subject: Subject) -> Subject:
         chunk=50,
         alpha=0.75,
     )
-    for network in (decoder, quantised, attributes, selector, waveforms):
+    players = ShapleyHead(
+        maps=maps,
+        shapes=[(m.shape[1], m.shape[2]) for m in found],
+        components=COMPONENTS,
+        objects=4,
+        times=2,
+        width=8,
+    )
+    for network in (decoder, quantised, attributes, selector, waveforms, players):
         network.eval().requires_grad_(False)
     learnt = {
         "mask-decoder": decoder,
@@ -167,6 +176,7 @@ def _with_decoders(subject: Subject) -> Subject:
         "attributes": attributes,
         "chunk-selector": selector,
         "time-domain-mask": waveforms,
+        "shapley-values": players,
     }
     return replace(subject, parts={**subject.parts, **learnt})
 
