@@ -41,6 +41,7 @@ __all__ = [
     "Output",
     "Run",
     "Spectrogram",
+    "Warn",
     "flatten",
     "own_classifier_preset",
     "preset_names",
@@ -270,6 +271,36 @@ class Method(_Section):
     name: str = Field("l2i", description="A method, or one of your own: MODULE:NAME, FILE.py:NAME.")
 
 
+class Warn(_Section):
+    """When it is said that an explanation, or a run's figures, should not be relied on."""
+
+    fall: Share = Field(
+        0.2,
+        description="An explanation holds if its class loses at least this share of its "
+        "probability when the explanation is removed.",
+    )
+    alone: Share = Field(
+        0.5, description="And if the class keeps this share of it by the explanation alone."
+    )
+    probability: Share = Field(
+        0.01, description="A class below this probability is not said by the classifier."
+    )
+    chance: float = Field(
+        1.5,
+        ge=1.0,
+        description="Near chance: the odds of being right are at most so many times a guess's.",
+    )
+    silence_db: float = Field(
+        -80.0, le=0.0, description="Silent: the peak is at most this, in dB of full scale."
+    )
+    one_class: Share = Field(
+        0.9,
+        description="Fidelity says little where the classifier gives one class to this share of "
+        "the test clips.",
+    )
+    clips: int = Field(30, ge=0, description="Fewer test clips than this are few.")
+
+
 class Explanation(_Section):
     """Which components are relevant enough."""
 
@@ -289,6 +320,7 @@ class Explanation(_Section):
         default_factory=list,
         description="More figures of each explanation, your own: MODULE:NAME, FILE.py:NAME.",
     )
+    warn: Warn = Warn()
 
 
 class Output(_Section):
@@ -318,6 +350,8 @@ _NOT_SCIENCE = {
     "dataset": {"data_dir"},
     # Its content counts (see `l2i.recipes.train`), wherever it lies.
     "classifier": {"spec"},
+    # What is said of figures does not change them.
+    "explanation": {"warn"},
     "run": {"device", "threads", "checkpoint_minutes", "experiment", "name"},
     "output": None,
 }

@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from l2i.config import Warn
 from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, magnitude, stft
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
+from l2i.metrics.doubts import Doubt, explanation_doubts, verdict
 from l2i.metrics.size import linear_gain
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
@@ -31,6 +33,7 @@ from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.pages.sound import flac
 from l2i.recording import TABLE
 from l2i.storage import atomic_write_text, make_output, store_errors
+from l2i.types import Task
 
 __all__ = ["Component", "Explained", "Probabilities", "explain_by", "write_explained"]
 
@@ -38,9 +41,6 @@ _SHOWN = 5
 # Of a dictionary of hundreds most components have next to no share.
 _AMONG = 12
 _FACTS = "explanation.json"
-# The class must lose at least this share of its probability, and keep half of it.
-_FALL = 0.2
-_KEPT = 0.5
 
 
 class Written(Protocol):
@@ -112,6 +112,10 @@ class Explained:
     probabilities : dict of str to Probabilities
         For every class.
     method : str
+    task : Task
+        Whether one class excludes the others.
+    warn : l2i.config.Warn
+        What `warnings` goes by.
     """
 
     input: NDArray[np.float32] = field(repr=False)
@@ -124,6 +128,8 @@ class Explained:
     components: tuple[Component, ...] = field(repr=False)
     probabilities: dict[str, Probabilities] = field(repr=False)
     method: str
+    task: Task = Task.SINGLE_LABEL
+    warn: Warn = field(default=Warn(), repr=False)
 
     @cached_property
     def kept(self) -> float:
@@ -132,30 +138,38 @@ class Explained:
         mask, size = (torch.from_numpy(np.ascontiguousarray(x)).unsqueeze(0) for x in both)
         return float(kept_energy(mask, size).nan_to_num(0.0))
 
+    @cached_property
+    def doubts(self) -> list[Doubt]:
+        """What is to be said against it, each with a mark; those that make it void first."""
+        parts = [{name: p[at] for name, p in self.probabilities.items()} for at in range(3)]
+        return explanation_doubts(
+            self.target,
+            parts,
+            self.task,
+            peak=float(np.abs(self.input).max(initial=0)),
+            alone_peak=float(np.abs(self.audio).max(initial=0)),
+            warn=self.warn,
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """The same as sentences; empty, if there is nothing to be said against it."""
+        return [doubt.text for doubt in self.doubts]
+
     @property
     def holds(self) -> bool:
         """Whether the class falls by a fifth or more without the explanation, and keeps half of
         its probability by the explanation alone."""
-        p = self.probabilities[self.target]
-        return p.removal <= (1 - _FALL) * p.input and p.explanation >= _KEPT * p.input
+        return not any(doubt.void for doubt in self.doubts)
 
     @property
     def verdict(self) -> str:
-        """One sentence: what the classifier says of both parts, and whether that bears it out."""
-        p = self.probabilities[self.target]
-        said = f"{self.target} {p.input:.1%}, alone {p.explanation:.1%}, without it {p.removal:.1%}"
-        if not self.input.any():
-            return f"The clip is silent: there is nothing to explain ({said})."
-        if self.holds:
-            return f"{said}: the explanation holds."
-        if p.removal > (1 - _FALL) * p.input:
-            why = f"removing it hardly lowers {self.target}"
-        else:
-            why = f"alone it is not taken for {self.target}"
-        return f"{said}: {why}, this explanation does not hold."
+        """What the classifier says of both parts, and whether that bears the explanation out."""
+        return verdict(self.target, self.probabilities[self.target], self.doubts)
 
     def __str__(self) -> str:
-        return f"{self.verdict} {self.kept:.0%} of the energy is kept."
+        more = "".join(f" {doubt.text}" for doubt in self.doubts if not doubt.void)
+        return f"{self.verdict} {self.kept:.0%} of the energy is kept.{more}"
 
     def _size(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), self.domain))[
@@ -199,6 +213,7 @@ class Explained:
             },
             "holds": self.holds,
             "verdict": self.verdict,
+            "warnings": [doubt._asdict() for doubt in self.doubts],
             "kept": self.kept,
             "labels": [],
             "right": None,
@@ -266,7 +281,14 @@ class Explained:
 
 
 def explain_by(
-    way: ExplanationMethod, heard: Heard, c: int, *, method: str, key: int = 0, length: int = 0
+    way: ExplanationMethod,
+    heard: Heard,
+    c: int,
+    *,
+    method: str,
+    key: int = 0,
+    length: int = 0,
+    warn: Warn | None = None,
 ) -> Explained:
     """One clip's explanation by a method.
 
@@ -283,6 +305,8 @@ def explain_by(
         What is random is drawn from it.
     length : int
         Samples of the clip, where it was padded; 0: all.
+    warn : l2i.config.Warn, optional
+        When it is said that the explanation does not hold.
     """
     clf, domain = heard.classifier, heard.domain
     length = length or heard.n_samples
@@ -322,6 +346,8 @@ def explain_by(
             for at, name in enumerate(clf.classes)
         },
         method=method.rpartition(":")[2],
+        task=clf.task,
+        warn=warn or Warn(),
     )
 
 

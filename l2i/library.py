@@ -349,4 +349,5 @@ def _explained(
             for c, name in enumerate(classifier.classes)
         },
         method=method,
+        task=classifier.task,
     )

@@ -60,6 +60,13 @@ class Heard(Protocol):
     def probabilities(self) -> Mapping[str, tuple[float, float, float]]: ...
 
 
+_NONE_HOLDS = {
+    "mark": "no window holds",
+    "text": "No window has an explanation that holds.",
+    "void": True,
+}
+
+
 class Window(NamedTuple):
     """One window of a recording, explained.
 
@@ -261,6 +268,8 @@ class Recording:
             "kept": means[3],
             "windows": len(rows),
             "windows_that_hold": held,
+            "holds": held > 0,
+            "warnings": [] if held else [_NONE_HOLDS],
             "window_s": self._size[0] / self.sample_rate,
             "overlap_s": self._size[1] / self.sample_rate,
             "shown": {"start_s": best.start_s, "end_s": best.end_s},

@@ -64,7 +64,7 @@ def test_an_explanation(clip: np.ndarray, tmp_path: Path) -> None:
     assert sum(c.share for c in e.components) == pytest.approx(1.0, abs=1e-5)
     assert [c.share for c in e.components] == sorted((c.share for c in e.components), reverse=True)
     assert abs(e.components[0].peak_hz - HIGH) < 2 * e.domain.sample_rate / e.domain.n_fft
-    assert e.holds and "the explanation holds" in str(e)
+    assert e.holds and "the explanation holds" in str(e) and e.warnings == []
 
     e.save(tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
@@ -125,7 +125,9 @@ def test_an_explanation_that_does_not_hold(clip: np.ndarray) -> None:
     clf = l2i.wrap(Deaf(), RATE, ["yes", "no"])
     e = l2i.explain(clf, clip, **FAST)
     assert e.target == "yes" and not e.holds
-    assert "removing it hardly lowers yes, this explanation does not hold" in str(e)
+    assert "Removing it hardly lowers yes, 73.1% to 73.1%: this explanation does not" in str(e)
+    assert any(sentence.startswith("Removing it hardly lowers yes") for sentence in e.warnings)
+    assert e.facts()["warnings"][0]["mark"] == "removal does not lower it"
     silent = l2i.explain(_classifier(), np.zeros(RATE, np.float32), "low", **FAST)
     assert not silent.audio.any() and "silent: there is nothing to explain" in silent.verdict
     assert silent.components == () and silent.kept == 0

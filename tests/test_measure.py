@@ -17,10 +17,10 @@ from l2i.config import Explanation
 from l2i.explanation import MethodSettings, split_audio
 from l2i.recipes.figures import document
 from l2i.recipes.judging import FF_SHARE, MASK_SCORES, judge_masks, mean_scores
-from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.measure import Evaluation, evaluate_clips, finish_evaluation
 from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
 from l2i.run.progress import Progress
-from l2i.types import Interpretation
+from l2i.types import Interpretation, Task
 from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer, tone_subject
 
 QUIET = Progress(quiet=True)
@@ -105,6 +105,15 @@ def test_an_interpreter_that_is_wrong_is_told_by_fidelity_and_removal() -> None:
     assert e.scores["fidelity_top1"] == 0.0
     assert e.scores["accuracy"] == 1.0
     assert abs(e.scores["faithfulness_logit"]) < 0.1 * float(e.logits.max())
+
+
+def test_what_is_true_by_definition_is_no_figure() -> None:
+    """Among eleven bands the first five say something; of five classes they would not."""
+    logits = np.eye(5, dtype=np.float32)
+    e = Evaluation({}, {}, logits, logits, None, logits > 0, Task.SINGLE_LABEL)
+    assert "fidelity_top5" in _evaluate(_clips()).scores
+    scores = finish_evaluation(e, list("abcde"), [], 0).scores
+    assert set(scores) == {"fidelity_top1", "fidelity_top3"}
 
 
 def test_the_curve_over_tau() -> None:

@@ -158,9 +158,11 @@ def test_facts_of_the_toy(folder: Path) -> None:
         if index == DISAGREEING:
             assert item["components"] == []
             assert item["probability"]["explanation"] is None
+            assert not item["holds"] and item["warnings"][0]["mark"] == "silent explanation"
         else:
             (one,) = item["components"]
             assert one["component"] == loud
+            assert item["holds"] and not any(doubt["void"] for doubt in item["warnings"])
             assert one["relevance"] == pytest.approx(1.0)
             assert one["mask_peak"] == pytest.approx(1.0, abs=1e-4)
             assert 3 * loud <= one["peak_hz"] / 100 <= 3 * loud + 2

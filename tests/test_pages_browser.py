@@ -301,6 +301,8 @@ def test_figures_are_the_jsons(tab: Tab, folder: Path) -> None:
         verdicts = tab.value("byId('verdicts').textContent")
         assert ("(right)" in verdicts) == item["right"]
         assert ("(agrees)" in verdicts) == item["agree"]
+        assert ("the explanation holds" in verdicts) == item["holds"]
+        assert all(doubt["text"] in verdicts for doubt in item["warnings"])
 
 
 def test_filters_filter(tab: Tab) -> None:
@@ -315,6 +317,9 @@ def test_filters_filter(tab: Tab) -> None:
     tab.choose("#by-verdict", "interpreter disagrees")
     assert _shown(tab) == [names[DISAGREEING]]
     assert tab.value("byId('count').textContent") == "1 of 4 clips"
+    assert "⚠ silent explanation" in tab.value("byId('clips').textContent")
+    tab.choose("#by-verdict", "explanation does not hold")
+    assert _shown(tab) == [names[DISAGREEING]]
     tab.choose("#by-class", f"={CLASSES[2]}")
     assert _shown(tab) == []
     assert tab.value("!byId('nothing').hidden && byId('clip').hidden")

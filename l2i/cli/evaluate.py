@@ -84,3 +84,4 @@ def evaluate(
             [f"{c['threshold']:g}", *(measuring.figure(c[name]) for name in names)] for c in curve
         ]
         emit_table(head, rows, right=list(range(7)))
+    measuring.caution(found["warnings"])

@@ -236,12 +236,16 @@ def _show(found: list[dict[str, Any]], out: Path) -> None:
             share(item["probability"]["explanation"]),
             share(item["probability"]["removal"]),
             len(item["components"]) or "-",
+            "yes" if item["holds"] else "no",
         ]
         for item in found
     ]
     emit_table(
-        ["file", "class", "original", "explanation", "removal", "components"],
+        ["file", "class", "original", "explanation", "removal", "components", "holds"],
         rows,
         right=range(2, 6),
     )
+    for item in found:
+        for doubt in item["warnings"]:
+            click.echo(f"{Path(item['audio']).name}: {doubt['text']}")
     click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")

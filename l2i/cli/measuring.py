@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
+    "caution",
     "explain_stars",
     "figure",
     "keep",
@@ -158,6 +159,12 @@ def kept(found: Mapping[str, Any], out: Path | None) -> None:
         click.echo(f"Tables, pictures and sounds are in {out}.", err=True)
     if found.get("kept"):
         click.echo(f"Kept as run {found['kept'][:8]}; 'l2i ui' shows it.", err=True)
+
+
+def caution(warnings: Sequence[str]) -> None:
+    """Say why figures should not be relied on."""
+    for sentence in warnings:
+        click.echo(f"Caution: {sentence}")
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:

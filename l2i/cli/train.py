@@ -134,9 +134,11 @@ def train(
                 "resumed": done.resumed,
                 "found": done.found,
                 "scores": done.scores,
+                "warnings": done.warnings,
             }
         )
         return
     click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
     options.show_scores(done.scores)
+    measuring.caution(done.warnings)
     progress.say("'l2i ui' shows curves, pictures and sounds; 'l2i explain latest FILE' explains.")

@@ -210,7 +210,8 @@ function showVerdicts(clip) {
     const agrees = clip.agree ? "agrees" : "disagrees";
     items.push(verdict(clip.agree, `interpreter: ${named(clip.interpreter_decided)} (${agrees})`));
   }
-  if (clip.verdict) items.push(verdict(clip.holds, clip.verdict));
+  if (clip.holds) items.push(verdict(true, clip.verdict));
+  items.push(...(clip.warnings ?? []).map((doubt) => verdict(false, doubt.text)));
   if (!clip.decided.includes(clip.class)) items.push(make("li", { textContent: `explained: ${clip.class}` }));
   byId("verdicts").replaceChildren(...items);
 }
@@ -365,6 +366,8 @@ const VERDICTS = {
   "classifier wrong": (clip) => clip.right === false,
   "interpreter agrees": (clip) => clip.agree === true,
   "interpreter disagrees": (clip) => clip.agree === false,
+  "explanation holds": (clip) => clip.holds === true,
+  "explanation does not hold": (clip) => clip.holds === false,
 };
 
 const about = (clip) => new Set([...clip.labels, ...clip.decided, clip.class]);
@@ -380,11 +383,13 @@ function showList() {
     ...page.shown.map((i) => {
       const clip = facts.clips[i];
       const marks = clip.right === null ? "" : clip.right ? " ✓" : " ✗ wrong";
+      const doubts = (clip.warnings ?? []).map((doubt) => doubt.mark).join(", ");
       const button = make(
         "button",
         { type: "button" },
         clip.name,
         make("small", { textContent: `${named(clip.decided)}${marks}${clip.agree === false ? " · interpreter disagrees" : ""}` }),
+        ...(doubts ? [make("small", { className: "doubt", textContent: `⚠ ${doubts}` })] : []),
       );
       button.dataset.clip = String(i);
       return make("li", {}, button);
@@ -409,10 +414,12 @@ function showFilters() {
   );
   const judged = facts.clips.some((clip) => clip.right !== null);
   const interpreted = facts.clips.some((clip) => clip.interpreter);
+  const weighed = facts.clips.some((clip) => clip.holds !== undefined);
   byId("by-verdict").append(
     ...Object.keys(VERDICTS)
       .filter((word) => judged || !word.startsWith("classifier"))
       .filter((word) => interpreted || !word.startsWith("interpreter"))
+      .filter((word) => weighed || !word.startsWith("explanation"))
       .map((word) => make("option", { value: word, textContent: word })),
   );
 }

@@ -199,8 +199,8 @@ def _per_clip(table: pd.DataFrame, figures: set[str]) -> pd.DataFrame:
     if "accuracy" in figures:
         found["accuracy"] = (table["class"] == table["labels"]).astype(float)
     if "rank" in table:
-        for k in (1, 3, 5):
-            found[f"fidelity_top{k}"] = (table["rank"] <= k).astype(float)
+        for name in figures & {f"fidelity_top{k}" for k in (1, 3, 5)}:
+            found[name] = (table["rank"] <= int(name[-1])).astype(float)
     for figure, column in _COLUMNS.items():
         if column in table and figure in figures:
             found[figure] = table[column].astype(float)

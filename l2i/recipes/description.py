@@ -51,6 +51,7 @@ def describe_model(
     experiment_id: str,
     run_id: str,
     listen: bool,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Of a run that made networks.
 
@@ -67,6 +68,8 @@ def describe_model(
         MLflow's; the links go to the run's artifacts.
     listen : bool
         Whether there is a page to listen to.
+    warnings : sequence of str
+        Why the figures should not be relied on.
     """
     rows = []
     for name in _MAIN:
@@ -89,7 +92,8 @@ def describe_model(
         for name, word in short.items()
         if math.isfinite(scores.get(name, math.nan))
     )
-    return f"{escaped(what)}: {main}\n\n{shown}\n\n{found}\n"
+    cautions = "".join(f"**Caution:** {escaped(sentence)}\n\n" for sentence in warnings)
+    return f"{escaped(what)}: {main}\n\n{cautions}{shown}\n\n{found}\n"
 
 
 def describe_sweep(

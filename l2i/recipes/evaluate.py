@@ -12,6 +12,7 @@ import numpy as np
 from l2i.config import Explanation as ExplanationSettings
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics import METRICS, PUBLISHED
+from l2i.metrics.doubts import run_doubts
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
@@ -133,11 +134,15 @@ def evaluate_run(
             seed=seed,
             progress=progress,
         )
-        if method == "l2i":
-            return published
-    scenes = list(clip_scenes(material, clips, subject.classifier.classes))
-    found = evaluate_method(subject, method, told, scenes, labels, progress=progress)
-    return found if published is None else _beside(found, published, settings)
+    found = published
+    if found is None or method != "l2i":
+        scenes = list(clip_scenes(material, clips, subject.classifier.classes))
+        found = evaluate_method(subject, method, told, scenes, labels, progress=progress)
+        if published is not None:
+            found = _beside(found, published, settings)
+    task = subject.classifier.task
+    warnings = run_doubts(found.scores, found.logits, labels, task, settings.warn)
+    return replace(found, warnings=warnings)
 
 
 def _beside(own: Evaluation, published: Evaluation, settings: ExplanationSettings) -> Evaluation:

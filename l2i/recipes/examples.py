@@ -15,6 +15,7 @@ from torch import Tensor
 
 from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
+from l2i.config import Warn
 from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import (
     common_gain,
@@ -33,6 +34,7 @@ from l2i.explanation import (
     make_method,
     reconstruction,
 )
+from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import Heard, hear
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
@@ -107,6 +109,7 @@ def write_explanation(
         each with ``relevance``, ``peak_hz``, where its spectrum is greatest, and, of those that
         are heard alone, ``mask_peak``, the greatest value of its own mask. ``classifier`` and
         ``interpreter``: probabilities of the classes that either finds likeliest.
+        ``holds``, ``verdict`` and ``warnings``: as `l2i.explained.Explained` has them.
     Media
         What a page needs.
     """
@@ -124,10 +127,10 @@ def write_explanation(
     original = peak_normalise(x.to(e.audio.device))
     sounds = {"original": original, "explanation": e.audio, "removal": e.removal}
     parts = at_once.judge(torch.cat([e.audio, e.removal]), [0, 0])
-    judged = classifier.probabilities(parts)[:, c]
+    judged = classifier.probabilities(parts)
     again = {
         name: float(q) if bool(sounds[name].any()) else None
-        for name, q in zip(("explanation", "removal"), judged, strict=True)
+        for name, q in zip(("explanation", "removal"), judged[:, c], strict=True)
     }
     if at_once.level is not None:
         # As loud as they are: what hears levels was asked so.
@@ -203,10 +206,22 @@ def write_explanation(
     def likeliest(q: Tensor) -> dict[str, float]:
         return {classes[k]: float(q[k]) for k in sorted(both, key=lambda k: -float(q[k]))}
 
+    peak = float(x.abs().max())
+    doubts = explanation_doubts(
+        name,
+        [dict(zip(classes, q.tolist(), strict=True)) for q in (p, *judged)],
+        classifier.task,
+        peak=peak,
+        alone_peak=peak * float(e.audio.abs().max()),
+        warn=settings.warn,
+    )
     facts = {
         "duration_s": length / rate,
         "class": name,
         "probability": {"original": float(p[c]), **again},
+        "holds": not any(doubt.void for doubt in doubts),
+        "verdict": verdict(name, [float(q[c]) for q in (p, *judged)], doubts),
+        "warnings": [doubt._asdict() for doubt in doubts],
         "interpreter_probability": float(g[c]),
         "labels": list(labels or ()),
         "decided": decided,
@@ -271,6 +286,7 @@ def write_by(
     n_samples: int = 0,
     key: int = 0,
     labels: Sequence[str] | None = None,
+    warn: Warn | None = None,
 ) -> tuple[dict[str, Any], Media]:
     """Explain one clip by any method: three sounds, and what is known of them.
 
@@ -291,6 +307,8 @@ def write_by(
         What is random is drawn from it.
     labels : sequence of str, optional
         As for `write_explanation`.
+    warn : l2i.config.Warn, optional
+        When it is said that the explanation does not hold.
 
     Returns
     -------
@@ -302,7 +320,7 @@ def write_by(
     clf = subject.classifier
     heard = hear(clf, waveform.unsqueeze(0), subject.domain, way.layers)
     c = int(heard.logits.argmax()) if explained is None else explained
-    e = explain_by(way, heard, c, method=method, key=key, length=n_samples)
+    e = explain_by(way, heard, c, method=method, key=key, length=n_samples, warn=warn)
     folder.mkdir(parents=True, exist_ok=True)
     facts, _, media = e.write(folder, "")
     decided = [clf.classes[k] for k in clf.decisions(heard.logits)[0].nonzero()[:, 0].tolist()]
@@ -379,7 +397,15 @@ def write_examples(
                 again = bool(listed) and listed[-1]["clip"] == clip.id
                 where = f"{place}-{_word(classes[c])}" if again else place
                 found, shown = write_by(
-                    way, method, subject, x, folder / where, explained=c, key=key, labels=mine
+                    way,
+                    method,
+                    subject,
+                    x,
+                    folder / where,
+                    explained=c,
+                    key=key,
+                    labels=mine,
+                    warn=settings.warn,
                 )
                 listed.append({"clip": clip.id, "folder": where, **found})
                 media.append(shown)

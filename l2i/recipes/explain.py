@@ -151,7 +151,8 @@ def explain(
     def explained(x: NDArray[np.float32], target: str) -> Explained:
         padded = np.pad(x, (0, max(0, shortest - len(x))))
         heard = hear(clf, torch.from_numpy(padded)[None], subject.domain, way.layers)
-        return explain_by(way, heard, clf.classes.index(target), method=name, length=len(x))
+        c = clf.classes.index(target)
+        return explain_by(way, heard, c, method=name, length=len(x), warn=settings.warn)
 
     def write(
         path: Path, file: Path, sound: NDArray[np.float32] | None, own: int | None, target: Path
@@ -173,7 +174,9 @@ def explain(
         x = torch.from_numpy(np.pad(sound, (0, max(0, shortest - len(sound)))))
         n = len(sound)
         if explainer is None:
-            said, media = write_by(way, name, subject, x, target, explained=own, n_samples=n)
+            said, media = write_by(
+                way, name, subject, x, target, explained=own, n_samples=n, warn=settings.warn
+            )
         else:
             said, media = write_explanation(
                 explainer, x, target, settings, title=path.name, explained=own, n_samples=n

@@ -44,6 +44,7 @@ def document(e: Evaluation) -> dict[str, Any]:
         "per_class": {name: plain(figures) for name, figures in e.per_class.items()},
         "intervals": {name: list(ends) for name, ends in e.intervals.items()},
         "faithfulness": [plain(line) for line in e.curve],
+        "warnings": e.warnings,
         "meaning": meaning,
     }
 

@@ -56,6 +56,9 @@ from l2i.types import Classifier, Clip
 
 __all__ = ["Outcome", "train"]
 
+# The run's tag: a sentence a line.
+_WARNINGS = "l2i.warnings"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,6 +70,7 @@ class Outcome:
     scores: dict[str, float]
     resumed: bool = False
     found: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -246,7 +250,14 @@ def train(
         if register_as:
             run.register(register_as, MODEL)
         kept.done()
-        return Outcome(run.run_id, run.name, experiment, evaluation.scores, run.resumed)
+        return Outcome(
+            run.run_id,
+            run.name,
+            experiment,
+            evaluation.scores,
+            run.resumed,
+            warnings=tuple(evaluation.warnings),
+        )
 
 
 def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
@@ -369,7 +380,8 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
 
 def _found(done: RunInfo) -> Outcome:
     scores = {k.removeprefix("test/"): v for k, v in done.metrics.items() if k.startswith("test/")}
-    return Outcome(done.id, done.name, done.experiment, scores, found=True)
+    warnings = tuple(done.tags.get(_WARNINGS, "").splitlines())
+    return Outcome(done.id, done.name, done.experiment, scores, found=True, warnings=warnings)
 
 
 def _description(
@@ -389,6 +401,7 @@ def _description(
         experiment_id=run.experiment_id,
         run_id=run.run_id,
         listen=config.output.clips > 0,
+        warnings=evaluation.warnings,
     )
 
 
@@ -451,6 +464,8 @@ def _publish(
     )
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
     run.artifacts(out)
+    if evaluation.warnings:
+        told |= {_WARNINGS: "\n".join(evaluation.warnings)}
     run.tags(told | {DESCRIPTION: _description(config, material, run, evaluation, split.test)})
     # They are in the store now, and the stages keep what another run could use.
     shutil.rmtree(run.folder, ignore_errors=True)

@@ -35,6 +35,9 @@ def test_figures_and_links() -> None:
     assert "(#/experiments/7/runs/abc/artifacts/explanations/index.html)" in text
     assert "(#/experiments/7/runs/abc/artifacts/figures.html)" in text
     assert "explanations" not in _model(listen=False)
+    assert "Caution" not in text
+    told = _model(warnings=["There are 3 test clips."])
+    assert told.splitlines()[2] == "**Caution:** There are 3 test clips."
 
 
 def test_names_are_text() -> None:
