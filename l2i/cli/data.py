@@ -17,7 +17,7 @@ from l2i.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from l2i.data.base import Card
+    from l2i.data.base import Card, DataSet
 
 __all__ = ["data"]
 
@@ -90,6 +90,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     refuse_folder(name, options.resolved(data_dir) or "")
     c, place = card(name), _place(card(name), data_dir)
     counts: dict[str, int] = {}
+    table: list[dict[str, Any]] = []
     if data_dir is not None and not isinstance(data_dir, str) and c.takes_folder:
         # What its clips say goes beyond the card, which of a folder says next to nothing.
         found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir)))
@@ -98,6 +99,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
             str(found.root),
             class_counts(found.card.classes, found.clips()),
         )
+        table = _classes_of(found, {})
     cache = WaveformCache()
     cached = cache.entries(name)
     if as_json:
@@ -107,6 +109,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
                 "name": name,
                 "path": place,
                 "counts": counts,
+                "table": table,
                 "cache": {
                     "folder": str(cache.folder),
                     "bytes": sum(entry.n_bytes for entry in cached),
@@ -139,6 +142,39 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         if text:
             _field("" if key == before else key, text)
             before = key
+    _show_classes(table)
+
+
+def _classes_of(found: DataSet, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row per class, by the first fold; none where there is no split, which training says."""
+    from l2i import config
+    from l2i.data.survey import class_table
+    from l2i.errors import DataError
+
+    usual = config.Dataset()
+    fold = found.card.folds[0] if found.card.folds else 1
+    try:
+        split = found.split(fold, usual.validation_share, 0)
+    except DataError as error:
+        click.echo(f"There is no split yet: {error}", err=True)
+        return []
+    return class_table(found.card.classes, split, seconds)
+
+
+def _show_classes(rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    head = ("CLASS", "TRAIN", "VALIDATE", "TEST", "SECONDS")
+    cells = [
+        (
+            # What is blank at an end would not be seen.
+            row["class"] if row["class"] == row["class"].strip() else repr(row["class"]),
+            *(str(row[side]) for side in ("train", "validate", "test")),
+            "-" if row["seconds"] is None else f"{row['seconds']:.1f}",
+        )
+        for row in rows
+    ]
+    _table([head, *cells], right=(1, 2, 3, 4))
 
 
 def _classes(names: Sequence[str], counts: Mapping[str, int]) -> str:
@@ -246,6 +282,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
                 "path": str(found.root) if found.root else None,
                 "clips": report.n_clips,
                 "classes": counts,
+                "table": _classes_of(found, report.seconds),
                 "missing": list(report.missing),
                 "invalid": [{"file": file, "why": why} for file, why in report.invalid],
                 "notes": list(report.notes),
@@ -256,6 +293,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
         where = f" in {found.root}" if found.root else ""
         click.echo(f"{found.card.title}: {report.n_clips} clips listed{where}.")
         _field("Classes:", _classes(found.card.classes, counts))
+        _show_classes(_classes_of(found, report.seconds))
         _problems("missing", list(report.missing))
         _problems("invalid", [why for _, why in report.invalid])
         for note in report.notes:

@@ -6,9 +6,10 @@ synthesised one; a module of this folder finds the clips and their labels, `File
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,12 +144,15 @@ class Report:
         Files that are there but cannot be used, each with why.
     notes : tuple of str
         What is odd without being wrong.
+    seconds : mapping of str to float
+        Clip id to the length of its file, of those that were listened to.
     """
 
     n_clips: int
     missing: tuple[str, ...] = ()
     invalid: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -473,25 +477,34 @@ class Files:
 
     def check(self, decode: bool = True, progress: Progress | None = None) -> Report:
         """Look at every file and, with `decode`, listen to all of it."""
+        from l2i.data import survey
         from l2i.dsp.audio import read_audio
 
         clips = self.listed_clips
+        sides = survey.sides_of(clips)
         missing = [c for c in clips if c.path is None or not c.path.is_file()]
         invalid: list[tuple[str, str]] = []
-        seconds: list[float] = []
-        silent: list[str] = []
-        notes = list(self.notes)
+        heard: dict[str, survey.Heard] = {}
+        contents: dict[str, str] = {}
+        notes = [
+            *self.notes,
+            *survey.odd_names(class_counts(self.card.classes, clips)),
+        ]
+        if shared := survey.shared_groups(clips, sides):
+            some = "1 recording is" if len(shared) == 1 else f"{len(shared)} recordings are"
+            notes.append(f"{some} on several sides of the split: {listed(shared)}.")
         if decode:
             gone = {c.id for c in missing}
             there = [c for c in clips if c.id not in gone]
 
-            def listen(clip: Clip) -> str | tuple[float, bool]:
+            def listen(clip: Clip) -> str | tuple[survey.Heard, str]:
                 assert clip.path is not None
                 try:
                     x = read_audio(clip.path, self.sample_rate)
                 except DataError as error:
                     return str(error)
-                return len(x) / self.sample_rate, bool(x[: self.n_samples].any())
+                used = hashlib.blake2b(x[: self.n_samples].tobytes(), digest_size=16).hexdigest()
+                return survey.listen(x, self.sample_rate, self.n_samples), used
 
             with ThreadPoolExecutor(worker_count()) as pool:
                 for done, (clip, found) in enumerate(
@@ -500,17 +513,29 @@ class Files:
                     if isinstance(found, str):
                         invalid.append((self._name(clip), found))
                     else:
-                        seconds.append(found[0])
-                        if not found[1]:
-                            silent.append(self._name(clip))
+                        heard[clip.id], contents[clip.id] = found
                     if progress is not None:
                         progress(done, len(there))
-            notes += _odd_lengths(seconds, self.n_samples / self.sample_rate)
-            if silent:
+            wanted = self.n_samples / self.sample_rate
+            notes += _odd_lengths([h.seconds for h in heard.values()], wanted)
+            if silent := [self._name(c) for c in there if c.id in heard and heard[c.id].silent]:
                 some = "1 clip is" if len(silent) == 1 else f"{len(silent)} clips are"
                 notes.append(f"{some} silent, and explained by nothing: {listed(silent)}.")
+            by_id = {clip.id: clip for clip in there}
+            twins = survey.twins(heard, sides, contents, lambda name: self.load(by_id[name]))
+            if twins:
+                many = "pair of clips sounds" if len(twins) == 1 else "pairs of clips sound"
+                named = (f"{a} and {b} ({r:.2f})" for a, b, r in twins)
+                notes.append(
+                    f"{len(twins)} {many} the same on different sides of the split, so that "
+                    f"figures flatter: {listed(named)}. Give both one 'group', or leave one out."
+                )
         return Report(
-            len(clips), tuple(self._name(c) for c in missing), tuple(invalid), tuple(notes)
+            len(clips),
+            tuple(self._name(c) for c in missing),
+            tuple(invalid),
+            tuple(notes),
+            {name: h.seconds for name, h in heard.items()},
         )
 
     def _name(self, clip: Clip) -> str:
@@ -580,7 +605,15 @@ def _odd_lengths(seconds: Sequence[float], wanted: float) -> list[str]:
     if not odd:
         return []
     ends = dict.fromkeys(f"{length:.2f}" for length in (min(odd), max(odd)))
+    cut = [s - wanted for s in odd if s > wanted]
+    padded = [wanted - s for s in odd if s < wanted]
+    what = [
+        f"{len(some)} {'is' if len(some) == 1 else 'are'} {how}, {sum(some):.1f} s in all, "
+        f"{max(some):.2f} s at most"
+        for some, how in ((cut, "cut at their end"), (padded, "padded with silence"))
+        if some
+    ]
     return [
-        f"{len(odd)} clips are not {wanted:g} s long ({' to '.join(ends)} s): "
-        "longer ones are cut at their end, shorter ones padded with silence."
+        f"{len(odd)} clips are not {wanted:g} s long ({' to '.join(ends)} s): {'; '.join(what)}. "
+        "dataset.duration_s sets the length."
     ]

@@ -1,13 +1,17 @@
 """A folder of one's own.
 
-Either with a list, ``meta.csv``::
+Either with a list, ``meta.csv`` or ``metadata.csv``::
 
     filename,label,fold          filename,label,split         filename,label
     a.wav,dog,1                  a.wav,dog;music,train        a.wav,dog
     sub/b.flac,cat,2             b.wav,,test                  b.wav,cat
 
 or with one sub-folder of sound files per class. File names are relative to the folder, or to
-``audio/`` in it.
+``audio/`` in it. The columns may be called ``file_name`` and ``category`` as well.
+
+Sub-folders are read by one rule. A folder that holds a single folder and no sounds is passed
+through. Where all folders are called as sides of a split are, ``train`` and ``test`` among them,
+they are the split. The first folder after that is the class; its sounds may lie at any depth.
 
 - Several labels are separated by ``;``. One row with two labels makes the data set multi-label,
   and then a row may have none.
@@ -25,6 +29,7 @@ system left (``__MACOSX``) are no classes; `check` names them.
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,8 +46,10 @@ from l2i.types import Clip, Task
 if TYPE_CHECKING:
     from l2i import config
 
-__all__ = ["FOLDER"]
+__all__ = ["FOLDER", "sounds_in"]
 
+_LISTS = ("meta.csv", "metadata.csv")
+_FILE, _LABEL = ("filename", "file_name"), ("label", "category")
 _TEST_SHARE = 0.2
 _TEST_SEED = 0
 _SPLITS = {
@@ -78,8 +85,8 @@ _CARD = Card(
         "validate: named in the column split, or else taken from train",
     ),
     label_rules=(
-        "meta.csv: filename,label[,split|fold][,group], several labels separated by ';' "
-        "(multi-label); or one sub-folder per class."
+        "meta.csv or metadata.csv: filename,label[,split|fold][,group], several labels separated "
+        "by ';' (multi-label); or one sub-folder per class, in train and test or without."
     ),
     notes="Set the length of its clips with -o dataset.duration_s=…",
 )
@@ -91,8 +98,8 @@ def _open(wanted: config.Dataset) -> DataSet:
     root = candidates(_CARD, wanted.data_dir)[0]
     if not root.is_dir():
         raise DataError(f"There is no folder {root}.")
-    if (root / _CARD.marker).is_file():
-        card, clips = _from_list(root)
+    if path := _list_in(root):
+        card, clips = _from_list(root, path)
         notes: list[str] = []
     else:
         card, clips, notes = _from_folders(root)
@@ -112,7 +119,7 @@ def _open_unlabelled(wanted: config.Dataset) -> DataSet:
     if not wanted.data_dir:
         return _open(wanted)
     root = candidates(_CARD, wanted.data_dir)[0]
-    if not root.is_dir() or (root / _CARD.marker).is_file():
+    if not root.is_dir() or _list_in(root):
         return _open(wanted)
     loose = [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
     holding = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
@@ -133,19 +140,42 @@ def _open_unlabelled(wanted: config.Dataset) -> DataSet:
     return Files(card, root, rate, n_samples, tuple(clips))
 
 
-def _from_list(root: Path) -> tuple[Card, list[Clip]]:
-    path = root / _CARD.marker
+def _list_in(root: Path) -> Path | None:
+    """A folder's list of clips, if it has one."""
+    there = [root / name for name in _LISTS if (root / name).is_file()]
+    if len(there) > 1:
+        raise DataError(f"{root} has both {' and '.join(p.name for p in there)}: keep one.")
+    return there[0] if there else None
+
+
+def _column(path: Path, names: tuple[str, ...]) -> str:
+    """The one of some names that a list has in its first line; else the first, which it lacks."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = [name.strip() for name in next(csv.reader(file), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return names[0]  # What is wrong with the file is said by whoever reads all of it.
+    there = [name for name in names if name in header]
+    if len(there) > 1:
+        raise DataError(
+            f"{path} has both a column {there[0]!r} and a column {there[1]!r}: keep one."
+        )
+    return there[0] if there else names[0]
+
+
+def _from_list(root: Path, path: Path) -> tuple[Card, list[Clip]]:
+    file_column, label_column = (_column(path, names) for names in (_FILE, _LABEL))
     seen: set[str] = set()
     rows: list[tuple[str, list[str], int | None, str | None, str]] = []
     empty: list[int] = []
     by_fold = by_split = False
-    for line, row in read_csv(path, ("filename", "label")):
+    for line, row in read_csv(path, (file_column, label_column)):
         here = f"{path}, line {line}"
-        name = safe_name(path, line, row["filename"], seen, os.path.normpath)
+        name = safe_name(path, line, row[file_column], seen, os.path.normpath)
         by_fold, by_split = "fold" in row, "split" in row
         if by_fold and by_split:
             raise DataError(f"{path} has both a column 'fold' and a column 'split': keep one.")
-        labels = [word.strip() for word in row["label"].split(";")]
+        labels = [word.strip() for word in row[label_column].split(";")]
         labels = [word for word in labels if word]
         if not labels:
             empty.append(line)
@@ -187,33 +217,47 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
     left: list[Path] = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if why := _no_class(folder):
-            notes.append(f"The folder {folder.name!r} is no class: {why}.")
-        else:
+    sides: dict[Path, str] = {}
+    above, places = _class_folders(root)
+    if places != [above]:
+        notes.append(
+            f"The folders {listed(p.name for p in places)} are the sides of the split; classes "
+            "are the folders in them."
+        )
+    elif above != root:
+        notes.append(f"Classes are the folders in {above.relative_to(root)}.")
+    for place in places:
+        for folder in sorted(_visible(place)):
+            if why := _no_class(folder):
+                notes.append(f"The folder {folder.name!r} is no class: {why}.")
+                continue
             files = sorted(_files(folder))
-            found[folder.name] = [file for file in files if _is_sound(file)]
+            sounds = [file for file in files if _is_sound(file)]
+            found.setdefault(folder.name, []).extend(sounds)
             left += [file for file in files if not _is_sound(file)]
+            if place != above:
+                sides |= dict.fromkeys(sounds, _SPLITS[place.name.lower()])
     if not any(found.values()):
         raise DataError(
-            f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
+            f"{root} has neither a {' or '.join(_LISTS)} nor sub-folders with sound files "
             f"({', '.join(SUFFIXES)}), one per class."
         )
     for name, files in found.items():
         if not files:
-            others = [file.relative_to(root) for file in left if file.is_relative_to(root / name)]
+            others = [file.relative_to(root) for file in left if name in file.parts]
             raise DataError(
-                f"The class {name!r} has no clip: {root / name} has no sound file"
+                f"The class {name!r} has no clip: {above / name} has no sound file"
                 + (f" in a format that is read, only {listed(others)}." if others else ".")
             )
-    classes = tuple(found)
+    classes = tuple(sorted(found))
     _two_classes(root, classes)
     clips = []
-    for label, files in enumerate(found.values()):
-        for file in files:
+    for label, name in enumerate(classes):
+        for file in found[name]:
             clip_id = file.relative_to(root).as_posix()
-            clips.append(Clip(clip_id, (label,), file, group=clip_id))
-    left += [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
+            clips.append(Clip(clip_id, (label,), file, split=sides.get(file), group=clip_id))
+    for place in dict.fromkeys([root, above, *places]):
+        left += [p for p in sorted(place.iterdir()) if p.is_file() and _is_sound(p)]
     if left:
         names = listed(file.relative_to(root) for file in left)
         notes.append(
@@ -221,6 +265,31 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
             f"in no format that is read: {names}."
         )
     return replace(_CARD, classes=classes), clips, notes
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def _class_folders(root: Path) -> tuple[Path, list[Path]]:
+    """The folder below which there are nothing but data, and those that hold the classes: itself,
+    or one for each side of the split."""
+    above = root
+    while True:
+        inside = [p for p in _visible(above) if not _no_class(p)]
+        if len(inside) != 1 or any(_is_sound(p) for p in above.iterdir() if p.is_file()):
+            break
+        below = inside[0]
+        # A class, if there are sounds in it; and links may lead round in circles.
+        if any(_is_sound(p) for p in below.iterdir() if p.is_file()) or below.is_symlink():
+            break
+        if not _visible(below):
+            break
+        above = below
+    sides = {_SPLITS.get(p.name.lower()) for p in inside}
+    if None not in sides and {"train", "test"} <= sides:
+        return above, sorted(inside)
+    return above, [above]
 
 
 def _is_sound(file: Path) -> bool:
@@ -244,6 +313,11 @@ def _files(folder: Path) -> Iterator[Path]:
             name for name in folders if not (name.startswith(".") or _no_class(Path(above, name)))
         ]
         yield from (Path(above, name) for name in files if not name.startswith("."))
+
+
+def sounds_in(folder: Path) -> list[Path]:
+    """The sound files in a folder, at any depth, without those that l2i wrote or that are hidden."""
+    return [] if _no_class(folder) else [f for f in sorted(_files(folder)) if _is_sound(f)]
 
 
 def _no_class(folder: Path) -> str:

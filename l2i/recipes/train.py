@@ -136,8 +136,7 @@ def train(
     for part in parts:
         part.check(settings[part.name], sounds, material.domain)
     own_name = "" if loaded is None else f"{_word(loaded)}-"
-    fold = f"fold{config.dataset.fold}"
-    name = config.run.name or f"{own_name}{config.dataset.name}-{fold}-{signature[:6]}"
+    name = config.run.name or f"{own_name}{_data_name(config, material)}-{signature[:6]}"
     tags = provenance.tags(device) | {
         "l2i.kind": "train",
         "l2i.dataset": config.dataset.name,
@@ -305,6 +304,16 @@ def _word(loaded: Loaded) -> str:
     head, colon, tail = loaded.spec.rpartition(":")
     path = Path(tail if head == "hf" or not colon else head)
     return re.sub(r"[^\w.-]+", "_", path.name if head == "hf" else path.stem)[-40:]
+
+
+def _data_name(config: Config, material: Material) -> str:
+    """The data set and its fold; a folder of one's own is called as it is called, and has folds or
+    none."""
+    d = config.dataset
+    if d.name != "folder":
+        return f"{d.name}-fold{d.fold}"
+    title = re.sub(r"[^\w.-]+", "_", material.card.title).strip("_")[-40:] or d.name
+    return f"{title}-fold{d.fold}" if material.card.folds else title
 
 
 def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> None:

@@ -1012,7 +1012,8 @@ def test_every_format_that_can_be_read_is(tmp_path: Path) -> None:
     data = miniatures.opened("folder", root)
     assert len(data.clips()) == 3 + len(formats)
     report = data.check()
-    assert report.ok and report.notes == ()
+    # One sound in all these formats is one sound: it stands on both sides of the split.
+    assert report.ok and len(report.notes) == 1 and "sound the same" in report.notes[0]
 
 
 def test_linked_folders_are_searched(tmp_path: Path) -> None:
@@ -1064,6 +1065,62 @@ def test_a_class_folder_without_sounds_is_named(tmp_path: Path) -> None:
     (root / "thunder").mkdir()
     with pytest.raises(DataError, match="The class 'thunder' has no clip"):
         miniatures.opened("folder", root)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("meta.csv", "filename,label"),
+        ("metadata.csv", "file_name,label"),
+        ("metadata.csv", "file_name,category"),
+    ],
+)
+def test_a_list_may_be_called_as_others_call_it(tmp_path: Path, name: str, header: str) -> None:
+    """The names of Hugging Face's audiofolder and of ESC-50 say the same as ours."""
+    root = miniatures.folder_csv(tmp_path, by="")
+    _, *rows = (root / "meta.csv").read_text().splitlines()
+    before = [(c.id, c.labels) for c in miniatures.opened("folder", root).clips()]
+    (root / "meta.csv").unlink()
+    (root / name).write_text("\n".join([header, *rows]))
+    data = miniatures.opened("folder", root)
+    assert [(c.id, c.labels) for c in data.clips()] == before and data.check().ok
+
+
+def test_two_lists_or_columns_of_one_meaning_are_refused(tmp_path: Path) -> None:
+    """Nobody guesses which of them counts."""
+    root = _meta(tmp_path, "filename,label,category\na.wav,dog,dog\nb.wav,cat,cat\n")
+    with pytest.raises(DataError, match="both a column 'label' and a column 'category'"):
+        miniatures.opened("folder", root)
+    shutil.copy(root / "meta.csv", root / "metadata.csv")
+    with pytest.raises(DataError, match=r"both meta.csv and metadata.csv: keep one"):
+        miniatures.opened("folder", root)
+
+
+def test_folders_of_a_split_and_folders_around(tmp_path: Path) -> None:
+    """A folder around all is passed through; those called as sides of a split are the split, and
+    the class is the folder in them; what was done is said."""
+    for side, n in (("train", 4), ("Validation", 1), ("test", 2)):
+        miniatures.folder_tree(tmp_path / "unpacked" / "farm" / side, clips_per_class=n)
+    data = miniatures.opened("folder", tmp_path)
+    assert data.card.classes == ("bark", "bell", "rain")
+    assert [len(side) for side in _sides(data.split(1, 0.1, 0))] == [12, 3, 6]
+    assert data.clips()[0].id == "unpacked/farm/Validation/bark/0.wav"
+    assert data.check(decode=False).notes == (
+        "The folders Validation, test, train are the sides of the split; classes are the folders "
+        "in them.",
+    )
+    for side in ("train", "Validation"):
+        shutil.rmtree(tmp_path / "unpacked" / "farm" / side)
+    data = miniatures.opened("folder", tmp_path)
+    assert data.card.classes == ("bark", "bell", "rain") and len(data.clips()) == 6
+    assert "Classes are the folders in unpacked/farm/test." in data.check(decode=False).notes
+
+
+def test_folders_that_could_be_a_split_are_classes_too(tmp_path: Path) -> None:
+    """A class may be called ``test``: it takes a ``train`` beside it and nothing else."""
+    root = miniatures.folder_tree(tmp_path, clips_per_class=2)
+    (root / "bark").rename(root / "test")
+    assert miniatures.opened("folder", root).card.classes == ("bell", "rain", "test")
 
 
 @pytest.mark.parametrize("content", ["nothing", "sounds without folders", "one folder"])

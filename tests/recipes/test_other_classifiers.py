@@ -75,7 +75,7 @@ def test_the_run_says_what_was_explained(guest: Finished) -> None:
     """Its name, tags, and the classifier's file, digest and classes among its artifacts; figures
     that need labels are not there."""
     run = resolve_run(guest.outcome.run_id)
-    assert run.name.startswith("tones-folder-fold1-")
+    assert run.name.startswith("tones-sounds-") and "fold1" not in run.name
     assert run.tags["l2i.classifier"].endswith("tones.py:load")
     assert run.tags["l2i.method"] == "l2i"
     kept = download(run, "model/artifacts/classifier.json")
