@@ -244,6 +244,20 @@ def test_runs_are_found_by_id_by_its_first_digits_and_by_name(store: Store) -> N
         assert isinstance(found, RunInfo) and found.id == want, word
 
 
+def test_a_run_is_found_by_how_its_name_begins(store: Store) -> None:
+    """If no other name begins so; a whole name goes before, and of several runs with one name the
+    newest finished one."""
+    _make("dogs-fold1-aaaaaa", signature="1")
+    second = _make("dogs-fold1-aaaaaa", signature="2")
+    other = _make("dogs-fold2-bbbbbb")
+    whole = _make("dogs")
+    assert resolve_run("dogs-fold1").id == second
+    assert resolve_run("dogs-fold2-b").id == other
+    assert resolve_run("dogs").id == whole
+    with pytest.raises(UsageError, match=r"'dogs-' fits several runs: .*Give more of the name"):
+        resolve_run("dogs-")
+
+
 def test_digits_that_fit_several_runs_are_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +285,7 @@ def test_an_unknown_run_is_answered_with_the_nearest_and_the_newest(store: Store
     """Also for a word that cannot be a name, or that holds a quote, or nothing."""
     _make("esc10-1-3fc2")
     with pytest.raises(UsageError) as caught:
-        resolve_run("esc10-1-3fc")
+        resolve_run("ecs10-1-3fc2")
     assert "did you mean 'esc10-1-3fc2'?" in str(caught.value)
     assert "The newest are: esc10-1-3fc2 (" in str(caught.value)
     for word in ("zzz", "abcdef12", "a'b", "", "x' OR '1'='1", "%%%%%%"):

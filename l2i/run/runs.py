@@ -507,8 +507,8 @@ def resolve_run(word: str) -> RunInfo:
     ----------
     word : str
         ``latest`` (the newest finished run with networks), a run id or its first six digits or
-        more, or a run name; of several runs with one name the newest finished one, or else the
-        newest.
+        more, or a run name or how it begins, if no other name begins so; of several runs with one
+        name the newest finished one, or else the newest.
 
     Raises
     ------
@@ -549,9 +549,12 @@ def resolve_run(word: str) -> RunInfo:
         raise StoreError(
             f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
         )
-    for run in newest:
-        if run.name == word:
-            return run
+    begin = [run for run in newest if run.name == word]
+    begin = begin or [run for run in newest if word and run.name.startswith(word)]
+    if len({run.name for run in begin}) > 1:
+        raise UsageError(f"{word!r} fits several runs: {_named(begin[:6])}. Give more of the name.")
+    if begin:
+        return next((run for run in begin if run.status == "FINISHED"), begin[0])
     like = nearest(word, [run.name for run in newest])
     hint = f"; did you mean {like!r}?" if like else "."
     raise UsageError(
