@@ -771,3 +771,19 @@ def test_defaults_in_help_are_the_defaults(say: Callable[..., Said]) -> None:
     assert f"[default: {c.dataset.name}]" in text
     assert f"[default: {c.dataset.fold}]" in text
     assert f"[default: {c.run.device}]" in text and f"[default: {c.run.precision}]" in text
+
+
+def test_folders_among_the_files_to_explain(tmp_path: Path) -> None:
+    """Their sound files, at any depth, in order; without what is hidden, no sound, or what l2i
+    wrote there; a folder without any is said."""
+    from l2i.cli.explain import _files
+
+    names = ("b.wav", "a/c.flac", "a/.d.wav", "a/notes.txt", "out/.l2i", "out/dog/original.wav")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    alone = tmp_path / "a" / "notes.txt"
+    wanted = [alone, tmp_path / "a" / "c.flac", tmp_path / "b.wav"]
+    assert _files([str(alone), str(tmp_path)]) == wanted
+    with pytest.raises(DataError, match="out has no sound file"):
+        _files([str(tmp_path / "out")])

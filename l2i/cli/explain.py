@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from l2i.errors import DataError
     cls=Command,
     example=[
         "l2i explain latest my.wav",
-        "l2i explain first *.flac --class dog --threshold 0.1 --out dogs",
+        "l2i explain first recordings --class dog --threshold 0.1 --out dogs",
         "l2i explain my.wav --classifier yamnet.py:load --class Dog --class Bark",
     ],
 )
@@ -47,12 +47,13 @@ from l2i.errors import DataError
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
-    help="Relevance above which a component is kept.  [default: the run's]",
+    help="Keep components with a relevance above TAU.  [default: the run's]",
 )
 @click.option(
     "--max-components",
     type=click.IntRange(min=0),
-    help="At most so many; 0: no limit.  [default: the run's]",
+    metavar="N",
+    help="Keep at most N components; 0: no limit.  [default: the run's]",
 )
 @click.option(
     "--start",
@@ -103,12 +104,14 @@ def explain(
 ) -> None:
     """Explain AUDIO files with the networks of RUN, or for any --classifier.
 
-    RUN is a run id, a run name, or 'latest'. With --classifier there is no RUN, and nothing needs
-    to be trained: 'l2i classifiers check' says whether it is understood. Each file gets
-    original.wav, explanation.wav (what mattered), removal.wav (the rest) and explanation.json;
-    all of them share index.html, a page to listen and compare. Long files are explained in windows,
-    which windows.csv lists: with RUN, those of more than 300 s, in windows as long as the clips
-    that it was trained on; with --classifier, those of more than a minute, in windows of 30 s.
+    RUN is a run id, a run name or how it begins, or 'latest'. AUDIO is a sound file, or a folder,
+    of which all sound files are taken, at any depth. With --classifier there is no RUN, and
+    nothing needs to be trained: 'l2i classifiers check' says whether it is understood. Each file
+    gets original.wav, explanation.wav (what mattered), removal.wav (the rest) and
+    explanation.json; all of them share index.html, a page to listen and compare. Long files are
+    explained in windows, which windows.csv lists: with RUN, those of more than 300 s, in windows
+    as long as the clips that it was trained on; with --classifier, those of more than a minute,
+    in windows of 30 s.
     """
     failed: list[DataError] = []
     if classifier is not None:
@@ -118,18 +121,18 @@ def explain(
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 word = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
-        audio = [Path(word) for word in words]
+        audio = _files(words)
         found = _explain_any(
             classifier, audio, class_names, method, start, duration, window, out, quiet, failed
         )
         _end(found, out, failed, len(audio), as_json)
         return
     run, *rest = words
-    audio = [Path(word) for word in rest]
-    if not audio:
+    if not rest:
         raise click.UsageError(
             f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
         )
+    audio = _files(rest)
     from l2i.recipes.explain import explain as run_explain
     from l2i.run.progress import Progress
 
@@ -150,6 +153,19 @@ def explain(
         on_failure=failed.append,
     )
     _end(found, out, failed, len(audio), as_json)
+
+
+def _files(words: Sequence[str]) -> list[Path]:
+    """The files that words name; of a folder its sound files, but for those that l2i wrote."""
+    from l2i.data.folder import sounds_in
+
+    found: list[Path] = []
+    for path in map(Path, words):
+        inside = sounds_in(path) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"The folder {path} has no sound file.")
+        found += inside
+    return found
 
 
 def _end(

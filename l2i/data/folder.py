@@ -316,7 +316,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def sounds_in(folder: Path) -> list[Path]:
-    """The sound files in a folder, at any depth, without those that l2i wrote or that are hidden."""
+    """The sound files in a folder, at any depth, but for hidden ones and those that l2i wrote."""
     return [] if _no_class(folder) else [f for f in sorted(_files(folder)) if _is_sound(f)]
 
 

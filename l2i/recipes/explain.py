@@ -121,6 +121,7 @@ def explain(
     place, dtype, sentences = pick_device(device, precision)
     for sentence in sentences:
         progress.say(sentence)
+    progress.say(f"Run {run.name} ({run.id[:8]}) of experiment {run.experiment}.")
     config, subject = open_bundle(run, place, dtype)
     clf = subject.classifier
     who = f"Run {run.name}"
