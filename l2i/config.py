@@ -19,9 +19,12 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from textwrap import wrap
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,12 +40,14 @@ __all__ = [
     "Dictionary",
     "Explanation",
     "Interpreter",
+    "Meaning",
     "Method",
     "Output",
     "Run",
     "Spectrogram",
     "Warn",
     "flatten",
+    "meanings",
     "own_classifier_preset",
     "preset_names",
     "read_toml",
@@ -67,7 +72,7 @@ class _Section(BaseModel):
 class Dataset(_Section):
     """Which clips, and in what form."""
 
-    name: str = "demo"
+    name: str = Field("demo", description="Data set; 'l2i data list' has them.")
     data_dir: str = Field("", description="Where the data lie; empty: the cache's default place.")
     fold: int = Field(1, ge=1, description="The test fold, where the data set has folds.")
     sample_rate: int | None = Field(None, ge=1000, le=384000, description="Hz; unset: the card's.")
@@ -88,7 +93,7 @@ class Spectrogram(_Section):
     """Short-time Fourier transform and log-mel front-end."""
 
     n_fft: int = Field(1024, ge=64, le=65536, description="Samples to a frame; even.")
-    hop_length: int = Field(512, ge=1)
+    hop_length: int = Field(512, ge=1, description="Samples from frame to frame.")
     n_mels: int = Field(128, ge=128, le=512, description="A multiple of 64, from 128.")
 
     @model_validator(mode="after")
@@ -108,12 +113,12 @@ class Spectrogram(_Section):
 class Augmentation(_Section):
     """Changes to training clips, against learning them by heart."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether training clips are changed at all.")
     shift: bool = Field(True, description="Rotate each clip in time by a random amount.")
     mixup: NonNegative = Field(0.3, description="Beta parameter of mixup; 0 switches it off.")
-    frequency_masks: int = Field(2, ge=0)
+    frequency_masks: int = Field(2, ge=0, description="Stretches of mel bands that are silenced.")
     frequency_mask_bands: int = Field(16, ge=0, description="Mel bands, at most.")
-    time_masks: int = Field(2, ge=0)
+    time_masks: int = Field(2, ge=0, description="Stretches of frames that are silenced.")
     time_mask_share: Share = Field(0.1, description="Of the frames, at most, per mask.")
     gain_db: NonNegative = Field(6.0, description="Random gain, at most, either way.")
     filter_db: NonNegative = Field(
@@ -144,18 +149,20 @@ class Classifier(_Section):
     weights: str = Field("", description="A trained classifier's checkpoint: no training.")
     audioset_weights: str = Field("", description="AudioSet weights for the trunk (.pkl, .pt).")
     head: int = Field(256, ge=1, description="Channels of the 1x1 head convolution.")
-    dropout: float = Field(0.2, ge=0.0, lt=1.0)
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Share of the head's inputs left out.")
     train_trunk: bool = Field(True, description="False: only the head learns.")
-    epochs: Positive = 40
-    batch_size: Positive = 32
-    optimizer: Literal["adam", "adamw"] = "adamw"
-    learning_rate: Rate = 1e-3
-    schedule: Literal["one-cycle", "steps", "constant"] = "one-cycle"
+    epochs: Positive = Field(40, description="Passes over the training clips.")
+    batch_size: Positive = Field(32, description="Clips per step.")
+    optimizer: Literal["adam", "adamw"] = Field("adamw", description="How steps are taken.")
+    learning_rate: Rate = Field(1e-3, description="Of 'one-cycle' the greatest.")
+    schedule: Literal["one-cycle", "steps", "constant"] = Field(
+        "one-cycle", description="How the learning rate goes over the epochs."
+    )
     steps: list[tuple[Positive, Rate]] = Field(
         default_factory=list,
         description="For schedule 'steps': pairs of epochs and learning rate, in order.",
     )
-    weight_decay: NonNegative = 1e-3
+    weight_decay: NonNegative = Field(1e-3, description="Pull of the weights towards 0.")
     average: float = Field(
         0.99, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
     )
@@ -171,7 +178,9 @@ class Classifier(_Section):
     precision: Literal["", "float32", "bfloat16", "float16", "auto"] = Field(
         "", description="Of its training ('auto': bfloat16 if the device has it); empty: the run's."
     )
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Share of each label that is spread over all classes."
+    )
     pos_weight: list[NonNegative] = Field(
         default_factory=list, description="Multi-label: weight of the positives, per class."
     )
@@ -204,8 +213,8 @@ class Dictionary(_Section):
     noise_components: int = Field(
         10, ge=0, description="Class-wise: extra components fitted to clips without the class."
     )
-    sparsity: NonNegative = 0.8
-    iterations: Positive = 100
+    sparsity: NonNegative = Field(0.8, description="Weight of the L1 penalty on activations.")
+    iterations: Positive = Field(100, description="Updates, at most.")
     tolerance: NonNegative = Field(1e-4, description="Stop below this relative fall.")
     max_clips: int = Field(
         0, ge=0, description="Learn from at most so many clips (per class); 0: from all."
@@ -224,26 +233,35 @@ class Interpreter(_Section):
         description="Hidden layers that the general network reads, as NAME or NAME=AXES; empty: "
         "found by a rule ('l2i classifiers check' shows them).",
     )
-    maps: list[Literal["512", "256", "128"]] = ["512", "256", "128"]
-    pooling: Literal["attention", "max"] = "attention"
-    attention_width: Positive = 256
+    maps: list[Literal["512", "256", "128"]] = Field(
+        ["512", "256", "128"],
+        description="Hidden maps that the published network reads, by their channels.",
+    )
+    pooling: Literal["attention", "max"] = Field(
+        "attention", description="How activations become one number per component."
+    )
+    attention_width: Positive = Field(256, description="Channels of the attention.")
     skip_silence: bool = Field(
         False, description="No activations where there is nothing to hear; unpublished."
     )
-    epochs: Positive = 35
-    batch_size: Positive = 32
-    learning_rate: Rate = 2e-4
+    epochs: Positive = Field(35, description="Passes over the training clips.")
+    batch_size: Positive = Field(32, description="Clips per step.")
+    learning_rate: Rate = Field(2e-4, description="Of Adam.")
     head_learning_rate: Rate | None = Field(
         None, description="Of the head Theta; unset: learning_rate, as published."
     )
     average: float = Field(
         0.0, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
     )
-    lambda_reconstruction: NonNegative = 5.0
-    lambda_fidelity: NonNegative = 0.5
-    lambda_fidelity_late: NonNegative = 1.0
+    lambda_reconstruction: NonNegative = Field(
+        5.0, description="Weight of the spectrogram's reconstruction from activations."
+    )
+    lambda_fidelity: NonNegative = Field(
+        0.5, description="Weight of agreement with the classifier, before late_epoch."
+    )
+    lambda_fidelity_late: NonNegative = Field(1.0, description="The same from late_epoch on.")
     late_epoch: int = Field(20, ge=1, description="From this epoch (from 1): the late weight.")
-    lambda_sparsity: NonNegative = 0.4
+    lambda_sparsity: NonNegative = Field(0.4, description="Weight of the activations' L1 norm.")
     views: Positive = Field(
         1, description="Fixed time-shifted copies of each training clip the classifier hears once."
     )
@@ -332,9 +350,11 @@ class Output(_Section):
 class Run(_Section):
     """Where and how, not what."""
 
-    seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    seed: int = Field(0, ge=0, description="Random seed: weights, order, split.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32", description="Number format of the networks."
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
     checkpoint_minutes: float = Field(
         5.0,
@@ -474,9 +494,13 @@ class Config(_Section):
             tree = {name: tree[name] for name in read if name in tree}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
-    def to_toml(self) -> str:
-        """The tree as TOML that `resolve` reads back to an equal tree; unset keys are left out."""
+    def to_toml(self, explain: bool = False) -> str:
+        """The tree as TOML that `resolve` reads back to an equal tree; unset keys are left out.
+
+        With `explain`, what each setting means stands over it as a comment.
+        """
         lines: list[str] = []
+        known = meanings(type(self)) if explain else {}
 
         def table(name: str, tree: Mapping[str, Any]) -> None:
             if not tree:
@@ -484,6 +508,8 @@ class Config(_Section):
             lines.append(f"[{name}]")
             for key, value in tree.items():
                 if value is not None and not isinstance(value, dict):
+                    if told := known.get(f"{name}.{key}"):
+                        lines.extend(f"# {line}" for line in wrap(str(told), 78))
                     lines.append(f"{key} = {_toml_value(value)}")
             lines.append("")
             for key, value in tree.items():
@@ -508,6 +534,65 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a setting is.
+
+    Attributes
+    ----------
+    text : str
+        Its description; units are in it, or in the name.
+    allowed : str
+        Its range or its choices; empty: anything of its kind.
+    default : object
+        Before presets.
+    """
+
+    text: str
+    allowed: str
+    default: Any
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.allowed})" if self.allowed else self.text
+
+
+def meanings(model: type[BaseModel], prefix: str = "") -> dict[str, Meaning]:
+    """What each setting of a section, and of those below it, means, under its dotted key.
+
+    >>> str(meanings(Config)["interpreter.average"])
+    'Decay of the moving average of the weights; 0: none. (0 or more, below 1)'
+    """
+    found: dict[str, Meaning] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= meanings(kind, f"{prefix}{name}.")
+        else:
+            default = field.get_default(call_default_factory=True)
+            allowed = _allowed(kind, field.metadata)
+            found[prefix + name] = Meaning(field.description or "", allowed, default)
+    return found
+
+
+def _allowed(kind: Any, metadata: Sequence[Any]) -> str:
+    """The range or the choices of a setting, in words."""
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        metadata = [*more, *metadata]
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        (one, *others) = [k for k in get_args(kind) if k is not type(None)]
+        return "" if others else _allowed(one, metadata)
+    words = {"ge": "{:g} or more", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
+    found = []
+    for bound in [b for m in metadata for b in (*getattr(m, "metadata", ()), m)]:
+        for name, text in words.items():
+            if (value := getattr(bound, name, None)) is not None:
+                found.append(text.format(value))
+    return ", ".join(dict.fromkeys(found))
 
 
 def preset_names() -> list[str]:

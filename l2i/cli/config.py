@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import click
 
@@ -48,7 +49,8 @@ def show(
 ) -> None:
     """Print every setting as TOML that --config reads back.
 
-    The first lines say what it is; unset settings are left out.
+    What each means, and what it may be, stands over it. Unset settings are left out; 'l2i config
+    explain KEY' explains them, too.
     """
     from l2i.config import resolve
     from l2i.errors import UsageError
@@ -57,10 +59,10 @@ def show(
     settings = resolve(file, dataset=dataset, overrides=overrides)
     if section is None:
         click.echo(f"# signature {settings.signature()}")
-        click.echo(settings.to_toml(), nl=False)
+        click.echo(settings.to_toml(explain=True), nl=False)
         return
     # A section with its sub-sections: from its own head to the next that is not below it.
-    blocks = settings.to_toml().split("\n\n")
+    blocks = settings.to_toml(explain=True).split("\n\n")
     kept = [b.strip() for b in blocks if b.strip().startswith((f"[{section}]", f"[{section}."))]
     if not kept:
         names = [block.strip().splitlines()[0].strip("[]") for block in blocks]
@@ -68,6 +70,49 @@ def show(
         hint = f"; did you mean {like!r}?" if like else "."
         raise UsageError(f"There is no section {section!r}{hint} There are: {', '.join(names)}.")
     click.echo("\n\n".join(kept))
+
+
+@config.command(
+    example=["l2i config explain interpreter.views", "l2i config explain explanation.warn"]
+)
+@click.argument("key", metavar="KEY")
+@click.option(
+    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
+)
+def explain(key: str, dataset: str | None) -> None:
+    """Explain the setting KEY, or all of a section: what it means, may be, and is.
+
+    Parts of a method have settings too, 'parts.gates' say.
+    """
+    from l2i.config import Config, meanings, resolve
+    from l2i.errors import UsageError
+    from l2i.registry import nearest
+
+    settings = resolve(dataset=dataset)
+    known = meanings(Config)
+    del known["parts"]
+    if key.split(".")[0] == "parts":
+        from l2i.training.parts import parts_of
+
+        for part in parts_of(settings.method.name):
+            if part.name not in type(settings).model_fields:
+                known |= meanings(part.settings, f"parts.{part.name}.")
+    chosen = [name for name in known if name == key or name.startswith(f"{key}.")]
+    if not chosen:
+        like = nearest(key, [*known, *{name.rpartition(".")[0] for name in known}])
+        own = [name for name in known if name.rpartition(".")[2] == key]
+        hint = f"; did you mean {like or own[0]!r}?" if like or own else "."
+        raise UsageError(f"There is no setting {key!r}{hint} 'l2i config show' lists them.")
+    now = settings.flat()
+    for name in chosen:
+        meaning = known[name]
+        click.echo(f"{name} = {now.get(name, meaning.default)!r}")
+        for line in wrap(str(meaning), 76):
+            click.echo(f"    {line}")
+        if name in now and now[name] != meaning.default:
+            click.echo(
+                f"    The preset of {settings.dataset.name} sets it; else {meaning.default!r}."
+            )
 
 
 @config.command(example="l2i config check experiments/*.toml")
