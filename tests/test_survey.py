@@ -104,7 +104,7 @@ def test_what_check_says_of_a_folder(say: Say, tmp_path: Path) -> None:
     (root / "meta.csv").write_text(text)
     x, rate = soundfile.read(root / "bell/0.wav")
     soundfile.write(root / "bell/3.wav", 0.5 * x, rate, format="FLAC")
-    soundfile.write(root / "bark/1.wav", x[: 3 * rate], rate)
+    soundfile.write(root / "bark/1.wav", soundfile.read(root / "bark/1.wav")[0][: 3 * rate], rate)
     words = ("data", "check", "folder", "--data-dir", str(root))
     told = say(*words)
     assert told.code == 0, told.err

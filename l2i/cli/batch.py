@@ -81,14 +81,24 @@ _secret = click.option(
 @click.option("--gpus", type=click.IntRange(0), default=1, show_default=True, help="Per task.")
 @click.option("--vcpus", type=click.IntRange(1), default=4, show_default=True, help="Per task.")
 @click.option(
-    "--memory-mib", type=click.IntRange(256), default=14_000, show_default=True, help="Per task."
+    "--memory",
+    "--memory-mib",
+    "memory_mib",
+    type=options.memory_mib(256),
+    default="14000MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory of a task; a bare number is MiB.",
 )
 @click.option(
+    "--shared-memory",
     "--shared-memory-mib",
-    type=click.IntRange(64),
-    default=1024,
+    "shared_memory_mib",
+    type=options.memory_mib(64),
+    default="1GiB",
     show_default=True,
-    help="Of /dev/shm, per task.",
+    metavar="SIZE",
+    help="Size of /dev/shm in a task.",
 )
 @click.option("--spot/--no-spot", default=True, show_default=True, help="Spot machines.")
 @click.option(

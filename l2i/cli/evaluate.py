@@ -25,7 +25,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
-    help="Relevance above which components are removed.  [default: the run's]",
+    help="Remove components with a relevance above TAU.  [default: the run's]",
 )
 @click.option(
     "--out",

@@ -30,7 +30,7 @@ from l2i.cli.base import Command, emit_json
     "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
 )
 @options.overrides
-@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@options.experiment
 @click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
 @click.option(
     "--out",

@@ -66,13 +66,13 @@ keep: _Decorator = click.option(
     "--keep/--no-keep",
     default=True,
     show_default=True,
-    help="Keep what is found as an MLflow run under RUN.",
+    help="Log the result in MLflow as a child of RUN.",
 )
 limit: _Decorator = click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="At most so many test clips, spread over the classes.",
+    help="Use only N test clips, evenly over the classes (a quick look).",
 )
 method: _Decorator = click.option(
     "--method",
@@ -92,13 +92,13 @@ threshold: _Decorator = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
-    help="Relevance above which a component counts.  [default: the run's]",
+    help="Keep components with a relevance above TAU.  [default: the run's]",
 )
 max_components: _Decorator = click.option(
     "--max-components",
     type=click.IntRange(0),
     metavar="N",
-    help="At most so many; 0: no limit.  [default: the run's]",
+    help="Keep at most N components; 0: no limit.  [default: the run's]",
 )
 
 

@@ -32,7 +32,9 @@ from l2i.cli.base import Command, emit_json, emit_table
     multiple=True,
     help="May be given several times.  [default: white and pink]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the noise."
+)
 @measuring.method
 @measuring.limit
 @options.run_data_dir

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATASET",
+    "DURATION_S",
+    "MINUTES",
     "PLACE",
+    "Quantity",
     "artifacts",
     "as_json",
     "classifier_spec",
     "config_file",
     "data_dir",
     "device",
+    "experiment",
     "file_word",
     "load_classifier",
+    "memory_mib",
     "model_name",
     "overrides",
     "pairs",
@@ -33,6 +39,7 @@ __all__ = [
     "resolved",
     "run_data_dir",
     "show_scores",
+    "timeout_s",
 ]
 
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -57,6 +64,69 @@ class _Place(click.ParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return click.Path().shell_complete(ctx, param, incomplete)
+
+
+class Quantity(click.ParamType):
+    """A number with its unit, as a number of one unit.
+
+    Parameters
+    ----------
+    units : mapping of str to float
+        What each is worth; a number without a unit is of the one that is worth 1.
+    least : float
+        Refused below it.
+    whole : bool
+        Whether an integer is wanted.
+
+    Examples
+    --------
+    >>> DURATION_S.convert("1h30m", None, None), DURATION_S.convert("90", None, None)
+    (5400.0, 90.0)
+    """
+
+    def __init__(self, units: Mapping[str, float], least: float = 0.0, whole: bool = False) -> None:
+        self.units = {name.lower(): worth for name, worth in units.items()}
+        self.names = list(units)
+        self.least = least
+        self.whole = whole
+        self.name = "quantity"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).strip().lower()
+        pattern = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)"
+        parts = re.findall(pattern, text)
+        known = all(unit in self.units or unit == "" for _, unit in parts)
+        # Of several numbers each must say what it is.
+        bare = any(unit == "" for _, unit in parts) and len(parts) > 1
+        if not re.fullmatch(f"(?:{pattern})+", text) or not known or bare:
+            self.fail(
+                f"{value!r} is no number with a unit; there are {', '.join(self.names)}.",
+                param,
+                ctx,
+            )
+        total = sum(float(n) * self.units.get(unit, 1.0) for n, unit in parts)
+        if total < self.least:
+            one = next(name for name in self.names if self.units[name.lower()] == 1)
+            self.fail(f"{value} is not in the range: it must be {self.least:g} {one} or more.")
+        return round(total) if self.whole else total
+
+
+_TIME = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = {"MiB": 1.0, "M": 1.0, "GiB": 1024.0, "G": 1024.0}
+DURATION_S = Quantity(_TIME)
+MINUTES = Quantity({name: worth / 60 for name, worth in _TIME.items()})
+
+
+def timeout_s(least: int) -> Quantity:
+    """Whole seconds."""
+    return Quantity(_TIME, least, whole=True)
+
+
+def memory_mib(least: int) -> Quantity:
+    """Whole MiB."""
+    return Quantity(_SIZE, least, whole=True)
 
 
 class _Dataset(click.ParamType):
@@ -100,14 +170,14 @@ device: _Decorator = click.option(
 precision: _Decorator = click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
-    help="Of the networks' arithmetic.  [default: float32]",
+    help="Number format of the networks.  [default: float32]",
 )
 config_file: _Decorator = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A TOML file with settings that differ.",
+    help="Take settings from this TOML file.",
 )
 overrides: _Decorator = click.option(
     "-o",
@@ -115,7 +185,12 @@ overrides: _Decorator = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One setting; may be given several times.",
+    help="Set one setting; may be given several times.",
+)
+experiment: _Decorator = click.option(
+    "--experiment",
+    metavar="NAME",
+    help="MLflow experiment to file runs under.  [default: the data set's name]",
 )
 quiet: _Decorator = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
 

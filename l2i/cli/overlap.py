@@ -65,7 +65,7 @@ _TABLES: tuple[dict[str, str], ...] = (
     type=float,
     multiple=True,
     metavar="DB",
-    help="Of the second clip; may be given several times.  [default: 0]",
+    help="Level of the second clip over the first, dB; may be given several times.  [default: 0]",
 )
 @click.option(
     "--level",
@@ -81,9 +81,17 @@ _TABLES: tuple[dict[str, str], ...] = (
     help="White noise instead of second clips, so much softer than the first.",
 )
 @click.option(
-    "--fold", type=click.IntRange(1), metavar="N", help="Of the first clips.  [default: the run's]"
+    "--fold",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take the first clips from this fold.  [default: the run's]",
 )
-@click.option("--second-fold", type=click.IntRange(1), metavar="N", help="Of the second clips.")
+@click.option(
+    "--second-fold",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take the second clips from this fold.",
+)
 @click.option(
     "--class",
     "explain",
@@ -93,7 +101,13 @@ _TABLES: tuple[dict[str, str], ...] = (
     help="What is explained: predicted, first, second, or the name of a class.",
 )
 @measuring.method
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pairs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Random seed for drawing pairs.",
+)
 @click.option(
     "--sounds",
     type=click.IntRange(0),

@@ -42,36 +42,50 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
     default="",
     help="The container image; for AWS by its digest.  [default: the one the queue is set up with]",
 )
-@click.option("--gpus", type=click.IntRange(0), metavar="N", help="Per task.  [default: 1 on AWS]")
-@click.option("--vcpus", type=click.IntRange(1), metavar="N", help="Per task.  [default: 4 or 2]")
 @click.option(
+    "--gpus", type=click.IntRange(0), metavar="N", help="GPUs of a task.  [default: 1 on AWS]"
+)
+@click.option(
+    "--vcpus",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processors of a task.  [default: 4 with a GPU, else 2]",
+)
+@click.option(
+    "--memory",
     "--memory-mib",
-    type=click.IntRange(256),
-    metavar="N",
-    help="Per task.  [default: 14000, or 4096 without a GPU]",
+    "memory_mib",
+    type=options.memory_mib(256),
+    metavar="SIZE",
+    help="Memory of a task, 14GiB say; a bare number is MiB.  "
+    "[default: 14000MiB, or 4GiB without a GPU]",
 )
 @click.option(
+    "--shared-memory",
     "--shared-memory-mib",
-    type=click.IntRange(64),
-    default=1024,
+    "shared_memory_mib",
+    type=options.memory_mib(64),
+    default="1GiB",
     show_default=True,
-    metavar="N",
-    help="Of /dev/shm, per task.",
+    metavar="SIZE",
+    help="Size of /dev/shm in a task.",
 )
 @click.option(
+    "--timeout",
     "--timeout-s",
-    type=click.IntRange(60),
-    default=21_600,
+    "timeout_s",
+    type=options.timeout_s(60),
+    default="6h",
     show_default=True,
-    metavar="N",
-    help="Each attempt is ended after it.",
+    metavar="TIME",
+    help="End each attempt after this time; a bare number is seconds.",
 )
 @click.option(
     "--attempts",
     type=click.IntRange(1, 10),
     default=3,
     show_default=True,
-    help="Of each task, where its machine is taken away.",
+    help="How often to try a task whose machine is taken away.",
 )
 @click.option(
     "--parallel",
@@ -81,12 +95,14 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
     help="Tasks at once.  [default: 1 on this machine; else the engine decides]",
 )
 @click.option(
+    "--checkpoint",
     "--checkpoint-minutes",
-    type=click.FloatRange(min=0),
-    default=5.0,
+    "checkpoint_minutes",
+    type=options.MINUTES,
+    default="5m",
     show_default=True,
-    metavar="N",
-    help="Between uploads of the last checkpoint.",
+    metavar="TIME",
+    help="Upload the last checkpoint this often; a bare number is minutes, 0 is never.",
 )
 @click.option(
     "--env",
@@ -112,7 +128,7 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
 @options.data_dir
 @options.device
 @options.overrides
-@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@options.experiment
 @click.option(
     "--write",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -204,7 +220,7 @@ def _bound(spec: Any, limit: float | None) -> None:
         from l2i.errors import UsageError
 
         raise UsageError(
-            f"{_cost(spec)} That is more than --max-gpu-hours {limit:g}: lower --timeout-s or "
+            f"{_cost(spec)} That is more than --max-gpu-hours {limit:g}: lower --timeout or "
             "--attempts, or split the file."
         )
 

@@ -27,7 +27,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @options.data_dir
 @options.device
 @options.overrides
-@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
+@options.experiment
 @options.artifacts
 @options.quiet
 @options.as_json

@@ -8,14 +8,14 @@ from l2i.cli import options
 from l2i.cli.base import Command, emit_json, emit_table
 
 
-@click.command(cls=Command, example=["l2i sync", "l2i sync --patience 600"])
+@click.command(cls=Command, example=["l2i sync", "l2i sync --patience 10m"])
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0),
-    default=300.0,
+    type=options.DURATION_S,
+    default="5m",
     show_default=True,
-    metavar="SECONDS",
-    help="How long the store may be away.",
+    metavar="TIME",
+    help="Wait this long for a store that is away; a bare number is seconds.",
 )
 @options.as_json
 def sync(patience: float, as_json: bool) -> int:

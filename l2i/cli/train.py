@@ -38,10 +38,13 @@ from l2i.cli.base import Command, emit_json
     help="What explains, and so what is learnt.  [default: l2i]",
 )
 @click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is random.  [default: 0]"
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Random seed: weights, order, split.  [default: 0]",
 )
 @options.device
 @options.precision
@@ -49,13 +52,19 @@ from l2i.cli.base import Command, emit_json
     "--epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Of the interpreter (the classifier's: -o classifier.epochs=N).",
+    help="Epochs of the interpreter; -o classifier.epochs=N sets the classifier's.",
 )
 @options.config_file
 @options.overrides
-@click.option("--experiment", metavar="NAME", help="MLflow's.  [default: the data set's name]")
-@click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
-@click.option("--again", is_flag=True, help="A new run, even if this very one is finished.")
+@options.experiment
+@click.option(
+    "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Train again even if this very run is finished; finished stages are reused.",
+)
 @click.option(
     "--register",
     metavar="NAME",

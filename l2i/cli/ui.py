@@ -106,7 +106,7 @@ def _serve(command: list[str], environment: dict[str, str]) -> int:
     type=click.IntRange(1, 65535),
     default=5000,
     show_default=True,
-    help="Where to listen.",
+    help="Port of the pages.",
 )
 @click.option(
     "--host",
