@@ -43,7 +43,7 @@ def test_every_metric_says_what_it_is() -> None:
         assert metric.unit
         assert metric.better in ("higher", "lower", "")
         # Baselines and controls are what others are held against: no way is better.
-        held = name.startswith("random_") or name.endswith("_control")
+        held = name.startswith(("random_", "roar_control")) or name.endswith("_control")
         held = held or name in ("agreed", "roar_at_0")
         assert (metric.better == "") == held, name
 

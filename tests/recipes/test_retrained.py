@@ -65,8 +65,9 @@ def test_what_is_removed_is_the_top_of_the_energy(opened: Opened) -> None:
                     for y in (x, whole)
                 )
                 ratio = float(left.square().sum() / size.square().sum())
-                # Neighbouring frames share what was in a bin.
-                assert ratio == pytest.approx(1 - share, abs=0.06)
+                # Bins overlap: a sound that is made of some of them has less than they have, never
+                # more.
+                assert 1 - share - 0.15 < ratio < 1 - share + 0.01
                 loudest[clip.id].append(float(left.max() / size.max()))
     for levels in loudest.values():
         assert levels == sorted(levels, reverse=True) and levels[-1] < levels[0] - 0.2
