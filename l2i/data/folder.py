@@ -239,7 +239,7 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
                 sides |= dict.fromkeys(sounds, _SPLITS[place.name.lower()])
     if not any(found.values()):
         raise DataError(
-            f"{root} has neither a {' or '.join(_LISTS)} nor sub-folders with sound files "
+            f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
             f"({', '.join(SUFFIXES)}), one per class."
         )
     for name, files in found.items():
