@@ -80,12 +80,15 @@ def test_the_loss_on_paper(clf: l2i.Classifier) -> None:
 
 def test_what_is_learnt(clf: l2i.Classifier) -> None:
     """The loss falls, and a mask has more of the loud bins than of the others."""
-    few = {"epochs": 40, "learning_rate": 1e-2, "batch_size": 4, "mixed": 0.0}
-    fitted = l2i.fit(clf, sounds(24), "piq", **few, n_fft=256, hop_length=128)
+    # At a rate of 1e-2 the validation loss leaps from epoch to epoch, and the epoch that two clips
+    # choose may know nothing of the high tone.
+    few = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 8, "mixed": 0.0}
+    clips = sounds(48)[:, 2000:6000]
+    fitted = l2i.fit(clf, clips, "piq", **few, n_fft=256, hop_length=128)
     history = fitted.history["quantised-mask"]
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     way = make_method("piq", fitted.subject, fitted.settings)
-    heard = hear(clf, torch.from_numpy(sounds(2)), fitted.subject.domain, way.layers)
+    heard = hear(clf, torch.from_numpy(clips[:2]), fitted.subject.domain, way.layers)
     size = heard.size.log1p()
     loud = size > 0.35 * size.amax((1, 2), keepdim=True)
     mask = way(heard, torch.tensor([0, 1]), [0, 1])
