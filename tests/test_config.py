@@ -348,6 +348,7 @@ _NOT_SCIENCE = {
     "classifier.spec",
     # It says which method, where that has two rules.
     "explanation.rule",
+    *(key for key in Config().flat() if key.startswith("explanation.warn.")),
     "output.clips",
     "run.device",
     "run.threads",

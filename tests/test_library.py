@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -125,9 +126,12 @@ def test_an_explanation_that_does_not_hold(clip: np.ndarray) -> None:
     clf = l2i.wrap(Deaf(), RATE, ["yes", "no"])
     e = l2i.explain(clf, clip, **FAST)
     assert e.target == "yes" and not e.holds
-    assert "Removing it hardly lowers yes, 73.1% to 73.1%: this explanation does not" in str(e)
-    assert any(sentence.startswith("Removing it hardly lowers yes") for sentence in e.warnings)
-    assert e.facts()["warnings"][0]["mark"] == "removal does not lower it"
+    assert not e.audio.any()
+    assert "Nothing speaks for yes: the explanation is silent, and does not hold." in str(e)
+    assert e.warnings[0].startswith("Nothing speaks for yes")
+    assert e.facts()["warnings"][0]["mark"] == "silent explanation"
+    loud = dataclasses.replace(e, audio=e.input)
+    assert "Removing it hardly lowers yes, 73.1% to 73.1%: this explanation does not" in str(loud)
     silent = l2i.explain(_classifier(), np.zeros(RATE, np.float32), "low", **FAST)
     assert not silent.audio.any() and "silent: there is nothing to explain" in silent.verdict
     assert silent.components == () and silent.kept == 0

@@ -16,7 +16,7 @@ from l2i.cli.base import Group
     example=["l2i config show --dataset esc10", "l2i config check experiments/mine.toml"],
 )
 def config() -> None:
-    """Show the settings a run would have, or check a file of them."""
+    """Show and explain the settings a run would have, or check a file of them."""
 
 
 @config.command(
@@ -80,9 +80,10 @@ def show(
     "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
 )
 def explain(key: str, dataset: str | None) -> None:
-    """Explain the setting KEY, or all of a section: what it means, may be, and is.
+    """Explain a setting, or all of a section.
 
-    Parts of a method have settings too, 'parts.gates' say.
+    KEY is what -o sets: what it means, may be, and is. Parts of a method have settings, too,
+    'parts.gates' say.
     """
     from l2i.config import Config, meanings, resolve
     from l2i.errors import UsageError

@@ -86,10 +86,10 @@ def explanation_doubts(
     p, q, r = original[target], alone[target], without[target]
     doubts = []
     if alone_peak <= silence:
-        text = f"The explanation is silent: nothing speaks for {target}, and it does not hold."
+        text = f"Nothing speaks for {target}: the explanation is silent, and does not hold."
         doubts.append(Doubt("silent explanation", text, void=True))
     elif r > (1 - warn.fall) * p:
-        what = "raises" if r > p else "hardly lowers"
+        what = "raises" if r >= p + 0.001 else "hardly lowers"  # As far as it is shown.
         text = f"Removing it {what} {target}, {p:.1%} to {r:.1%}: this explanation does not hold."
         doubts.append(Doubt("removal does not lower it", text, void=True))
     first, single = max(alone, key=lambda name: alone[name]), task is Task.SINGLE_LABEL
