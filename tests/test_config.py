@@ -307,6 +307,7 @@ def test_any_name_and_number_reads_back(name: str, penalty: float, rate: float) 
 # --- signatures -------------------------------------------------------------------------------
 
 _OTHER: dict[str, Any] = {
+    "explanation.warn.chance": 2.0,
     "dataset.name": "esc10",
     "dataset.data_dir": "elsewhere",
     "dataset.sample_rate": 16000,
