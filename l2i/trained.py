@@ -49,7 +49,7 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
 from l2i.recipes.bundle import explainer_of
-from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.measure import Evaluation, beside, evaluate_clips
 from l2i.recipes.probed import all_probes
 from l2i.recipes.probes import Evaluator, Probe
 from l2i.recipes.reexplained import Absent
@@ -480,14 +480,9 @@ def _probes(
 def _measured(
     fitted: Fitted, x: NDArray[np.float32], progress: Progress, probes: Sequence[Probe]
 ) -> Evaluation:
-    told = fitted.settings
-    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
-    if probes or fitted.method != "l2i":
-        found = evaluate_method(
-            fitted.subject, fitted.method, told, scenes, None, progress=progress, probes=probes
-        )
-    if fitted.method == "l2i":
-        settings = config.Explanation(threshold=told.threshold, max_components=told.max_components)
+    told, own = fitted.settings, None
+    settings = config.Explanation(threshold=told.threshold, max_components=told.max_components)
+    if "interpreter" in part_names(METHODS[fitted.method]):
         own = evaluate_clips(
             explainer_of(fitted.subject),
             x,
@@ -497,9 +492,16 @@ def _measured(
             seed=told.seed,
             progress=progress,
         )
-        if not probes:
-            return own
+    if own is not None and fitted.method == "l2i" and not probes:
+        return own
+    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
+    found = evaluate_method(
+        fitted.subject, fitted.method, told, scenes, None, progress=progress, probes=probes
+    )
+    if own is not None and fitted.method == "l2i":
         found.scores, found.intervals = found.scores | own.scores, found.intervals | own.intervals
+    elif own is not None:
+        found = beside(found, own)
     return found
 
 

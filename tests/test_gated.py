@@ -272,6 +272,13 @@ def test_what_is_learnt(fitted: Fitted) -> None:
         assert e.components[0].audio.shape == e.input.shape
 
 
+def test_figures_of_both_rules(fitted: Fitted) -> None:
+    """Its own, the published rule's beside them, and the interpreter's fidelity."""
+    figures = l2i.evaluate(fitted, sounds(6)).set_index("figure")["value"]
+    assert 0 <= figures["fidelity_top1"] <= 1
+    assert figures["ff_mean"] > figures["published_ff_mean"]
+
+
 def test_a_class_that_is_not_there(fitted: Fitted) -> None:
     """Is explained by next to nothing."""
     low = sounds(1)[0]

@@ -43,11 +43,14 @@ def test_tiles_are_the_convolution(batch: int, frames: int, bands: int) -> None:
 
 
 def test_in_single_precision_they_are_it_to_rounding() -> None:
-    """With as many channels as the classifier has there."""
+    """With as many channels as the classifier has there: tiles add up other sums, whose rounding is
+    some tens of that of the convolution itself, whatever kernels a processor has for either."""
     conv = _conv(256, 256)
     x = _image(2, 26, 8, 256)
-    want = conv(x)
-    assert (TiledConv2d(conv)(x) - want).abs().max() < 1e-5 * want.abs().max()
+    want = copy.deepcopy(conv).double()(x.double())
+    own = (conv(x) - want).abs().max()
+    assert (TiledConv2d(conv)(x) - want).abs().max() < 50 * own
+    assert own < 1e-5 * want.abs().max()
 
 
 @pytest.mark.parametrize("frames", [3, 5, 6, 7, 8])

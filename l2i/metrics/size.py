@@ -17,6 +17,7 @@ __all__ = ["kept_energy", "linear_gain", "mean_mask"]
 def mean_mask(mask: Tensor) -> Tensor:
     """Mean over all bins, silent ones too, of each mask [B, F, T]: [B], float64, in [0, 1].
 
+    >>> import torch
     >>> mean_mask(torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])).tolist()
     [0.5]
     """

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from l2i.config import Explanation as ExplanationSettings
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
-from l2i.metrics import METRICS, PUBLISHED
 from l2i.metrics.doubts import run_doubts
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
-from l2i.recipes.measure import Evaluation, evaluate_clips
+from l2i.recipes.measure import Evaluation, beside, evaluate_clips
 from l2i.recipes.opened import open_finished
 from l2i.recipes.truth import clip_scenes, evaluate_method
 from l2i.run.progress import Progress
@@ -139,35 +136,7 @@ def evaluate_run(
         scenes = list(clip_scenes(material, clips, subject.classifier.classes))
         found = evaluate_method(subject, method, told, scenes, labels, progress=progress)
         if published is not None:
-            found = _beside(found, published, settings)
+            found = beside(found, published)
     task = subject.classifier.task
     warnings = run_doubts(found.scores, found.logits, labels, task, settings.warn)
     return replace(found, warnings=warnings)
-
-
-def _beside(own: Evaluation, published: Evaluation, settings: ExplanationSettings) -> Evaluation:
-    """A method's figures, and those of L2I's published rule on the interpreter that it stands on.
-
-    What both have is the method's; the rule's is called ``published_...``.
-    """
-
-    def both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-        shared = {name: v for name, v in theirs.items() if f"{PUBLISHED}{name}" in METRICS}
-        more = {name: v for name, v in theirs.items() if name not in mine}
-        more.pop("components", None)
-        return {**mine, **more, **{f"{PUBLISHED}{name}": v for name, v in shared.items()}}
-
-    # The same pairs of clip and class, in the same order: the classifier decides them.
-    same = all(np.array_equal(own.pairs[k], published.pairs[k]) for k in ("clip", "class"))
-    return replace(
-        own,
-        scores=both(own.scores, published.scores),
-        intervals=both(own.intervals, published.intervals),
-        per_class={
-            name: published.per_class.get(name, {}) | figures
-            for name, figures in own.per_class.items()
-        },
-        interpreter_logits=published.interpreter_logits,
-        pairs=both(own.pairs, published.pairs) if own.pairs and same else own.pairs,
-        curve=published.curve,
-    )

