@@ -172,7 +172,7 @@ with warnings.catch_warnings(record=True) as said:
     table = l2i.benchmark(loaded, x[:1])
 said = [str(w.message) for w in said if "captum" in str(w.message)]
 assert len(said) == 1 and "saliency, smoothgrad, integrated-gradients, occlusion" in said[0], said
-known = ["l2i", "l2i-linear", "gates", "shapley", "random", "full", "gradcam"]
+known = ["gated-l2i", "l2i", "l2i-linear", "gates", "shapley", "random", "full", "gradcam"]
 known += ["wam", "loudest", "random-gates"]
 assert list(table.index) == known, table.index
 assert np.isfinite(table["average_drop"]).all()
