@@ -26,6 +26,7 @@ from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.metrics.doubts import Doubt, explanation_doubts, verdict
 from l2i.metrics.size import linear_gain
+from l2i.models.gated import Taken
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
@@ -311,7 +312,8 @@ def explain_by(
     clf, domain = heard.classifier, heard.domain
     length = length or heard.n_samples
     classes = torch.tensor([c], device=heard.size.device)
-    mask = way(heard, classes, [key])
+    gated = way.explain(heard, classes) if isinstance(way, GatedL2I) else None
+    mask = way(heard, classes, [key]) if gated is None else gated[2]
     with torch.inference_mode():
         # Of the clip scaled to its peak: what is heard is as loud as the clip.
         level = heard.waveform.abs().amax(dim=1, keepdim=True)
@@ -324,8 +326,8 @@ def explain_by(
         components: tuple[Component, ...] = ()
         if isinstance(way, ListenToInterpret):
             components = _components(way, heard, classes, level, length)
-        elif isinstance(way, GatedL2I):
-            components = _gated(way, heard, classes, level, length)
+        elif isinstance(way, GatedL2I) and gated is not None:
+            components = _gated(way, *gated[:2], heard, level, length)
         audio, removal = audio * level, removal * level
 
     def plain(x: Tensor) -> NDArray[np.float32]:
@@ -385,10 +387,9 @@ def _components(
 
 
 def _gated(
-    way: GatedL2I, heard: Heard, classes: Tensor, level: Tensor, length: int
+    way: GatedL2I, gates: Tensor, taken: Taken, heard: Heard, level: Tensor, length: int
 ) -> tuple[Component, ...]:
     """The components that most of a clip's explanation is made of, the largest share first."""
-    gates, taken = way.gates_of(heard, classes), way.take_apart(heard)
     shares, evidence = (x[0] for x in taken.shares(gates))
     order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
     found = []

@@ -59,8 +59,12 @@ class GatedL2I:
         return self.gating.take_apart(heard)
 
     @torch.inference_mode()
+    def explain(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Taken, Tensor]:
+        """Gates, what they multiply, and the mask [B, F, T], a linear gain; of silence, zero."""
+        gates, taken = self.gates_of(heard, classes), self.take_apart(heard)
+        mask = self.gating.gain(taken, gates, heard.size)
+        return gates, taken, mask * audible(heard.size).view(-1, 1, 1)
+
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T], a linear gain; of silence, zero."""
-        gates = self.gates_of(heard, classes)
-        mask = self.gating.gain(self.take_apart(heard), gates, heard.size)
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return self.explain(heard, classes)[2]
