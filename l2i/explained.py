@@ -19,13 +19,12 @@ from torch import Tensor
 
 from l2i.config import Warn
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, magnitude, stft
+from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, linear_gain, magnitude, stft
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.metrics.doubts import Doubt, explanation_doubts, verdict
-from l2i.metrics.size import linear_gain
 from l2i.models.gated import Taken
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page

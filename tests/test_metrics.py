@@ -13,6 +13,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from l2i.dsp.spectrogram import linear_gain
 from l2i.metrics import METRICS, faithfulness, statistics
 from l2i.metrics.classification import accuracy, auprc, best_thresholds, confusion, max_f1
 from l2i.metrics.complexity import complexity, sparseness
@@ -20,7 +21,6 @@ from l2i.metrics.faithfulness import fall, summary
 from l2i.metrics.fidelity import agreement, rank_of_class, topk_fidelity
 from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
-from l2i.metrics.size import linear_gain
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from tests import reference
 from tests.toys import tone, tone_explainer

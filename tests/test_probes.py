@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.dsp.spectrogram import SpectrogramSettings, kept_energy
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject, make_method, split_audio
 from l2i.metrics import METRICS
@@ -31,7 +31,6 @@ from l2i.metrics.sensitivity import (
     ssim,
     tiles,
 )
-from l2i.metrics.size import kept_energy
 from l2i.models.answers import log_odds
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import Heard, hear

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from l2i.dsp.spectrogram import kept_energy, linear_gain
-
-__all__ = ["kept_energy", "linear_gain", "mean_mask"]
+__all__ = ["mean_mask"]
 
 
 def mean_mask(mask: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from l2i.dsp.spectrogram import kept_energy
 from l2i.metrics.curves import ByEnergy
 from l2i.metrics.encoding import read_from
 from l2i.metrics.sensitivity import tiles
-from l2i.metrics.size import kept_energy
 from l2i.recipes.probes import Case, Columns
 
 __all__ = ["Encoding"]

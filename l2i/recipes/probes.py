@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from l2i.dsp.spectrogram import linear_gain
 from l2i.errors import UsageError
 from l2i.explanation import ExplanationMethod, split_audio
 from l2i.metrics import faithfulness
 from l2i.metrics.curves import FIXED, SHARES, STATED, ByEnergy, area
 from l2i.metrics.sensitivity import faithfulness_correlation, infidelity, tiles
-from l2i.metrics.size import linear_gain
 from l2i.models.heard import Heard, hear
 from l2i.types import Classifier
 

@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
+from l2i.dsp.spectrogram import Domain, kept_energy, magnitude, peak_normalise, stft
 from l2i.errors import CheckpointError, DataError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead
@@ -400,10 +400,9 @@ def _validate(teacher: _Teacher, mixer: Mixer, seed: int) -> dict[str, float]:
         _, mask = teacher.mask(heard, taken, mixture.classes)
         inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
         y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
-        power = heard.size.square()
         figures = {
             "fall": y - q,
-            "kept": (mask.square() * power).sum((1, 2)) / power.sum((1, 2)).clamp_min(1e-9),
+            "kept": kept_energy(mask, heard.size).nan_to_num(),
             "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
             "validation_loss": torch.stack(
                 teacher.answers(heard, inside, outside, mixture.classes)
