@@ -90,16 +90,7 @@ _secret = click.option(
     metavar="SIZE",
     help="Memory of a task; a bare number is MiB.",
 )
-@click.option(
-    "--shared-memory",
-    "--shared-memory-mib",
-    "shared_memory_mib",
-    type=options.memory_mib(64),
-    default="1GiB",
-    show_default=True,
-    metavar="SIZE",
-    help="Size of /dev/shm in a task.",
-)
+@options.shared_memory
 @click.option("--spot/--no-spot", default=True, show_default=True, help="Spot machines.")
 @click.option(
     "--on-demand/--no-on-demand",

@@ -38,6 +38,7 @@ __all__ = [
     "quiet",
     "resolved",
     "run_data_dir",
+    "shared_memory",
     "show_scores",
     "timeout_s",
 ]
@@ -186,6 +187,16 @@ overrides: _Decorator = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Set one setting; may be given several times.",
+)
+shared_memory: _Decorator = click.option(
+    "--shared-memory",
+    "--shared-memory-mib",
+    "shared_memory_mib",
+    type=memory_mib(64),
+    default="1GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Size of /dev/shm in a task.",
 )
 experiment: _Decorator = click.option(
     "--experiment",

@@ -60,16 +60,7 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
     help="Memory of a task, 14GiB say; a bare number is MiB.  "
     "[default: 14000MiB, or 4GiB without a GPU]",
 )
-@click.option(
-    "--shared-memory",
-    "--shared-memory-mib",
-    "shared_memory_mib",
-    type=options.memory_mib(64),
-    default="1GiB",
-    show_default=True,
-    metavar="SIZE",
-    help="Size of /dev/shm in a task.",
-)
+@options.shared_memory
 @click.option(
     "--timeout",
     "--timeout-s",
