@@ -148,23 +148,27 @@ def _list_in(root: Path) -> Path | None:
     return there[0] if there else None
 
 
-def _column(path: Path, names: tuple[str, ...]) -> str:
-    """The one of some names that a list has in its first line; else the first, which it lacks."""
+def _columns(path: Path) -> list[str]:
+    """The columns of a list's first line that name files and labels; of those that are lacking, the
+    first name that they may have."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             header = [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, UnicodeDecodeError, csv.Error):
-        return names[0]  # What is wrong with the file is said by whoever reads all of it.
-    there = [name for name in names if name in header]
-    if len(there) > 1:
-        raise DataError(
-            f"{path} has both a column {there[0]!r} and a column {there[1]!r}: keep one."
-        )
-    return there[0] if there else names[0]
+        header = []  # What is wrong with the file is said by whoever reads all of it.
+    columns = []
+    for names in (_FILE, _LABEL):
+        there = [name for name in names if name in header]
+        if len(there) > 1:
+            raise DataError(
+                f"{path} has both a column {there[0]!r} and a column {there[1]!r}: keep one."
+            )
+        columns.append(there[0] if there else names[0])
+    return columns
 
 
 def _from_list(root: Path, path: Path) -> tuple[Card, list[Clip]]:
-    file_column, label_column = (_column(path, names) for names in (_FILE, _LABEL))
+    file_column, label_column = _columns(path)
     seen: set[str] = set()
     rows: list[tuple[str, list[str], int | None, str | None, str]] = []
     empty: list[int] = []
