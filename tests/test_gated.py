@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from l2i.models.vgg import VGG
 from l2i.run.device import epoch_generator
 from l2i.run.progress import Progress
 from l2i.trained import Fitted
+from l2i.training import gates as gates_module
 from l2i.training.gates import GatesSettings
 from l2i.training.mixtures import Mixer
 from l2i.training.parts import Context, Sounds
@@ -33,7 +35,14 @@ from l2i.types import Task
 from tests.guests import CLASSES, RATE, SAMPLES, load, sounds
 
 FEW = {"components": 6, "iterations": 5, "n_fft": 256, "hop_length": 128}
-GATES = {"warm_epochs": 12, "epochs": 12, "batch_size": 6, "width": 32, "crop_share": 1.0}
+GATES = {
+    "warm_epochs": 12,
+    "epochs": 12,
+    "batch_size": 6,
+    "width": 32,
+    "crop_share": 1.0,
+    "closing": 1.0,
+}
 
 
 # --- a sound and gates --------------------------------------------------------------------------
@@ -309,6 +318,46 @@ def test_the_classifier_is_what_is_read(fitted: Fitted) -> None:
         gates.append(way.gates_of(heard, torch.tensor([0, 1, 2])))
     rank = np.corrcoef(*(g.flatten().argsort().argsort().numpy() for g in gates))[0, 1]
     assert rank < 0.8
+
+
+def test_gates_are_shut_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to where the first of both figures is lost; not at all, where the first step loses it."""
+    asked: list[Sequence[float]] = []
+
+    def stops(*figures: tuple[float, float]) -> float:
+        columns = [{"fall": fall, "fid_in": fid} for fall, fid in figures]
+        columns += [columns[0]] * 9  # What is beyond a failure counts for nothing.
+
+        def validate(_t: object, _m: object, _s: int, shifts: Sequence[float]) -> Any:
+            asked.append(shifts)
+            return columns[: len(shifts)]
+
+        monkeypatch.setattr(gates_module, "_validate", validate)
+        return gates_module._closed(None, None, 0, 0.8)  # type: ignore[arg-type]
+
+    assert stops((0.5, 1.0), (0.45, 1.0), (0.41, 0.99), (0.39, 1.0)) == asked[0][2]
+    assert stops((0.5, 1.0), (0.5, 0.99), (0.5, 0.97)) == asked[0][1]
+    assert stops((0.5, 1.0), (0.3, 1.0)) == asked[0][0] == 0.0
+    assert stops((0.5, 1.0)) == min(asked[0])
+
+
+def test_how_far_gates_are_shut(tmp_path: Path) -> None:
+    """Less is kept, the tone stays in the explanation; the shift is kept and loaded."""
+    few = {**FEW, **GATES, "warm_epochs": 2, "epochs": 2, "closing": 0.2}
+    fitted = l2i.fit(load(), sounds(24), method="gated-l2i", **few)
+    gating = fitted.subject.parts["gates"]
+    assert gating.shift < 0
+    subject = replace(
+        fitted.subject, parts={**fitted.subject.parts, "gates": replace(gating, shift=0.0)}
+    )
+    t = np.arange(SAMPLES) / RATE
+    x = sum(0.4 * np.sin(2 * np.pi * f * t).astype(np.float32) for f in (500, 2500))
+    e = fitted.explain(x, "low")
+    assert 0 < e.kept < replace(fitted, subject=subject).explain(x, "low").kept
+    fitted.save(tmp_path / "shut.l2i")
+    again = l2i.load(tmp_path / "shut.l2i", load())
+    assert again.subject.parts["gates"].shift == gating.shift
+    np.testing.assert_array_equal(again.explain(x, "low").audio, e.audio)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ classifier::
     the deepest map                 the same, each channel weighted by its gradient
     summed over maps at T_1 frames                                  -> [B, width, T_1]
     residual blocks, conv (3) of dilation 1, 2, 4, 8, each modulated by the gradient (FiLM)
-    conv (5), resized to T frames, sigmoid                          -> gates [B, K, T]
+    conv (5), resized to T frames                                   -> log odds [B, K, T]
+    stretched sigmoid (`gate`)                                      -> gates [B, K, T]
 
 T_1 is the number of frames of the finest map, T / 4 at most. FiLM: Perez et al. 2018, arXiv
 1709.07871.
@@ -86,7 +87,7 @@ class _Block(nn.Module):
 
 
 class GateHead(nn.Module):
-    """Hidden maps, and a class's gradient, to gates.
+    """Hidden maps, and a class's gradient, to the log odds of gates.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ class GateHead(nn.Module):
     >>> import torch
     >>> head = GateHead(10, ((64, 8), (512, 4)))
     >>> maps = torch.rand(2, 64, 8, 50), torch.rand(2, 512, 4, 12)
-    >>> gates = head(maps, (torch.rand(2, 512),), 200)
+    >>> gates = gate(head(maps, (torch.rand(2, 512),), 200))
     >>> gates.shape, bool((gates >= 0).all() and (gates <= 1).all())
     (torch.Size([2, 10, 200]), True)
     """
@@ -149,7 +150,7 @@ class GateHead(nn.Module):
     def forward(
         self, maps: tuple[Tensor, ...], gradients: tuple[Tensor, ...], frames: int
     ) -> Tensor:
-        """Gates of one class of each clip.
+        """What one class's gates of each clip are the `gate` of.
 
         Parameters
         ----------
@@ -162,7 +163,7 @@ class GateHead(nn.Module):
         Returns
         -------
         Tensor [B, K, T]
-            In [0, 1].
+            Any numbers.
         """
         *finer, direction = (F.normalize(g, dim=1) * g.shape[1] ** 0.5 for g in gradients)
         short = min(max(1, frames // _FRAMES_A_STEP), max(x.shape[3] for x in maps))
@@ -178,5 +179,4 @@ class GateHead(nn.Module):
         values = self.out(F.relu(y))
         if self.per_clip:
             values = values.mean(dim=2, keepdim=True)
-        values = F.interpolate(values, size=frames, mode="linear", align_corners=False)
-        return gate(values)
+        return F.interpolate(values, size=frames, mode="linear", align_corners=False)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import audible_frames, linear_gain
 from l2i.models.asked import class_gradients
-from l2i.models.gate_head import GateHead
+from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard
 from l2i.models.interpreter import Psi
 
@@ -119,6 +119,8 @@ class Gating:
         Whether the mask is one of log(1 + ``|X|``).
     psi : Psi, optional
         Whose activations the gates multiply, in place of the sound's own.
+    shift : float
+        Added to the gates' log odds: below 0 they are shut further than they were trained to be.
     """
 
     head: GateHead
@@ -126,13 +128,18 @@ class Gating:
     w: Tensor
     log: bool = False
     psi: Psi | None = None
+    shift: float = 0.0
+
+    def log_odds(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Of the gates [B, K, T] of a class [B] of each of B clips, as they were trained."""
+        maps, n = heard.features.maps, self.head.depths
+        gradients = class_gradients(heard, self.layers[-n:], maps[-n:], classes)
+        odds: Tensor = self.head(maps, gradients, heard.size.shape[2])
+        return odds
 
     def gates(self, heard: Heard, classes: Tensor) -> Tensor:
         """Gates [B, K, T] in [0, 1] of a class [B] of each of B clips."""
-        maps, n = heard.features.maps, self.head.depths
-        gradients = class_gradients(heard, self.layers[-n:], maps[-n:], classes)
-        gates: Tensor = self.head(maps, gradients, heard.size.shape[2])
-        return gates
+        return gate(self.log_odds(heard, classes) + self.shift)
 
     @torch.no_grad()
     def take_apart(self, heard: Heard) -> Taken:

@@ -19,6 +19,11 @@ The first epochs have the first term alone, for which the classifier need not he
 others have all. Two presets of their weights: ``evidence``, as little as convinces, and ``source``,
 all of the sound that convinces.
 
+In the end, one number added to the log odds of all gates shuts them further, for as long as on
+mixtures of validation clips the classifier still decides by what they let through, and what they
+take away still lowers the class nearly as far (``closing``): a term's weight says in which
+direction to go, and not where to stop.
+
 Sources: the in and out terms, Paissan et al. 2024, arXiv 2403.13086 (there the out term is
 log f(R)_c, which has no bound); separation learnt through a classifier, Pishdadian, Wichern, Le
 Roux 2020, arXiv 1911.02182.
@@ -27,6 +32,7 @@ Roux 2020, arXiv 1911.02182.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +46,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import Domain, kept_energy, magnitude, peak_normalise, stft
 from l2i.errors import CheckpointError, DataError
 from l2i.models.checkpoint import load_weights, read_domain
-from l2i.models.gate_head import GateHead
+from l2i.models.gate_head import GateHead, gate
 from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard, hear, need_gradients
 from l2i.registry import class_index
@@ -55,6 +61,10 @@ from l2i.types import Classifier, Task
 __all__ = ["GATES", "GatesPart", "GatesSettings"]
 
 _ABSENT = 0.02
+# How far gates are shut further at the most, step by step, and the share of decisions that stays.
+_SHIFTS = tuple(-n / 2 for n in range(9))
+_DECIDED = 0.98
+_CLOSING = {"source": 1.0, "evidence": 0.85}
 _WEIGHTS = {
     "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
     "evidence": {"separate": 0.2, "in": 2.0, "size": 0.3, "energy": 1.0, "leak": 0.2, "keep": 0.0},
@@ -96,6 +106,13 @@ class GatesSettings(BaseModel):
     views: int = Field(4, ge=1, description="Such stretches of each clip, drawn once.")
     mixed_db: float = Field(12.0, ge=0, description="Mix at 0 to so many dB below.")
     alone: float = Field(0.25, ge=0, le=1, description="Share of clips that are not mixed.")
+    closing: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Shut gates further while removals keep this share of their effect on mixtures "
+        "of validation clips; 1: not at all. Unset: the preset's.",
+    )
     lambda_separate: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_in: float | None = Field(None, ge=0, description="Unset: the preset's.")
     lambda_out: float = Field(1.0, ge=0)
@@ -195,11 +212,15 @@ class GatesPart:
                     for name, value in terms.items():
                         sums[name] = sums.get(name, 0.0) + float(value.detach()) / batches
                 sums["loss"] = sum(teacher.weight(k, warm=warm) * v for k, v in sums.items())
-                held = _validate(teacher.of(averaged), mixer, context.seed)
+                (held,) = _validate(teacher.of(averaged), mixer, context.seed)
                 best = keep_best(stage, sums | held, averaged, best, last=True)
                 stage.save(optimizer, best, network=network, averaged=averaged)
                 bar.advance(1, f"validation fall {held['fall']:.3f} at {held['kept']:.0%} kept")
         document["epoch"] = best_epoch(stage, last=True)
+        closing = _CLOSING[s.preset] if s.closing is None else s.closing
+        if closing < 1:
+            averaged.load_state_dict(best)
+            document["shift"] = _closed(teacher.of(averaged), mixer, context.seed, closing)
         stage.finish(best, document, context.domain)
 
     @staticmethod
@@ -251,6 +272,7 @@ def _gating(network: GateHead, document: Mapping[str, Any], context: Any) -> Gat
         context.parts["dictionary"],
         log=document.get("mask") == "log",
         psi=context.parts["interpreter"] if document.get("activations") == "network" else None,
+        shift=document.get("shift", 0.0),
     )
 
 
@@ -390,25 +412,47 @@ def _decades(mask: Tensor, size: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _validate(teacher: _Teacher, mixer: Mixer, seed: int) -> dict[str, float]:
-    """What an epoch is judged by, on the same mixtures each time, which no epoch learns from."""
+def _validate(
+    teacher: _Teacher, mixer: Mixer, seed: int, shifts: Sequence[float] = (0.0,)
+) -> list[dict[str, float]]:
+    """What an epoch is judged by, on the same mixtures each time, which no epoch learns from; for
+    each of some shifts of the gates' log odds."""
     clf, network = teacher.classifier, teacher.gating.head
-    columns: dict[str, list[Tensor]] = {}
+    columns: list[dict[str, list[Tensor]]] = [{} for _ in shifts]
     network.eval()
     for mixture in mixer.validate(epoch_generator(seed, "gates", "validate")):
         (heard, taken), own = teacher.read(mixture), mixture.classes.unsqueeze(1)
-        _, mask = teacher.mask(heard, taken, mixture.classes)
-        inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
-        y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
-        figures = {
-            "fall": y - q,
-            "kept": kept_energy(mask, heard.size).nan_to_num(),
-            "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
-            "validation_loss": torch.stack(
-                teacher.answers(heard, inside, outside, mixture.classes)
-            ).sum(0),
-        }
-        for name, values in figures.items():
-            columns.setdefault(name, []).append(values)
+        odds = teacher.gating.log_odds(heard, mixture.classes)
+        y = clf.probabilities(heard.logits).gather(1, own)[:, 0]
+        for shift, column in zip(shifts, columns, strict=True):
+            mask = teacher.gating.gain(taken, gate(odds + shift), heard.size)
+            inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
+            figures = {
+                "fall": y - clf.probabilities(outside).gather(1, own)[:, 0],
+                "kept": kept_energy(mask, heard.size).nan_to_num(),
+                "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
+                "validation_loss": torch.stack(
+                    teacher.answers(heard, inside, outside, mixture.classes)
+                ).sum(0),
+            }
+            for name, values in figures.items():
+                column.setdefault(name, []).append(values)
     network.train()
-    return {name: float(torch.cat(values).mean()) for name, values in columns.items()}
+    return [
+        {name: float(torch.cat(values).mean()) for name, values in column.items()}
+        for column in columns
+    ]
+
+
+def _closed(teacher: _Teacher, mixer: Mixer, seed: int, closing: float) -> float:
+    """The furthest shift up to which nothing that counts is lost."""
+    trained, *shut = _validate(teacher, mixer, seed, _SHIFTS)
+
+    def holds(figures: Mapping[str, float]) -> bool:
+        return (
+            figures["fall"] >= closing * trained["fall"]
+            and figures["fid_in"] >= _DECIDED * trained["fid_in"]
+        )
+
+    still = itertools.takewhile(lambda pair: holds(pair[1]), zip(_SHIFTS[1:], shut, strict=True))
+    return min((shift for shift, _ in still), default=0.0)
