@@ -33,13 +33,13 @@ check: setup  ## lint, formatting, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: setup  ## measure speed and memory, as the README reports them
+bench: setup  ## measure speed and memory, as docs/results.md reports them
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 ui: setup  ## look at the runs in MLflow's pages
 	@$(BIN)/l2i ui
 
-screenshots: setup  ## make the README's pictures of the pages (needs Chromium)
+screenshots: setup  ## make the docs' pictures of the pages (needs Chromium)
 	@$(BIN)/python .tools/screenshots.py
 
 image-cpu:  ## build the image l2i:cpu (docker/build says what can be chosen)

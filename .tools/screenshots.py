@@ -1,4 +1,4 @@
-"""Pictures of what a person sees, for the README: `make screenshots`.
+"""Pictures of what a person sees, for README and docs: `make screenshots`.
 
 Takes the newest runs of the store that the environment names (or makes two on the built-in
 sounds), starts `l2i ui`, and looks at it with a headless Chromium.

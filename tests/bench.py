@@ -1,4 +1,4 @@
-"""Speed and memory, as the README reports them: ``make bench``.
+"""Speed and memory, as ``docs/results.md`` reports them: ``make bench``.
 
 What is compared runs in turns, in one process, so that a noisy machine is noisy to both; the
 figure is the median, beside it the quickest. Inputs are noise and weights are seeded: none of

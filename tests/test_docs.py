@@ -1,4 +1,4 @@
-"""README and presets say what is true: commands that exist, files that read, targets that are."""
+"""README, docs and presets say what is true: commands exist, files read, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from l2i.data import DATASETS
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\$ (.+)$", README, flags=re.MULTILINE)
+DOCS = sorted((REPOSITORY / "docs").rglob("*.md"))
+# The README first: its first two commands are the set-up.
+TEXT = "\n".join([README, *(path.read_text(encoding="utf-8") for path in DOCS)])
+COMMANDS = list(dict.fromkeys(re.findall(r"^ *\$ (.+)$", TEXT, flags=re.MULTILINE)))
 PRESETS = REPOSITORY / "l2i" / "presets"
 EXPERIMENTS = REPOSITORY / "experiments"
-PAGES = [REPOSITORY / "README.md", *sorted(EXPERIMENTS.rglob("*.md"))]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *DOCS, *sorted(EXPERIMENTS.rglob("*.md"))]
 
 
 def parse(words: list[str]) -> None:
@@ -37,25 +40,27 @@ def parse(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("l2i ")])
-def test_readme_commands_are_understood(line: str) -> None:
-    """Every ``l2i`` command of the README is one that click accepts."""
+def test_commands_are_understood(line: str) -> None:
+    """Every ``l2i`` command of README and docs is one that click accepts."""
     parse(shlex.split(line)[1:])
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if re.match("docker (compose .*)?run ", c)])
-def test_readme_commands_in_containers_are_understood(line: str) -> None:
+def test_commands_in_containers_are_understood(line: str) -> None:
     """What an image is given is a command, too; so is what the service `l2i` is given."""
     words = re.split(r" l2i(?::cpu|:cuda)? ", line)[1]
     parse(shlex.split(words))
 
 
-def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/classifiers.md"])
+def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands there, with a model, its names and a sound."""
     import numpy as np
     import soundfile
     import torch
 
-    (code,) = re.findall(r"^```python\n(import l2i\n.*?)^```", README, re.M | re.S)
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(import l2i\n.*?)^```", text, re.M | re.S)
     monkeypatch.chdir(tmp_path)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8000)
     soundfile.write("dog.wav", noise, 16000)
@@ -78,16 +83,24 @@ def test_readme_shows_commands() -> None:
     assert len([c for c in COMMANDS if c.startswith("l2i ")]) >= 5
 
 
-def test_readme_verbs_are_in_the_makefile() -> None:
-    """Every ``make verb`` the README names is a target with a line of help."""
+def test_readme_is_an_overview() -> None:
+    """One reads it at one sitting, and it leads to every page of the docs."""
+    assert len(README.splitlines()) <= 180
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", README))
+    assert linked | {"docs/index.md"} == {p.relative_to(REPOSITORY).as_posix() for p in DOCS}
+
+
+def test_verbs_are_in_the_makefile() -> None:
+    """Every ``make verb`` that README and docs name is a target with a line of help."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`|^\$ )make ([a-z-]+)\b", README, re.M))
+    named = set(re.findall(r"(?:`|^\$ )make ([a-z-]+)\b", TEXT, re.M))
     assert named and named <= targets
 
 
-def test_readme_lists_every_data_set() -> None:
+def test_every_data_set_is_listed() -> None:
     """The table of data sets is the registry."""
-    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.M)) >= set(DATASETS)
+    text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.M)) == set(DATASETS)
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
@@ -110,11 +123,10 @@ def test_nothing_of_this_machine_is_named() -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     """To a file of the project, and to a heading of it where one is named."""
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text(encoding="utf-8"))
-    assert links
     for link in links:
         name, _, heading = link.partition("#")
         target = path.parent / name
         assert target.exists(), link
         if heading:
             text = target.read_text(encoding="utf-8").lower()
-            assert f"\n## {heading.replace('-', ' ')}\n" in text, link
+            assert re.search(rf"^##+ {heading.replace('-', '[ -]')}$", text, re.M), link

@@ -1,4 +1,4 @@
-"""How explanations of real classifiers do, as the README's table has it::
+"""How explanations of real classifiers do, as the table in docs/classifiers.md has it::
 
     python experiments/classifiers/table.py ESC-10 --clips 10
 

@@ -31,7 +31,7 @@ from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
 QUIET = Progress(quiet=True)
 RATE = 11025
 
@@ -189,17 +189,17 @@ def test_no_row(model: Any, rows: Any) -> None:
         model.predict(rows)
 
 
-def test_readme_loads_a_registered_model(
+def test_the_page_loads_a_registered_model(
     single: Finished, say: Callable[..., Said], sound: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's lines of Python, as they stand there: one answer, with sounds."""
+    """The page's lines of Python, as they stand there: one answer, with sounds."""
     import mlflow
 
     said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
     assert said.code == 0, said.err
     _wav(Path("my.wav"), sound)
     before = mlflow.get_tracking_uri()
-    block = re.findall(r"^```python\n(import mlflow\n.*?)^```", README, re.M | re.S)[0]
+    block = re.findall(r"^```python\n(import mlflow\n.*?)^```", PAGE, re.M | re.S)[0]
     *lines, last = block.splitlines()
     try:
         told: dict[str, Any] = {}
@@ -324,14 +324,14 @@ def test_the_run_knows_its_model(single: Finished) -> None:
 def test_it_is_served(
     single: Finished, model: Any, say: Callable[..., Said], sound: np.ndarray, tmp_path: Path
 ) -> None:
-    """The README's `mlflow models serve`: rows as JSON, sounds in base64 both ways; what is wrong
+    """The page's `mlflow models serve`: rows as JSON, sounds in base64 both ways; what is wrong
     is a 400."""
     said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
     assert said.code == 0, said.err
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    lines = re.findall(r"^\$ ((?:export MLFLOW_TRACKING|mlflow models serve).*)$", README, re.M)
+    lines = re.findall(r"^\$ ((?:export MLFLOW_TRACKING|mlflow models serve).*)$", PAGE, re.M)
     command = (
         "\n".join(lines).replace("5001", str(port)).replace("mlflow models", "exec mlflow models")
     )
