@@ -21,6 +21,8 @@ __all__ = ["write_figures_page"]
 _ARROW = {"higher": "↑", "lower": "↓"}
 _SAID = {"higher": "higher is better", "lower": "lower is better"}
 _W, _H, _LEFT, _BOTTOM, _TOP, _RIGHT = 340, 210, 46, 34, 8, 10
+# Labels to check that are shown.
+_DOUBTED = 12
 # What a class has under another name than in the run's figures.
 _COLUMNS = {
     "clips": "Clips",
@@ -330,6 +332,31 @@ def _confusion(
     )
 
 
+def _doubted(labels: Sequence[Mapping[str, Any]]) -> str:
+    if not labels:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(line["clip"])}</th><td>{escape(line["label"])}</td>'
+        f"<td>{escape(line['predicted'])}</td>"
+        f'<td class="number">{_figure(line["probability"], "share")}</td>'
+        f'<td class="number">{_figure(line["label_probability"], "share")}</td></tr>'
+        for line in labels[:_DOUBTED]
+    )
+    titles = ("clip", "label", "classifier says", "its probability", "the label’s")
+    head = "".join(
+        f'<th scope="col"{" class=number" if "prob" in t or "’" in t else ""}>{t}</th>'
+        for t in titles
+    )
+    shown = f" The first {_DOUBTED} of {len(labels)}." if len(labels) > _DOUBTED else ""
+    return (
+        '<section><h2>Labels to check</h2><p class="soft">Test clips whose label the classifier '
+        "contradicts, the surest first: mislabelled, or its worst mistakes. Listen to tell which."
+        f"{shown} All are in labels.csv.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Labels to check"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
 def write_figures_page(
     path: Path,
     document: Mapping[str, Any],
@@ -340,6 +367,7 @@ def write_figures_page(
     answers: Sequence[str] = (),
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
+    doubted: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -360,6 +388,8 @@ def write_figures_page(
         Stage to its epochs' figures.
     kept : mapping of str to int, optional
         Stage to the epoch whose weights were kept, from 1.
+    doubted : sequence of mapping, optional
+        Rows of `l2i.metrics.labels.doubted_labels`; None where nobody knows what clips are.
     """
     body = [
         f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
@@ -371,6 +401,7 @@ def write_figures_page(
         else _confusion(
             counts, classes, answers or classes, "class" if answers else "is ↓  said →"
         ),
+        _doubted(doubted or ()),
         _per_class(document),
         _curves(histories or {}, kept or {}),
     ]

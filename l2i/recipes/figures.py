@@ -15,6 +15,7 @@ from scipy.special import expit, softmax
 
 from l2i import plots
 from l2i.metrics import METRICS, PUBLISHED, classification
+from l2i.metrics.labels import doubted_labels
 from l2i.pages import write_figures_page
 from l2i.recipes.measure import Evaluation
 from l2i.storage import atomic_write_text
@@ -60,8 +61,8 @@ def write_evaluation(
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
 ) -> None:
-    """Write ``scores.json``, ``clips.csv``, ``confusion_matrix.png``, ``faithfulness.png`` and
-    ``figures.html``.
+    """Write ``scores.json``, ``clips.csv``, ``labels.csv`` (the labels that the classifier doubts
+    most), ``confusion_matrix.png``, ``faithfulness.png`` and ``figures.html``.
 
     Parameters
     ----------
@@ -122,7 +123,12 @@ def write_evaluation(
     if e.curve:
         plots.faithfulness(e.curve, folder / "faithfulness.png")
     picture = folder / "confusion_matrix.png"
-    counts = None
+    counts = doubted = None
+    if e.labels is not None:
+        doubted = doubted_labels(
+            p, e.decisions, e.labels, e.task, [clip.id for clip in clips], classes
+        )
+        atomic_write_text(folder / "labels.csv", doubted.to_csv(index=False, float_format="%.6g"))
     if e.labels is None:
         pass
     elif single:
@@ -144,4 +150,5 @@ def write_evaluation(
         answers=() if single else ("found", "missed", "false alarm", "rightly not named"),
         histories=histories,
         kept=kept,
+        doubted=None if doubted is None else doubted.to_dict("records"),
     )

@@ -121,6 +121,20 @@ def test_clips_table(single: Finished) -> None:
     assert table["components"].mean() == pytest.approx(scores["components"])
 
 
+def test_labels_to_check(single: Finished) -> None:
+    """labels.csv has the clips that are wrong, the surest first, and the page shows them."""
+    table = pd.read_csv(single.artifacts / "clips.csv").set_index("clip")
+    doubted = pd.read_csv(single.artifacts / "labels.csv")
+    wrong = table.index[table["class"] != table["labels"]]
+    assert set(doubted["clip"]) == set(wrong)
+    assert doubted["margin"].is_monotonic_increasing
+    for line in doubted.itertuples():
+        assert line.predicted == table.loc[line.clip, "class"]
+        assert line.probability == pytest.approx(table.loc[line.clip, "probability"], rel=1e-4)
+    page = (single.artifacts / "figures.html").read_text()
+    assert ("Labels to check" in page) == bool(len(wrong))
+
+
 def test_multi_label_table(multi: Finished) -> None:
     """With several labels, a clip has one line per detected class, and one where there is none."""
     table = pd.read_csv(multi.artifacts / "clips.csv")
