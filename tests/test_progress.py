@@ -81,6 +81,33 @@ def test_where_nobody_knows_the_end_there_is_none() -> None:
     assert lines[1].startswith("sweeps: 1 sweep, done in ") and lines[1].endswith("D 1.5")
 
 
+def test_another_process_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines come with its name where there is no terminal, none twice; on one they are a bar,
+    which goes away with it."""
+    out = io.StringIO()
+    with Progress(stream=out, every_s=0.0).watch("1/2 seed 0") as show:
+        for _ in range(2):
+            show("classifier: 3/16 epochs, 9.1 s/epoch, about 2 min 01 s left, accuracy 0.5")
+        show("interpreter: 1/4 epochs")
+    assert out.getvalue().splitlines() == [
+        "1/2 seed 0: classifier: 3/16 epochs, 9.1 s/epoch, about 2 min 01 s left, accuracy 0.5",
+        "1/2 seed 0: interpreter: 1/4 epochs",
+    ]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal = Terminal()
+    progress = Progress(stream=terminal)
+    with progress.watch("1/2 seed 0") as show:
+        show("Device: cpu.")  # No count: nothing to show of it.
+        show("classifier: 3/16 epochs, 9.1 s/epoch, about 2 min 01 s left, accuracy 0.5")
+    assert progress._bars is None
+    assert "1/2 seed 0, classifier" in terminal.getvalue() and "3/16" in terminal.getvalue()
+    quiet = io.StringIO()
+    with Progress(quiet=True, stream=quiet).watch("x") as show:
+        show("classifier: 3/16 epochs, 9.1 s/epoch")
+    assert not quiet.getvalue()
+
+
 def test_what_an_earlier_process_did_is_counted_but_not_timed() -> None:
     """A resumed task begins where it was, and its speed is that of this process."""
     progress = Progress(stream=io.StringIO())

@@ -61,7 +61,7 @@ def sweep(
         },
     )
     if dry_run:
-        return _plan(wanted, as_json)
+        return _plan(wanted, jobs, as_json)
     from l2i.recipes.sweep import sweep as run_sweep
     from l2i.run.progress import Progress
 
@@ -82,8 +82,9 @@ def sweep(
     return 1 if found["failed"] else 0
 
 
-def _plan(wanted: Any, as_json: bool) -> int:
-    from l2i.recipes.sweep import states
+def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
+    from l2i.recipes.sweep import states, time_of_one
+    from l2i.run.progress import duration
 
     found = states(wanted)
     if as_json:
@@ -96,6 +97,10 @@ def _plan(wanted: Any, as_json: bool) -> int:
     emit_table(["", "setting", "fold", "seed", "state"], rows, right=[0, 2, 3])
     left = sum(not c["done"] for c in found)
     click.echo(f"\n{left} of {len(found)} trainings to do.")
+    if left and (known := time_of_one(wanted)):
+        seconds, name = known
+        whole = duration(seconds * -(-left // jobs))
+        click.echo(f"About {whole}: run {name} took {duration(seconds)}.")
     return 0
 
 

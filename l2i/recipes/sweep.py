@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from l2i.recipes.material import prepare
 from l2i.recipes.sweep_file import Child, Sweep
 from l2i.recipes.sweep_table import describe_table, facts, table_of, write_table
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, find_run
+from l2i.run.runs import RunInfo, find_run, list_runs
 from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, store_errors
 
-__all__ = ["states", "sweep"]
+__all__ = ["states", "sweep", "time_of_one"]
 
 _STOP_S = 30.0
 
@@ -52,7 +52,16 @@ class _Work:
     process: subprocess.Popen[bytes]
     out: Path
     log: Path
+    show: Callable[[str], None]
+    over: ExitStack
     begin: float = field(default_factory=time.monotonic)
+
+    def look(self) -> None:
+        """Show how far it is."""
+        with suppress(OSError), self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 2000))
+            lines = file.read().decode(errors="replace").splitlines()
+            self.show(next(filter(None, reversed(lines)), ""))
 
 
 def _record(sweep: Sweep) -> Path:
@@ -112,6 +121,22 @@ def states(sweep: Sweep) -> list[dict[str, Any]]:
         }
         for child in sweep.children
     ]
+
+
+def time_of_one(wanted: Sweep) -> tuple[float, str] | None:
+    """Seconds that a training like those of a sweep took, and the name of that run.
+
+    It is the newest finished one of the same data set and method that learnt for as many epochs;
+    None where there is none. Of a run that took stages over from another it is less than it takes.
+    """
+    first = wanted.children[0].config
+    same = ("method.name", "classifier.epochs", "interpreter.epochs", "dataset.duration_s")
+    flat = first.flat()
+    for run in list_runs(status="finished", kind="train", tags={"dataset": first.dataset.name}):
+        like = all(run.params.get(key) == as_text(flat[key]) for key in same)
+        if like and run.start is not None and run.end is not None:
+            return (run.end - run.start).total_seconds(), run.name
+    return None
 
 
 def sweep(
@@ -189,12 +214,15 @@ def _train_all(
         while pending or working:
             while len(working) < jobs and (child := _next(pending, working, ready)) is not None:
                 pending.remove(child)
-                working.append(_start(child, wanted, run, jobs, extra))
                 number = total - len(pending)
-                progress.say(f"{number}/{total} {child.title}: begins.")
+                work = _start(child, wanted, run, progress, f"{number}/{total}", jobs, extra)
+                working.append(work)
             time.sleep(0.1)
+            for work in working:
+                work.look()
             for work in [w for w in working if w.process.poll() is not None]:
                 working.remove(work)
+                work.over.close()
                 ready.add(work.child.config.signature("classifier"))
                 result = _result(work)
                 if isinstance(result, str):
@@ -222,7 +250,15 @@ def _next(pending: Sequence[Child], working: Sequence[_Work], ready: set[str]) -
     return next((c for c in pending if c.config.signature("classifier") not in busy), None)
 
 
-def _start(child: Child, wanted: Sweep, run: Tracker, jobs: int, extra: Sequence[str]) -> _Work:
+def _start(
+    child: Child,
+    wanted: Sweep,
+    run: Tracker,
+    progress: Progress,
+    number: str,
+    jobs: int,
+    extra: Sequence[str],
+) -> _Work:
     folder = _record(wanted).parent
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +279,16 @@ def _start(child: Child, wanted: Sweep, run: Tracker, jobs: int, extra: Sequence
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
-    return _Work(child, process, out, log)
+    progress.say(f"{number} {child.title}: begins; its log is {log}.")
+    over = ExitStack()
+    return _Work(
+        child,
+        process,
+        out,
+        log,
+        over.enter_context(progress.watch(f"{number} {child.title}")),
+        over,
+    )
 
 
 def _die_with_parent() -> None:
@@ -272,6 +317,7 @@ def _result(work: _Work) -> dict[str, Any] | str:
 def _stop(working: Sequence[_Work]) -> None:
     """End what still runs; each child keeps its last epoch."""
     for work in working:
+        work.over.close()
         with suppress(ProcessLookupError):
             work.process.terminate()
     end = time.monotonic() + _STOP_S

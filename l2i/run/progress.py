@@ -16,6 +16,7 @@ where there is a terminal; where it is not installed, a terminal gets lines.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from typing import Any, TextIO
 __all__ = ["Progress", "Task", "duration"]
 
 _EVERY_S = 10.0
+# What another process says of a task of its own, where it has no terminal.
+_LINE = re.compile(r"(.+): ([\d.]+)(?:/([\d.]+))? \w+, (.*)")
 
 
 def duration(seconds: float) -> str:
@@ -165,9 +168,54 @@ class Progress:
         if self.quiet:
             yield Task(name, total, unit, done, lambda task, note: None)
         elif self._is_terminal and find_spec("rich") is not None:
-            yield from self._bar(name, total, unit, done)
+            with self._bar(name, total, unit, done) as (task, _, _):
+                yield task
         else:
             yield from self._lines(name, total, unit, done)
+
+    @contextmanager
+    def watch(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Another process that goes on while the block runs: yields what shows its latest line.
+
+        Its line is one of `Task.line`; on a terminal it is a bar of its own, which goes away with
+        the block.
+        """
+        if self.quiet:
+            yield lambda line: None
+            return
+        if self._is_terminal and find_spec("rich") is not None:
+            with self._bar(name, None, "", 0, leave=False) as (_, bars, bar):
+
+                latest = ""
+
+                def show(line: str) -> None:
+                    nonlocal latest
+                    if line == latest or not (match := _LINE.match(line)):
+                        return
+                    latest = line
+                    what, done, total, rest = match.groups()
+                    left = next((w for w in rest.split(", ") if w.endswith(" left")), "")
+                    bars.update(
+                        bar,
+                        description=f"{name}, {what}",
+                        completed=float(done),
+                        total=float(total) if total else None,
+                        note=left,
+                        refresh=True,
+                    )
+
+                yield show
+            return
+        last, before = time.monotonic(), ""
+
+        def tell(line: str) -> None:
+            nonlocal last, before
+            now = time.monotonic()
+            if line != before and now - last >= 6 * self._every_s:
+                last, before = now, line
+                print(f"{name}: {line}", file=self._out, flush=True)
+
+        yield tell
 
     def _lines(self, name: str, total: float | None, unit: str, done: float) -> Iterator[Task]:
         last = time.monotonic()
@@ -194,7 +242,10 @@ class Progress:
                 flush=True,
             )
 
-    def _bar(self, name: str, total: float | None, unit: str, done: float) -> Iterator[Task]:
+    @contextmanager
+    def _bar(
+        self, name: str, total: float | None, unit: str, done: float, *, leave: bool = True
+    ) -> Iterator[tuple[Task, Any, Any]]:
         if self._bars is None:
             from rich.console import Console
             from rich.progress import (
@@ -226,8 +277,10 @@ class Progress:
             bars.update(bar, completed=task.done, note=note, rate=_rate(rate, unit))
 
         try:
-            yield Task(name, total, unit, done, show)
+            yield Task(name, total, unit, done, show), bars, bar
         finally:
+            if not leave:
+                bars.remove_task(bar)
             self._depth -= 1
             if self._depth == 0:
                 # Bars that are over stay on the screen; the next task begins below them.
