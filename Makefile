@@ -13,7 +13,7 @@ IMAGES ?= cpu
 SBOM = build/$(subst :,-,$(IMAGE)).cdx.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench ui screenshots image-cpu image-cuda image-test sbom licences clean lock
+.PHONY: help setup demo test check bench docs ui screenshots image-cpu image-cuda image-test sbom licences clean lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,13 @@ check: setup  ## lint, formatting, types
 
 bench: setup  ## measure speed and memory, as docs/results.md reports them
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+docs: setup .venv/docs-stamp  ## make the pages of docs/ in build/docs; a link that leads nowhere is an error
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo build/docs/index.html
+
+.venv/docs-stamp: requirements-docs.lock
+	@$(BIN)/pip install -q --no-deps --require-hashes -r requirements-docs.lock && touch $@
 
 ui: setup  ## look at the runs in MLflow's pages
 	@$(BIN)/l2i ui

@@ -87,7 +87,28 @@ def test_readme_is_an_overview() -> None:
     """One reads it at one sitting, and it leads to every page of the docs."""
     assert len(README.splitlines()) <= 180
     linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", README))
-    assert linked | {"docs/index.md"} == {p.relative_to(REPOSITORY).as_posix() for p in DOCS}
+    written = {p.relative_to(REPOSITORY).as_posix() for p in (REPOSITORY / "docs").glob("*.md")}
+    assert linked | {"docs/index.md"} == written
+
+
+def test_every_page_is_in_the_contents() -> None:
+    """The index leads to all of them, in its text and in the menu that it makes."""
+    index = (REPOSITORY / "docs" / "index.md").read_text(encoding="utf-8")
+    names = {p.relative_to(REPOSITORY / "docs").with_suffix("").as_posix() for p in DOCS}
+    assert set(re.findall(r"\]\(([\w/-]+)\.md\)", index)) == names - {"index"}
+    assert set(re.findall(r"^([\w-]+(?:/[\w-]+)?)$", index, re.M)) == names - {"index"}
+
+
+def test_the_python_reference_has_every_module() -> None:
+    """All modules of the folders that it covers, and none that is gone."""
+    pages = "".join(p.read_text(encoding="utf-8") for p in DOCS if p.parent.name == "reference")
+    listed = set(re.findall(r"^\.\. automodule:: ([\w.]+)$", pages, re.M))
+    for folder in ("data", "dsp", "explanation", "metrics", "models", "training"):
+        there = {
+            ".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+            for p in (REPOSITORY / "l2i" / folder).glob("*.py")
+        }
+        assert {m for m in listed if m.startswith(f"l2i.{folder}")} == there
 
 
 def test_verbs_are_in_the_makefile() -> None:
