@@ -12,6 +12,7 @@ import pytest
 from l2i.cli import cli
 from l2i.config import preset_names, resolve
 from l2i.data import DATASETS
+from l2i.metrics import METRICS, PUBLISHED
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -124,6 +125,23 @@ def test_every_data_set_is_listed() -> None:
     assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.M)) == set(DATASETS)
 
 
+def test_every_figure_is_in_the_glossary() -> None:
+    """By its title, its name, its unit and which way is better; none that is gone."""
+    text = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    arrows, listed = {"higher": " ↑", "lower": " ↓", "": ""}, set()
+    for line in re.findall(r"^\| (<a id=.*) \|$", text, re.M):
+        figures, formula, units, good = line.replace("\\|", "¦").split(" | ")
+        assert formula and good.endswith(".")
+        shown = set()
+        for name, title, code in re.findall(r'<a id="(\w+)"></a>(.*?) `(\w+)`', figures):
+            metric = METRICS[name]
+            assert (name, title) == (code, metric.title)
+            shown.add(metric.unit + arrows[metric.better])
+            listed.add(name)
+        assert shown == set(units.split("<br>")), name
+    assert listed == {name for name in METRICS if not name.startswith(PUBLISHED)}
+
+
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_data_set_has_a_preset(name: str) -> None:
     """A preset that resolves, is of its data set, and begins with the command that runs it."""
@@ -146,8 +164,10 @@ def test_links_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text(encoding="utf-8"))
     for link in links:
         name, _, heading = link.partition("#")
-        target = path.parent / name
+        target = path.parent / name if name else path
         assert target.exists(), link
         if heading:
             text = target.read_text(encoding="utf-8").lower()
-            assert re.search(rf"^##+ {heading.replace('-', '[ -]')}$", text, re.M), link
+            titles = re.findall(r"^##+ (.+)$", text, re.M)
+            anchors = {re.sub(r"[^\w -]", "", title).replace(" ", "-") for title in titles}
+            assert heading in anchors, link
