@@ -29,18 +29,31 @@ from l2i.models.gated import Taken
 from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
-from l2i.pages.pictures import mask_picture, spectrogram_picture
+from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.pages.sound import flac
 from l2i.recording import TABLE
 from l2i.storage import atomic_write_text, make_output, store_errors
 from l2i.types import Task
 
-__all__ = ["Component", "Explained", "Probabilities", "explain_by", "write_explained"]
+__all__ = [
+    "Component",
+    "Explained",
+    "Probabilities",
+    "energy_share",
+    "explain_by",
+    "write_explained",
+]
 
 _SHOWN = 5
 # Of a dictionary of hundreds most components have next to no share.
 _AMONG = 12
 _FACTS = "explanation.json"
+
+
+def energy_share(part: NDArray[np.floating], whole: NDArray[np.floating]) -> float:
+    """The energy of a sound [S] over that of the clip [S] it is a part of; of silence it is 0."""
+    both = [float(np.square(x, dtype=np.float64).sum()) for x in (part, whole)]
+    return both[0] / both[1] if both[1] else 0.0
 
 
 class Written(Protocol):
@@ -224,6 +237,9 @@ class Explained:
                     "relevance": c.relevance,
                     "evidence": c.evidence,
                     "peak_hz": c.peak_hz,
+                    "bin_hz": self.domain.sample_rate / self.domain.n_fft,
+                    "energy": energy_share(c.audio, self.input),
+                    "spectrum": spectrum_line(c.spectrum, self.sample_rate),
                 }
                 for c in self.components[:_SHOWN]
             ],
@@ -276,7 +292,7 @@ class Explained:
             f"<div><p>{escape(self)}</p><table>{rows}</table>"
             f"<div style='position:relative;max-width:640px;height:200px'>"
             f"<img alt='spectrogram' style='{picture}' src='{spectrum}'>"
-            f"<img alt='mask' style='{picture}' src='{mask}'></div></div>"
+            f"<img alt='mask' style='{picture};opacity:.6' src='{mask}'></div></div>"
         )
 
 
@@ -450,7 +466,7 @@ def write_explained(
             raise StoreError(f"{folder} holds other things than an explanation: name another.")
     found_facts: list[dict[str, Any]] = []
     clips: list[dict[str, Any]] = []
-    media = MediaList()
+    media = MediaList(beside=out)
     for name, e in found:
         with store_errors(out):
             make_output(out)
@@ -461,9 +477,9 @@ def write_explained(
                 (folder / TABLE).unlink(missing_ok=True)  # Of another sound that lay here.
             text = json.dumps(facts, indent=2, ensure_ascii=False)
             atomic_write_text(folder / _FACTS, f"{text}\n")
+            media.append(seen, name)
         found_facts.append(facts)
         clips.append(shown)
-        media.append(seen)
     if clips:
         title = "Explanations" if len(clips) > 1 else f"Explanation: {clips[0]['class']}"
         with store_errors(out):

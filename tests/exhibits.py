@@ -66,7 +66,7 @@ def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
         np.arange(len(CLIPS)),
         [Clip(name, (label,)) for name, _, _, label in CLIPS],
         ExplanationSettings(),
-        len(CLIPS),
+        [(i, f"<b>{i}</b>") for i in range(len(CLIPS))],
         folder,
         on_clip=lambda: None,
         title=title,

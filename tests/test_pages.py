@@ -14,6 +14,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from l2i.errors import StoreError
 from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, write_listening_page
 from l2i.pages.figures import _figure
 from l2i.pages.page import data_block
-from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture
+from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture, spectrum_line
 from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps, rounded
 from tests.conftest import REPOSITORY
 from tests.exhibits import CLASSES, CLIPS, DISAGREEING, WRONG, document, write_run
@@ -84,6 +85,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "interpreter": [],
         },
         kept={"classifier": 2},
+        heard={(0, 0): 2, (1, 2): 1},
+        listen=True,
     )
     return found
 
@@ -101,16 +104,17 @@ def _media(seconds: float = 2.0, rate: int = 22050, components: int = 2, seed: i
 
 @pytest.mark.parametrize("name", ["index.html", "figures.html"])
 def test_nothing_is_named_from_outside(folder: Path, name: str) -> None:
-    """No address but ``data:``, no element or handler that a name has smuggled in, and a policy
-    that names the page's own style and script, and no other."""
+    """No address but ``data:`` and the page to listen to, no element or handler that a name has
+    smuggled in, and a policy that names the page's own style and script, and no other."""
     page = _parsed(folder / name)
     for tag, attrs in page.elements:
         assert tag not in ("iframe", "object", "embed", "base", "b", "meta/")
         assert not [a for a in attrs if a.startswith("on") or a == "style"], (tag, attrs)
         for key in ("src", "href", "srcset", "action", "data"):
-            assert (attrs.get(key) or "data:").startswith("data:"), (tag, attrs)
+            own = ("data:", "explanations/index.html")
+            assert (attrs.get(key) or "data:").startswith(own), (tag, attrs)
     text = (folder / name).read_text(encoding="utf-8")
-    assert not re.search(r"url\(|@import|https?:|localStorage|fetch\(", text)
+    assert not re.search(r"url\(|@import|https?:|fetch\(", text)
     policy = next(
         str(a["content"]) for _, a in page.elements if a.get("http-equiv") and a.get("content")
     )
@@ -122,7 +126,7 @@ def test_nothing_is_named_from_outside(folder: Path, name: str) -> None:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
+    assert "unsafe" not in policy and "dynamic" not in policy
 
 
 def test_json_comes_back_as_it_was() -> None:
@@ -299,6 +303,50 @@ def test_flac_does_not_wrap_around() -> None:
     assert y.min() > 0.99
 
 
+def test_what_is_too_large_for_a_page_lies_beside_it(tmp_path: Path) -> None:
+    """In the clips' folders, lossless, while the page stays as small as its words; and nothing of
+    it is kept in memory. Where there is room, all is in the page, and nothing is left beside."""
+    path = tmp_path / "index.html"
+    for room, beside in ((300 * 1024, True), (20 * 2**20, False)):
+        media = MediaList(room, beside=tmp_path)
+        wanted = [_media(seed=i) for i in range(4)]
+        for i, one in enumerate(wanted):
+            (tmp_path / f"clip #{i}").mkdir(exist_ok=True)
+            media.append(one, f"clip #{i}")
+        write_listening_page(path, _facts(4), media, title="t")
+        assert media.lies_beside == beside
+        files = sorted(tmp_path.glob("*/page.js"))
+        page = _parsed(path)
+        if not beside:
+            assert files == [] and len(page.blocks()) == 5
+            continue
+        assert not any(m.sounds or m.pictures for m in media)
+        assert path.stat().st_size < 100 * 1024
+        assert page.blocks()["facts"]["beside"] == [f"clip #{i}/" for i in range(4)]
+        assert "keep the folder as a whole" in " ".join(page.texts["p"])
+        for i, (file, one) in enumerate(zip(files, wanted, strict=True)):
+            text = file.read_text(encoding="utf-8").strip()
+            folder, held = json.loads(f"[{text.removeprefix('arrive(').removesuffix(')')}]")
+            assert folder == f"clip #{i}/"
+            assert base64.b64decode(held["sounds"]["original"]) == one.sounds["original"]
+            assert set(held["sounds"]) == set(one.sounds)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.1, 0.0])
+def test_levels_are_the_sounds(tmp_path: Path, gain: float) -> None:
+    """The page has root mean square and peak of each sound; of a sine the one is the other over
+    the root of two."""
+    sine = flac((gain * np.sin(np.arange(8000) / 5)).astype(np.float32), 8000)
+    path = tmp_path / "index.html"
+    media = Media(8000, 1.0, {"original": sine, "7": sine}, {})
+    write_listening_page(path, _facts(1), [media], title="t")
+    levels = _parsed(path).blocks()["media-0"]["levels"]
+    (rms, peak) = levels.pop("original")
+    assert levels == {}
+    assert rms == pytest.approx(gain / np.sqrt(2), rel=1e-2)
+    assert peak == pytest.approx(gain, rel=1e-2)
+
+
 # --- pictures -----------------------------------------------------------------------------------
 
 
@@ -326,6 +374,19 @@ def test_pictures_of_long_clips_are_small() -> None:
     assert _pixels(spectrogram_picture(magnitude[:, :7], 44100, 1.0), "RGB").shape[1] == 7
 
 
+def test_a_components_spectrum_as_a_small_picture() -> None:
+    """Forty bands, the lowest first, in percent; its greatest is where the axis has it."""
+    low, high = np.zeros(513), np.zeros(513)
+    low[0], high[round(4000 * 1024 / 16000)] = 3.0, 0.5
+    lines = [spectrum_line(w, 16000) for w in (low, high)]
+    assert [len(line) for line in lines] == [40, 40]
+    assert [max(line) for line in lines] == [100, 100]
+    assert lines[0].index(100) == 0
+    place = 1 - dict(frequency_ticks(16000))["4 kHz"]
+    assert lines[1].index(100) / 39 == pytest.approx(place, abs=0.03)
+    assert spectrum_line(np.zeros(513), 16000) == [0] * 40
+
+
 def test_the_colours_are_matplotlibs_magma() -> None:
     """They are written down, so that explanations can be saved without it."""
     from matplotlib import colormaps
@@ -341,7 +402,8 @@ def test_mask_is_opaque_where_it_keeps() -> None:
     mask, loud = np.repeat([[0.0, 0.5, 1.0]], 129, axis=0), np.ones((129, 3))
     alpha = _pixels(mask_picture(mask, 8000, loud, 1.0), "RGBA")[..., 3]
     assert (alpha[:, 0] == 0).all()
-    assert alpha[:, 1] == pytest.approx(alpha[0, 2] / 2, abs=2)
+    # 64 levels: half a step of 4.
+    assert alpha[:, 1] == pytest.approx(alpha[0, 2] / 2, abs=4)
     assert (alpha[:, 2] > 100).all()
     assert _pixels(spectrogram_picture(np.zeros((129, 3)), 8000, 0.0), "RGB").max() < 10
 
@@ -370,6 +432,47 @@ def test_figures_are_the_documents(folder: Path) -> None:
     keys = re.findall(r'<td class="number" data-key="([^"]*)"', text)
     assert keys == ["3", "0.5", "4", "1.0", "5", "0.25", "6", "", "7", "1.0"]
     assert "24 of 28 clips are right" in text
+
+
+def test_a_control_stands_in_the_row_it_belongs_to(tmp_path: Path) -> None:
+    """It has no row of its own; beside its figure it has the digits that this has."""
+    scores = {"accuracy": 0.8125, "random_logit": 0.04}
+    found = document() | {"scores": scores, "controls": {"accuracy": "random_logit"}}
+    path = tmp_path / "figures.html"
+    write_figures_page(path, found, title="t", classes=CLASSES[:2], counts=None)
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r'data-name="(\w+)"', text) == ["accuracy"]
+    assert ">0.812 <span" in text and "(random 0.0400)</span>" in text
+
+
+def test_cells_lead_to_their_clips(folder: Path, tmp_path: Path) -> None:
+    """Those of whose clips the page to listen to has some, by what these are and what was said;
+    of several labels, by found, missed and false alarm."""
+
+    def links(path: Path) -> list[dict[str, list[str]]]:
+        found = [str(a["href"]) for tag, a in _parsed(path).elements if tag == "a"]
+        assert all(address.startswith("explanations/index.html") for address in found)
+        cells = [address.partition("#")[2] for address in found]
+        return [parse_qs(words, keep_blank_values=True) for words in cells if words]
+
+    assert links(folder / "figures.html") == [
+        {"label": [CLASSES[0]], "said": [CLASSES[0]]},
+        {"label": [CLASSES[1]], "said": [CLASSES[2]]},
+    ]
+    several = tmp_path / "figures.html"
+    write_figures_page(
+        several,
+        document(),
+        title="t",
+        classes=CLASSES[:2],
+        counts=np.array([[1, 3, 0, 22], [0, 0, 1, 25]]),
+        answers=("found", "missed", "false alarm", "rightly not named"),
+        heard={(0, 1): 1, (1, 2): 1},
+    )
+    assert links(several) == [
+        {"label": [CLASSES[0]], "unsaid": [CLASSES[0]]},
+        {"unlabelled": [CLASSES[1]], "said": [CLASSES[1]]},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -265,3 +265,8 @@ def _show(found: list[dict[str, Any]], out: Path) -> None:
         for doubt in item["warnings"]:
             click.echo(f"{Path(item['audio']).name}: {doubt['text']}")
     click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")
+    if any(out.glob("*/page.js")):
+        click.echo(
+            "They are too many for one page: it loads those of a clip when you choose it, so keep "
+            f"{out} as a whole."
+        )

@@ -27,7 +27,17 @@ from numpy.typing import NDArray
 from l2i.errors import UsageError
 from l2i.registry import Registry
 
-__all__ = ["METRICS", "PUBLISHED", "ClipMetric", "Judged", "Metric", "own_digest", "own_metrics"]
+__all__ = [
+    "CONTROLS",
+    "METRICS",
+    "PUBLISHED",
+    "SHORT",
+    "ClipMetric",
+    "Judged",
+    "Metric",
+    "own_digest",
+    "own_metrics",
+]
 
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
 _LMAC = "Paissan et al. 2024, arXiv 2403.13086"
@@ -176,6 +186,30 @@ METRICS = {
     "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING),
     "present": Metric("Explained class is in the mixture", "share", "higher"),
 }
+
+SHORT = {
+    "accuracy": "accuracy",
+    "auprc_macro": "AUPRC",
+    "fidelity_top1": "top-1 fidelity",
+    "fidelity_auprc_macro": "fidelity AUPRC",
+    "faithfulness_probability": "removal",
+    "ff_mean": "FF",
+    "fid_in": "Fid-In",
+    "kept": "energy kept",
+}
+"""The main figures of a run, in their order, and what lists and pages call them for short."""
+
+CONTROLS = {
+    "faithfulness_probability": "random_probability",
+    "faithfulness_probability_mean": "random_probability_mean",
+    "faithfulness_logit": "random_logit",
+    "randomised": "randomised_control",
+    "randomised_gates": "randomised_gates_control",
+    "data_randomised": "data_randomised_control",
+    "encoded": "encoded_control",
+    **{f"roar_at_{share}": f"roar_control_at_{share}" for share in (10, 30, 50)},
+}
+"""Figures that say little alone, and what each is to be compared with."""
 
 PUBLISHED = "published_"
 """Before the names of what L2I's published rule reaches, where another rule stands beside it."""

@@ -9,8 +9,10 @@
 ================  ==========================================================================
 
 MLflow shows such a file in a sandboxed frame of no origin: scripts run there, but relative links,
-storage and downloads do not. So everything is inline, and nothing is remembered. The templates
-beside this file are plain HTML, CSS and JavaScript; there is no build step.
+storage and downloads do not. So everything is inline, and what needs more than that (notes that
+last, downloads, an address for each clip) is offered where the page is opened by itself. Only in a
+folder of files of one's own, where it would be too large, sounds and pictures lie beside the page.
+The templates beside this file are plain HTML, CSS and JavaScript; there is no build step.
 
 A page's content security policy names its own script and style by their digests and allows
 pictures from ``data:`` alone. What a file or a class is called cannot become code, and nothing

@@ -1,4 +1,10 @@
 "use strict";
+// In another page's frame the page to listen to is not beside this one.
+if (!/^(file|https?):$/.test(location.protocol)) {
+  for (const link of document.querySelectorAll("a[href]")) link.removeAttribute("href");
+  document.getElementById("listen")?.remove();
+}
+
 // Sort a table by a click on a column's head; empty cells come last either way.
 
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,14 @@ _COLUMNS = {
     "fidelity_auprc": "Fidelity AUPRC",
     "components": "Components, mean",
 }
+_LISTEN = "explanations/index.html"
+# What the page to listen to calls those found, missed, wrongly and rightly not named.
+_ANSWERS = (
+    ("label", "said"),
+    ("label", "unsaid"),
+    ("unlabelled", "said"),
+    ("unlabelled", "unsaid"),
+)
 Line = tuple[str, Sequence[float | None]]
 
 
@@ -238,7 +247,16 @@ def _faithfulness(document: Mapping[str, Any]) -> str:
 
 def _scores(document: Mapping[str, Any]) -> str:
     rows = []
-    for name, value in document["scores"].items():
+    scores, controls = document["scores"], document.get("controls", {})
+    for name, value in scores.items():
+        if name in controls.values():
+            continue  # It stands in the row of what it is compared with.
+        beside = ""
+        if control := controls.get(name):
+            title = escape(document["meaning"][control]["title"])
+            word = "random" if "random" in control else "control"
+            shown = _figure(scores[control], document["meaning"][control]["unit"])
+            beside = f' <span class="soft" title="{title}">({word} {shown})</span>'
         meaning = document["meaning"][name]
         ends = document["intervals"].get(name)
         unit = meaning["unit"]
@@ -252,7 +270,7 @@ def _scores(document: Mapping[str, Any]) -> str:
         )
         rows.append(
             f'<tr><th scope="row">{escape(meaning["title"])}</th><td>{arrow}</td>'
-            f'<td class="number" data-name="{escape(name)}">{_figure(value, unit)}</td>'
+            f'<td class="number" data-name="{escape(name)}">{_figure(value, unit)}{beside}</td>'
             f'<td class="number">{interval}</td><td>{escape(unit)}</td>'
             f'<td class="soft">{escape(meaning["source"])}</td></tr>'
         )
@@ -304,8 +322,20 @@ def _heat(share: float) -> str:
     return f"h{round(10 * share)}" if share > 0 else "h0"
 
 
+def _to_clips(number: int, words: Mapping[str, str], text: str) -> str:
+    """A cell's count as a link to its clips on the page to listen to, where that has some."""
+    if not number:
+        return text
+    address = escape(f"{_LISTEN}#{urlencode(words)}")
+    return f'<a href="{address}" title="Listen to {number} of them">{text}</a>'
+
+
 def _confusion(
-    counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], corner: str
+    counts: NDArray[np.int64],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    corner: str,
+    heard: Mapping[tuple[int, int], int],
 ) -> str:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     square = counts.shape[0] == counts.shape[1] and list(rows) == list(columns)
@@ -313,11 +343,19 @@ def _confusion(
         said = f"{np.trace(counts)} of {counts.sum()} clips are right; rows are what a clip is."
     else:
         said = "Clips, by what they are and what the classifier says."
+    if any(heard.values()):
+        said += " An underlined number leads to those of its clips that can be heard."
     head = "".join(f'<th scope="col"><span>{escape(c)}</span></th>' for c in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(
-            f'<td class="{_heat(share[r, c])}">{counts[r, c] or ""}</td>'
+            f'<td class="{_heat(share[r, c])}">'
+            + _to_clips(
+                heard.get((r, c), 0),
+                {"label": name, "said": columns[c]} if square else dict.fromkeys(_ANSWERS[c], name),
+                str(counts[r, c] or ""),
+            )
+            + "</td>"
             for c in range(len(columns))
         )
         + "</tr>"
@@ -368,6 +406,8 @@ def write_figures_page(
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
     doubted: Sequence[Mapping[str, Any]] | None = None,
+    heard: Mapping[tuple[int, int], int] | None = None,
+    listen: bool = False,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -390,8 +430,13 @@ def write_figures_page(
         Stage to the epoch whose weights were kept, from 1.
     doubted : sequence of mapping, optional
         Rows of `l2i.metrics.labels.doubted_labels`; None where nobody knows what clips are.
+    heard : mapping of (int, int) to int, optional
+        Row and column of `counts` to how many of these clips the page to listen to has.
+    listen : bool
+        Whether there is such a page, ``explanations/index.html`` beside this one.
     """
     body = [
+        f'<p id="listen"><a href="{_LISTEN}">Listen to the explanations</a></p>' if listen else "",
         f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
         f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
         f"classifier's own front-end.</p>{_scores(document)}</section>",
@@ -399,7 +444,11 @@ def write_figures_page(
         ""
         if counts is None
         else _confusion(
-            counts, classes, answers or classes, "class" if answers else "is ↓  said →"
+            counts,
+            classes,
+            answers or classes,
+            "class" if answers else "is ↓  said →",
+            heard or {},
         ),
         _doubted(doubted or ()),
         _per_class(document),

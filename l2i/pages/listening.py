@@ -1,7 +1,9 @@
 """``index.html``: clips to listen to, with what was said of them.
 
 The words and figures are those of ``explanations.json``, in one element of JSON; the sounds and
-pictures of each clip are in one of its own, which is read when the clip is looked at.
+pictures of each clip are in one of its own, which is read when the clip is looked at. Where they
+are too many for one page, they lie beside it, in a script `BESIDE` in each clip's folder: that is
+what a page from a disk may ask for.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from l2i.pages.page import MAX_BYTES, data_block, escape, write_page
+from l2i.pages.page import MAX_BYTES, as_json, data_block, escape, write_page
 from l2i.pages.pictures import frequency_ticks
-from l2i.pages.sound import mp3, mp3_bytes, mp3_kbps, rounded
+from l2i.pages.sound import loudness, mp3, mp3_bytes, mp3_kbps, rounded
+from l2i.storage import atomic_write_text
 
-__all__ = ["PARTS", "Media", "MediaList", "write_listening_page"]
+__all__ = ["BESIDE", "PARTS", "Media", "MediaList", "write_listening_page"]
 
 PARTS = ("original", "explanation", "removal")
+_TITLED = tuple((name, name) for name in PARTS)
+BESIDE = "page.js"
+"""What a clip's folder holds for a page that has not the room for its sounds and pictures."""
 
 # Where rounding is not enough, tried in this order: level of MP3, and whether components have
 # sounds.
@@ -28,8 +34,13 @@ _SMALLER = ((0, True), (1, True), (2, True), (2, False))
 _NOT_ALONE = ", and components cannot be heard alone"
 _SMALL = "To keep this page small, sounds are"
 _BESIDE = "The sound files lie beside it, in a folder for each clip."
+_ON_DEMAND = (
+    "Sounds are lossless; they lie beside this page and are loaded when a clip is chosen: keep the "
+    "folder as a whole."
+)
+_INTRO = "What the classifier heard, what made it say so, and what is left without that."
 # For the template, its style and script.
-_OWN = 48 * 1024
+_OWN = 56 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +80,51 @@ class MediaList(list[Media]):
     ----------
     max_bytes : int
         Of the page.
+    beside : Path, optional
+        The page's folder. When it has no room for all of them, they are written into the clips'
+        folders within this one, as they are.
+
+    Attributes
+    ----------
+    lies_beside : bool
+        Whether they are.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, beside: Path | None = None) -> None:
         super().__init__()
         self._room = max_bytes
+        self._beside = beside
+        self._folders: list[str] = []
+        self.lies_beside = False
 
-    def append(self, media: Media) -> None:
-        """Put a clip's behind those there are."""
+    @property
+    def folders(self) -> list[str]:
+        """Where each clip's lie, relative to the page, where they lie beside it."""
+        return [f"{name}/" if name else "" for name in self._folders if self.lies_beside]
+
+    def append(self, media: Media, folder: str = "") -> None:
+        """Put a clip's behind those there are; `folder` is the clip's, within `beside`."""
+        if self._beside is not None:
+            self._folders.append(folder)
+            self._room -= _total(media.sounds) + _total(media.pictures)
+            (self._beside / folder / BESIDE).unlink(missing_ok=True)  # Of an earlier page.
+            super().append(media)
+            if self._room < 0:
+                self._put_beside()
+            return
         self._room -= _least_bytes(media)
         if self._room < 0:
             media = replace(media, sounds={}, pictures={}, forgotten=True)
         super().append(media)
+
+    def _put_beside(self) -> None:
+        self.lies_beside = True
+        assert self._beside is not None
+        for number, (media, folder) in enumerate(zip(self, self.folders, strict=True)):
+            if not media.forgotten:
+                both = f"{as_json(folder)},{as_json(_encoded(media))}"
+                atomic_write_text(self._beside / folder / BESIDE, f"arrive({both})\n")
+                self[number] = replace(media, sounds={}, pictures={}, forgotten=True)
 
 
 def _base64_bytes(n: int) -> int:
@@ -190,6 +234,10 @@ def write_listening_page(
     *,
     title: str,
     max_bytes: int = MAX_BYTES,
+    parts: Sequence[tuple[str, str]] = _TITLED,
+    summary: Sequence[tuple[str, str, str]] = (),
+    intro: str = _INTRO,
+    noun: str = "clips",
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -206,20 +254,50 @@ def write_listening_page(
         Beyond it, sounds are rounded, and components lose theirs if need be; if that is too much
         still, sounds become MP3 of ever lower bit rates; then components lose their sounds; then
         the last clips do. The page says so.
+    parts : sequence of (str, str)
+        Names in `media` of the sounds that one changes between, and what they are called; the
+        first is the one that the others are parts of.
+    summary : sequence of (str, str, str)
+        The run's main figures: title, value, and what stands beside it.
+    intro : str
+        What one hears, in a sentence.
+    noun : str
+        What is listed.
     """
     facts: dict[str, Any] = {
         "ticks": frequency_ticks(media[0].sample_rate) if media else [],
         "clips": list(clips),
+        "parts": [list(part) for part in parts],
+        "noun": noun,
     }
+    figures = "".join(
+        f"<li>{escape(name)} <strong>{escape(value)}</strong> {escape(more and f'({more})')}"
+        for name, value, more in summary
+    )
+    fields = {"intro": escape(intro), "summary": f'<ul id="run">{figures}</ul>' if figures else ""}
+    if isinstance(media, MediaList) and media.lies_beside:
+        block = data_block("facts", {**facts, "beside": media.folders})
+        own = {"data": block, "sound": _ON_DEMAND}
+        write_page(path, "listening", title, {**fields, **own}, beside=True)
+        return
     blocks = [data_block("facts", facts)]
-    used = _OWN + len(blocks[0]) + 120 * len(media)
-    sounds, kept, said = _fit(media, max_bytes - used)
+    used = _OWN + len(blocks[0]) + 400 * len(media)
+    sounds, kept, said = _fit(media, max(0, max_bytes - used))
     for number, (heard, m) in enumerate(zip(sounds, media, strict=True)):
-        seen = m.pictures if number < kept else {}
-        both = {"sounds": _encoded(heard), "pictures": _encoded(seen)}
-        blocks.append(data_block(f"media-{number}", both))
-    write_page(path, "listening", title, {"data": "\n".join(blocks), "sound": escape(said)})
+        shown = replace(m, sounds=heard, pictures=m.pictures if number < kept else {})
+        blocks.append(data_block(f"media-{number}", _encoded(shown, levels_of=m)))
+    own = {"data": "\n".join(blocks), "sound": escape(said)}
+    write_page(path, "listening", title, {**fields, **own})
 
 
-def _encoded(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: base64.b64encode(content).decode("ascii") for name, content in files.items()}
+def _encoded(media: Media, levels_of: Media | None = None) -> dict[str, Any]:
+    """As the page has it; levels are of the sounds as they were before they were made smaller."""
+    lossless = (levels_of or media).sounds
+    alone = [name for name in media.sounds if not name.isdecimal() and name in lossless]
+    return {
+        "levels": {name: loudness(lossless[name]) for name in alone},
+        **{
+            kind: {name: base64.b64encode(data).decode("ascii") for name, data in files.items()}
+            for kind, files in (("sounds", media.sounds), ("pictures", media.pictures))
+        },
+    }

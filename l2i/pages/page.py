@@ -15,13 +15,24 @@ from l2i import __version__
 from l2i.errors import StoreError
 from l2i.storage import atomic_write_bytes
 
-__all__ = ["MAX_BYTES", "data_block", "escape", "fill", "refuse_foreign", "write_page"]
+__all__ = [
+    "MAX_BYTES",
+    "as_json",
+    "data_block",
+    "escape",
+    "fill",
+    "page_text",
+    "refuse_foreign",
+    "write_page",
+]
 
 MAX_BYTES = 50 * 2**20
 """MLflow shows no file beyond this."""
 
 _FOLDER = Path(__file__).parent
 _MARK = '<meta name="generator" content="l2i'
+# Scripts that the page's own script asks for, and no others.
+_ITS_OWN = " 'strict-dynamic'"
 _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -34,17 +45,22 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def data_block(name: str, value: Any) -> str:
-    """A value as JSON in an element of its own, which nothing in it can end or escape.
+def as_json(value: Any) -> str:
+    """A value as JSON that may stand in a page or a script: nothing in it ends an element.
 
     Half a surrogate pair, as in file names that are not UTF-8, stays within JSON's escapes; NaN
     has none and is refused.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_UNSAFE)
+
+
+def data_block(name: str, value: Any) -> str:
+    """A value as JSON in an element of its own, which nothing in it can end or escape.
 
     >>> data_block("x", "</script>")
     '<script type="application/json" id="x">"\\\\u003c/script\\\\u003e"</script>'
     """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return f'<script type="application/json" id="{name}">{text.translate(_UNSAFE)}</script>'
+    return f'<script type="application/json" id="{name}">{as_json(value)}</script>'
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
@@ -61,19 +77,19 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def write_page(path: Path, name: str, title: str, fields: Mapping[str, str]) -> None:
-    """Write a page whole or not at all.
+def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool = False) -> str:
+    """A page, filled in.
 
     Parameters
     ----------
-    path : Path
-        A ``.html``.
-    name : {'listening', 'figures'}
+    name : {'listening', 'figures', 'start'}
         Of the template, and of its style and script.
     title : str
         Plain text.
     fields : mapping of str to str
         HTML for the template's places.
+    beside : bool
+        Whether its script may ask for scripts that lie beside it: where it is too large otherwise.
     """
 
     def read(file: str) -> str:
@@ -83,7 +99,8 @@ def write_page(path: Path, name: str, title: str, fields: Mapping[str, str]) -> 
     script = read(f"{name}.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
-        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+        f"script-src {_digest(script)}{_ITS_OWN if beside else ''}; "
+        "base-uri 'none'; form-action 'none'"
     )
     head = (
         f'<meta charset="utf-8">\n{_MARK} {__version__}">\n'
@@ -95,7 +112,14 @@ def write_page(path: Path, name: str, title: str, fields: Mapping[str, str]) -> 
         f"<title>{escape(title)}</title>\n<style>{style}</style>"
     )
     own = {"head": head, "title": escape(title), "script": f"<script>{script}</script>"}
-    text = fill(read(f"{name}.html"), {**fields, **own})
+    return fill(read(f"{name}.html"), {**fields, **own})
+
+
+def write_page(
+    path: Path, name: str, title: str, fields: Mapping[str, str], *, beside: bool = False
+) -> None:
+    """Write a page, a ``.html``, whole or not at all; for the rest see `page_text`."""
+    text = page_text(name, title, fields, beside=beside)
     # A name that is no UTF-8 has no better form in a page.
     atomic_write_bytes(path, text.encode("utf-8", "replace"))
 

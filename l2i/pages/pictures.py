@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["frequency_ticks", "mask_picture", "spectrogram_picture"]
+__all__ = ["frequency_ticks", "mask_picture", "spectrogram_picture", "spectrum_line"]
 
 _COLUMNS, _ROWS = 600, 160
 _RANGE_DB = 80.0
@@ -28,7 +28,7 @@ _MAGMA = (
     "/I5j/ZVn/Z1r/aRw/qx1/rN7/ruA/sKG/smN/dGT/dia/d+h/Oao/O6w/PW3+/y/"
 )
 # Cyan is on no colour of magma's way from black over purple and orange to pale yellow.
-_MASK_COLOUR, _MASK_ALPHA = (0, 229, 255), 150
+_MASK_COLOUR = (0, 229, 255)
 
 
 def _mel(hz: NDArray[np.floating] | float) -> NDArray[np.float64]:
@@ -100,7 +100,8 @@ def mask_picture(
     magnitude: NDArray[np.floating],
     reference: float,
 ) -> bytes:
-    """A PNG to lie over a spectrogram's: the more opaque, the more is kept.
+    """A PNG to lie over a spectrogram's, half transparent, or to be seen alone: the more opaque,
+    the more is kept.
 
     Where the spectrogram's own picture is black it is transparent, whatever the mask: of nothing
     nothing is kept, and a mask of silence would be all that one sees.
@@ -117,8 +118,21 @@ def mask_picture(
     there = magnitude > reference * 10 ** (-_RANGE_DB / 20)
     kept = _shrink(mask * there, sample_rate / 2)
     level = (kept.clip(0, 1) * (_LEVELS - 1)).round().astype(np.uint8)
-    alpha = (np.linspace(0, 1, _LEVELS) * _MASK_ALPHA).round().astype(np.uint8)
+    alpha = np.linspace(0, 255, _LEVELS).round().astype(np.uint8)
     return _png(level, np.tile(np.array(_MASK_COLOUR, np.uint8), (_LEVELS, 1)), alpha.tobytes())
+
+
+def spectrum_line(spectrum: NDArray[np.floating], sample_rate: int) -> list[int]:
+    """A component's spectrum [F] as a small picture has it: 40 bands on the mel scale, the lowest
+    first, in percent of the greatest.
+
+    >>> spectrum_line(np.eye(513)[0], 16000)[:3]
+    [100, 0, 0]
+    """
+    bands = _bands(len(spectrum), sample_rate / 2) @ spectrum.astype(np.float32, copy=False)
+    line = bands[::-1].reshape(40, -1).max(axis=1)
+    most = float(line.max())
+    return [round(100 * float(v) / most) for v in line] if most > 0 else [0] * len(line)
 
 
 def frequency_ticks(sample_rate: int) -> list[tuple[str, float]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from l2i.dsp.audio import resample
 
-__all__ = ["flac", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
+__all__ = ["flac", "loudness", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
 
 # Of all sounds, and, so that quiet ones are not coarse, of each up to its own peak.
 _BITS, _BITS_TO_PEAK = 12, 10
@@ -43,6 +43,22 @@ def _encode(x: NDArray[np.float32], rate: int, **kind: object) -> bytes:
 def flac(x: NDArray[np.float32], sample_rate: int) -> bytes:
     """A waveform [S] in [-1, 1] as 16-bit FLAC."""
     return _encode(x, sample_rate, format="FLAC", subtype="PCM_16")
+
+
+def loudness(lossless: bytes) -> tuple[float, float]:
+    """Root mean square and peak of a FLAC file, 1 being full scale.
+
+    >>> x = np.array([0.5, -0.25, 0.5, -0.25], np.float32)
+    >>> loudness(flac(x, 8000))
+    (0.3953, 0.5)
+    """
+    import soundfile
+
+    x, _ = soundfile.read(io.BytesIO(lossless), dtype="float32")
+    if not len(x):
+        return 0.0, 0.0
+    rms = float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+    return float(f"{rms:.4g}"), float(f"{np.abs(x).max():.4g}")
 
 
 def rounded(lossless: bytes) -> bytes:

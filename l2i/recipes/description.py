@@ -9,18 +9,39 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from l2i.metrics import METRICS
+from l2i.metrics import CONTROLS, METRICS, SHORT
 
-__all__ = ["DESCRIPTION", "describe_model", "describe_sweep", "escaped", "table"]
+__all__ = [
+    "DESCRIPTION",
+    "describe_model",
+    "describe_sweep",
+    "escaped",
+    "main_figures",
+    "table",
+]
 
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
 
-_MAIN = (
-    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_top3", "fidelity_auprc_macro"),
-    *("ff_mean", "fid_in", "kept", "average_drop"),
-    *("faithfulness_probability", "random_probability"),
-)
+_MAIN = (*SHORT, "average_drop")
+
+
+def main_figures(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """What a run is judged by: short name, value, and the control that belongs to it.
+
+    >>> main_figures({"kept": 0.31, "faithfulness_probability": 0.62, "random_probability": 0.1})
+    [('removal', '0.620', 'random 0.100'), ('energy kept', '0.310', '')]
+    """
+    return [
+        (word, f"{scores[name]:.3f}", _control(name, scores))
+        for name, word in SHORT.items()
+        if math.isfinite(scores.get(name, math.nan))
+    ]
+
+
+def _control(name: str, scores: Mapping[str, float]) -> str:
+    value = scores.get(CONTROLS.get(name, ""), math.nan)
+    return f"random {value:.3f}" if math.isfinite(value) else ""
 
 
 def escaped(text: str) -> str:
@@ -78,22 +99,21 @@ def describe_model(
             continue
         span = intervals.get(name)
         between = f"{span[0]:.3f} to {span[1]:.3f}" if span else ""
-        rows.append([METRICS[name].title, f"{value:.3f}", between])
+        beside = _control(name, scores)
+        shown = f"{value:.3f} ({beside})" if beside else f"{value:.3f}"
+        rows.append([METRICS[name].title, shown, between])
     links = [("Figures and curves", "figures.html")]
     if listen:
         links.insert(0, ("**Listen to the explanations**", "explanations/index.html"))
-    shown = " · ".join(f"[{word}]({_page(experiment_id, run_id, to)})" for word, to in links)
+    pages = " · ".join(f"[{word}]({_page(experiment_id, run_id, to)})" for word, to in links)
     found = table([f"{clips} test clips", "figure", "95 % interval"], rows)
-    # MLflow shows three lines, and the rest when it is asked.
-    short = {"accuracy": "accuracy", "auprc_macro": "AUPRC", "fidelity_top1": "top-1 fidelity"}
-    short |= {"fidelity_auprc_macro": "fidelity AUPRC", "faithfulness_probability": "removal"}
     main = ", ".join(
-        f"{word} **{scores[name]:.3f}**"
-        for name, word in short.items()
-        if math.isfinite(scores.get(name, math.nan))
+        f"{word} **{value}**" + (f" ({beside})" if beside else "")
+        for word, value, beside in main_figures(scores)
     )
     cautions = "".join(f"**Caution:** {escaped(sentence)}\n\n" for sentence in warnings)
-    return f"{escaped(what)}: {main}\n\n{cautions}{shown}\n\n{found}\n"
+    # MLflow shows three lines, and the rest when it is asked: what can be heard comes first.
+    return f"{pages}\n\n{escaped(what)}: {main}\n\n{cautions}{found}\n"
 
 
 def describe_sweep(

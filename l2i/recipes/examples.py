@@ -25,7 +25,7 @@ from l2i.dsp.spectrogram import (
     stft,
     synthesise,
 )
-from l2i.explained import explain_by
+from l2i.explained import energy_share, explain_by
 from l2i.explanation import (
     Explainer,
     ExplanationMethod,
@@ -37,7 +37,7 @@ from l2i.explanation import (
 from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import Heard, hear
 from l2i.pages import Media, MediaList, write_listening_page
-from l2i.pages.pictures import mask_picture, spectrogram_picture
+from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.pages.sound import flac
 from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
@@ -106,8 +106,10 @@ def write_explanation(
         the classes that either says are there, by the classifier's thresholds; ``agree``, they
         are the same; ``labels``, and ``right``, they are what the classifier decided (None: not
         known). ``components``, those selected, and ``others``, the most relevant of the rest,
-        each with ``relevance``, ``peak_hz``, where its spectrum is greatest, and, of those that
-        are heard alone, ``mask_peak``, the greatest value of its own mask. ``classifier`` and
+        each with ``relevance``, ``spectrum`` (see `l2i.pages.pictures.spectrum_line`),
+        ``peak_hz``, where that is greatest, ``bin_hz``, the width of a bin, and, of those that
+        are heard alone, ``mask_peak``, the greatest value of its own mask, and ``energy``, the
+        energy of its sound over the clip's. ``classifier`` and
         ``interpreter``: probabilities of the classes that either finds likeliest.
         ``holds``, ``verdict`` and ``warnings``: as `l2i.explained.Explained` has them.
     Media
@@ -155,12 +157,13 @@ def write_explanation(
         name: spectrogram_picture(spectrum, rate, reference)
         for name, spectrum in zip(sounds, spectra, strict=True)
     }
-    masks, peaks = {"mask": e.mask[0]}, {}
+    masks, peaks, energies = {"mask": e.mask[0]}, {}, {}
     for k, mask, sound in _alone(explainer, at_once, said, chosen[:_HEARD]):
         # Its share of a bin is often small: the picture goes up to the greatest.
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
         heard[str(k)] = (sound * gain).cpu().numpy()[:length]
+        energies[k] = energy_share(heard[str(k)], heard["original"])
     seen |= {
         name: mask_picture(m.cpu().numpy()[:, :frames], rate, spectra[0], reference)
         for name, m in masks.items()
@@ -192,15 +195,18 @@ def write_explanation(
     )
 
     def described(some: Sequence[int]) -> list[dict[str, Any]]:
-        bins = explainer.w[:, list(some)].argmax(dim=0).tolist()
+        spectra = explainer.w[:, list(some)].T.cpu().numpy()
+        bin_hz = rate / explainer.domain.n_fft
         return [
             {
                 "component": k,
                 "relevance": float(e.relevance[0, k]),
-                "peak_hz": at * rate / explainer.domain.n_fft,
-                **({"mask_peak": peaks[k]} if k in peaks else {}),
+                "peak_hz": int(w.argmax()) * bin_hz,
+                "bin_hz": bin_hz,
+                "spectrum": spectrum_line(w, rate),
+                **({"mask_peak": peaks[k], "energy": energies[k]} if k in peaks else {}),
             }
-            for k, at in zip(some, bins, strict=True)
+            for k, w in zip(some, spectra, strict=True)
         ]
 
     def likeliest(q: Tensor) -> dict[str, float]:
@@ -339,16 +345,17 @@ def write_examples(
     rows: NDArray[np.int64],
     clips: Sequence[Clip],
     settings: ExplanationSettings,
-    n: int,
+    chosen: Sequence[tuple[int, str]],
     folder: Path,
     on_clip: Callable[[], None],
     *,
     title: str,
     labels: Sequence[str],
     known: NDArray[np.bool_] | None,
+    summary: Sequence[tuple[str, str, str]] = (),
 ) -> None:
-    """Explanations of at most `n` clips, spread over the classes; ``explanations.json`` lists
-    them, and ``index.html`` is the page to listen to them.
+    """Explanations of some clips; ``explanations.json`` lists them, and ``index.html`` is the page
+    to listen to them.
 
     Parameters
     ----------
@@ -358,7 +365,8 @@ def write_examples(
     rows : int64 [N]
     clips : sequence of Clip
     settings : l2i.config.Explanation
-    n : int
+    chosen : sequence of (int, str)
+        Indices of the clips, in the page's order, and why each of them.
     folder : Path
         Made, with one folder per clip.
     on_clip : callable
@@ -369,15 +377,17 @@ def write_examples(
         The names of each clip's labels, joined by ``;``.
     known : bool [N, C] or None
         The labels as the classifier's classes, where it has them.
+    summary : sequence of (str, str, str)
+        The run's main figures.
     """
-    if not n:
+    if not chosen:
         return
     classes = subject.classifier.classes
     told = MethodSettings(settings.threshold, settings.max_components)
     way = None if method == "l2i" else make_method(method, subject, told)
     listed: list[dict[str, Any]] = []
     media = MediaList()
-    for number, index in enumerate(spread(clips, n), start=1):
+    for number, (index, why) in enumerate(chosen, start=1):
         clip = clips[index]
         x = torch.from_numpy(np.array(waveforms[rows[index]]))
         place = f"{number:02d}-{_word(Path(clip.id).stem)}"
@@ -388,7 +398,7 @@ def write_examples(
             found, shown = write_explanation(
                 explainer_of(subject), x, folder / place, settings, title=heading, labels=mine
             )
-            listed.append({"clip": clip.id, "folder": place, **found})
+            listed.append({"clip": clip.id, "folder": place, "why": why, **found})
             media.append(shown)
         else:
             key = int(rows[index])
@@ -407,11 +417,11 @@ def write_examples(
                     labels=mine,
                     warn=settings.warn,
                 )
-                listed.append({"clip": clip.id, "folder": where, **found})
+                listed.append({"clip": clip.id, "folder": where, "why": why, **found})
                 media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(listed, indent=2, ensure_ascii=False)
     atomic_write_text(folder / "explanations.json", text + "\n")
     named = [{**item, "name": item["clip"]} for item in listed]
-    write_listening_page(folder / "index.html", named, media, title=title)
+    write_listening_page(folder / "index.html", named, media, title=title, summary=summary)

@@ -145,7 +145,7 @@ def explain(
 
     found: list[dict[str, Any]] = []
     seen: list[dict[str, Any]] = []
-    media = MediaList()
+    media = MediaList(beside=out)
 
     longest = window_s or MAX_SECONDS
 
@@ -217,7 +217,8 @@ def explain(
                 for said, shown, sounds in done:
                     found.append(said)
                     seen.append(shown)
-                    media.append(sounds)
+                    with store_errors(out):
+                        media.append(sounds, Path(said["folder"]).name)
             bar.advance(1)
     if not found:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +15,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from l2i import plots
-from l2i.metrics import METRICS, PUBLISHED, classification
+from l2i.metrics import CONTROLS, METRICS, PUBLISHED, classification
 from l2i.metrics.labels import doubted_labels
 from l2i.pages import write_figures_page
 from l2i.recipes.measure import Evaluation
@@ -47,6 +48,7 @@ def document(e: Evaluation) -> dict[str, Any]:
         "faithfulness": [plain(line) for line in e.curve],
         "warnings": e.warnings,
         "meaning": meaning,
+        "controls": {k: c for k, c in CONTROLS.items() if k in e.scores and c in e.scores},
     }
 
 
@@ -60,6 +62,7 @@ def write_evaluation(
     labels: Sequence[str] | None = None,
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
+    heard: Sequence[int] = (),
 ) -> None:
     """Write ``scores.json``, ``clips.csv``, ``labels.csv`` (the labels that the classifier doubts
     most), ``confusion_matrix.png``, ``faithfulness.png`` and ``figures.html``.
@@ -80,6 +83,8 @@ def write_evaluation(
         Stage to its epochs' figures: curves on the page.
     kept : mapping of str to int, optional
         Stage to the epoch whose weights were kept, from 1.
+    heard : sequence of int
+        Clips that ``explanations/index.html`` has, in the same folder.
     """
     known = document(e)
     text = json.dumps(known, indent=2, ensure_ascii=False)
@@ -123,6 +128,7 @@ def write_evaluation(
     if e.curve:
         plots.faithfulness(e.curve, folder / "faithfulness.png")
     picture = folder / "confusion_matrix.png"
+    there: Counter[tuple[int, int]] = Counter()
     counts = doubted = None
     if e.labels is not None:
         doubted = doubted_labels(
@@ -135,12 +141,16 @@ def write_evaluation(
         counts = classification.confusion(
             e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
         )
+        there.update((int(e.labels[i].argmax()), int(e.logits[i].argmax())) for i in heard)
         plots.confusion_matrix(counts, classes, picture)
     else:
         plots.decision_counts(e.decisions, e.labels, classes, picture)
         pairs = [(e.decisions, e.labels), (~e.decisions, e.labels)]
         pairs += [(e.decisions, ~e.labels), (~e.decisions, ~e.labels)]
         counts = np.stack([(said & true).sum(axis=0) for said, true in pairs], axis=1)
+        for column, (said, true) in enumerate(pairs):
+            for c, n in enumerate((said & true)[list(heard)].sum(axis=0)):
+                there[c, column] = int(n)
     write_figures_page(
         folder / "figures.html",
         known,
@@ -151,4 +161,6 @@ def write_evaluation(
         histories=histories,
         kept=kept,
         doubted=None if doubted is None else doubted.to_dict("records"),
+        heard=there,
+        listen=bool(heard),
     )

@@ -30,7 +30,7 @@ from l2i.models.checkpoint import load_checkpoint
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
 from l2i.recipes.bundle import MODEL, build_classifier, keep_method
 from l2i.recipes.checkpoints import keep_checkpoints
-from l2i.recipes.description import DESCRIPTION, describe_model
+from l2i.recipes.description import DESCRIPTION, describe_model, main_figures
 from l2i.recipes.evaluate import evaluate_run
 from l2i.recipes.examples import write_examples
 from l2i.recipes.figures import write_evaluation
@@ -44,6 +44,7 @@ from l2i.recipes.listing import IDENTITY, data_differences, write_listing
 from l2i.recipes.material import Material, heard_by, prepare
 from l2i.recipes.measure import Evaluation
 from l2i.recipes.served import write_model
+from l2i.recipes.telling import telling
 from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
@@ -438,6 +439,7 @@ def _publish(
     histories = {name: document["history"] for name, document in documents.items()}
     kept = {name: document["epoch"] for name, document in documents.items() if "epoch" in document}
     classes = subject.classifier.classes
+    chosen = telling(evaluation, split.test, config.output.clips)
     write_evaluation(
         evaluation,
         split.test,
@@ -447,12 +449,13 @@ def _publish(
         labels=material.label_names(split.test),
         histories=histories,
         kept=kept,
+        heard=[index for index, _ in chosen],
     )
     plots.training_curves(histories, out / "training_curves.png", kept)
     if "dictionary" in subject.parts:
         w = subject.parts["dictionary"].cpu().numpy()
         plots.dictionary(w, subject.domain, out / "dictionary.png")
-    with progress.task("explanations", total=config.output.clips, unit="clip") as bar:
+    with progress.task("explanations", total=len(chosen), unit="clip") as bar:
         write_examples(
             subject,
             config.method.name,
@@ -460,12 +463,13 @@ def _publish(
             material.rows(split.test),
             split.test,
             config.explanation,
-            config.output.clips,
+            chosen,
             out / "explanations",
             on_clip=lambda: bar.advance(1),
             title=f"{run.name}: explanations",
             labels=material.label_names(split.test),
             known=material.labels(split.test, classes),
+            summary=main_figures(evaluation.scores),
         )
     (out / "provenance.json").write_text(
         json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",

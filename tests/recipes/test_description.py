@@ -28,7 +28,8 @@ def test_figures_and_links() -> None:
     """The figures that there are, with their intervals; what is undefined is left out; links go
     to this run's pages, the one to listen to only where it is."""
     text = _model()
-    assert text.startswith("ESC-10, tested on fold 1: accuracy **0.850**\n")
+    assert text.startswith("[**Listen to the explanations**](#/experiments/7/runs/abc/")
+    assert text.splitlines()[2] == "ESC-10, tested on fold 1: accuracy **0.850**"
     assert "| Classifier accuracy | 0.850 | 0.762 to 0.925 |" in text
     assert "| AD, certainty lost | 20.400 |  |" in text
     assert "nan" not in text
@@ -37,7 +38,15 @@ def test_figures_and_links() -> None:
     assert "explanations" not in _model(listen=False)
     assert "Caution" not in text
     told = _model(warnings=["There are 3 test clips."])
-    assert told.splitlines()[2] == "**Caution:** There are 3 test clips."
+    assert told.splitlines()[4] == "**Caution:** There are 3 test clips."
+
+
+def test_a_control_stands_beside_what_it_belongs_to() -> None:
+    """Removal and removal at random are one row, and one figure of the first lines."""
+    text = _model(scores={"faithfulness_probability": 0.62, "random_probability": 0.1, "kept": 0.3})
+    assert "removal **0.620** (random 0.100), energy kept **0.300**" in text
+    assert "| 0.620 (random 0.100) |" in text
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 4
 
 
 def test_names_are_text() -> None:
