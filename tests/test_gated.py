@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -322,23 +322,25 @@ def test_the_classifier_is_what_is_read(fitted: Fitted) -> None:
 
 def test_gates_are_shut_further(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to where the first of both figures is lost; not at all, where the first step loses it."""
-    asked: list[Sequence[float]] = []
+    steps = gates_module._SHIFTS
 
     def stops(*figures: tuple[float, float]) -> float:
-        columns = [{"fall": fall, "fid_in": fid} for fall, fid in figures]
-        columns += [columns[0]] * 9  # What is beyond a failure counts for nothing.
+        """Figures as trained, and after each step; further on they are as good as at first."""
 
-        def validate(_t: object, _m: object, _s: int, shifts: Sequence[float]) -> Any:
-            asked.append(shifts)
-            return columns[: len(shifts)]
+        def judge(_teacher: object, _held: object, shift: float = 0.0) -> dict[str, float]:
+            at = 0 if not shift else 1 + steps.index(shift)
+            fall, fid_in = figures[at] if at < len(figures) else figures[0]
+            return {"fall": fall, "fid_in": fid_in}
 
-        monkeypatch.setattr(gates_module, "_validate", validate)
+        held = SimpleNamespace(classes=torch.zeros(40))
+        monkeypatch.setattr(gates_module, "_held", lambda *_: [held])
+        monkeypatch.setattr(gates_module, "_figures", judge)
         return gates_module._closed(None, None, 0, 0.8)  # type: ignore[arg-type]
 
-    assert stops((0.5, 1.0), (0.45, 1.0), (0.41, 0.99), (0.39, 1.0)) == asked[0][2]
-    assert stops((0.5, 1.0), (0.5, 0.99), (0.5, 0.97)) == asked[0][1]
-    assert stops((0.5, 1.0), (0.3, 1.0)) == asked[0][0] == 0.0
-    assert stops((0.5, 1.0)) == min(asked[0])
+    assert stops((0.5, 1.0), (0.45, 1.0), (0.41, 0.99), (0.39, 1.0)) == steps[1]
+    assert stops((0.5, 1.0), (0.5, 0.99), (0.5, 0.97)) == steps[0]
+    assert stops((0.5, 1.0), (0.3, 1.0)) == 0.0
+    assert stops((0.5, 1.0)) == min(steps)
 
 
 def test_how_far_gates_are_shut(tmp_path: Path) -> None:

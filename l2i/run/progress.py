@@ -185,7 +185,6 @@ class Progress:
             return
         if self._is_terminal and find_spec("rich") is not None:
             with self._bar(name, None, "", 0, leave=False) as (_, bars, bar):
-
                 latest = ""
 
                 def show(line: str) -> None:

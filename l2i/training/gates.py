@@ -32,9 +32,8 @@ Roux 2020, arXiv 1911.02182.
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,8 +61,10 @@ __all__ = ["GATES", "GatesPart", "GatesSettings"]
 
 _ABSENT = 0.02
 # How far gates are shut further at the most, step by step, and the share of decisions that stays.
-_SHIFTS = tuple(-n / 2 for n in range(9))
+_SHIFTS = tuple(-n / 2 for n in range(1, 9))
 _DECIDED = 0.98
+# Of few mixtures one decision that changes would be the end of it.
+_CLOSING_MIXTURES = 96
 _CLOSING = {"source": 1.0, "evidence": 0.85}
 _WEIGHTS = {
     "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
@@ -212,7 +213,8 @@ class GatesPart:
                     for name, value in terms.items():
                         sums[name] = sums.get(name, 0.0) + float(value.detach()) / batches
                 sums["loss"] = sum(teacher.weight(k, warm=warm) * v for k, v in sums.items())
-                (held,) = _validate(teacher.of(averaged), mixer, context.seed)
+                judged = teacher.of(averaged)
+                held = _figures(judged, _held(judged, mixer, context.seed))
                 best = keep_best(stage, sums | held, averaged, best, last=True)
                 stage.save(optimizer, best, network=network, averaged=averaged)
                 bar.advance(1, f"validation fall {held['fall']:.3f} at {held['kept']:.0%} kept")
@@ -411,48 +413,63 @@ def _decades(mask: Tensor, size: Tensor) -> Tensor:
     return ((mask * size).square().sum((1, 2)) / whole + 1e-3).log10()
 
 
+@dataclass(frozen=True)
+class _Held:
+    """Mixtures that nothing is learnt from, and what their gates are the `gate` of."""
+
+    heard: Heard
+    taken: Taken
+    odds: Tensor
+    classes: Tensor
+
+
 @torch.no_grad()
-def _validate(
-    teacher: _Teacher, mixer: Mixer, seed: int, shifts: Sequence[float] = (0.0,)
-) -> list[dict[str, float]]:
-    """What an epoch is judged by, on the same mixtures each time, which no epoch learns from; for
-    each of some shifts of the gates' log odds."""
-    clf, network = teacher.classifier, teacher.gating.head
-    columns: list[dict[str, list[Tensor]]] = [{} for _ in shifts]
+def _held(teacher: _Teacher, mixer: Mixer, seed: int, *key: str | int) -> Iterator[_Held]:
+    """The same mixtures for the same key."""
+    network = teacher.gating.head
     network.eval()
-    for mixture in mixer.validate(epoch_generator(seed, "gates", "validate")):
-        (heard, taken), own = teacher.read(mixture), mixture.classes.unsqueeze(1)
+    for mixture in mixer.validate(epoch_generator(seed, "gates", "validate", *key)):
+        heard, taken = teacher.read(mixture)
         odds = teacher.gating.log_odds(heard, mixture.classes)
-        y = clf.probabilities(heard.logits).gather(1, own)[:, 0]
-        for shift, column in zip(shifts, columns, strict=True):
-            mask = teacher.gating.gain(taken, gate(odds + shift), heard.size)
-            inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
-            figures = {
-                "fall": y - clf.probabilities(outside).gather(1, own)[:, 0],
-                "kept": kept_energy(mask, heard.size).nan_to_num(),
-                "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
-                "validation_loss": torch.stack(
-                    teacher.answers(heard, inside, outside, mixture.classes)
-                ).sum(0),
-            }
-            for name, values in figures.items():
-                column.setdefault(name, []).append(values)
+        yield _Held(heard, taken, odds, mixture.classes)
     network.train()
-    return [
-        {name: float(torch.cat(values).mean()) for name, values in column.items()}
-        for column in columns
-    ]
+
+
+@torch.no_grad()
+def _figures(teacher: _Teacher, held: Iterable[_Held], shift: float = 0.0) -> dict[str, float]:
+    """What an epoch is judged by, and a shift of the gates' log odds."""
+    clf = teacher.classifier
+    columns: dict[str, list[Tensor]] = {}
+    for some in held:
+        heard, own = some.heard, some.classes.unsqueeze(1)
+        mask = teacher.gating.gain(some.taken, gate(some.odds + shift), heard.size)
+        inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
+        y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
+        figures = {
+            "fall": y - q,
+            "kept": kept_energy(mask, heard.size).nan_to_num(),
+            "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
+            "validation_loss": torch.stack(
+                teacher.answers(heard, inside, outside, some.classes)
+            ).sum(0),
+        }
+        for name, values in figures.items():
+            columns.setdefault(name, []).append(values)
+    return {name: float(torch.cat(values).mean()) for name, values in columns.items()}
 
 
 def _closed(teacher: _Teacher, mixer: Mixer, seed: int, closing: float) -> float:
-    """The furthest shift up to which nothing that counts is lost."""
-    trained, *shut = _validate(teacher, mixer, seed, _SHIFTS)
-
-    def holds(figures: Mapping[str, float]) -> bool:
-        return (
-            figures["fall"] >= closing * trained["fall"]
-            and figures["fid_in"] >= _DECIDED * trained["fid_in"]
-        )
-
-    still = itertools.takewhile(lambda pair: holds(pair[1]), zip(_SHIFTS[1:], shut, strict=True))
-    return min((shift for shift, _ in still), default=0.0)
+    """How far gates can be shut further with nothing lost that counts: a number below 0, or 0."""
+    held: list[_Held] = []
+    while sum(len(some.classes) for some in held) < _CLOSING_MIXTURES:
+        held += _held(teacher, mixer, seed, len(held))
+    trained, shut = _figures(teacher, held), 0.0
+    for shift in _SHIFTS:
+        figures = _figures(teacher, held, shift)
+        if (
+            figures["fall"] < closing * trained["fall"]
+            or figures["fid_in"] < _DECIDED * trained["fid_in"]
+        ):
+            break
+        shut = shift
+    return shut
