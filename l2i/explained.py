@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,7 +30,6 @@ from l2i.models.heard import Heard
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
-from l2i.pages.sound import flac
 from l2i.recording import TABLE
 from l2i.storage import atomic_write_text, make_output, store_errors
 from l2i.types import Task
@@ -88,7 +87,8 @@ class Component:
     activation, gate : float32 [T]
         How loud it is, and how much of that counts, in [0, 1].
     audio : float32 [S]
-        What it contributes to the explanation.
+        What it contributes to the explanation; made by `sound` when it is asked for, since few of
+        many components are heard.
     relevance : float
         For the class; where the method has none of its own, its share.
     """
@@ -100,8 +100,14 @@ class Component:
     spectrum: NDArray[np.float32] = field(repr=False)
     activation: NDArray[np.float32] = field(repr=False)
     gate: NDArray[np.float32] = field(repr=False)
-    audio: NDArray[np.float32] = field(repr=False)
+    sound: Callable[[], Tensor] = field(repr=False, compare=False)
     relevance: float
+
+    @cached_property
+    def audio(self) -> NDArray[np.float32]:
+        """What it contributes to the explanation, float32 [S]."""
+        made: NDArray[np.float32] = self.sound().cpu().numpy()
+        return made
 
 
 @dataclass(frozen=True)
@@ -207,8 +213,7 @@ class Explained:
         pictures["mask"] = mask_picture(self.mask, rate, sizes["original"], reference)
         sounds |= {str(c.number): c.audio for c in self.components[:_SHOWN]}
         gain = common_gain(map(torch.from_numpy, sounds.values()))
-        files = {name: flac(x * np.float32(gain), rate) for name, x in sounds.items()}
-        return Media(rate, len(self.input) / rate, files, pictures)
+        return Media.of(rate, {n: x * np.float32(gain) for n, x in sounds.items()}, pictures)
 
     def facts(self) -> dict[str, Any]:
         """All that is known, as JSON has it: what ``explanation.json`` holds."""
@@ -368,6 +373,22 @@ def explain_by(
     )
 
 
+@torch.inference_mode()
+def _alone(
+    spectrum: Tensor,
+    domain: Domain,
+    mask: Callable[[], Tensor],
+    level: Tensor,
+    n_samples: int,
+    length: int,
+    *,
+    linear: bool = False,
+) -> Tensor:
+    """What a mask keeps of one clip, at the clip's level [S]."""
+    audio, _ = split_audio(spectrum, mask(), domain, n_samples, linear=linear)
+    return (audio * level)[0, :length]
+
+
 def _components(
     way: ListenToInterpret, heard: Heard, classes: Tensor, level: Tensor, length: int
 ) -> tuple[Component, ...]:
@@ -383,8 +404,7 @@ def _components(
     for k in order:
         only = torch.zeros_like(selected)
         only[0, k] = True
-        mask = soft_mask(e.w, h, only)
-        audio, _ = split_audio(heard.spectrum, mask, e.domain, heard.n_samples, heard.size)
+        mask = partial(soft_mask, e.w, h, only)
         found.append(
             Component(
                 k,
@@ -394,7 +414,7 @@ def _components(
                 e.w[:, k].cpu().numpy(),
                 h[0, k].cpu().numpy(),
                 np.ones(h.shape[2], np.float32),
-                (audio * level)[0].cpu().numpy()[:length],
+                partial(_alone, heard.spectrum, e.domain, mask, level, heard.n_samples, length),
                 float(relevances[k]),
             )
         )
@@ -409,16 +429,8 @@ def _gated(
     order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
     found = []
     for k in order:
-        only = torch.zeros_like(gates)
-        only[:, k] = gates[:, k]
-        audio, _ = split_audio(
-            heard.spectrum,
-            way.gating.gain(taken, only, heard.size),
-            heard.domain,
-            heard.n_samples,
-            heard.size,
-            linear=True,
-        )
+        one = Taken(way.w[:, [k]], taken.activations[:, [k]], taken.whole)
+        mask = partial(way.gating.gain, one, gates[:, [k]], heard.size)
         found.append(
             Component(
                 number=k,
@@ -428,7 +440,16 @@ def _gated(
                 spectrum=way.w[:, k].cpu().numpy(),
                 activation=taken.activations[0, k].cpu().numpy(),
                 gate=gates[0, k].cpu().numpy(),
-                audio=(audio * level)[0].cpu().numpy()[:length],
+                sound=partial(
+                    _alone,
+                    heard.spectrum,
+                    heard.domain,
+                    mask,
+                    level,
+                    heard.n_samples,
+                    length,
+                    linear=True,
+                ),
                 relevance=float(shares[k]),
             )
         )

@@ -17,6 +17,7 @@ In a notebook `e` as the last line of a cell is that page in small.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -328,7 +329,7 @@ def _explained(
             gated.w[row, :, k].cpu().numpy(),
             gated.activations[row, k].cpu().numpy(),
             gated.gates[row, k].cpu().numpy(),
-            gated.alone(row, k).cpu().numpy(),
+            partial(gated.alone, row, k),
             float(shares[row, k]),
         )
         for k in order

@@ -11,14 +11,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from l2i.pages.page import MAX_BYTES, as_json, data_block, escape, write_page
 from l2i.pages.pictures import frequency_ticks
-from l2i.pages.sound import loudness, mp3, mp3_bytes, mp3_kbps, rounded
+from l2i.pages.sound import flac, loudness, mp3, mp3_bytes, mp3_kbps, rounded
 from l2i.storage import atomic_write_text
 
 __all__ = ["BESIDE", "PARTS", "Media", "MediaList", "write_listening_page"]
@@ -60,6 +63,8 @@ class Media:
         masks of single components.
     forgotten : bool
         There were sounds and pictures, which no page can have; see `MediaList`.
+    levels : mapping of str to (float, float)
+        Root mean square and peak of the sounds that are no component's, 1 being full scale.
     """
 
     sample_rate: int
@@ -67,6 +72,24 @@ class Media:
     sounds: Mapping[str, bytes]
     pictures: Mapping[str, bytes]
     forgotten: bool = False
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        sample_rate: int,
+        sounds: Mapping[str, NDArray[np.float32]],
+        pictures: Mapping[str, bytes],
+    ) -> Media:
+        """Of sounds [S] in [-1, 1], all of one length."""
+        n = max((len(x) for x in sounds.values()), default=0)
+        return cls(
+            sample_rate,
+            n / sample_rate,
+            {name: flac(x, sample_rate) for name, x in sounds.items()},
+            pictures,
+            levels={name: loudness(x) for name, x in sounds.items() if not name.isdecimal()},
+        )
 
 
 class MediaList(list[Media]):
@@ -285,17 +308,15 @@ def write_listening_page(
     sounds, kept, said = _fit(media, max(0, max_bytes - used))
     for number, (heard, m) in enumerate(zip(sounds, media, strict=True)):
         shown = replace(m, sounds=heard, pictures=m.pictures if number < kept else {})
-        blocks.append(data_block(f"media-{number}", _encoded(shown, levels_of=m)))
+        blocks.append(data_block(f"media-{number}", _encoded(shown)))
     own = {"data": "\n".join(blocks), "sound": escape(said)}
     write_page(path, "listening", title, {**fields, **own})
 
 
-def _encoded(media: Media, levels_of: Media | None = None) -> dict[str, Any]:
-    """As the page has it; levels are of the sounds as they were before they were made smaller."""
-    lossless = (levels_of or media).sounds
-    alone = [name for name in media.sounds if not name.isdecimal() and name in lossless]
+def _encoded(media: Media) -> dict[str, Any]:
+    """As the page has it."""
     return {
-        "levels": {name: loudness(lossless[name]) for name in alone},
+        "levels": dict(media.levels),
         **{
             kind: {name: base64.b64encode(data).decode("ascii") for name, data in files.items()}
             for kind, files in (("sounds", media.sounds), ("pictures", media.pictures))

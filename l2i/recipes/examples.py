@@ -38,7 +38,6 @@ from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import Heard, hear
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
-from l2i.pages.sound import flac
 from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Interpretation
@@ -168,7 +167,7 @@ def write_explanation(
         name: mask_picture(m.cpu().numpy()[:, :frames], rate, spectra[0], reference)
         for name, m in masks.items()
     }
-    media = Media(rate, length / rate, {k: flac(v, rate) for k, v in heard.items()}, seen)
+    media = Media.of(rate, heard, seen)
     name = classifier.classes[c]
 
     def said_of(word: str, value: float | None) -> str:
