@@ -43,7 +43,7 @@ docs: setup .venv/docs-stamp  ## make the pages of docs/ in build/docs; a link t
 .venv/docs-stamp: requirements-docs.lock
 	@$(BIN)/pip install -q --no-deps --require-hashes -r requirements-docs.lock && touch $@
 
-ui: setup  ## look at the runs in MLflow's pages
+ui: setup  ## look at all runs, listen to them, go on to MLflow's pages
 	@$(BIN)/l2i ui
 
 screenshots: setup  ## make the docs' pictures of the pages (needs Chromium)

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from l2i.run.runs import RunInfo, list_runs  # noqa: E402
-from l2i.run.store import VIEW  # noqa: E402
 from tests.browser import Browser, Tab, open_browser, program  # noqa: E402
 from tests.servers import free_port  # noqa: E402
 
@@ -57,9 +56,6 @@ def _open(browser: Browser, url: str, wait_for: str, height: int = 620) -> Tab:
     tab.call("Page.navigate", url=url)
     tab.until(f"document.body && document.body.innerText.includes({wait_for!r})", 60)
     browser.listen(3)  # MLflow's pages draw in several steps.
-    for label in ("Close", "Close notification"):  # Its assistant, which covers a quarter.
-        tab.value(f"document.querySelector('[aria-label=\"{label}\"]')?.click()")
-    browser.listen(1.5)
     return tab
 
 
@@ -88,15 +84,17 @@ def main() -> None:
             tempfile.TemporaryDirectory() as profile,
             open_browser(chromium, Path(profile)) as browser,
         ):
-            experiment = f"{url}/#/experiments/{first.experiment_id}/runs"
+            experiment = f"{url}/mlflow#/experiments/{first.experiment_id}/runs"
             run, mode = f"{experiment}/{first.id}", "?workflowType=machine_learning"
-            tab = _open(browser, f"{experiment}{mode}&viewStateShareKey={VIEW}", first.name)
+            tab = _open(browser, url, first.name)
+            _shot(tab, "start")
+            tab = _open(browser, f"{experiment}{mode}", first.name)
             _shot(tab, "runs")
             # Not as far down as the tags, which name folders of this machine.
             tab = _open(browser, f"{run}{mode}", "Description", 540)
             _shot(tab, "run")
             compare = (
-                f'{url}/#/compare-runs?runs=["{first.id}","{second.id}"]'
+                f'{url}/mlflow#/compare-runs?runs=["{first.id}","{second.id}"]'
                 f'&experiments=["{first.experiment_id}"]&workflowType=machine_learning'
             )
             tab = _open(browser, compare, "Comparing", 810)

@@ -26,6 +26,7 @@ from l2i.cli.base import emit_json, emit_table
 from l2i.config import Config, preset_names, resolve
 from l2i.environment import SHARED
 from l2i.errors import ConfigError, DataError
+from l2i.pages import write_listening_page
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
 from tests.servers import Server, free_port
@@ -472,43 +473,63 @@ def test_runs_as_a_table_and_as_json(store: Store, say: Callable[..., Said]) -> 
 # --- ui ---------------------------------------------------------------------------------------
 
 
+def _pages(run: Any) -> None:
+    """What a run has that can be heard: a page of this version, and one of another making."""
+    folder = Path("explanations")
+    folder.mkdir()
+    write_listening_page(folder / "index.html", [], [], title="heard")
+    (folder / "other.html").write_text("<script>1</script>", encoding="utf-8")
+    (folder / "a.wav").write_bytes(b"RIFF")
+    run.artifacts(folder, "explanations")
+    Path("secret.txt").write_text("secret", encoding="utf-8")
+    run.artifact("secret.txt")
+
+
 def test_ui_prints_the_page_and_starts_a_light_server(
     store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page of the newest run's experiment, in MLflow's view for experiments; one worker, no
-    job runner, on this machine only; a server that fails is said to have failed."""
+    """The start page, or MLflow's of a run, once the server answers, and not before; one process,
+    no job runner, on this machine only; a server that fails is said to have failed."""
     import l2i.cli.ui
 
     with open_run(experiment="demo", name="a", signature="a") as run:
         pass
     started: list[list[str]] = []
-    codes = iter([0, 3])
+    codes = iter([0, 0, 3])
 
-    def serve(command: list[str], _environment: dict[str, str]) -> int:
+    def serve(command: list[str], _environment: dict[str, str], at: Callable[[], bool]) -> int:
         started.append(command)
-        return next(codes)
+        code = next(codes)
+        assert not at()
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", int(command[command.index("--port") + 1])))
+            server.listen()
+            if not code:
+                assert at()
+        return code
 
     ui = l2i.cli.ui
     monkeypatch.setattr(ui, "_serve", serve)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     found = say("ui", "--port", port)
-    page = f"/#/experiments/{run.experiment_id}/runs?workflowType=machine_learning"
-    page += "&viewStateShareKey=l2i"
-    assert (found.code, found.out) == (0, f"http://127.0.0.1:{port}{page}\n")
+    assert (found.code, found.out) == (0, f"http://127.0.0.1:{port}/\n")
+    page = f"/mlflow#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    found = say("ui", "a", "--port", port)
+    assert found.out == f"http://127.0.0.1:{port}{page}?workflowType=machine_learning\n"
     line = " ".join(started[0])
-    assert f"--backend-store-uri {store.uri}" in line
-    assert f"--host 127.0.0.1 --port {port} --workers 1" in line
+    assert f"-m uvicorn l2i.recipes.site:app --host 127.0.0.1 --port {port}" in line
     assert ui.server_environment("::")["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "exit code 3" in say("ui", "--port", port).err
+    assert say("ui", "b", "--port", port).code == 2
 
 
 def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every name of this machine, at whatever port, and by no other; no file of the current
-    folder is run, though it is called as a module is."""
-    with open_run(experiment="demo", name="a", signature="a"):
-        pass
+    folder is run, though it is called as a module is. The start page leads to all of a run; what
+    can be heard is served under a policy, and nothing else of the run."""
+    with open_run(experiment="demo", name="a<b>", signature="a") as run:
+        run.final({"test/faithfulness_probability": 0.5, "test/random_probability": 0.125})
+        _pages(run)
     for name in ("random", "uvicorn", "fastapi", "mlflow"):
         Path(f"{name}.py").write_text("open('run', 'w'); raise SystemExit(9)\n")
     monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
@@ -516,17 +537,38 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     words = ["--port", str(port), "--host", "0.0.0.0", "--allowed-hosts", "Runs.lab.example"]
     server = Server([sys.executable, "-P", "-m", "l2i", "ui", *words], port)
     search = f"{server.url}/ajax-api/2.0/mlflow/runs/search"
+    heard = f"{server.url}/listen/{run.run_id}"
 
     def answer(name: str) -> int:
         called = {"Host": f"{name}:8080", "Origin": f"http://{name}:8080"}
         found = requests.post(search, json={"experiment_ids": ["0"]}, headers=called, timeout=30)
         return found.status_code
 
+    def policy(path: str) -> str:
+        found = requests.get(f"{heard}/{path}", timeout=30)
+        assert found.status_code == 200, found.text
+        return found.headers["Content-Security-Policy"]
+
     try:
         server.start()
-        assert "<html" in requests.get(server.url, timeout=30).text
+        start = requests.get(server.url, timeout=30).text
+        assert "a&lt;b&gt;" in start and "removal <strong>0.500</strong> (random 0.125)" in start
+        assert f'class="listen" href="/listen/{run.run_id}"' in start
+        mlflow = requests.get(f"{server.url}/mlflow", timeout=30).text
+        assert '<div id="root"' in mlflow and "autoOpenedOnFirstLoad" in mlflow
+        assert "test/accuracy" in mlflow
         names = ("localhost", socket.gethostname().lower(), "runs.lab.example", "evil.example")
         assert [answer(name) for name in names] == [200, 200, 200, 403]
+        evil = requests.get(server.url, headers={"Host": "evil.example"}, timeout=30)
+        assert evil.status_code == 403
+        page = requests.get(heard, timeout=30)
+        assert page.url == f"{heard}/explanations/index.html" and "<h1>heard</h1>" in page.text
+        own = policy("explanations/index.html")
+        assert "script-src 'sha256-" in own and "sandbox" not in own
+        assert policy("explanations/other.html") == "sandbox allow-scripts"
+        assert policy("explanations/a.wav") == "sandbox"
+        for path in ("secret.txt", "explanations/..%2f..%2fsecret.txt", "explanations/b.html"):
+            assert requests.get(f"{heard}/{path}", timeout=30).status_code == 404
     finally:
         server.end()
     assert not Path("run").exists()
@@ -539,6 +581,61 @@ def test_ui_says_that_a_port_is_taken(store: Store, say: Callable[..., Said]) ->
         other.listen()
         found = say("ui", "--port", str(other.getsockname()[1]))
     assert found.code == 2 and "is taken or forbidden; choose another by --port" in found.err
+
+
+def test_listen_opens_the_page_of_a_run(
+    store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the newest, or of the one that is named, at a free port; a run without one is said
+    to have none, and what makes one. A browser is opened where there is one and it is wanted."""
+    import l2i.cli.ui
+
+    with open_run(experiment="demo", name="first", signature="a") as run:
+        _pages(run)
+    with open_run(experiment="demo", name="mute", signature="b") as other_run:
+        other_run.artifact("secret.txt")
+    ran: list[tuple[int, str, bool]] = []
+
+    def serve(host: str, port: int, names: object, page: str, *, browser: bool) -> None:
+        ran.append((port, page, browser))
+
+    monkeypatch.setattr(l2i.cli.ui, "_run", serve)
+    page = f"/listen/{run.run_id}/explanations/index.html"
+    port = free_port()
+    assert say("listen", "first", "--port", str(port)).code == 0
+    assert say("listen", "fir", "--no-browser", "--port", str(port)).code == 0
+    assert ran == [(port, page, True), (port, page, False)]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert say("listen", "first", "--port", str(taken)).code == 2
+        monkeypatch.setattr(l2i.cli.ui, "_PORT", taken)
+        assert say("listen", "first").code == 0
+    assert ran[2][0] not in (taken, port)
+    mute = say("listen")
+    assert mute.code == 1
+    assert "has no page to listen to" in mute.err and "l2i explain" in mute.err
+
+
+@pytest.mark.parametrize("display", ["", ":0"])
+def test_a_browser_is_opened_where_there_is_a_screen(
+    display: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal alone, a text browser would take the terminal."""
+    import webbrowser
+
+    from l2i.cli.ui import _open
+
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    _open("http://127.0.0.1:5000/")
+    assert opened == (["http://127.0.0.1:5000/"] if display else [])
 
 
 # --- doctor -----------------------------------------------------------------------------------

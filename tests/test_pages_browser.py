@@ -23,6 +23,7 @@ from l2i.pages import Media, MediaList, write_figures_page, write_listening_page
 from l2i.pages.listening import BESIDE
 from l2i.pages.pictures import spectrogram_picture
 from l2i.pages.sound import flac, mp3
+from l2i.pages.start import RunCard, start_page
 from tests.browser import Browser, Tab, open_browser, program
 from tests.exhibits import CLASSES, CLIPS, DISAGREEING, SECONDS, WRONG, document, hertz, write_run
 
@@ -57,7 +58,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classes=CLASSES[:5],
         counts=np.diag([3, 4, 5, 6, 7]) + np.eye(5, k=1, dtype=np.int64),
         histories={"classifier": [{"loss": 1 / n, "validation_loss": 2 / n} for n in (1, 2, 3)]},
+        heard={(0, 0): 1},
+        listen=True,
     )
+    cards = [
+        RunCard(
+            name=name,
+            about="demo · finished",
+            figures=[("removal", "0.620", "random 0.100"), ("energy kept", "0.310", "")],
+            warnings=["There are 3 test clips."],
+            links={"In MLflow": "/mlflow#/experiments/1/runs/2"},
+            listen="/listen/2",
+        )
+        for name in (*CLASSES, "a-run-whose-name-is-long-" + 40 * "x")
+    ]
+    text = start_page("mlruns/mlflow.db", cards, {"l2i listen latest": "hear it"})
+    (found / "start.html").write_text(text, encoding="utf-8")
     return found
 
 
@@ -656,7 +672,7 @@ _CONTRAST = """(() => {
 })()"""
 
 
-@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+@pytest.mark.parametrize("page", ["index.html", "figures.html", "start.html"])
 def test_text_is_legible_in_light_and_dark(browser: Browser, folder: Path, page: str) -> None:
     """At least 4.5 to 1, whatever is selected, in both schemes; and they are two schemes."""
     tab = browser.open(folder / page)
@@ -666,7 +682,7 @@ def test_text_is_legible_in_light_and_dark(browser: Browser, folder: Path, page:
         if page == "index.html":
             tab.click("#components button")
             tab.press(" ")
-        else:
+        elif page == "figures.html":
             tab.value("document.querySelector('details').open = true")
         ratio, where, seen = tab.value(_CONTRAST)
         assert ratio >= 4.5, (scheme, where)
@@ -682,7 +698,7 @@ def test_text_is_legible_in_light_and_dark(browser: Browser, folder: Path, page:
     tab.close()
 
 
-@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+@pytest.mark.parametrize("page", ["index.html", "figures.html", "start.html"])
 def test_fits_a_phone(browser: Browser, folder: Path, page: str) -> None:
     """At 360 pixels nothing runs over the edge but what scrolls by itself, and what is touched is
     large enough."""
@@ -710,14 +726,14 @@ def test_fits_a_phone(browser: Browser, folder: Path, page: str) -> None:
     tab.close()
 
 
-@pytest.mark.parametrize("page", ["index.html", "figures.html"])
+@pytest.mark.parametrize("page", ["index.html", "figures.html", "start.html"])
 def test_every_control_has_a_name_and_shows_its_focus(
     browser: Browser, folder: Path, page: str
 ) -> None:
     """By the tab key one comes to every control; each has a name, and an outline in focus."""
     tab = browser.open(folder / page)
     nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
-    roles = {"button", "combobox", "slider", "checkbox", "image", "region", "navigation"}
+    roles = {"button", "combobox", "slider", "checkbox", "image", "region", "navigation", "link"}
     named = [
         (n["role"]["value"], n.get("name", {}).get("value", ""))
         for n in nodes
@@ -792,6 +808,56 @@ def test_in_a_sandboxed_frame(browser: Browser, folder: Path, tmp_path: Path, gi
     assert [url for url in frame.value(asked) if not url.startswith("data:")] == []
     assert tab.complaints() == []
     assert [url for url in tab.requests() if not url.startswith("blob:")] == [outer.as_uri()]
+    tab.close()
+
+
+def test_the_start_page_finds_runs_and_leads_on(browser: Browser, folder: Path) -> None:
+    """By words of what stands in their cards; an address of MLflow's own leads to its pages."""
+    tab = browser.open(folder / "start.html")
+    shown = "[...document.querySelectorAll('#runs h2')].filter((h) => h.checkVisibility()).length"
+    n = len(CLASSES) + 1
+    assert tab.value(shown) == n
+    assert tab.value("document.getElementById('count').textContent") == f"{n} of {n} runs"
+    tab.click("#find")
+    for letter in "DOG":
+        tab.press(letter)
+    assert tab.value(shown) == 1
+    assert tab.value("document.querySelectorAll('#runs b, #runs script').length") == 0
+    assert tab.complaints() == []
+    tab.value("location.hash = '#/experiments/1'; location.reload()")
+    tab.browser.listen(1)
+    assert "file:///mlflow" in tab.requests()
+    tab.close()
+
+
+def test_classes_with_their_components(browser: Browser, tmp_path: Path) -> None:
+    """Where nothing but components is heard: each is chosen by a click, and plays; a class with
+    none says so, and nothing can be played."""
+    rate, t = 8000, np.arange(8000) / 8000
+    tone = flac((0.5 * np.sin(2 * np.pi * 900 * t)).astype(np.float32), rate)
+    picture = spectrogram_picture(np.ones((129, 50)), rate, 1.0)
+    one = {"component": 7, "relevance": 0.5, "peak_hz": 0.0, "bin_hz": 43.0, "spectrum": [1] * 40}
+    facts: list[dict[str, Any]] = [
+        {"name": "dog", "class": "dog", "duration_s": 1.0, "about": "Those.", "components": [one]},
+        {"name": "cat", "class": "cat", "duration_s": 1.0, "about": "", "components": []},
+    ]
+    facts[1]["lines"] = ["No component speaks for cat."]
+    media = [Media(rate, 1.0, {"7": tone}, {"sound 7": picture}), Media(rate, 1.0, {}, {})]
+    path = tmp_path / "index.html"
+    write_listening_page(path, facts, media, title="t", parts=(), noun="classes")
+    tab = browser.open(path)
+    assert tab.value("byId('count').textContent") == "2 of 2 classes"
+    assert "below 22 Hz" in tab.value("byId('components').textContent")
+    tab.press("r")
+    tab.click("#components button")
+    tab.until("player.playing && position() > 0.3")
+    assert tab.value(_HEARD)[1] == pytest.approx(900, abs=15)
+    assert tab.value("byId('spectrogram').naturalWidth") > 0
+    tab.press("j")
+    tab.until("page.clip === 1")
+    assert tab.value("byId('play').disabled && !player.playing")
+    assert tab.value("byId('verdicts').textContent") == "No component speaks for cat."
+    assert tab.complaints() == []
     tab.close()
 
 

@@ -120,12 +120,14 @@ def test_final_figures_may_be_measured_again(store: Store) -> None:
 
 
 def test_figures_of_the_machine_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory and processor are watched unless that is switched off, and the watching ends with
-    the run."""
+    """Memory and processor are watched unless that is switched off, from the run's own first
+    figure on, so that theirs come last in MLflow; the watching ends with the run."""
     monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
     monkeypatch.setattr("l2i.run.tracker._SYSTEM_INTERVAL_S", 0.05)
     before = threading.active_count()
-    with _run():
+    with _run() as run:
+        assert threading.active_count() <= before
+        run.metrics("classifier", 1, {"loss": 1.0})
         seen = threading.Event()
         monkeypatch.setattr(
             "mlflow.system_metrics.system_metrics_monitor.SystemMetricsMonitor.publish_metrics",
@@ -133,6 +135,23 @@ def test_figures_of_the_machine_are_kept(store: Store, monkeypatch: pytest.Monke
         )
         assert seen.wait(60)
     assert threading.active_count() <= before
+
+
+def test_what_only_machines_read_is_hidden_in_mlflow(store: Store) -> None:
+    """Lock, mounts, folder and platform begin as MLflow's own tags do, which its pages leave out;
+    for us they are called as before, in runs of earlier versions, too."""
+    with _run(tags={"l2i.folder": "/here", "l2i.kind": "train"}) as run:
+        pass
+    raw = connect(store).get_run(run.run_id).data.tags
+    hidden = {"l2i.folder", "l2i.lock", "l2i.mounts"}
+    assert {key for key in raw if "l2i." in key and key.startswith("mlflow.")} == {
+        f"mlflow.{key}" for key in hidden
+    }
+    assert raw["l2i.kind"] == "train" and not hidden & set(raw)
+    assert _only().tags["l2i.folder"] == "/here"
+    connect(store).delete_tag(run.run_id, "mlflow.l2i.folder")
+    connect(store).set_tag(run.run_id, "l2i.folder", "/there")
+    assert _only().tags["l2i.folder"] == "/there"
 
 
 # --- how it ends ------------------------------------------------------------------------------

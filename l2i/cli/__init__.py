@@ -70,7 +70,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sync": ("l2i.cli.sync:sync", "Send what a store that was away has not got."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
     "config": ("l2i.cli.config:config", "Show or check a config."),
-    "ui": ("l2i.cli.ui:ui", "Look at runs in MLflow's pages."),
+    "listen": ("l2i.cli.ui:listen", "Listen to a run's explanations, in a browser."),
+    "ui": ("l2i.cli.ui:ui", "Look at all runs, in a browser."),
     "doctor": ("l2i.cli.doctor:doctor", "Say whether this machine can do it."),
     "completion": ("l2i.cli.completion:completion", "Print a shell's completion script."),
 }
@@ -110,6 +111,7 @@ class _Lazy(click.Group):
                 [
                     ("l2i train --dataset demo", "on built-in sounds; nothing to fetch"),
                     ("l2i explain latest my.wav", "with the newest finished run"),
+                    ("l2i listen", "hear what it explained"),
                     ("l2i ui", "look at it all"),
                 ]
             )

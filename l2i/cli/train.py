@@ -150,4 +150,4 @@ def train(
     click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
     options.show_scores(done.scores)
     measuring.caution(done.warnings)
-    progress.say("'l2i ui' shows curves, pictures and sounds; 'l2i explain latest FILE' explains.")
+    progress.say("'l2i listen' plays what it explained; 'l2i ui' shows all runs.")

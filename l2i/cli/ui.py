@@ -1,4 +1,4 @@
-"""``l2i ui``: MLflow's pages, light, on this machine only."""
+"""``l2i ui`` and ``l2i listen``: runs in a browser, served lightly, on this machine only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
 
 from l2i.cli.base import Command
+
+_PORT = 5000
 
 
 def _is_free(host: str, port: int) -> bool:
@@ -25,14 +29,12 @@ def _is_free(host: str, port: int) -> bool:
     return True
 
 
-def server_command(uri: str, artifacts: str, host: str, port: int) -> list[str]:
-    """The command line of MLflow's server: one worker, no job runner (0.5 GB, not 1.9 GB)."""
+def server_command(host: str, port: int) -> list[str]:
+    """The command line of the server: one process, no job runner (0.5 GB, not 1.9 GB)."""
     return [
-        *(sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri),
-        *("--registry-store-uri", uri),
-        *("--default-artifact-root", artifacts, "--host", host, "--port", str(port)),
+        *(sys.executable, "-P", "-m", "uvicorn", "l2i.recipes.site:app"),
         # uvicorn looks for modules in its "app dir" first, by default the current folder.
-        *("--workers", "1", "--uvicorn-opts", f"--log-level warning --app-dir {os.devnull}"),
+        *("--host", host, "--port", str(port), "--log-level", "warning", "--app-dir", os.devnull),
     ]
 
 
@@ -80,16 +82,25 @@ def server_environment(host: str, more: Sequence[str] = ()) -> dict[str, str]:
     }
 
 
-def _serve(command: list[str], environment: dict[str, str]) -> int:
-    """Run the server until it ends or we are told to; it leaves no process behind."""
+def _answers(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+def _serve(command: list[str], environment: dict[str, str], at: Callable[[], bool]) -> int:
+    """Run the server until it ends or we are told to; it leaves no process behind. `at` is asked
+    until it says that the server answers."""
 
     def stop(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-    # Its worker is a process of its own, so that the whole group must be ended.
+    # It may start others, so that the whole group must be ended.
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     before = signal.signal(signal.SIGTERM, stop)
     try:
+        while server.poll() is None and not at():
+            time.sleep(0.1)
         return server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -100,59 +111,150 @@ def _serve(command: list[str], environment: dict[str, str]) -> int:
                 server.wait(timeout=5)
 
 
-@click.command(cls=Command, example=["l2i ui", "l2i ui --port 5001"])
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=5000,
-    show_default=True,
-    help="Port of the pages.",
-)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="The pages have no password: keep them on this machine.",
-)
-@click.option(
-    "--allowed-hosts",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    help="Another name by which browsers reach this machine; may be given several times.",
-)
-def ui(port: int, host: str, names: tuple[str, ...]) -> None:
-    """Serve MLflow's pages of the runs until Ctrl-C; prints their address.
+def _run(host: str, port: int, names: Sequence[str], page: str, *, browser: bool) -> None:
+    """Serve, print the address of a page when it answers, and open it in a browser if there is
+    one."""
+    from l2i.errors import StoreError
 
-    Where MLFLOW_TRACKING_URI is a server, it has the pages already, and only its address is
-    printed.
-    """
-    from l2i.errors import StoreError, UsageError
-    from l2i.run.runs import list_runs
-    from l2i.run.store import VIEW, locate
+    # Where it listens at all addresses, this is the one that a browser here can use.
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{reached}]" if ":" in reached else reached
+
+    def at() -> bool:
+        if not _answers(reached, port):
+            return False
+        address = f"http://{shown}:{port}{page}"
+        click.echo(address)
+        click.echo("Ctrl-C ends it.", err=True)
+        if browser:
+            _open(address)
+        return True
+
+    code = _serve(server_command(host, port), server_environment(host, names), at)
+    if code:
+        raise StoreError(f"The server ended with exit code {code}; its words are above.")
+
+
+def _open(address: str) -> None:
+    import webbrowser
+
+    # On a terminal alone, a text browser would take the terminal.
+    if sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        with suppress(webbrowser.Error):
+            webbrowser.open(address)
+
+
+def _store() -> Any:
+    from l2i.errors import StoreError
+    from l2i.run.store import locate
 
     store = locate()
     if not store.exists:
         raise StoreError(
             f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
         )
-    newest = list_runs(limit=1)
-    # Without this word MLflow opens its pages for language models.
-    page = "?workflowType=machine_learning"
-    if newest:
-        page = f"/{newest[0].experiment_id}/runs{page}&viewStateShareKey={VIEW}"
-    page = f"/#/experiments{page}"
+    return store
+
+
+_host = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The pages have no password: keep them on this machine.",
+)
+_allowed = click.option(
+    "--allowed-hosts",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Another name by which browsers reach this machine; may be given several times.",
+)
+
+
+@click.command(cls=Command, example=["l2i ui", "l2i ui latest", "l2i ui --port 5001"])
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=_PORT,
+    show_default=True,
+    help="Port of the pages.",
+)
+@_host
+@_allowed
+def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
+    """Serve the pages of all runs until Ctrl-C; prints their address when they answer.
+
+    The start page lists the runs, and leads to their sounds and to MLflow's pages; with RUN it is
+    MLflow's page of that run. Where MLFLOW_TRACKING_URI is a server, it has MLflow's pages already,
+    and only their address is printed.
+    """
+    from l2i.errors import UsageError
+    from l2i.run.runs import resolve_run
+
+    store = _store()
+    page = "/"
+    if run or store.is_server:
+        found = resolve_run(run) if run else None
+        # Without this word MLflow opens its pages for language models.
+        page = "?workflowType=machine_learning"
+        page = f"/{found.experiment_id}/runs/{found.id}{page}" if found else page
+        page = f"/mlflow#/experiments{page}"
     if store.is_server:
-        click.echo(store.uri.rstrip("/") + page)
+        click.echo(store.uri.rstrip("/") + page.replace("/mlflow", "/"))
         return
     if not _is_free(host, port):
         raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
-    # Where it listens at all addresses, this is the one that a browser here can use.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    shown = f"[{shown}]" if ":" in shown else shown
-    click.echo(f"http://{shown}:{port}{page}")
-    click.echo("Ctrl-C ends it.", err=True)
-    command = server_command(store.uri, store.artifacts or "", host, port)
-    code = _serve(command, server_environment(host, names))
-    if code:
-        raise StoreError(f"MLflow's server ended with exit code {code}; its words are above.")
+    _run(host, port, names, page, browser=False)
+
+
+@click.command(
+    cls=Command, example=["l2i listen", "l2i listen esc10-fold1 --no-browser --port 5001"]
+)
+@click.argument("run", metavar="[RUN]", default="latest")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of the pages.  [default: {_PORT}, or a free one]",
+)
+@_host
+@_allowed
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_browser: bool) -> None:
+    """Open the page to listen to a run's explanations; serve it until Ctrl-C.
+
+    RUN is a run id, a run name or how it begins, or 'latest', which it is by default. The address
+    is printed when the page is there. Where MLFLOW_TRACKING_URI is a server, the page is fetched
+    from it, and opened as a file.
+    """
+    from l2i.errors import StoreError, UsageError
+    from l2i.run.runs import download, resolve_run
+
+    store = _store()
+    found = resolve_run(run)
+    try:
+        page = download(found, "explanations/index.html")
+    except StoreError as error:
+        if "has no artifact" not in str(error):
+            raise
+        raise StoreError(
+            f"Run {found.name} ({found.id[:8]}) has no page to listen to: 'l2i explain "
+            f"{found.id[:8]} AUDIO...' makes one of your own sounds."
+        ) from None
+    if store.is_server:
+        click.echo(page.resolve().as_uri())
+        if not no_browser:
+            _open(page.resolve().as_uri())
+        return
+    if port is not None and not _is_free(host, port):
+        raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
+    if port is None:
+        port = _PORT if _is_free(host, _PORT) else _any_port(host)
+    address = f"/listen/{found.id}/explanations/index.html"
+    _run(host, port, names, address, browser=not no_browser)
+
+
+def _any_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -3,6 +3,7 @@
 ================  ==========================================================================
 ``listening``     ``index.html``: the clips with their sounds, to listen to and to compare
 ``figures``       ``figures.html``: curves, confusions, faithfulness, a table per class
+``start``         the start page of ``l2i ui``: all runs of a store
 ``sound``         the sounds of a page, and how small they must be
 ``pictures``      spectrograms and masks as small pictures
 ``page``          templates, escaping, and what keeps a page self-contained

@@ -659,7 +659,7 @@ function showFilters() {
   const judged = facts.clips.some((clip) => clip.right != null);
   const interpreted = facts.clips.some((clip) => clip.interpreter);
   const weighed = facts.clips.some((clip) => clip.holds !== undefined);
-  const measured = facts.clips.some((clip) => clip.probability);
+  const measured = facts.clips.some((clip) => clip.probability?.removal !== undefined);
   const choices = (words) => words.map((word) => make("option", { value: word, textContent: word }));
   byId("by-verdict").append(
     ...choices(
@@ -788,8 +788,9 @@ byId("parts").addEventListener("click", (event) => {
 byId("components").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  const again = page.part === button.dataset.part;
-  choosePart(again ? (PARTS[0] ?? page.part) : button.dataset.part);
+  // A second click leads back to the whole, where there is one.
+  const again = PARTS.length > 0 && page.part === button.dataset.part;
+  choosePart(again ? PARTS[0] : button.dataset.part);
   if (!again && !player.playing) play();
   settle(event);
 });

@@ -145,6 +145,7 @@ class MediaList(list[Media]):
         assert self._beside is not None
         for number, (media, folder) in enumerate(zip(self, self.folders, strict=True)):
             if not media.forgotten:
+                (self._beside / folder).mkdir(exist_ok=True)
                 both = f"{as_json(folder)},{as_json(_encoded(media))}"
                 atomic_write_text(self._beside / folder / BESIDE, f"arrive({both})\n")
                 self[number] = replace(media, sounds={}, pictures={}, forgotten=True)

@@ -22,6 +22,7 @@ __all__ = [
     "escape",
     "fill",
     "page_text",
+    "policy_of",
     "refuse_foreign",
     "write_page",
 ]
@@ -77,6 +78,10 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+def _read(file: str) -> str:
+    return (_FOLDER / file).read_text(encoding="utf-8")
+
+
 def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool = False) -> str:
     """A page, filled in.
 
@@ -91,12 +96,8 @@ def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool 
     beside : bool
         Whether its script may ask for scripts that lie beside it: where it is too large otherwise.
     """
-
-    def read(file: str) -> str:
-        return (_FOLDER / file).read_text(encoding="utf-8")
-
-    style = read("common.css") + read(f"{name}.css")
-    script = read(f"{name}.js")
+    style = _read("common.css") + _read(f"{name}.css")
+    script = _read(f"{name}.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(script)}{_ITS_OWN if beside else ''}; "
@@ -112,7 +113,21 @@ def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool 
         f"<title>{escape(title)}</title>\n<style>{style}</style>"
     )
     own = {"head": head, "title": escape(title), "script": f"<script>{script}</script>"}
-    return fill(read(f"{name}.html"), {**fields, **own})
+    return fill(_read(f"{name}.html"), {**fields, **own})
+
+
+def policy_of(content: bytes) -> str:
+    """The policy under which a server may send a page of this version; empty: it is no such page.
+
+    It lets the scripts of this version run, and no others, whatever else the page holds.
+    """
+    scripts = [_digest(_read(f"{name}.js")) for name in ("listening", "figures")]
+    if not any(digest.encode() in content for digest in scripts):
+        return ""
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {' '.join(scripts)}; base-uri 'none'; form-action 'none'"
+    )
 
 
 def write_page(

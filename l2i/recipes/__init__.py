@@ -17,6 +17,8 @@ What they share:
 ``measure``           figures on clips
 ``truth``             figures of any method, and against known parts
 ``figures``           an evaluation as files and a page
+``telling``           which clips a run's page shows
 ``examples``          explanations as files and a page
+``site``              what ``l2i ui`` serves
 ====================  =================================================================
 """

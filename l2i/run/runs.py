@@ -23,7 +23,7 @@ from l2i.errors import StoreError, UsageError
 from l2i.registry import nearest
 from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event, sync
-from l2i.run.store import Store, check_own, connect, local_path, locate, store_errors
+from l2i.run.store import Store, check_own, connect, known_tags, local_path, locate, store_errors
 from l2i.storage import is_s3, s3
 from l2i.storage.patience import patience_s as patience
 
@@ -120,7 +120,7 @@ def _info(run: Any, experiments: dict[str, str]) -> RunInfo:
         status=run.info.status,
         artifact_uri=run.info.artifact_uri,
         params=dict(run.data.params),
-        tags=dict(run.data.tags),
+        tags=known_tags(run.data.tags),
         metrics=dict(run.data.metrics),
         start=_time(run.info.start_time),
         end=_time(run.info.end_time),

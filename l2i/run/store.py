@@ -35,7 +35,7 @@ import re
 import socket
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +52,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VIEW",
+    "VIEW_STATE",
     "Store",
     "as_text",
     "check_own",
     "connect",
     "experiment_id",
+    "kept_tag",
+    "known_tags",
     "local_path",
     "locate",
     "lost_with_container",
@@ -140,6 +143,25 @@ def as_text(value: Any) -> str:
     """
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return mask(text[:_VALUE_LENGTH])
+
+
+_HIDDEN = frozenset({"l2i.mounts", "l2i.lock", "l2i.folder", "l2i.platform"})
+"""Tags that only machines read. MLflow's pages do not show those that begin as its own do."""
+
+
+def kept_tag(key: str) -> str:
+    """What a tag is called in the store.
+
+    >>> kept_tag("l2i.lock"), kept_tag("l2i.kind")
+    ('mlflow.l2i.lock', 'l2i.kind')
+    """
+    return f"mlflow.{key}" if key in _HIDDEN else key
+
+
+def known_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a store under the names that we know them by; older runs have them under these."""
+    names = {f"mlflow.{key}": key for key in _HIDDEN}
+    return {names.get(key, key): value for key, value in tags.items()}
 
 
 def _path(text: str) -> Path:
@@ -341,12 +363,12 @@ VIEW = "l2i"
 """MLflow's pages show the runs of an experiment with the columns that matter where their address
 has ``viewStateShareKey=l2i``: a "shared view", kept as a tag of the experiment."""
 _COLUMNS = (
-    *("attributes.`Created`", "attributes.`Duration`", "attributes.`Dataset`"),
+    *("attributes.`Created`", "attributes.`Duration`"),
     *("metrics.`test/accuracy`", "metrics.`test/auprc_macro`", "metrics.`test/fidelity_top1`"),
-    *("metrics.`test/fidelity_auprc_macro`", "metrics.`test/faithfulness_probability`"),
+    *("metrics.`test/faithfulness_probability`", "metrics.`test/ff_mean`"),
     *("params.`dataset.fold`", "params.`run.seed`", "tags.`l2i.kind`"),
 )
-_VIEW = {
+VIEW_STATE = {
     "searchFilter": "",
     "orderByKey": "attributes.start_time",
     "orderByAsc": False,
@@ -371,7 +393,7 @@ _VIEW = {
 _EXPERIMENT_TAGS = {
     # Lets MLflow open its pages for runs, and not those for language models.
     "mlflow.experimentKind": "custom_model_development",
-    f"mlflow.sharedViewState.{VIEW}": json.dumps(_VIEW),
+    f"mlflow.sharedViewState.{VIEW}": json.dumps(VIEW_STATE),
 }
 _clients: dict[str, MlflowClient] = {}
 

@@ -64,6 +64,8 @@ from l2i.run.store import (
     as_text,
     connect,
     experiment_id,
+    kept_tag,
+    known_tags,
     locate,
     lost_with_container,
     mask,
@@ -137,7 +139,7 @@ class Tracker:
         self._stopped_wait_s = stopped_wait_s
         self._monitor: Any = None
         self._params: dict[str, str] = dict(run.data.params)
-        self._tags: dict[str, str] = dict(run.data.tags)
+        self._tags: dict[str, str] = known_tags(run.data.tags)
         self._last: dict[str, tuple[int, float]] = {}
         self.run_id: str = run.info.run_id
         self.experiment_id: str = run.info.experiment_id
@@ -242,12 +244,14 @@ class Tracker:
         now = time.time_ns() // 1_000_000
         for chunk in _chunks(values, _BATCH_METRICS):
             self._put("metrics", [[key, value, now, step] for key, value in chunk.items()])
+            # MLflow shows figures in the order in which they came first: the machine's come last.
+            self._watch()
         self._last.update({key: (step, value) for key, value in values.items()})
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Write tags; a later value replaces an earlier one."""
         texts = {key: as_text(value) for key, value in values.items()}
-        for chunk in _chunks(texts, _BATCH_PARAMS):
+        for chunk in _chunks({kept_tag(k): text for k, text in texts.items()}, _BATCH_PARAMS):
             self._put("tags", chunk)
         self._tags.update(texts)
 
@@ -325,7 +329,13 @@ class Tracker:
                 **({"l2i.resumed": str(count)} if self.resumed else {}),
             }
         )
-        if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() == "false":
+        if self._last:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Measure the machine from now on, unless that is done or not wanted."""
+        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
+        if self._monitor is not None or not wanted:
             return
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 

@@ -32,6 +32,7 @@ from l2i.run.store import (
     check_own,
     connect,
     experiment_id,
+    kept_tag,
     local_path,
     locate,
     mask,
@@ -205,7 +206,7 @@ def _import(
             return old.info.run_id, name, False
         with store_errors(store, "written"):
             client.delete_run(old.info.run_id)  # An import that was cut off.
-    kept = {k: v for k, v in document["tags"].items() if k not in _LOCAL_TAGS}
+    kept = {kept_tag(k): v for k, v in document["tags"].items() if k not in _LOCAL_TAGS}
     tags = kept | {"l2i.imported_from": origin}
     if running:
         tags["l2i.error"] = "It was exported while it was running."

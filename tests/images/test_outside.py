@@ -30,7 +30,7 @@ def test_the_pages_are_reached_from_outside(place: Place) -> None:
     pages = place.start(
         "ui", options=("-p", f"127.0.0.1:{port}:5000", "--read-only", "--tmpfs", "/tmp")
     )
-    assert "http://127.0.0.1:5000/#/experiments/" in pages.wait_for("http://")
+    assert "http://127.0.0.1:5000/" in pages.wait_for("http://")
     url = f"http://127.0.0.1:{port}"
     end = time.monotonic() + 120
     while True:
