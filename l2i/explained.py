@@ -40,6 +40,7 @@ __all__ = [
     "Probabilities",
     "energy_share",
     "explain_by",
+    "size_of",
     "write_explained",
 ]
 
@@ -53,6 +54,12 @@ def energy_share(part: NDArray[np.floating], whole: NDArray[np.floating]) -> flo
     """The energy of a sound [S] over that of the clip [S] it is a part of; of silence it is 0."""
     both = [float(np.square(x, dtype=np.float64).sum()) for x in (part, whole)]
     return both[0] / both[1] if both[1] else 0.0
+
+
+def size_of(x: NDArray[np.float32], domain: Domain) -> NDArray[np.float32]:
+    """``|X|`` [F, T] of a sound [S]."""
+    found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
+    return found
 
 
 class Written(Protocol):
@@ -153,7 +160,7 @@ class Explained:
     @cached_property
     def kept(self) -> float:
         """The explanation's share of the clip's energy, of the spectrogram's bins, in [0, 1]."""
-        both = (self.mask, self._size(self.input))
+        both = (self.mask, size_of(self.input, self.domain))
         mask, size = (torch.from_numpy(np.ascontiguousarray(x)).unsqueeze(0) for x in both)
         return float(kept_energy(mask, size).nan_to_num(0.0))
 
@@ -190,12 +197,6 @@ class Explained:
         more = "".join(f" {doubt.text}" for doubt in self.doubts if not doubt.void)
         return f"{self.verdict} {self.kept:.0%} of the energy is kept.{more}"
 
-    def _size(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), self.domain))[
-            0
-        ].numpy()
-        return found
-
     def likeliest(self, n: int = _SHOWN) -> dict[str, Probabilities]:
         """The classes that the classifier finds most probable, and the one explained."""
         order = sorted(self.probabilities, key=lambda name: -self.probabilities[name].input)
@@ -205,7 +206,7 @@ class Explained:
         """What a page needs: sounds of one gain, and pictures of one scale."""
         rate = self.sample_rate
         sounds = {"original": self.input, "explanation": self.audio, "removal": self.removal}
-        sizes = {name: self._size(x) for name, x in sounds.items()}
+        sizes = {name: size_of(x, self.domain) for name, x in sounds.items()}
         reference = max(float(size.max()) for size in sizes.values())
         pictures = {
             name: spectrogram_picture(size, rate, reference) for name, size in sizes.items()

@@ -16,18 +16,21 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
 @measuring.out
+@options.quiet
 @options.as_json
-def compare(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool) -> None:
     """Set the figures of runs side by side, with paired differences from the first.
 
     RUN is a run id, a run name, 'latest', or a folder that 'l2i evaluate --out' wrote.
     Differences are over the clips that both were measured on, with 95 % bootstrap intervals; p is
     of McNemar's exact test for shares and of Wilcoxon's signed-rank test for all else, corrected
-    by Holm's method for the number of figures.
+    by Holm's method for the number of figures. With --out there is a page, too, to listen to the
+    same clips as each run explains them, those first where they differ most.
     """
     from l2i.recipes.compare import compare as run_compare
+    from l2i.run.progress import Progress
 
-    found = run_compare(runs, out=out)
+    found = run_compare(runs, out=out, progress=Progress(quiet))
     if as_json:
         emit_json(found)
         return
@@ -56,7 +59,9 @@ def compare(runs: tuple[str, ...], out: Path | None, as_json: bool) -> None:
         )
     measuring.explain_stars(found["differences"])
     if out is not None:
-        click.echo(f"The tables are in {out}.", err=True)
+        page = out / "index.html"
+        to_listen = f"; to listen to both, open {page}" if page.is_file() else ""
+        click.echo(f"The tables are in {out}{to_listen}.", err=True)
 
 
 def _short(value: str | None) -> str:

@@ -20,6 +20,8 @@ from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS
 from l2i.recipes.paired import corrected, difference
+from l2i.recipes.side_by_side import write_side_by_side
+from l2i.run.progress import Progress
 from l2i.run.runs import download, resolve_run
 from l2i.storage import atomic_write_text, make_output, store_errors
 
@@ -42,6 +44,9 @@ _COLUMNS = {
     "components": "components",
     "components_removed": "components_removed",
 }
+# What clips are ordered by on the page, whichever both runs have, and what it is called there.
+_ORDER = {"faithfulness_probability_mean": "removal", "ff_mean": "FF", "accuracy": "right"}
+_HEARD = 12
 # What a run was made on and where is no setting of the experiment.
 _NO_SETTING = ("dataset.data_dir", "run.device", "run.threads", "run.experiment", "run.name")
 
@@ -59,7 +64,9 @@ class _Measured:
     """Each clip's, as it was when it was measured."""
 
 
-def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
+def compare(
+    words: Sequence[str], *, out: Path | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Figures of finished runs, and paired differences of each from the first.
 
     Parameters
@@ -67,7 +74,10 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
     words : sequence of str
         At least two: run ids, run names, ``latest``, or folders that ``l2i evaluate --out`` wrote.
     out : Path, optional
-        A folder for ``compare.json`` and ``compare.csv``.
+        A folder for ``compare.json`` and ``compare.csv``; and for ``index.html``, a page to listen
+        to a dozen clips as each run explains them, those first where the runs differ most.
+    progress : Progress, optional
+        Where it is told what is explained; without it there is no such page.
 
     Returns
     -------
@@ -150,7 +160,39 @@ def compare(words: Sequence[str], *, out: Path | None = None) -> dict[str, Any]:
                 ]
             ).drop(columns="interval", errors="ignore")
             atomic_write_text(out / "compare.csv", table.to_csv(index=False, float_format="%.6g"))
+            if progress is not None:
+                _listen(words, runs, out / "index.html", progress)
     return document
+
+
+def _listen(
+    words: Sequence[str], runs: Sequence[_Measured], page: Path, progress: Progress
+) -> None:
+    """The page to listen to, where all of them are runs, whose networks there are."""
+    if folders := [word for word in words if Path(word).is_dir()]:
+        progress.say(f"There is no page to listen to: {folders[0]} is a folder, without networks.")
+        return
+    letters = [chr(ord("A") + i) for i in range(len(runs))]
+    clips = _differing(runs, letters)
+    names = " and ".join(f"{a} ({run.name})" for a, run in zip(letters, runs, strict=True))
+    write_side_by_side(words, letters, clips, page, progress, title=f"Compared: {names}")
+
+
+def _differing(runs: Sequence[_Measured], letters: Sequence[str]) -> dict[str, str]:
+    """Clips that all have, those first where the figure differs most, and what it is in each."""
+    figure = next((f for f in _ORDER if all(f in run.clips for run in runs)), None)
+    common = runs[0].clips.index
+    for run in runs[1:]:
+        common = common.intersection(run.clips.index)
+    if figure is None:
+        return dict.fromkeys(common[:_HEARD], "")
+    values = pd.DataFrame({a: r.clips[figure][common] for a, r in zip(letters, runs, strict=True)})
+    spread = (values.max(axis=1) - values.min(axis=1)).sort_values(ascending=False, kind="stable")
+    return {
+        str(clip): f"{_ORDER[figure]} "
+        + ", ".join(f"{letter} {value:.2f}" for letter, value in values.loc[clip].items())
+        for clip in spread.index[:_HEARD]
+    }
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

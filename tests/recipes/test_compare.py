@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from l2i.errors import DataError, UsageError
-from l2i.recipes.compare import compare
+from l2i.recipes.compare import _differing, _Measured, compare
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.paired import corrected, difference
 from l2i.run.progress import Progress
@@ -114,6 +115,52 @@ def test_a_run_with_itself(single: Finished, tmp_path: Path) -> None:
         assert line["difference"] == 0.0 and line["p"] == line["p_holm"] == 1.0
     table = pd.read_csv(tmp_path / "compared" / "compare.csv")
     assert table["figure"].tolist() == [line["figure"] for line in found["differences"]]
+
+
+def test_a_page_to_listen_to_both(
+    single: Finished, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    """A dozen clips, those first where removal differs most, each by both runs, for the class that
+    the first run's classifier says; in folders there are no networks to explain by."""
+    page = tmp_path / "both" / "index.html"
+    said = say("compare", "latest", "latest", "--out", str(page.parent))
+    assert said.code == 0 and f"to listen to both, open {page}" in said.err
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text)
+    held = {name: json.loads(content) for name, content in blocks}
+    facts = held["facts"]
+    parts = ["original", "explanation A", "explanation B", "removal A", "removal B"]
+    assert [name for name, _ in facts["parts"]] == parts
+    table = pd.read_csv(single.artifacts / "clips.csv")
+    assert {clip["name"] for clip in facts["clips"]} <= set(table["clip"])
+    assert len(facts["clips"]) == min(12, len(table))
+    for number, clip in enumerate(facts["clips"]):
+        assert set(held[f"media-{number}"]["sounds"]) == set(parts)
+        row = table[table["clip"] == clip["name"]].iloc[0]
+        assert clip["class"] == row["class"]
+        p = clip["probability"]
+        assert p["original"] == pytest.approx(row["probability"], abs=1e-4)
+        assert p["explanation A"] == p["explanation B"]
+        assert "removal A" in clip["short"] and len(clip["lines"]) == 3
+    evaluate("latest", QUIET, out=tmp_path / "figures")
+    said = say("compare", "latest", str(tmp_path / "figures"), "--out", str(tmp_path / "one"))
+    assert "figures is a folder, without networks" in said.err
+    assert not (tmp_path / "one" / "index.html").exists()
+
+
+def test_where_runs_differ_most_comes_first() -> None:
+    """By the fall of the class when the explanation is removed, whichever run has the greater."""
+    frames = [
+        pd.DataFrame({"faithfulness_probability_mean": falls}, index=["a", "b", "c"])
+        for falls in ([0.1, 0.5, 0.9], [0.2, 0.9, 0.4])
+    ]
+    runs = [_Measured(str(i), {}, {}, f, [], pd.Series(dtype=str)) for i, f in enumerate(frames)]
+    found = _differing(runs, ["A", "B"])
+    assert list(found.items()) == [
+        ("c", "removal A 0.90, B 0.40"),
+        ("b", "removal A 0.50, B 0.90"),
+        ("a", "removal A 0.10, B 0.20"),
+    ]
 
 
 def test_methods_can_be_compared(single: Finished, tmp_path: Path) -> None:
