@@ -56,7 +56,8 @@ def components(
 ) -> None:
     """Show which components speak for which class, and how they sound.
 
-    RUN is a run id, a run name, or 'latest'.
+    RUN is a run id, a run name, or 'latest'. With --out there is a page, index.html, to listen to
+    the components of each class.
     """
     from l2i.recipes.components import components as run_components
     from l2i.run.progress import Progress
@@ -82,4 +83,6 @@ def components(
         for name, best in found["classes"].items()
     ]
     emit_table(["class", "components that speak for it (mean relevance)"], rows)
+    if out is not None and sounds:
+        click.echo(f"To listen, open {out / 'index.html'}.", err=True)
     measuring.kept(found, out)

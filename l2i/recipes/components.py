@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from l2i import plots
 from l2i.dsp.audio import write_audio
+from l2i.dsp.spectrogram import magnitude, stft
 from l2i.errors import DataError
 from l2i.explanation import Explainer, audible, soft_mask, split_audio
+from l2i.pages import Media, MediaList, write_listening_page
+from l2i.pages.pictures import spectrogram_picture, spectrum_line
+from l2i.pages.sound import flac
 from l2i.recipes.opened import open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
@@ -72,7 +76,8 @@ def components(
     device, precision : str
     out : Path, optional
         A folder for ``components.json``, ``relevance.csv`` (classes by components),
-        ``components.csv``, pictures, and ``sounds/component-<k>.wav``.
+        ``components.csv``, pictures, ``sounds/component-<k>.wav``, and ``index.html``, a page to
+        listen to the components of each class.
     keep : bool
         Whether a run is made of it, under the one that is measured.
 
@@ -161,17 +166,22 @@ def components(
         _write(folder, table, names, found, heard, w, settings)
         if any(held.iterdir()):
             shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+            title = f"{opened.run.name}: components"
+            _page(folder / "index.html", document, heard_as, explainer, w, title)
 
     with tempfile.TemporaryDirectory() as work:
         # Not this folder itself, whose permissions a copy would have.
         held = Path(work) / "sounds"
         held.mkdir()
+        heard_as: dict[int, NDArray[np.float32]] = {}
         if sounds:
             with progress.task("sounds", total=k, unit="component") as bar:
                 for index in range(k):
                     loudest = int(heard.pooled[:, index].argmax())
                     x = np.array(material.waves.array[rows[loudest]])
-                    _sound(explainer, x, index, held / f"component-{index:03d}.wav")
+                    heard_as[index] = _sound(explainer, x, index)
+                    wav = held / f"component-{index:03d}.wav"
+                    write_audio(wav, heard_as[index], settings.sample_rate)
                     bar.advance(1)
         kept = write_found(
             opened,
@@ -208,7 +218,7 @@ def _listen(
 
 
 @torch.inference_mode()
-def _sound(explainer: Explainer, x: NDArray[np.float32], index: int, path: Path) -> None:
+def _sound(explainer: Explainer, x: NDArray[np.float32], index: int) -> NDArray[np.float32]:
     """What the mask of one component keeps of a clip that is scaled to its peak."""
     heard = explainer.hear(torch.from_numpy(x).unsqueeze(0))
     h = explainer.interpret(heard).activations
@@ -216,7 +226,60 @@ def _sound(explainer: Explainer, x: NDArray[np.float32], index: int, path: Path)
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
     audio, _ = split_audio(heard.spectrum, mask, heard.domain, len(x), heard.size)
-    write_audio(path, audio[0].cpu().numpy(), heard.domain.sample_rate)
+    found: NDArray[np.float32] = audio[0].cpu().numpy()
+    return found
+
+
+def _page(
+    path: Path,
+    document: dict[str, Any],
+    sounds: dict[int, NDArray[np.float32]],
+    explainer: Explainer,
+    w: NDArray[np.floating],
+    title: str,
+) -> None:
+    """The components of each class, to listen to."""
+    domain = explainer.domain
+    rate, bin_hz = domain.sample_rate, domain.sample_rate / domain.n_fft
+    media, facts = MediaList(), []
+    for name, best in document["classes"].items():
+        files, pictures, shown = {}, {}, []
+        for item in best:
+            k = int(item["component"])
+            about = document["components"][k]
+            size = magnitude(stft(torch.from_numpy(sounds[k][None]), domain))[0].numpy()
+            files[str(k)] = flac(sounds[k], rate)
+            pictures[f"sound {k}"] = spectrogram_picture(size, rate, float(size.max()))
+            others = [c["class"] for c in about["classes"] if c["class"] != name]
+            also = f", speaks for {' and '.join(others)}, too" if others else ""
+            shown.append(
+                {
+                    "component": k,
+                    "relevance": item["relevance"],
+                    "peak_hz": int(w[:, k].argmax()) * bin_hz,
+                    "bin_hz": bin_hz,
+                    "spectrum": spectrum_line(w[:, k], rate),
+                    "text": f"loudest in {about['clips'][0]['clip']}{also}",
+                }
+            )
+        seconds = max((len(sounds[int(k)]) for k in files), default=rate) / rate
+        n = f"{len(best)} component{'' if len(best) == 1 else 's'}"
+        facts.append(
+            {
+                "name": name or "(no name)",
+                "class": name,
+                "duration_s": seconds,
+                "short": n,
+                "lines": [] if best else [f"No component speaks for {name}."],
+                "about": f"Those that speak for “{name}”, by mean relevance over the clips that "
+                "the classifier takes for it. Choose one to hear what it keeps of the clip that "
+                "excites it most.",
+                "components": shown,
+            }
+        )
+        media.append(Media(rate, seconds, files, pictures))
+    intro = "What speaks for each class: spectral patterns, each as a sound."
+    write_listening_page(path, facts, media, title=title, parts=(), intro=intro, noun="classes")
 
 
 def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,12 @@ def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
         assert rate == 8000 and np.isfinite(x).all()
     for name in ("relevance", "spectra", "map"):
         assert Image.open(tmp_path / f"{name}.png").size[0] > 300
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text)
+    page = {name: json.loads(content) for name, content in blocks}
+    assert [c["class"] for c in page["facts"]["clips"]] == list(found["classes"])
+    for number, best in enumerate(found["classes"].values()):
+        assert list(page[f"media-{number}"]["sounds"]) == [str(b["component"]) for b in best]
     for item in found["components"]:
         assert 0 <= item["peak_hz"] <= 4000
         levels = [c["activation"] for c in item["clips"]]
