@@ -21,8 +21,8 @@ import pytest
 import requests
 
 import l2i
-from l2i.cli import COMMANDS, cli, main
-from l2i.cli.base import emit_json, emit_table
+from l2i.cli import COMMANDS, SECTIONS, cli, main
+from l2i.cli.base import emit_json, emit_table, variables_of
 from l2i.config import Config, preset_names, resolve
 from l2i.environment import SHARED
 from l2i.errors import ConfigError, DataError
@@ -59,6 +59,8 @@ each_command = pytest.mark.parametrize(
 def test_every_command_of_the_table_is_there() -> None:
     """The words of `l2i --help` lead to commands of that name."""
     assert {path[0] for path, _ in ALL} == set(COMMANDS)
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted([*listed, "task"]) == sorted(COMMANDS)
     assert {"train", "evaluate", "explain", "runs", "doctor"} <= set(COMMANDS)
     for path, command in ALL:
         assert command.name == path[-1]
@@ -70,7 +72,7 @@ def test_help_names_every_command(say: Callable[..., Said]) -> None:
     assert found.code == 0 and found.err == ""
     assert found.out == say("-h").out
     for name, (_, short) in COMMANDS.items():
-        assert f"{name} " in found.out and short in found.out
+        assert name == "task" or re.search(rf"^  {name} +{re.escape(short)}$", found.out, re.M)
     assert max(map(len, found.out.splitlines())) <= 80
     assert "Examples:" in found.out and "L2I_<COMMAND>_<OPTION>" in found.out
     for name in SHARED:
@@ -95,7 +97,7 @@ def test_help_of_a_command(
     path: tuple[str, ...], command: click.Command, say: Callable[..., Said]
 ) -> None:
     """It fits 80 columns, says what the command does without cutting a sentence, has examples of
-    this very command at its end, and every option has a help and a variable."""
+    this very command, every option has a help, and the last line says how variables are called."""
     found = say(*path, "--help")
     assert found.code == 0 and found.err == ""
     lines = found.out.splitlines()
@@ -110,8 +112,14 @@ def test_help_of_a_command(
     for option in command.params:
         if isinstance(option, click.Option) and not (option.hidden or "--help" in option.opts):
             assert option.help, option.name
-            assert max(option.opts, key=len) in shown
-            assert not option.envvar or f"[env var: {option.envvar}" in shown
+            old = getattr(option, "old", ())
+            assert max((word for word in option.opts if word not in old), key=len) in shown
+            assert not any(re.search(rf"{word}(?![\w-])", shown) for word in old)
+            for variable in variables_of(option)[:1]:
+                pattern = f"L2I_{'_'.join(path)}_<OPTION>".replace("-", "_").upper()
+                last = found.out.rpartition("\n\n")[2]
+                assert last.startswith("Variables: ")
+                assert variable in last or (variable not in SHARED and pattern in last)
 
 
 # A run says where its data are; the variable of all data sets is asked where they are gone.
@@ -126,20 +134,49 @@ def test_no_variable_means_two_things() -> None:
         for option in command.params:
             if not isinstance(option, click.Option) or "--help" in option.opts:
                 continue
-            word = max(option.opts, key=len)
+            old = getattr(option, "old", ())
+            word = max((word for word in option.opts if word not in old), key=len)
             if word == "--yes" or option.multiple or option.hidden:
                 assert option.envvar is None
                 continue
             if word == "--data-dir" and path[0] in _MEASURE:
                 assert not option.envvar
                 continue
-            assert isinstance(option.envvar, str), (path, word)
+            assert len(variables_of(option)) == 1 + len(old), (path, word)
+            variable = variables_of(option)[0]
             own = "_".join(("L2I", *path, word[2:])).replace("-", "_").upper()
             short = f"L2I_{word[2:]}".replace("-", "_").upper()
-            assert option.envvar in (short if short in SHARED else own, "L2I_JOB")
-            meant.setdefault(option.envvar, set()).add(() if short in SHARED else path)
+            assert variable in (short if short in SHARED else own, "L2I_JOB")
+            for name in variables_of(option):
+                meant.setdefault(name, set()).add(() if short in SHARED else path)
     assert all(len(paths) == 1 for paths in meant.values())
     assert {"L2I_TRAIN_SEED", "L2I_RUNS_LIMIT", "L2I_EVALUATE_OUT", *SHARED} <= set(meant)
+
+
+def test_an_old_name_still_does(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a word, as a variable and in a preset; the present name of a variable wins."""
+    seen = []
+
+    def overlap(_run: str, wanted: Any, *_: Any, sounds: int, **__: Any) -> Any:
+        seen.append((wanted.noise_db, sounds))
+        raise DataError("enough")
+
+    monkeypatch.setattr("l2i.recipes.overlap.overlap", overlap)
+    Path("old.toml").write_text("[overlap]\nnoise-db = 3.0\nsounds = 1\n")
+    Path("new.toml").write_text("[overlap]\nsnr-db = 3.0\nsave-sounds = 1\n")
+    for words in (
+        ("--noise-db", "3", "--sounds", "1"),
+        ("--snr-db", "3", "--save-sounds", "1"),
+        ("--preset", "old.toml"),
+        ("--preset", "new.toml"),
+    ):
+        assert say("overlap", "latest", *words).err == "Error: enough\n"
+    monkeypatch.setenv("L2I_OVERLAP_SOUNDS", "1")
+    assert say("overlap", "latest", "--snr-db", "3").err == "Error: enough\n"
+    assert seen == [(3.0, 1)] * 5
+    monkeypatch.setenv("L2I_OVERLAP_SAVE_SOUNDS", "2")
+    say("overlap", "latest")
+    assert seen[-1] == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +366,7 @@ def test_help_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
 
     console = str(Path(sys.executable).with_name("l2i"))
     plain = said([console])
-    assert "Remove for good what was deleted" in plain
+    assert "Remove deleted runs for good" in plain
     assert said([console], PYTHONOPTIMIZE="2") == plain
     assert said([sys.executable, "-OO", "-P", "-m", "l2i"]) == plain
     assert said([sys.executable, "-m", "l2i"], PYTHONOPTIMIZE="1") == plain

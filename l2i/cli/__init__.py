@@ -45,34 +45,49 @@ from l2i.registry import nearest
 
 __all__ = ["COMMANDS", "cli", "main"]
 
+# What `l2i --help` lists below each heading; `task` is for engines, and is not shown.
+SECTIONS = {
+    "Make": ("train", "sweep", "import", "data", "classifiers", "config"),
+    "Explain": ("explain", "listen"),
+    "Measure": (
+        *("evaluate", "benchmark", "overlap", "noise", "ground-truth", "shortcut", "components"),
+        "compare",
+    ),
+    "Runs": ("runs", "ui", "sync", "doctor", "completion"),
+    "Jobs": ("submit", "jobs", "logs", "cancel", "batch"),
+}
+
 # name -> (module:attribute, what `l2i --help` says of it)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("l2i.cli.train:train", "Train, measure and explain: the whole method."),
-    "import": ("l2i.cli.import_:import_", "Take over networks that the authors publish."),
+    "train": ("l2i.cli.train:train", "Train a classifier and what explains it."),
+    "import": ("l2i.cli.import_:import_", "Import networks that the authors publish."),
     "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
-    "benchmark": ("l2i.cli.benchmark:benchmark", "Judge explanation methods, one table."),
-    "overlap": ("l2i.cli.overlap:overlap", "Explain mixtures of clips, and check."),
-    "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise."),
-    "ground-truth": ("l2i.cli.ground_truth:ground_truth", "Hold explanations against the truth."),
-    "shortcut": ("l2i.cli.shortcut:shortcut", "Plant a cue, and see who finds it."),
+    "benchmark": ("l2i.cli.benchmark:benchmark", "Compare explanation methods in one table."),
+    "overlap": ("l2i.cli.overlap:overlap", "Measure a run on mixtures of two clips."),
+    "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise added."),
+    "ground-truth": (
+        "l2i.cli.ground_truth:ground_truth",
+        "Compare explanations with the known sources.",
+    ),
+    "shortcut": ("l2i.cli.shortcut:shortcut", "Plant a cue in one class, and look for it."),
     "compare": ("l2i.cli.compare:compare", "Set runs side by side, clip by clip."),
     "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
     "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
-    "classifiers": ("l2i.cli.classifiers:classifiers", "Say whether a classifier is understood."),
+    "classifiers": ("l2i.cli.classifiers:classifiers", "Check a classifier of your own."),
     "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
-    "sweep": ("l2i.cli.sweep:sweep", "Train all that a file varies, and make one table."),
-    "submit": ("l2i.cli.submit:submit", "Let an engine train all that a file varies."),
-    "jobs": ("l2i.cli.jobs:jobs", "Show jobs, and do again what failed."),
-    "logs": ("l2i.cli.logs:logs", "Show what a task of a job has said."),
-    "cancel": ("l2i.cli.cancel:cancel", "End a job."),
+    "sweep": ("l2i.cli.sweep:sweep", "Train all variants of a file, into one table."),
+    "submit": ("l2i.cli.submit:submit", "Submit the variants of a file as a job."),
+    "jobs": ("l2i.cli.jobs:jobs", "List jobs, and retry what failed."),
+    "logs": ("l2i.cli.logs:logs", "Show a task's log."),
+    "cancel": ("l2i.cli.cancel:cancel", "Cancel a job's unfinished tasks."),
     "batch": ("l2i.cli.batch:batch", "Set up AWS Batch, and remove it again."),
-    "task": ("l2i.cli.task:task", "Do one task of a job: for engines."),
-    "sync": ("l2i.cli.sync:sync", "Send what a store that was away has not got."),
+    "task": ("l2i.cli.task:task", "Run one task of a job: for engines."),
+    "sync": ("l2i.cli.sync:sync", "Upload what MLflow or S3 missed."),
     "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
-    "config": ("l2i.cli.config:config", "Show or check a config."),
+    "config": ("l2i.cli.config:config", "Show, explain and check settings."),
     "listen": ("l2i.cli.ui:listen", "Listen to a run's explanations, in a browser."),
     "ui": ("l2i.cli.ui:ui", "Look at all runs, in a browser."),
-    "doctor": ("l2i.cli.doctor:doctor", "Say whether this machine can do it."),
+    "doctor": ("l2i.cli.doctor:doctor", "Check this machine: Python, torch, GPU, disk, data."),
     "completion": ("l2i.cli.completion:completion", "Print a shell's completion script."),
 }
 
@@ -102,8 +117,10 @@ class _Lazy(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, since click would import every command for its one line of help.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+        width = max(len(name) for name in COMMANDS)
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):
@@ -117,8 +134,8 @@ class _Lazy(click.Group):
             )
         with formatter.section("Environment variables"):
             formatter.write_text(
-                "Options can also be set by L2I_<COMMAND>_<OPTION>, L2I_TRAIN_SEED say; the help "
-                "of a command names its own. These hold for all commands:"
+                "L2I_<COMMAND>_<OPTION> sets an option that takes one value: L2I_TRAIN_SEED=1 is "
+                "'l2i train --seed 1'. These hold for all commands:"
             )
             formatter.write_dl([(name, SHARED[name]) for name in SHARED])
 

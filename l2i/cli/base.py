@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
@@ -19,7 +19,15 @@ from l2i.environment import SHARED, VARIABLES
 from l2i.errors import UsageError
 from l2i.registry import nearest
 
-__all__ = ["Command", "Group", "emit_json", "emit_table", "name_variables"]
+__all__ = [
+    "Command",
+    "Group",
+    "Option",
+    "emit_json",
+    "emit_table",
+    "name_variables",
+    "variables_of",
+]
 
 _RESULTS = "l2i.results"
 
@@ -31,8 +39,32 @@ _CONFIRMS = frozenset({"yes"})
 _OF_A_SERVICE = re.compile(r"L2I_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
 
 
+class Option(click.Option):
+    """An option that still answers to the names it had before, which no help shows.
+
+    Parameters
+    ----------
+    old : str or sequence of str
+        Whole words, ``--memory-mib``.
+    """
+
+    def __init__(self, *args: Any, old: str | Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.old = (old,) if isinstance(old, str) else tuple(old)
+        self.opts = [*self.opts, *self.old]
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Without the old names."""
+        every = self.opts
+        self.opts = [word for word in every if word not in self.old]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
+
+
 def name_variables(command: click.Command, path: Sequence[str]) -> None:
-    """Give the options of a command, and of those below it, their variables; the help shows them.
+    """Give the options of a command, and of those below it, their variables.
 
     What every command shares has a short name, ``L2I_DEVICE`` say (`l2i.environment.SHARED`); all
     else is ``L2I_<COMMAND>_<OPTION>``, so that no variable means two things. An option that
@@ -42,12 +74,14 @@ def name_variables(command: click.Command, path: Sequence[str]) -> None:
     for param in command.params:
         if not isinstance(param, click.Option) or param.envvar is not None:
             continue
-        word = max(param.opts, key=len).lstrip("-")
+        old = param.old if isinstance(param, Option) else ()
+        word = max((opt for opt in param.opts if opt not in old), key=len).lstrip("-")
         if param.hidden or param.multiple or word in _CONFIRMS or word == "help":
             continue
         shared = _variable(word)
-        param.envvar = shared if shared in SHARED else _variable(*path, word)
-        param.show_envvar = True
+        own = [_variable(*path, name.lstrip("-")) for name in (word, *old)]
+        param.envvar = shared if shared in SHARED else own if old else own[0]
+        param.show_envvar = True  # In messages; of a help it is the last line.
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             name_variables(below, (*path, name))
@@ -57,11 +91,17 @@ def _variable(*words: str) -> str:
     return "_".join(("L2I", *words)).replace("-", "_").upper()
 
 
+def variables_of(option: click.Option) -> tuple[str, ...]:
+    """The variables of an option, the present one first; none for some."""
+    names = option.envvar or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def _known_variables(command: click.Command, ctx: click.Context) -> Iterator[str]:
     """The variables of all options of a command and of those below it."""
     for param in command.params:
-        if isinstance(param, click.Option) and isinstance(param.envvar, str):
-            yield param.envvar
+        if isinstance(param, click.Option):
+            yield from variables_of(param)
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
             below = command.get_command(ctx, name)
@@ -95,11 +135,31 @@ def _refuse_unknown_variables(ctx: click.Context) -> None:
         )
 
 
-def _examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
+@contextmanager
+def _without_variables(command: click.Command) -> Iterator[None]:
+    """No note of a variable at each option: they would be half of the help."""
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    shown = [option.show_envvar for option in options]
+    for option in options:
+        option.show_envvar = False
+    yield
+    for option, show in zip(options, shown, strict=True):
+        option.show_envvar = show
+
+
+def _end(formatter: click.HelpFormatter, ctx: click.Context, examples: Sequence[str]) -> None:
+    """Examples, and the variables in one line."""
     if examples:
         with formatter.section("Examples"):
             for line in examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+    options = [p for p in ctx.command.params if isinstance(p, click.Option) and not p.hidden]
+    names = [variables_of(option)[0] for option in options if variables_of(option)]
+    own = f"{_variable(*ctx.command_path.split()[1:])}_"
+    shown = [n if n in SHARED or not n.startswith(own) else f"{own}<OPTION>" for n in names]
+    if shown:
+        formatter.write_paragraph()
+        formatter.write_text(f"Variables: {', '.join(dict.fromkeys(sorted(shown, key=len)[::-1]))}")
 
 
 class Command(click.Command):
@@ -115,7 +175,7 @@ class Command(click.Command):
     ::
 
         @click.command(cls=Command, example="l2i runs --limit 3")
-        @click.option("--limit", default=20, show_default=True, help="At most so many.")
+        @click.option("--limit", default=20, show_default=True, help="Show at most N runs.")
         def runs(limit: int) -> None: ...
     """
 
@@ -133,10 +193,15 @@ class Command(click.Command):
         with redirect_stdout(sys.stderr):
             return super().invoke(ctx)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Without their variables, which the last line names."""
+        with _without_variables(self):
+            super().format_options(ctx, formatter)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples come last, where the eye is when the help has scrolled by."""
         super().format_epilog(ctx, formatter)
-        _examples(formatter, self.examples)
+        _end(formatter, ctx, self.examples)
 
 
 class Group(click.Group):
@@ -154,10 +219,15 @@ class Group(click.Group):
             _refuse_unknown_variables(ctx)
         return super().invoke(ctx)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As a command's; subcommands come after them."""
+        with _without_variables(self):
+            super().format_options(ctx, formatter)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples come last."""
+        """As a command's."""
         super().format_epilog(ctx, formatter)
-        _examples(formatter, self.examples)
+        _end(formatter, ctx, self.examples)
 
 
 def emit_json(value: Any) -> None:

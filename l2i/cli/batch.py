@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group, emit_json
+from l2i.cli.base import Group, Option, emit_json
 
 if TYPE_CHECKING:
     from l2i.launch.aws_setup import Step
@@ -25,20 +25,22 @@ _TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge")
     ],
 )
 def batch() -> None:
-    """Set up AWS Batch, show the rights that it takes, remove it all again."""
+    """Set up AWS Batch, show the rights that are needed, remove all of it again."""
 
 
-_queue = click.option("--queue", metavar="NAME", required=True, help="The queue.")
+_queue = click.option("--queue", metavar="NAME", required=True, help="Name of the queue.")
 _region = click.option(
-    "--region", metavar="NAME", default="", help="AWS.  [default: the environment's]"
+    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
 )
-_yes = click.option("--yes", is_flag=True, help="Do it; without this it is only shown.")
+_yes = click.option(
+    "--yes", is_flag=True, help="Apply the changes; without it they are only shown."
+)
 _bucket = click.option(
     "--bucket",
     "buckets",
     multiple=True,
     metavar="NAME",
-    help="A bucket that tasks may read and write; several times for several.",
+    help="Bucket that tasks may read and write; may be given several times.",
 )
 _secret = click.option(
     "--secret",
@@ -46,12 +48,12 @@ _secret = click.option(
     multiple=True,
     metavar="NAME=ARN",
     callback=options.pairs,
-    help="A variable of tasks, and the secret with its value.",
+    help="Set a variable in tasks from this secret; may be given several times.",
 )
 
 
 @batch.command(
-    short_help="Show what a queue lacks, and make it.",
+    short_help="Show what a queue lacks, and create it.",
     example=[
         "l2i batch setup --queue gpu-spot --image $IMAGE --bucket team --yes",
         "l2i batch setup --queue cpu --gpus 0 --instance-type c7i.xlarge --no-spot",
@@ -59,7 +61,9 @@ _secret = click.option(
 )
 @_queue
 @_region
-@click.option("--image", metavar="NAME", default="", help="What tasks run in, by its digest.")
+@click.option(
+    "--image", metavar="NAME", default="", help="Container image of tasks, by its digest."
+)
 @_bucket
 @_secret
 @click.option(
@@ -69,42 +73,65 @@ _secret = click.option(
     metavar="NAME",
     default=_TYPES,
     show_default=True,
-    help="Several times for several.",
+    help="Type of machine; may be given several times.",
 )
 @click.option(
     "--max-vcpus",
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    help="Of all machines at once: the limit of what an hour costs.",
+    metavar="N",
+    help="Processors of all machines together; this bounds the cost of an hour.",
 )
-@click.option("--gpus", type=click.IntRange(0), default=1, show_default=True, help="Per task.")
-@click.option("--vcpus", type=click.IntRange(1), default=4, show_default=True, help="Per task.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="GPUs per task.",
+)
+@click.option(
+    "--vcpus",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Processors per task.",
+)
 @click.option(
     "--memory",
-    "--memory-mib",
     "memory_mib",
+    cls=Option,
+    old="--memory-mib",
     type=options.memory_mib(256),
     default="14000MiB",
     show_default=True,
     metavar="SIZE",
-    help="Memory of a task; a bare number is MiB.",
+    help="Memory per task, like 14GiB; a bare number is MiB.",
 )
 @options.shared_memory
-@click.option("--spot/--no-spot", default=True, show_default=True, help="Spot machines.")
+@click.option("--spot/--no-spot", default=True, show_default=True, help="Use Spot machines.")
 @click.option(
     "--on-demand/--no-on-demand",
     default=True,
     show_default=True,
-    help="Others, where Spot has none.",
+    help="Use on-demand machines if Spot has none.",
 )
-@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="[default: all of the VPC]")
+@click.option(
+    "--subnet",
+    "subnets",
+    multiple=True,
+    metavar="ID",
+    help="Subnet of the machines; may be given several times.  [default: all of the VPC]",
+)
 @click.option(
     "--security-group",
     "groups",
     multiple=True,
     metavar="ID",
-    help="[default: that of the default VPC]",
+    help="Security group of the machines; may be given several times.  [default: that of the "
+    "default VPC]",
 )
 @_yes
 @options.as_json
@@ -127,7 +154,7 @@ def setup(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Show what a queue needs and lacks; with --yes, make it.
+    """Show what a queue needs and lacks; with --yes, create it.
 
     Three roles, compute environments with and without Spot, the queue, a job definition. All of
     it is tagged, costs nothing while no job runs, and goes away by 'l2i batch teardown'. Again,
@@ -161,14 +188,14 @@ def setup(
 
 
 @batch.command(
-    short_help="Remove what 'setup' made.", example="l2i batch teardown --queue gpu-spot --yes"
+    short_help="Remove what 'setup' created.", example="l2i batch teardown --queue gpu-spot --yes"
 )
 @_queue
 @_region
 @_yes
 @options.as_json
 def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
-    """Show what 'l2i batch setup' made of a queue; with --yes, remove it, and nothing else."""
+    """Show what 'l2i batch setup' created for a queue; with --yes, remove that and nothing else."""
     from l2i.launch.aws_setup import teardown as tear_down
 
     steps = tear_down(queue, region, do=yes, on_step=lambda s: None if as_json else _say(s))
@@ -179,16 +206,16 @@ def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
 
 
 @batch.command(
-    short_help="Print the rights that it takes.",
+    short_help="Print the rights that are needed.",
     example="l2i batch policy --queue gpu-spot --bucket team",
 )
 @_queue
 @_bucket
 @_secret
 def policy(queue: str, buckets: tuple[str, ...], secrets: dict[str, str]) -> None:
-    """Print the rights that it takes, as IAM's documents: of tasks, and of people.
+    """Print the rights that tasks and people need, as IAM documents.
 
-    'submit' is for who submits and looks on, 'setup' what setting up takes on top of it.
+    'submit' is for those who submit and watch; 'setup' adds what setting up needs.
     """
     from l2i.launch.aws_setup import Setup, policies, submitter_policy
 

@@ -46,28 +46,28 @@ _SHORT = {
     multiple=True,
     default=["clean"],
     show_default="clean",
-    help="Clips as they are; two clips, the second as loud or 12 dB below; white noise 6 dB "
-    "below. May be given several times.",
+    help="Sounds to explain: clips as they are; two clips, the second as loud or 12 dB below; "
+    "white noise 6 dB below. May be given several times.",
 )
 @click.option(
     "--all",
     "everything",
     is_flag=True,
-    help="All figures, with intervals over recordings: at stated sizes, under noise, with shuffled "
-    "weights, and more. It takes long.",
+    help="Compute all metrics, with intervals over recordings: at stated sizes, under noise, with "
+    "shuffled weights, and more. This takes long.",
 )
 @click.option(
     "--evaluator",
     metavar="RUN",
     default="",
-    help="Another run, of another seed say, whose classifier hears the sounds, too; or "
-    "random-masks: the run's own, fine-tuned on such.",
+    help="Let the classifier of another run, with another seed for example, judge the sounds as "
+    "well; or random-masks: the run's own, fine-tuned on random masks.",
 )
 @click.option(
     "--against",
     type=measuring.METHOD,
     metavar="NAME",
-    help="A method that the others are compared with, clip by clip, each figure with its test.",
+    help="Compare the others with this method, clip by clip, with a test of each metric.",
 )
 @click.option(
     "--repeats",
@@ -75,7 +75,7 @@ _SHORT = {
     default=10,
     show_default=True,
     metavar="N",
-    help="With --all: clips that are explained again and again.",
+    help="With --all: explain N clips repeatedly.",
 )
 @click.option(
     "--shuffled-labels",
@@ -95,7 +95,7 @@ _SHORT = {
     default=20,
     show_default=True,
     metavar="N",
-    help="With --shuffled-labels and --roar: epochs of a classifier, at most.",
+    help="With --shuffled-labels and --roar: train each classifier for at most N epochs.",
 )
 @measuring.preset
 @measuring.limit

@@ -10,9 +10,9 @@ from l2i.cli.base import Command
 @click.command(cls=Command, example="l2i cancel latest")
 @click.argument("job", metavar="JOB")
 def cancel(job: str) -> None:
-    """End what of a job is not over; its tasks keep their last checkpoints.
+    """Cancel a job's unfinished tasks; they keep their last checkpoints.
 
-    'l2i jobs retry JOB' goes on with them. A job that is over is left as it is.
+    'l2i jobs retry JOB' resumes them. A job that is over is left as it is.
     """
     from l2i.cli.launching import launcher_of, root
     from l2i.launch.job import find_job

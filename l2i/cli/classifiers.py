@@ -19,13 +19,13 @@ _MOST = 12
 
 @click.group(cls=Group, example="l2i classifiers check yamnet.py:load")
 def classifiers() -> None:
-    """Classifiers of any kind, for 'l2i explain --classifier'."""
+    """Check and list classifiers, for 'l2i explain --classifier'."""
 
 
 @classifiers.command("list", example="l2i classifiers list")
 @options.as_json
 def list_(as_json: bool) -> None:
-    """Classifiers that installed packages offer."""
+    """List the classifiers that installed packages offer."""
     found = {name: CLASSIFIERS.where(name) for name in CLASSIFIERS}
     if as_json:
         emit_json(found)

@@ -33,7 +33,7 @@ def config() -> None:
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A TOML file with settings that differ.",
+    help="TOML file with settings that differ.",
 )
 @click.option(
     "-o",
@@ -41,9 +41,9 @@ def config() -> None:
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="One setting; may be given several times.",
+    help="Change one setting; may be given several times.",
 )
-@click.option("--section", metavar="NAME", help="Only this section, 'interpreter' say.")
+@click.option("--section", metavar="NAME", help="Show only this section, like interpreter.")
 def show(
     dataset: str | None, file: Path | None, overrides: tuple[str, ...], section: str | None
 ) -> None:

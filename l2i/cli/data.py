@@ -25,23 +25,23 @@ _data_dir = click.option(
     "--data-dir",
     type=options.PLACE,
     metavar="DIR",
-    help="The data set's folder or its parent; but for 'fetch' also an s3:// URL.  "
+    help="Folder of the data set, or its parent; except in 'fetch' also an s3:// URL.  "
     "[default: the user's cache]",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
-_quiet = click.option("--quiet", "-q", is_flag=True, help="No progress.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Print results only, no progress.")
 
 
 @click.group(cls=Group, example="l2i data list")
 def data() -> None:
-    """Data sets: list, describe, fetch, check, clean up."""
+    """List, describe, fetch and check data sets; empty their cache."""
 
 
 @data.command("list", example="l2i data list --data-dir /data")
 @_data_dir
 @_json
 def list_(data_dir: Path | str | None, as_json: bool) -> None:
-    """All data sets, and whether they are at hand."""
+    """List all data sets, and whether they are at hand."""
     from l2i.data import DATASETS, card
     from l2i.storage import format_bytes
 
@@ -80,7 +80,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 @_data_dir
 @_json
 def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
-    """The card of a data set: classes, licence, splits, labels, place."""
+    """Show a data set: classes, licence, splits, labels, place."""
     from l2i import config
     from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
@@ -254,12 +254,12 @@ class _Bytes:
     "--decode/--no-decode",
     default=True,
     show_default=True,
-    help="Listen to every clip, or only look whether it is there.",
+    help="Decode every clip, or only check that its file is there.",
 )
 @_quiet
 @_json
 def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_json: bool) -> None:
-    """Say which clips of a data set are missing and which are invalid.
+    """Show which clips of a data set are missing and which are invalid.
 
     Ends with exit code 1 if there are any.
     """
@@ -314,7 +314,7 @@ def _problems(kind: str, lines: list[str], most: int = 20) -> None:
 
 @data.command(example="l2i data clean esc10 --yes")
 @click.argument("name", type=options.DATASET, required=False)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def clean(name: str | None, yes: bool) -> None:
     """Remove decoded clips from the cache: of one data set, or of all.
 

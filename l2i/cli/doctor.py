@@ -208,10 +208,10 @@ def examine() -> list[Finding]:
 
 
 @click.command(cls=Command, example=["l2i doctor", "l2i doctor --json"])
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Say whether this machine can do it: sentences with yes, no or unknown.
+    """Check this machine: sentences with yes, no or unknown.
 
     A 'no' that nothing works without makes the exit code 1; most are only good to know.
     """

@@ -25,13 +25,13 @@ from l2i.cli.base import Command, emit_json, emit_table
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
-    help="Remove components with a relevance above TAU.  [default: the run's]",
+    help="Remove components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Also write scores.json, clips.csv and a confusion matrix there.",
+    help="Also write scores.json, clips.csv and a confusion matrix to DIR.",
 )
 @options.device
 @options.precision

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, Option, emit_json, emit_table
 
 
 @click.command(
@@ -22,16 +22,19 @@ from l2i.cli.base import Command, emit_json, emit_table
     type=click.Choice(["predicted", "labels"]),
     default="predicted",
     show_default=True,
-    help="What the classifier says, or what is there.",
+    help="Explain the predicted class, or the labels.",
 )
 @measuring.method
 @click.option(
-    "--sounds",
+    "--save-sounds",
+    "sounds",
+    cls=Option,
+    old="--sounds",
     type=click.IntRange(0),
     default=4,
     show_default=True,
     metavar="N",
-    help="Clips whose sounds are kept.",
+    help="Save the sounds of N clips; 0: none.",
 )
 @measuring.threshold
 @measuring.max_components
@@ -55,7 +58,7 @@ def ground_truth(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Hold explanations against the parts that RUN's test clips were made of.
+    """Compare explanations with the parts that RUN's test clips were made of.
 
     RUN is a run id, a run name, or 'latest', of demo or demo-multilabel.
     """

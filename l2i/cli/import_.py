@@ -23,20 +23,25 @@ from l2i.cli.base import Command, emit_json
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
 @click.option(
-    "--dataset", type=options.DATASET, metavar="NAME", help="What the networks were trained on."
+    "--dataset",
+    type=options.DATASET,
+    metavar="NAME",
+    help="Name of the data set that the networks were trained on.",
 )
 @options.data_dir
 @click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
 )
 @options.overrides
 @options.experiment
-@click.option("--name", metavar="NAME", help="The run's.  [default: data set, fold, signature]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="No run: checkpoints of what the files hold, into DIR.",
+    help="Write checkpoints of the files' contents to DIR, and make no run.",
 )
 @options.artifacts
 @options.quiet
@@ -53,7 +58,7 @@ def import_(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make a run of FILES that the method's authors publish.
+    """Make a run of FILES that the authors of the method publish.
 
     A whole model (.pt) becomes a finished run, for 'l2i evaluate' and 'l2i explain'. A classifier
     (.pt) or a dictionary (.npy) alone becomes, with --out, a checkpoint for 'l2i train':

@@ -16,11 +16,18 @@ from l2i.cli.base import Group, emit_json, emit_table
     example=["l2i jobs", "l2i jobs show latest --watch", "l2i jobs --queue gpu-spot"],
 )
 @click.option(
-    "--queue", metavar="NAME", default="", help="Find those of a queue of AWS Batch, too."
+    "--queue", metavar="NAME", default="", help="Also find the jobs of this queue of AWS Batch."
 )
-@click.option("--region", metavar="NAME", default="", help="AWS.  [default: the environment's]")
 @click.option(
-    "--limit", type=click.IntRange(1), default=10, show_default=True, help="At most so many."
+    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Show at most N jobs, the newest first.",
 )
 @options.as_json
 @click.pass_context
@@ -64,17 +71,21 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
 
 
 @jobs.command(
-    short_help="Show how far the tasks of a job are.",
+    short_help="Show the tasks of a job and their states.",
     example=["l2i jobs show latest", "l2i jobs show latest --watch"],
 )
 @click.argument("job", metavar="JOB", default="latest")
-@click.option("--watch", is_flag=True, help="Stay until it is over; Ctrl-C goes away only.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Follow until the job ends; Ctrl-C detaches and leaves it running.",
+)
 @options.quiet
 @options.as_json
 def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
-    """Show a job: of each task its state, attempt, run, and why it waits or failed.
+    """Show a job: each task's state, attempt, run, and why it waits or failed.
 
-    Exit code 1: it is over, and not all of it succeeded.
+    Exit code 1 means that the job ended and not all of it succeeded.
     """
     from l2i.cli.launching import launcher_of, root, show_state, state_document, task_runs
     from l2i.cli.launching import watch as look_on
@@ -93,13 +104,13 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
 
-@jobs.command(short_help="Do what failed of a job again.", example="l2i jobs retry latest")
+@jobs.command(short_help="Retry the failed tasks of a job.", example="l2i jobs retry latest")
 @click.argument("job", metavar="JOB")
 @options.as_json
 def retry(job: str, as_json: bool) -> int:
-    """Submit the tasks of a job that failed or were cancelled, as a job of their own.
+    """Submit the failed and cancelled tasks of a job as a job of their own.
 
-    They go on from their last checkpoints.
+    They resume from their last checkpoints.
     """
     from l2i.cli.launching import launcher_of, root
     from l2i.errors import LaunchError
@@ -127,7 +138,7 @@ def retry(job: str, as_json: bool) -> int:
 def reconcile(as_json: bool) -> int:
     """Close runs that say RUNNING though their job is over or gone.
 
-    Of each such run the engine is asked; where it cannot be, the run is left alone, and named.
+    The engine is asked about each such run; if it cannot be, the run is left alone, and named.
     """
     from l2i.cli.reconcile import reconcile_runs
 

@@ -10,11 +10,11 @@ from l2i.cli.base import Command
 @click.command(cls=Command, example=["l2i logs latest 3", "l2i logs latest -f"])
 @click.argument("job", metavar="JOB", default="latest")
 @click.argument("number", metavar="[TASK]", type=click.IntRange(0), required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the task is over.")
+@click.option("-f", "--follow", is_flag=True, help="Follow until the task ends.")
 def logs(job: str, number: int | None, follow: bool) -> None:
-    """Show what a task of a job has said, all attempts in order.
+    """Show a task's log, all attempts in order.
 
-    Without TASK: the first that failed, or else the first that runs, or else the first.
+    Without TASK: the first that failed, else the first that runs, else the first.
     """
     from l2i.cli.launching import launcher_of, root
     from l2i.errors import UsageError

@@ -60,7 +60,7 @@ out: _Decorator = click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Also write tables, pictures and sounds there.",
+    help="Also write tables, pictures and sounds to DIR.",
 )
 keep: _Decorator = click.option(
     "--keep/--no-keep",
@@ -78,7 +78,8 @@ method: _Decorator = click.option(
     "--method",
     type=METHOD,
     metavar="NAME",
-    help=f"What explains: {METHODS_HELP}.  [default: the run's]",
+    help="Explanation method ('l2i benchmark --help' lists them), or one of your own as "
+    "MODULE:NAME or FILE.py:NAME.  [default: the run's]",
 )
 methods: _Decorator = click.option(
     "--method",
@@ -86,19 +87,20 @@ methods: _Decorator = click.option(
     type=METHOD,
     multiple=True,
     metavar="NAME",
-    help=f"{METHODS_HELP}; may be given several times.  [default: all that can be]",
+    help=f"Explanation methods: {METHODS_HELP}; may be given several times.  [default: all "
+    "that the run allows]",
 )
 threshold: _Decorator = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
-    help="Keep components with a relevance above TAU.  [default: the run's]",
+    help="Keep components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )
 max_components: _Decorator = click.option(
     "--max-components",
     type=click.IntRange(0),
     metavar="N",
-    help="Keep at most N components; 0: no limit.  [default: the run's]",
+    help="Keep at most N components per explanation; 0: all.  [default: the run's]",
 )
 
 
@@ -144,7 +146,7 @@ preset: _Decorator = click.option(
     is_eager=True,
     expose_value=False,
     metavar="FILE",
-    help="A TOML file with these options, as in experiments/.",
+    help="TOML file with these options, like those in experiments/.",
 )
 
 

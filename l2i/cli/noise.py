@@ -23,17 +23,22 @@ from l2i.cli.base import Command, emit_json, emit_table
     type=float,
     multiple=True,
     metavar="DB",
-    help="Clip over noise; may be given several times.  [default: 20, 10, 0, -10]",
+    help="Signal-to-noise ratio, dB; may be given several times.  [default: 20, 10, 0, -10]",
 )
 @click.option(
     "--colour",
     "colours",
     type=click.Choice(["white", "pink", "brown"]),
     multiple=True,
-    help="May be given several times.  [default: white and pink]",
+    help="Colour of the noise; may be given several times.  [default: white and pink]",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the noise."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Random seed of the noise.",
 )
 @measuring.method
 @measuring.limit
@@ -59,7 +64,7 @@ def noise(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Measure RUN on its test clips with noise over a range of levels.
+    """Measure RUN on its test clips with noise added, over a range of levels.
 
     RUN is a run id, a run name, or 'latest'.
     """

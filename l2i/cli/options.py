@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from l2i.cli.base import Option
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -151,7 +153,7 @@ data_dir: _Decorator = click.option(
     "--data-dir",
     type=PLACE,
     metavar="DIR",
-    help="The data set's folder or its parent; an s3:// URL is downloaded to the cache.  "
+    help="Folder of the data set, or its parent; an s3:// URL is downloaded to the cache.  "
     "[default: the user's cache]",
 )
 run_data_dir: _Decorator = click.option(
@@ -160,13 +162,13 @@ run_data_dir: _Decorator = click.option(
     metavar="DIR",
     # The variable would win over what the run says of its own data.
     envvar=(),
-    help="Where the data are now: the data set's folder or its parent, or an s3:// URL.  "
-    "[default: where they were, or L2I_DATA_DIR]",
+    help="Folder of the data set, or its parent, if it has moved; or an s3:// URL.  "
+    "[default: as in training, or L2I_DATA_DIR]",
 )
 device: _Decorator = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    help="What to compute on.  [default: auto]",
+    help="Device to compute on.  [default: auto]",
 )
 precision: _Decorator = click.option(
     "--precision",
@@ -178,7 +180,7 @@ config_file: _Decorator = click.option(
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take settings from this TOML file.",
+    help="TOML file with settings that differ.",
 )
 overrides: _Decorator = click.option(
     "-o",
@@ -186,12 +188,13 @@ overrides: _Decorator = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set one setting; may be given several times.",
+    help="Change one setting; may be given several times.",
 )
 shared_memory: _Decorator = click.option(
     "--shared-memory",
-    "--shared-memory-mib",
     "shared_memory_mib",
+    cls=Option,
+    old="--shared-memory-mib",
     type=memory_mib(64),
     default="1GiB",
     show_default=True,
@@ -203,7 +206,9 @@ experiment: _Decorator = click.option(
     metavar="NAME",
     help="MLflow experiment to file runs under.  [default: the data set's name]",
 )
-quiet: _Decorator = click.option("-q", "--quiet", is_flag=True, help="No progress, only results.")
+quiet: _Decorator = click.option(
+    "-q", "--quiet", is_flag=True, help="Print results only, no progress."
+)
 
 
 def _artifacts(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -218,7 +223,7 @@ artifacts: _Decorator = click.option(
     expose_value=False,
     is_eager=True,
     callback=_artifacts,
-    help="Where new experiments keep artifacts: a folder or s3://bucket/prefix.  "
+    help="Folder or s3://bucket/prefix for the artifacts of new experiments.  "
     "[default: beside the runs]",
 )
 
@@ -241,7 +246,7 @@ def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
     return found
 
 
-as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
+as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 
 
 def load_classifier(spec: str) -> Classifier:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, Option, emit_json, emit_table
 
 _TABLES: tuple[dict[str, str], ...] = (
     {
@@ -49,7 +49,7 @@ _TABLES: tuple[dict[str, str], ...] = (
     default=100,
     show_default=True,
     metavar="N",
-    help="Random pairs of test clips without a class in common.",
+    help="Draw N pairs of test clips that have no class in common.",
 )
 @click.option(
     "--pair",
@@ -72,13 +72,16 @@ _TABLES: tuple[dict[str, str], ...] = (
     type=click.Choice(["peak", "energy"]),
     default="peak",
     show_default=True,
-    help="What both clips are scaled to before.",
+    help="Scale both clips to one peak or to one energy first.",
 )
 @click.option(
-    "--noise-db",
+    "--snr-db",
+    "noise_db",
+    cls=Option,
+    old="--noise-db",
     type=float,
     metavar="DB",
-    help="White noise instead of second clips, so much softer than the first.",
+    help="Add white noise instead of a second clip, at this signal-to-noise ratio, dB.",
 )
 @click.option(
     "--fold",
@@ -98,7 +101,7 @@ _TABLES: tuple[dict[str, str], ...] = (
     default="predicted",
     show_default=True,
     metavar="NAME",
-    help="What is explained: predicted, first, second, or the name of a class.",
+    help="Class to explain: predicted, first, second, or its name.",
 )
 @measuring.method
 @click.option(
@@ -106,15 +109,19 @@ _TABLES: tuple[dict[str, str], ...] = (
     type=click.IntRange(0),
     default=0,
     show_default=True,
+    metavar="N",
     help="Random seed for drawing pairs.",
 )
 @click.option(
-    "--sounds",
+    "--save-sounds",
+    "sounds",
+    cls=Option,
+    old="--sounds",
     type=click.IntRange(0),
     default=4,
     show_default=True,
     metavar="N",
-    help="Mixtures per gain whose sounds are kept.",
+    help="Save the sounds of N mixtures per level; 0: none.",
 )
 @options.run_data_dir
 @measuring.threshold
@@ -148,7 +155,7 @@ def overlap(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Mix pairs of clips, explain the mixtures, compare with what was mixed.
+    """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
     RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
     class can be held against that class's part: SI-SDR, its improvement over the mixture, what

@@ -45,23 +45,25 @@ def _as_json(run: RunInfo) -> dict[str, object]:
         "l2i runs export latest kept",
     ],
 )
-@click.option("--experiment", metavar="NAME", help="Only those of this MLflow experiment.")
+@click.option("--experiment", metavar="NAME", help="Only runs of this MLflow experiment.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="At most so many, the newest first.",
+    metavar="N",
+    help="Show at most N runs, the newest first.",
 )
 @click.option(
     "--status",
     type=click.Choice(["running", "finished", "failed", "killed"]),
-    help="Only those in this state.",
+    help="Only runs in this state.",
 )
 @click.option(
     "--kind",
     metavar="KIND",
-    help="train, import, sweep, evaluate, overlap and so on, or all.  [default: the first three]",
+    help="Only runs of this kind: train, import, sweep, evaluate, overlap and so on, or all.  "
+    "[default: the first three]",
 )
 @click.option(
     "--tag",
@@ -69,15 +71,15 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     multiple=True,
     metavar="KEY=VALUE",
     callback=options.pairs,
-    help="Only those with this tag, as in dataset=esc10; may be given several times.",
+    help="Only runs with this tag, like dataset=esc10; may be given several times.",
 )
 @click.option(
     "--where",
     default="",
     metavar="QUERY",
-    help='More, in MLflow\'s language: "metrics.`test/accuracy` > 0.9".',
+    help='MLflow filter; a name with a slash in back-ticks: "metrics.`test/accuracy` > 0.9".',
 )
-@click.option("--json", "as_json", is_flag=True, help="All that is known of them, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all details as JSON.")
 @click.pass_context
 def runs(
     ctx: click.Context,
@@ -121,7 +123,7 @@ def runs(
 @click.argument("run", metavar="RUN")
 @options.as_json
 def show(run: str, as_json: bool) -> None:
-    """Show all that is known of one run."""
+    """Show all details of one run."""
     from l2i.run.runs import resolve_run
 
     found = resolve_run(run)
@@ -140,11 +142,11 @@ def show(run: str, as_json: bool) -> None:
     emit_table(["tag", "value"], [[k, v] for k, v in tags.items()])
 
 
-@runs.command(short_help="Put a run into the bin.", example="l2i runs delete 84c0c5 --yes")
+@runs.command(short_help="Move a run to MLflow's bin.", example="l2i runs delete 84c0c5 --yes")
 @click.argument("run", metavar="RUN")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(run: str, yes: bool) -> None:
-    """Put a run into MLflow's bin, and all runs under it.
+    """Move a run, and all runs under it, to MLflow's bin.
 
     Its files stay where they are until 'l2i runs gc' empties the bin; 'mlflow runs restore' takes
     it out again.
@@ -160,11 +162,11 @@ def delete(run: str, yes: bool) -> None:
 
 
 @runs.command(short_help="Empty the bin, for good.", example="l2i runs gc --stages")
-@click.option("--stages", is_flag=True, help="Also stages kept for trainings to come.")
-@click.option("--dry-run", is_flag=True, help="Only say what there is to remove.")
+@click.option("--stages", is_flag=True, help="Also remove stages that other trainings could share.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def gc(stages: bool, dry_run: bool, yes: bool) -> None:
-    """Remove for good what was deleted, and what it left on this machine.
+    """Remove deleted runs for good, and what they left on this machine.
 
     Runs whose model is registered are kept. With --stages also the classifiers, dictionaries and
     interpreters that other trainings could share: they would be trained again.
@@ -214,13 +216,17 @@ def export(names: tuple[str, ...], target: Path | str) -> None:
 
 @runs.command(
     "import",
-    short_help="Make runs of what was exported.",
+    short_help="Import exported runs.",
     example=["l2i runs import kept", "l2i runs import s3://bucket/kept --experiment gathered"],
 )
 @click.argument("source", metavar="PLACE", type=options.PLACE)
-@click.option("--experiment", metavar="NAME", help="Instead of the one each was of.")
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="MLflow experiment to file runs under.  [default: each run's own]",
+)
 def import_(source: Path | str, experiment: str | None) -> None:
-    """Make runs of all that was exported to PLACE, a folder or an s3:// address.
+    """Import all runs that were exported to PLACE, a folder or an s3:// address.
 
     What was imported before is found, and not made again.
     """
@@ -231,9 +237,9 @@ def import_(source: Path | str, experiment: str | None) -> None:
     emit_table(["id", "name", "state"], rows)
 
 
-@runs.command(short_help="Mend a store that was moved.", example="l2i runs relocate")
+@runs.command(short_help="Repair a store that was moved.", example="l2i runs relocate")
 def relocate() -> None:
-    """Mend a store whose folder was moved or copied: MLflow keeps absolute paths.
+    """Repair a store whose folder was moved or copied: MLflow keeps absolute paths.
 
     Run it where 'mlruns' lies now, when no run is being written.
     """

@@ -23,7 +23,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     metavar="NAME",
     default="demo",
     show_default=True,
-    help="In whose clips it is planted; with one class a clip.",
+    help="Name of the data set; one with a single class per clip.",
 )
 @options.data_dir
 @click.option(
@@ -31,21 +31,23 @@ from l2i.cli.base import Command, emit_json, emit_table
     "name",
     metavar="NAME",
     required=True,
-    help="Whose clips come twice, under two names.",
+    help="Class whose clips come twice, under two names.",
 )
 @click.option(
     "--hz",
     type=click.FloatRange(0, min_open=True),
     default=3000.0,
     show_default=True,
-    help="The beep's frequency.",
+    metavar="HZ",
+    help="Frequency of the beep.",
 )
 @click.option(
     "--ms",
     type=click.FloatRange(0, min_open=True),
     default=100.0,
     show_default=True,
-    help="The beep's length.",
+    metavar="MS",
+    help="Length of the beep in milliseconds.",
 )
 @click.option(
     "--level-db",
@@ -53,20 +55,20 @@ from l2i.cli.base import Command, emit_json, emit_table
     default=-20.0,
     show_default=True,
     metavar="DB",
-    help="The beep's amplitude, over the clip's peak.",
+    help="Amplitude of the beep over the clip's peak, dB.",
 )
 @measuring.methods
 @click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="The test fold.  [default: 1]"
+    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     metavar="N",
-    help="All randomness is drawn from it.  [default: 0]",
+    help="Random seed: weights, order, split.  [default: 0]",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="At most so many clips with the beep."
+    "--limit", type=click.IntRange(1), metavar="N", help="Use at most N clips with the beep."
 )
 @options.config_file
 @options.overrides

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Command, emit_json
+from l2i.cli.base import Command, Option, emit_json
 
 _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 # Settings that name a file of weights; at s3:// it is an input of every task.
@@ -32,89 +32,95 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
     type=click.Choice(_ON),
     default="local",
     show_default=True,
-    help="The engine; the last three are files for what others run (--write).",
+    help="Engine; the last three write a file for another scheduler (--write).",
 )
-@click.option("--queue", metavar="NAME", default="", help="AWS Batch: the queue.")
-@click.option("--region", metavar="NAME", default="", help="AWS.  [default: the environment's]")
+@click.option("--queue", metavar="NAME", default="", help="Queue of AWS Batch.")
+@click.option(
+    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
+)
 @click.option(
     "--image",
     metavar="NAME",
     default="",
-    help="The container image; for AWS by its digest.  [default: the one the queue is set up with]",
+    help="Container image; for AWS by its digest.  [default: the queue's]",
 )
 @click.option(
-    "--gpus", type=click.IntRange(0), metavar="N", help="GPUs of a task.  [default: 1 on AWS]"
+    "--gpus", type=click.IntRange(0), metavar="N", help="GPUs per task.  [default: 1 on AWS]"
 )
 @click.option(
     "--vcpus",
     type=click.IntRange(1),
     metavar="N",
-    help="Processors of a task.  [default: 4 with a GPU, else 2]",
+    help="Processors per task.  [default: 4 with a GPU, else 2]",
 )
 @click.option(
     "--memory",
-    "--memory-mib",
     "memory_mib",
+    cls=Option,
+    old="--memory-mib",
     type=options.memory_mib(256),
     metavar="SIZE",
-    help="Memory of a task, 14GiB say; a bare number is MiB.  "
+    help="Memory per task, like 14GiB; a bare number is MiB.  "
     "[default: 14000MiB, or 4GiB without a GPU]",
 )
 @options.shared_memory
 @click.option(
     "--timeout",
-    "--timeout-s",
     "timeout_s",
+    cls=Option,
+    old="--timeout-s",
     type=options.timeout_s(60),
     default="6h",
     show_default=True,
     metavar="TIME",
-    help="End each attempt after this time; a bare number is seconds.",
+    help="Stop each attempt after this time; a bare number is seconds.",
 )
 @click.option(
     "--attempts",
     type=click.IntRange(1, 10),
     default=3,
     show_default=True,
-    help="How often to try a task whose machine is taken away.",
+    metavar="N",
+    help="Try a task up to N times if its machine is lost.",
 )
 @click.option(
     "--parallel",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Tasks at once.  [default: 1 on this machine; else the engine decides]",
+    help="Train N at the same time.  [default: 1 on this machine; else the engine's choice]",
 )
 @click.option(
     "--checkpoint",
-    "--checkpoint-minutes",
     "checkpoint_minutes",
+    cls=Option,
+    old="--checkpoint-minutes",
     type=options.MINUTES,
     default="5m",
     show_default=True,
     metavar="TIME",
-    help="Upload the last checkpoint this often; a bare number is minutes, 0 is never.",
+    help="Upload the last checkpoint this often; a bare number is minutes, 0: never.",
 )
 @click.option(
     "--env",
     "environment",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A variable of every task; without a value: as it is here.",
+    help="Set an environment variable in every task; without VALUE: as it is here.",
 )
 @click.option(
     "--secret",
     "secrets",
     multiple=True,
     metavar="NAME[=SOURCE]",
-    help="A variable whose value is a secret: of AWS its ARN, of Kubernetes secret/key, else the "
-    "variable here that has it.",
+    help="Set a variable from a secret: an ARN on AWS, secret/key on Kubernetes, elsewhere the "
+    "local variable that holds it.",
 )
 @click.option(
     "--max-gpu-hours",
     type=click.FloatRange(min=0),
     metavar="N",
-    help="Refuse a job that could take more.",
+    help="Refuse a job that could take more than N GPU hours.",
 )
 @options.data_dir
 @options.device
@@ -124,10 +130,16 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
     "--write",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where a file for others goes.  [default: stdout]",
+    help="File to write for another scheduler.  [default: stdout]",
 )
-@click.option("--dry-run", is_flag=True, help="Check, print the description, submit nothing.")
-@click.option("--watch", is_flag=True, help="Stay until it is over; Ctrl-C goes away only.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check and print the job's description; submit nothing."
+)
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Follow until the job ends; Ctrl-C detaches and leaves it running.",
+)
 @options.quiet
 @options.as_json
 def submit(
@@ -144,11 +156,11 @@ def submit(
     max_gpu_hours: float | None,
     **given: Any,
 ) -> int:
-    """Let an engine train all that FILE varies: each training is a task.
+    """Submit everything that FILE varies as one job; each training is a task.
 
-    The tasks write to the MLflow store that MLFLOW_TRACKING_URI names, and survive the loss of
-    their machine. Submitting the same again submits nothing. FILE without a table [sweep] is one
-    task.
+    Tasks write to the MLflow store that MLFLOW_TRACKING_URI names, and survive the loss of their
+    machine. Submission is idempotent: the same again submits nothing. FILE without a table
+    [sweep] is one task.
     """
     from l2i.launch import ENGINES, EXPORTS
 

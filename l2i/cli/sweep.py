@@ -8,22 +8,30 @@ from typing import Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, Option, emit_json, emit_table
 
 
 @click.command(
     cls=Command,
     example=[
         "l2i sweep experiments/demo/seeds.toml",
-        "l2i sweep experiments/esc10/five_folds.toml --data-dir ESC-10 --jobs 2",
+        "l2i sweep experiments/esc10/five_folds.toml --data-dir ESC-10 --parallel 2",
         "l2i sweep experiments/ablations/dictionary.toml --dry-run",
     ],
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at once."
+    "--parallel",
+    "jobs",
+    cls=Option,
+    old="--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train N at the same time.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what there is to do.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be trained.")
 @options.data_dir
 @options.device
 @options.overrides
@@ -42,10 +50,10 @@ def sweep(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Train all that the table [sweep] of FILE varies, and make one table of it.
+    """Train everything that the table [sweep] of FILE varies, and print one table.
 
-    Every combination is a run under one parent run. What is finished is not done again, and the
-    same command goes on where it was stopped. The table has mean and standard deviation over
+    Each combination is a run under one parent run. Finished runs are not trained again, and the
+    same command resumes after an interruption. The table has mean and standard deviation over
     folds and seeds, a row per setting.
     """
     from l2i.recipes.sweep_file import read_sweep

@@ -19,7 +19,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @options.as_json
 def sync(patience: float, as_json: bool) -> int:
-    """Send what runs wrote while their store was away.
+    """Upload what runs wrote while their store was away.
 
     A tracking server or an object store that does not answer stops no run: what the run writes is
     kept in mlruns/work/outbox, and sent by this command, in order and once. Exit code 3: not all

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json
+from l2i.cli.base import Command, Option, emit_json
 
 
 @click.command(
@@ -23,19 +23,19 @@ from l2i.cli.base import Command, emit_json
     "--dataset",
     type=options.DATASET,
     metavar="NAME",
-    help="'l2i data list' has them; with --data-dir alone: folder.  [default: demo]",
+    help="Name of the data set ('l2i data list'); with --data-dir alone: folder.  [default: demo]",
 )
 @options.data_dir
 @click.option(
     "--classifier",
     metavar="SPEC",
-    help="Explain this one, as 'l2i classifiers' describes it, and train none.",
+    help="Explain this classifier (see 'l2i classifiers check --help') and train none.",
 )
 @click.option(
     "--method",
     type=measuring.METHOD,
     metavar="NAME",
-    help="What explains, and so what is learnt.  [default: l2i]",
+    help="Explanation method to train.  [default: the data set's]",
 )
 @click.option(
     "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
@@ -49,10 +49,19 @@ from l2i.cli.base import Command, emit_json
 @options.device
 @options.precision
 @click.option(
-    "--epochs",
+    "--classifier-epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Epochs of the interpreter; -o classifier.epochs=N sets the classifier's.",
+    help="Epochs of the classifier.  [default: the data set's]",
+)
+@click.option(
+    "--interpreter-epochs",
+    "interpreter_epochs",
+    cls=Option,
+    old="--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Epochs of the interpreter.  [default: the data set's]",
 )
 @options.config_file
 @options.overrides
@@ -63,13 +72,13 @@ from l2i.cli.base import Command, emit_json
 @click.option(
     "--again",
     is_flag=True,
-    help="Train again even if this very run is finished; finished stages are reused.",
+    help="Train again even if this run is finished; finished stages are reused.",
 )
 @click.option(
     "--register",
     metavar="NAME",
     callback=options.model_name,
-    help="Also make the run's model a version of this registered model.",
+    help="Also register the run's model in MLflow under NAME.",
 )
 @options.artifacts
 @click.option("--parent", hidden=True, default="", help="The id of a run to lie under.")
@@ -84,7 +93,8 @@ def train(
     seed: int | None,
     device: str | None,
     precision: str | None,
-    epochs: int | None,
+    classifier_epochs: int | None,
+    interpreter_epochs: int | None,
     file: Path | None,
     overrides: tuple[str, ...],
     experiment: str | None,
@@ -121,7 +131,8 @@ def train(
             "run.precision": precision,
             "run.experiment": experiment,
             "run.name": name,
-            "interpreter.epochs": epochs,
+            "classifier.epochs": classifier_epochs,
+            "interpreter.epochs": interpreter_epochs,
         },
     )
     progress = Progress(quiet)
