@@ -12,8 +12,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,15 +201,15 @@ def train(
             progress.say(f"Fetched the checkpoint of an earlier attempt: {fetched}.")
             run.tags({"l2i.resumed_from": fetched})
 
-        def hold(name: str) -> AbstractContextManager[Stage]:
-            return open_stage(
-                name,
-                stages[name],
-                work,
-                progress,
-                on_figures=run.metrics,
-                on_save=kept.saved,
-            )
+        @contextmanager
+        def hold(name: str) -> Iterator[Stage]:
+            with open_stage(
+                name, stages[name], work, progress, on_figures=run.metrics, on_save=kept.saved
+            ) as stage:
+                number = list(stages).index(name) + 1
+                before = ", finished before" if stage.result.exists() else ""
+                progress.say(f"Stage {number} of {len(stages)}: {name}{before}.")
+                yield stage
 
         classifier: Classifier
         if loaded is None:

@@ -293,6 +293,8 @@ def test_stages_are_reused(bench: Path, capsys: pytest.CaptureFixture[str]) -> N
     done = train(small_config("demo", "interpreter.epochs=1"), Progress())
     said = capsys.readouterr().err
     assert "interpreter: 1/1" in said
+    assert "Stage 1 of 3: classifier, finished before." in said
+    assert "Stage 3 of 3: interpreter." in said
     assert "classifier:" not in said
     assert "dictionary:" not in said
     history = _client().get_metric_history(done.run_id, "classifier/loss")
