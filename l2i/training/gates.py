@@ -65,7 +65,7 @@ _SHIFTS = tuple(-n / 2 for n in range(1, 9))
 _DECIDED = 0.98
 # Of few mixtures one decision that changes would be the end of it.
 _CLOSING_MIXTURES = 96
-_CLOSING = {"source": 1.0, "evidence": 0.85}
+_CLOSING = {"source": 1.0, "evidence": 0.95}
 _WEIGHTS = {
     "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
     "evidence": {"separate": 0.2, "in": 2.0, "size": 0.3, "energy": 1.0, "leak": 0.2, "keep": 0.0},
