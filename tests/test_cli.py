@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -921,3 +922,32 @@ def test_folders_among_the_files_to_explain(tmp_path: Path) -> None:
     assert _files([str(alone), str(tmp_path)]) == wanted
     with pytest.raises(DataError, match="out has no sound file"):
         _files([str(tmp_path / "out")])
+
+
+def test_figures_stand_beside_what_they_are_nothing_without(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Random removal in the row of the removal, the kept energy in those that a mask of ones
+    passes; the published rule's have a table of their own, with its own kept energy; 80 columns."""
+    from l2i.cli.measuring import show_figures
+    from l2i.metrics import METRICS
+
+    scores = {
+        "faithfulness_probability": 0.25,
+        "random_probability": 0.01,
+        "average_drop": 12.5,
+        "ff_mean": 0.5,
+        "kept": 0.4,
+        "published_ff_mean": 0.1,
+        "published_kept": float("nan"),
+    }
+    intervals = {"ff_mean": (0.4, 0.6)}
+    show_figures(scores, intervals, {name: asdict(METRICS[name]) for name in scores})
+    own, published = capsys.readouterr().out.split("By the published rule\n")
+    rows = {line[:40].split("  ")[0]: line for line in own.splitlines()}
+    assert "random 0.010" in rows["Removal: fall of probability, median"]
+    assert not any("Random removal" in row for row in rows)
+    assert "12.500 %  ↓  kept 0.40" in rows["AD, certainty lost"]
+    assert rows["FF, fall without the explanation"].endswith("0.400 to 0.600")
+    assert "0.100    ↑  kept nan" not in published and "not defined" in published
+    assert max(map(len, own.splitlines())) <= 80

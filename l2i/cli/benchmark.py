@@ -194,7 +194,7 @@ def benchmark(
             for method, figures in methods_found.items():
                 click.echo(f"\n{method}, {PROTOCOLS[name]}")
                 scores, intervals = figures["scores"], figures["intervals"]
-                measuring.show_figures(scores, intervals, list(scores), found["meaning"])
+                measuring.show_figures(scores, intervals, found["meaning"])
     measuring.explain_stars(found["differences"])
     measuring.kept(found, out)
 

@@ -73,7 +73,7 @@ def evaluate(
     )
     measuring.where(found, words)
     scores = found["scores"]
-    measuring.show_figures(scores, found["intervals"], list(scores), found["meaning"])
+    measuring.show_figures(scores, found["intervals"], found["meaning"])
     if curve := found.get("faithfulness"):
         beside = any(name.startswith("published_") for name in scores)
         click.echo("\nBy the published rule, over tau:" if beside else "")

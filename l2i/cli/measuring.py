@@ -16,6 +16,9 @@ from l2i.registry import METHODS, nearest
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+# Of those that are no share of one.
+_UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
+
 __all__ = [
     "caution",
     "explain_stars",
@@ -195,6 +198,17 @@ def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, A
     emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
 
 
+def _beside(name: str, scores: Mapping[str, float | None], prefix: str) -> str:
+    """What a figure is nothing without: its random control, or how much is kept."""
+    from l2i.metrics import CONTROLS, OF_THEIR_SIZE
+
+    control = scores.get(CONTROLS.get(name, ""))
+    if control is not None and not prefix:
+        return f"random {control:.3f}"
+    kept = scores.get(f"{prefix}kept") if name in OF_THEIR_SIZE else None
+    return "" if kept is None or kept != kept else f"kept {kept:.2f}"
+
+
 def explain_stars(lines: Sequence[Mapping[str, Any]]) -> None:
     """Say what the star of `show_differences` means, where there is one."""
     if any(line["p_holm"] < 0.05 for line in lines):
@@ -208,16 +222,46 @@ def _p(value: float) -> str:
 def show_figures(
     scores: Mapping[str, float | None],
     intervals: Mapping[str, Sequence[float]],
-    names: Sequence[str],
     meaning: Mapping[str, Any],
 ) -> None:
-    """A table of figures: value, 95 % interval, unit, and which way is better."""
+    """A table of figures: value and which way is better, what it is to be read beside, and the
+    95 % interval. Those of the published rule, where another explains, are a table of their own.
+    """
+    from l2i.metrics import PUBLISHED
+
+    own = [name for name in scores if not name.startswith(PUBLISHED)]
+    _table(own, scores, intervals, meaning, "")
+    if len(own) < len(scores):
+        click.echo("\nBy the published rule")
+        rest = [name.removeprefix(PUBLISHED) for name in scores if name.startswith(PUBLISHED)]
+        _table(rest, scores, intervals, meaning, PUBLISHED)
+
+
+def _table(
+    names: Sequence[str],
+    scores: Mapping[str, float | None],
+    intervals: Mapping[str, Sequence[float]],
+    meaning: Mapping[str, Any],
+    prefix: str,
+) -> None:
+    from l2i.metrics import CONTROLS
+
     rows = []
+    controls = {CONTROLS[name] for name in names if name in CONTROLS}
     for name in names:
-        metric, value = meaning[name], scores.get(name)
-        ends = intervals.get(name)
-        shown = "not defined" if value is None or value != value else f"{value:.4f}"
-        between = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
-        arrow = {"higher": "↑", "lower": "↓", "": ""}[metric["better"]]
-        rows.append([metric["title"], shown, between, f"{metric['unit']} {arrow}".strip()])
-    emit_table(["figure", "value", "95 % interval", "unit, better"], rows, right=[1])
+        if name in controls:
+            continue
+        metric, value = meaning[prefix + name], scores[prefix + name]
+        ends = intervals.get(prefix + name)
+        shown = "not defined" if value is None or value != value else f"{value:.3f}"
+        unit = _UNITS.get(metric["unit"], "")
+        arrow = {"higher": "↑", "lower": "↓", "": " "}[metric["better"]]
+        rows.append(
+            [
+                metric["title"].removeprefix("Published: ") if prefix else metric["title"],
+                f"{shown} {unit:<2} {arrow}",
+                _beside(name, scores, prefix),
+                f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "",
+            ]
+        )
+    emit_table(["figure", "value", "beside", "95 % interval"], rows, right=[1])

@@ -41,7 +41,6 @@ __all__ = [
     "resolved",
     "run_data_dir",
     "shared_memory",
-    "show_scores",
     "timeout_s",
 ]
 
@@ -304,17 +303,3 @@ def resolved(path: Path | str | None) -> str | None:
     if isinstance(path, Path):
         return str(path.expanduser().resolve())
     return path or None
-
-
-def show_scores(scores: Mapping[str, float | None]) -> None:
-    """A table of figures, each with its unit and which way is better."""
-    from l2i.cli.base import emit_table
-    from l2i.metrics import METRICS
-
-    rows = []
-    for name, metric in METRICS.items():
-        value = scores.get(name)
-        if name in scores:
-            shown = "not defined" if value is None or value != value else f"{value:.4f}"
-            rows.append([metric.title, shown, metric.unit, metric.better])
-    emit_table(["figure", "value", "unit", "better"], rows, right=[1])

@@ -30,6 +30,7 @@ from l2i.registry import Registry
 __all__ = [
     "CONTROLS",
     "METRICS",
+    "OF_THEIR_SIZE",
     "PUBLISHED",
     "SHORT",
     "ClipMetric",
@@ -210,6 +211,12 @@ CONTROLS = {
     **{f"roar_at_{share}": f"roar_control_at_{share}" for share in (10, 30, 50)},
 }
 """Figures that say little alone, and what each is to be compared with."""
+
+OF_THEIR_SIZE = (
+    *("average_increase", "average_increase_margin", "average_drop", "average_gain"),
+    *("ff_mean", "ff_share", "fid_in"),
+)
+"""Figures that a mask of ones passes: they say something beside the energy that is kept."""
 
 PUBLISHED = "published_"
 """Before the names of what L2I's published rule reaches, where another rule stands beside it."""

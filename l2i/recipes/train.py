@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ class Outcome:
     resumed: bool = False
     found: bool = False
     warnings: tuple[str, ...] = ()
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def train(
@@ -257,6 +258,7 @@ def train(
             evaluation.scores,
             run.resumed,
             warnings=tuple(evaluation.warnings),
+            intervals=evaluation.intervals,
         )
 
 
