@@ -6,8 +6,8 @@ a colon names a thing of somebody else's, and so does an entry point of an insta
 
 =========================  ====================================================================
 ``saliency``               of the table
-``mine``                   of the entry points (``l2i.methods``, ``l2i.datasets``,
-                           ``l2i.metrics``, ``l2i.classifiers``) of installed packages
+``mine``                   of the entry points (``l2i.methods``, ``l2i.datasets``, ``l2i.metrics``,
+                           ``l2i.classifiers``, ``l2i.engines``) of installed packages
 ``package.module:Name``    ``Name`` of an importable module
 ``mine.py:Name``           ``Name`` of the file ``mine.py``
 =========================  ====================================================================

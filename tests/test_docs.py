@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
+import l2i
 from l2i.cli import cli
 from l2i.config import preset_names, resolve
 from l2i.data import DATASETS
@@ -82,6 +85,18 @@ def test_readme_shows_commands() -> None:
     """The README's two commands are the two that set everything up."""
     assert COMMANDS[:2] == ["make demo", "make test"]
     assert len([c for c in COMMANDS if c.startswith("l2i ")]) >= 5
+
+
+def test_papers_agree_on_version_and_licence() -> None:
+    """What is cited is what is installed, under the licence that lies beside it."""
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == l2i.__version__
+    assert citation["license"] == project["license"] == "Apache-2.0"
+    licence = (REPOSITORY / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in licence and "Version 2.0" in licence
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"({l2i.__version__})" in changes or f"## {l2i.__version__}" in changes
 
 
 def test_readme_is_an_overview() -> None:

@@ -27,15 +27,22 @@ def reconcile_runs() -> list[dict[str, Any]]:
 
 def _alive(tags: dict[str, str]) -> tuple[bool | None, str]:
     """Whether a run's task is going on, as its engine says; None: it cannot be asked."""
-    from l2i.errors import LaunchError
+    from l2i.cli.launching import launcher_of
+    from l2i.errors import L2IError
+    from l2i.launch.job import list_jobs
 
     engine, native = tags.get("l2i.engine", ""), tags.get("l2i.native", "")
+    job, index = tags.get("l2i.job", ""), int(tags.get("l2i.job_task", "0"))
     try:
         if engine == "aws-batch":
             return _on_batch(native, tags.get("l2i.region", ""))
         if engine in ("local", "docker"):
-            return _here(tags.get("l2i.job", ""), int(tags.get("l2i.job_task", "0")))
-    except LaunchError as error:
+            return _here(job, index)
+        for known in list_jobs(root()):
+            if known.id == job:
+                state = launcher_of(known).status(known).tasks[index].state
+                return not state.over, f"{state} on {engine}"
+    except L2IError as error:
         return None, str(error).rstrip(".")
     return None, f"no way to ask {engine or 'its engine'}"
 

@@ -17,6 +17,17 @@ _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weights")
 
 
+class _Engine(click.Choice[str]):
+    """One of these, or an engine of somebody else's."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from l2i.launch import ENGINES
+
+        if ":" in value or (value not in _ON and value in ENGINES):
+            return options.file_word(value)
+        return super().convert(value, param, ctx)
+
+
 @click.command(
     cls=Command,
     example=[
@@ -29,10 +40,11 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--on",
-    type=click.Choice(_ON),
+    type=_Engine(_ON),
     default="local",
     show_default=True,
-    help="Engine; the last three write a file for another scheduler (--write).",
+    help="Engine; the last three write a file for another scheduler (--write). One of your own is "
+    "MODULE:NAME or FILE.py:NAME.",
 )
 @click.option("--queue", metavar="NAME", default="", help="Queue of AWS Batch.")
 @click.option(
@@ -231,11 +243,12 @@ def _bound(spec: Any, limit: float | None) -> None:
 def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
     """The description of a job, from the words."""
     from l2i.config import read_toml, resolve
+    from l2i.launch import ENGINES, EXPORTS
     from l2i.launch.job import JobSpec, Task
     from l2i.recipes.sweep_file import read_sweep
     from l2i.run.store import locate
 
-    here = on in ("local", "docker")
+    here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
     data_dir = options.resolved(given["data_dir"])
     chosen = {
         "dataset.data_dir": data_dir,

@@ -14,10 +14,12 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
                 files for what others run
     runner      what keeps the processes of `local` and `docker`
 
-How to add an engine: one module with a class that has the five verbs of
-`l2i.launch.job.Launcher`, each of which may be said twice, and its name in `ENGINES`. How to add
-an export: one module with a function from a `JobSpec` to text, and its name in `EXPORTS`. Nothing
-here imports torch or MLflow: where a task's run is, is for ``l2i.run`` to say.
+How to add an engine: one module with a class that has the five verbs of `l2i.launch.job.Launcher`,
+all idempotent, and ``here``, whether its tasks see this machine's files. Name it in `ENGINES`, or,
+without a change here, as ``MODULE:NAME``, ``FILE.py:NAME`` or an entry point ``l2i.engines``; its
+jobs have this word as their ``engine``. How to add an export: one module with a function from a
+`JobSpec` to text, and its name in `EXPORTS` and in `l2i.cli.submit`. Nothing here imports torch or
+MLflow: where a task's run is, is for ``l2i.run`` to say.
 """
 
 from l2i.launch.job import Job, JobSpec, JobState, Launcher, State, Task, TaskState
@@ -42,6 +44,7 @@ ENGINES = Registry(
         "docker": "l2i.launch.docker:Docker",
         "aws-batch": "l2i.launch.aws_batch:AwsBatch",
     },
+    "l2i.engines",
 )
 """A class each, made with the folder where jobs are kept, and the place: ``queue``, ``region``."""
 

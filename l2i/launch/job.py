@@ -399,7 +399,15 @@ class Job:
 
 
 class Launcher(Protocol):
-    """What an engine can do. Every verb may be said twice."""
+    """Operations of an engine. All are idempotent.
+
+    Attributes
+    ----------
+    name : str
+        The word that names it: for ``--on``, and as a job's ``engine``.
+    here : bool
+        Whether its tasks see the files of this machine. An engine without it is elsewhere.
+    """
 
     name: str
 

@@ -249,6 +249,7 @@ class KeptHere:
     """
 
     name: str
+    here = True
 
     def __init__(self, root: Path, place: Mapping[str, str]) -> None:
         self._root = root

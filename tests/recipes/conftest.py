@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from l2i.cli import main
 from l2i.config import Config, resolve
 from l2i.recipes.train import Outcome, train
 from l2i.run.progress import Progress
@@ -71,6 +72,13 @@ def small_config(name: str = "demo", *overrides: str) -> Config:
     return resolve("small.toml", overrides=overrides)
 
 
+def main_code(*words: str) -> int:
+    """The exit code of `l2i`, in this process."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return int(end.value.code or 0)
+
+
 @contextmanager
 def made_in(folder: Path) -> Iterator[None]:
     """A folder to make a run in that outlives a test, whatever earlier tests have set."""
@@ -109,6 +117,19 @@ def multi(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> 
     found = _made("demo-multilabel")
     monkeypatch.chdir(found.folder)
     return found
+
+
+@pytest.fixture
+def copied(
+    _made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The run on `demo` and its settings in a folder of one's own, to do anything with."""
+    found = _made("demo")
+    shutil.copytree(found.folder / "mlruns", tmp_path / "mlruns")
+    shutil.copy(found.folder / "small.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main_code("runs", "relocate") == 0
+    return tmp_path
 
 
 @pytest.fixture
