@@ -603,7 +603,7 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         assert page.url == f"{heard}/explanations/index.html" and "<h1>heard</h1>" in page.text
         own = policy("explanations/index.html")
         assert "script-src 'sha256-" in own and "sandbox" not in own
-        assert policy("explanations/other.html") == "sandbox allow-scripts"
+        assert policy("explanations/other.html") == "sandbox allow-scripts allow-downloads"
         assert policy("explanations/a.wav") == "sandbox"
         for path in ("secret.txt", "explanations/..%2f..%2fsecret.txt", "explanations/b.html"):
             assert requests.get(f"{heard}/{path}", timeout=30).status_code == 404
@@ -651,7 +651,11 @@ def test_listen_opens_the_page_of_a_run(
         monkeypatch.setattr(l2i.cli.ui, "_PORT", taken)
         assert say("listen", "first").code == 0
     assert ran[2][0] not in (taken, port)
-    mute = say("listen")
+    with open_run(experiment="demo", name="components", signature="c") as below:
+        below.artifact("explanations/index.html")
+    assert say("listen", "components").code == 0
+    assert ran[3][1] == f"/listen/{below.run_id}/index.html"
+    mute = say("listen", "mute")
     assert mute.code == 1
     assert "has no page to listen to" in mute.err and "l2i explain" in mute.err
 
@@ -674,6 +678,23 @@ def test_a_browser_is_opened_where_there_is_a_screen(
         monkeypatch.setenv("DISPLAY", display)
     _open("http://127.0.0.1:5000/")
     assert opened == (["http://127.0.0.1:5000/"] if display else [])
+
+
+# --- explain ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_explain_says_where_sounds_lie_beside_the_page(
+    beside: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where they are too many for one page: who moves it is told to take the folder along."""
+    from l2i.cli.explain import _show
+
+    (tmp_path / "a").mkdir()
+    if beside:
+        (tmp_path / "a" / "page.js").touch()
+    _show([], tmp_path)
+    assert (f"keep {tmp_path} as a whole" in capsys.readouterr().out) == beside
 
 
 # --- doctor -----------------------------------------------------------------------------------

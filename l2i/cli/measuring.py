@@ -163,7 +163,8 @@ def kept(found: Mapping[str, Any], out: Path | None) -> None:
     if out is not None:
         click.echo(f"Tables, pictures and sounds are in {out}.", err=True)
     if found.get("kept"):
-        click.echo(f"Kept as run {found['kept'][:8]}; 'l2i ui' shows it.", err=True)
+        kept = found["kept"][:8]
+        click.echo(f"Kept as run {kept}; 'l2i ui {kept}' shows it.", err=True)
 
 
 def caution(warnings: Sequence[str]) -> None:

@@ -232,15 +232,18 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
 
     store = _store()
     found = resolve_run(run)
-    try:
-        page = download(found, "explanations/index.html")
-    except StoreError as error:
-        if "has no artifact" not in str(error):
-            raise
+    for path in ("explanations/index.html", "index.html"):  # Of a run; of what was made of one.
+        try:
+            page = download(found, path)
+            break
+        except StoreError as error:
+            if "has no artifact" not in str(error):
+                raise
+    else:
         raise StoreError(
             f"Run {found.name} ({found.id[:8]}) has no page to listen to: 'l2i explain "
             f"{found.id[:8]} AUDIO...' makes one of your own sounds."
-        ) from None
+        )
     if store.is_server:
         click.echo(page.resolve().as_uri())
         if not no_browser:
@@ -250,7 +253,7 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
         raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
     if port is None:
         port = _PORT if _is_free(host, _PORT) else _any_port(host)
-    address = f"/listen/{found.id}/explanations/index.html"
+    address = f"/listen/{found.id}/{path}"
     _run(host, port, names, address, browser=not no_browser)
 
 

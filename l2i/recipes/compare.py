@@ -45,7 +45,7 @@ _COLUMNS = {
     "components_removed": "components_removed",
 }
 # What clips are ordered by on the page, whichever both runs have, and what it is called there.
-_ORDER = {"faithfulness_probability_mean": "removal", "ff_mean": "FF", "accuracy": "right"}
+_ORDER = {"ff_mean": "FF", "faithfulness_probability_mean": "removal", "accuracy": "right"}
 _HEARD = 12
 # What a run was made on and where is no setting of the experiment.
 _NO_SETTING = ("dataset.data_dir", "run.device", "run.threads", "run.experiment", "run.name")

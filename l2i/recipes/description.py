@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from l2i.metrics import CONTROLS, METRICS, SHORT
+from l2i.metrics import CONTROLS, METRICS, PUBLISHED, SHORT
 
 __all__ = [
     "DESCRIPTION",
@@ -32,8 +32,14 @@ def main_figures(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
     >>> main_figures({"kept": 0.31, "faithfulness_probability": 0.62, "random_probability": 0.1})
     [('removal', '0.620', 'random 0.100'), ('energy kept', '0.310', '')]
     """
+    # Where another rule explains, removal by thresholds is the published rule's.
+    beside = any(name.startswith(PUBLISHED) for name in scores)
     return [
-        (word, f"{scores[name]:.3f}", _control(name, scores))
+        (
+            f"published {word}" if beside and name in CONTROLS else word,
+            f"{scores[name]:.3f}",
+            _control(name, scores),
+        )
         for name, word in SHORT.items()
         if math.isfinite(scores.get(name, math.nan))
     ]
@@ -60,7 +66,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _page(experiment_id: str, run_id: str, path: str) -> str:
-    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}"
+    # Without its last word MLflow goes over to its pages for language models.
+    address = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}"
+    return f"{address}?workflowType=machine_learning"
 
 
 def describe_model(

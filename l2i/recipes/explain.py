@@ -35,6 +35,7 @@ from l2i.recipes.bundle import (
     open_bundle,
     shortest_input,
 )
+from l2i.recipes.description import main_figures
 from l2i.recipes.examples import write_by, write_explanation
 from l2i.recording import Recording
 from l2i.registry import class_index
@@ -223,7 +224,13 @@ def explain(
     if not found:
         return []
     with store_errors(out):
-        write_listening_page(page, seen, media, title=f"Explained by {run.name}")
+        write_listening_page(
+            page,
+            seen,
+            media,
+            title=f"Explained by {run.name}",
+            summary=main_figures(run.scores),
+        )
     return found
 
 

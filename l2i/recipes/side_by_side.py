@@ -89,7 +89,7 @@ def write_side_by_side(
         facts.append(_facts(name, each, labels[name], list(said[name].values()), short))
         media.append(_media(each), f"clip-{number:02d}")
     parts = [("original", "original")]
-    parts += [(f"{part} {letter}", f"{letter}: {part}") for part in _PARTS for letter in letters]
+    parts += [(f"{part} {letter}", f"{part} {letter}") for part in _PARTS for letter in letters]
     write_listening_page(page, facts, media, title=title, parts=parts, intro=_INTRO)
 
 

@@ -70,7 +70,6 @@ for (const [key, value] of Object.entries(known)) {
 
 
 def _card(run: RunInfo) -> RunCard:
-    scores = {k.removeprefix("test/"): v for k, v in run.metrics.items() if k.startswith("test/")}
     began = run.start.astimezone().strftime("%Y-%m-%d %H:%M") if run.start else ""
     all_runs, mode = f"/mlflow#/experiments/{run.experiment_id}/runs", _MODE
     links = {
@@ -86,7 +85,7 @@ def _card(run: RunInfo) -> RunCard:
     return RunCard(
         name=run.name,
         about=" · ".join(filter(None, (run.experiment, run.status.lower(), began, run.id[:8]))),
-        figures=main_figures(scores),
+        figures=main_figures(run.scores),
         warnings=run.tags.get("l2i.warnings", "").splitlines(),
         links=links,
         listen=f"/listen/{run.id}" if there else "",
@@ -121,7 +120,7 @@ def _artifact(request: Request) -> FileResponse | HTMLResponse | PlainTextRespon
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path:
         return PlainTextResponse("There is no such page.", 404)
-    if parts[0] not in ("explanations", "figures.html"):
+    if parts[0] not in ("explanations", "figures.html", "index.html"):
         return PlainTextResponse("Of a run, its pages are served here alone.", 404)
     try:
         found = download(resolve_run(request.path_params["run"]), path)
@@ -134,7 +133,9 @@ def _artifact(request: Request) -> FileResponse | HTMLResponse | PlainTextRespon
     if kind != "text/html":
         return FileResponse(found, media_type=kind, headers=headers)
     content = found.read_bytes()
-    headers["Content-Security-Policy"] = policy_of(content) or "sandbox allow-scripts"
+    headers["Content-Security-Policy"] = (
+        policy_of(content) or "sandbox allow-scripts allow-downloads"
+    )
     return HTMLResponse(content, headers=headers)
 
 

@@ -62,7 +62,8 @@ def _surest_mistakes(e: Evaluation) -> NDArray[np.int64]:
 def _least_faithful(e: Evaluation) -> list[int]:
     """Clips with an explanation, by how much the class falls when it is removed, in the mean of
     its classes; the least first."""
-    falls = e.pairs.get("fall_probability", e.pairs.get("ff_mean"))
+    # FF is of what is heard; where that is not measured, the published rule's removal.
+    falls = e.pairs.get("ff_mean", e.pairs.get("fall_probability"))
     if falls is None:
         return []
     of: dict[int, list[float]] = {}

@@ -391,9 +391,8 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
 
 
 def _found(done: RunInfo) -> Outcome:
-    scores = {k.removeprefix("test/"): v for k, v in done.metrics.items() if k.startswith("test/")}
     warnings = tuple(done.tags.get(_WARNINGS, "").splitlines())
-    return Outcome(done.id, done.name, done.experiment, scores, found=True, warnings=warnings)
+    return Outcome(done.id, done.name, done.experiment, done.scores, found=True, warnings=warnings)
 
 
 def _description(

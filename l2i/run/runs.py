@@ -94,6 +94,12 @@ class RunInfo:
         return self.tags.get("l2i.kind", "")
 
     @property
+    def scores(self) -> dict[str, float]:
+        """Its figures of test clips, by the names of `l2i.metrics.METRICS`."""
+        start = "test/"
+        return {k.removeprefix(start): v for k, v in self.metrics.items() if k.startswith(start)}
+
+    @property
     def has_model(self) -> bool:
         """Whether a run of this kind leaves networks when it finishes."""
         return self.kind in _MODELS

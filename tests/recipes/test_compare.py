@@ -120,7 +120,7 @@ def test_a_run_with_itself(single: Finished, tmp_path: Path) -> None:
 def test_a_page_to_listen_to_both(
     single: Finished, say: Callable[..., Said], tmp_path: Path
 ) -> None:
-    """A dozen clips, those first where removal differs most, each by both runs, for the class that
+    """A dozen clips, those first where FF differs most, each by both runs, for the class that
     the first run's classifier says; in folders there are no networks to explain by."""
     page = tmp_path / "both" / "index.html"
     said = say("compare", "latest", "latest", "--out", str(page.parent))
@@ -141,7 +141,7 @@ def test_a_page_to_listen_to_both(
         p = clip["probability"]
         assert p["original"] == pytest.approx(row["probability"], abs=1e-4)
         assert p["explanation A"] == p["explanation B"]
-        assert "removal A" in clip["short"] and len(clip["lines"]) == 3
+        assert "FF A" in clip["short"] and len(clip["lines"]) == 3
     evaluate("latest", QUIET, out=tmp_path / "figures")
     said = say("compare", "latest", str(tmp_path / "figures"), "--out", str(tmp_path / "one"))
     assert "figures is a folder, without networks" in said.err

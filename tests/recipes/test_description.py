@@ -33,8 +33,9 @@ def test_figures_and_links() -> None:
     assert "| Classifier accuracy | 0.850 | 0.762 to 0.925 |" in text
     assert "| AD, certainty lost | 20.400 |  |" in text
     assert "nan" not in text
-    assert "(#/experiments/7/runs/abc/artifacts/explanations/index.html)" in text
-    assert "(#/experiments/7/runs/abc/artifacts/figures.html)" in text
+    mode = "?workflowType=machine_learning"
+    assert f"(#/experiments/7/runs/abc/artifacts/explanations/index.html{mode})" in text
+    assert f"(#/experiments/7/runs/abc/artifacts/figures.html{mode})" in text
     assert "explanations" not in _model(listen=False)
     assert "Caution" not in text
     told = _model(warnings=["There are 3 test clips."])
@@ -46,6 +47,8 @@ def test_a_control_stands_beside_what_it_belongs_to() -> None:
     text = _model(scores={"faithfulness_probability": 0.62, "random_probability": 0.1, "kept": 0.3})
     assert "removal **0.620** (random 0.100), energy kept **0.300**" in text
     assert "| 0.620 (random 0.100) |" in text
+    scores = {"faithfulness_probability": 0.62, "published_ff_mean": 0.2, "ff_mean": 0.5}
+    assert "published removal **0.620**, FF **0.500**" in _model(scores=scores)
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 4
 
 
