@@ -847,6 +847,8 @@ def test_classes_with_their_components(browser: Browser, tmp_path: Path) -> None
     write_listening_page(path, facts, media, title="t", parts=(), noun="classes")
     tab = browser.open(path)
     assert tab.value("byId('count').textContent") == "2 of 2 classes"
+    shown = "['notes', 'export', 'mask-picture', 'level'].some((id) => byId(id).checkVisibility())"
+    assert not tab.value(shown)
     assert "below 22 Hz" in tab.value("byId('components').textContent")
     tab.press("r")
     tab.click("#components button")

@@ -128,7 +128,7 @@ function showKept() {
   const n = facts.clips.filter((clip) => notes.read(clip).rating || notes.read(clip).note).length;
   const who = n ? `${n === 1 ? "1 clip has" : `${n} clips have`} a note or a rating; they` : "Notes and ratings";
   byId("kept").textContent = `${who} are ${notes.lasting ? "kept in this browser" : "lost when this page is closed"}.`;
-  byId("export").hidden = !OWN_WINDOW;
+  byId("export").hidden = !OWN_WINDOW || PARTS.length === 0;
   byId("export").disabled = n === 0;
 }
 
@@ -676,7 +676,10 @@ function showFilters() {
         .filter((word) => judged || word !== "surest mistakes"),
     ),
   );
-  byId("level").parentElement.hidden = PARTS.length === 0;
+  // Of components alone there is no whole to weigh, to mask or to rate.
+  const alone = ["level", "mask", "by-class", "by-verdict"].map((id) => byId(id).parentElement);
+  const whole = ["mask-axis", "mask-picture", "notes", "kept", "export"].map(byId);
+  if (PARTS.length === 0) for (const each of [...alone, ...whole]) each.hidden = true;
   byId("download").hidden = !OWN_WINDOW;
 }
 

@@ -41,6 +41,10 @@ _ON_DEMAND = (
     "Sounds are lossless; they lie beside this page and are loaded when a clip is chosen: keep the "
     "folder as a whole."
 )
+_LEVELS = (
+    "All sounds of a clip have one common gain, so that their levels can be compared, unless “same "
+    "loudness” is on. Notes and ratings stay in this browser."
+)
 _INTRO = "What the classifier heard, what made it say so, and what is left without that."
 # For the template, its style and script.
 _OWN = 56 * 1024
@@ -298,7 +302,11 @@ def write_listening_page(
         f"<li>{escape(name)} <strong>{escape(value)}</strong> {escape(more and f'({more})')}"
         for name, value, more in summary
     )
-    fields = {"intro": escape(intro), "summary": f'<ul id="run">{figures}</ul>' if figures else ""}
+    fields = {
+        "intro": escape(intro),
+        "summary": f'<ul id="run">{figures}</ul>' if figures else "",
+        "levels": escape(_LEVELS) if parts else "",
+    }
     if isinstance(media, MediaList) and media.lies_beside:
         block = data_block("facts", {**facts, "beside": media.folders})
         own = {"data": block, "sound": _ON_DEMAND}
