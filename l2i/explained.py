@@ -341,7 +341,7 @@ def explain_by(
         audio, removal = split_audio(
             heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
         )
-        judged = [heard.judge(part) for part in (audio, removal)]
+        judged = heard.judge(torch.cat([audio, removal]), [0, 0]).split(1)
         said = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
         gain = linear_gain(mask, heard.size, linear=way.linear)
         components: tuple[Component, ...] = ()
