@@ -32,12 +32,12 @@ def _l2i(*words: str) -> list[str]:
 
 
 def _runs() -> list[RunInfo]:
-    found = [r for r in list_runs(status="finished") if r.kind == "train"]
+    found = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
     if len(found) < 2:
         for words in _TRAIN:
             subprocess.run(_l2i("train", *words), check=True)
         subprocess.run(_l2i("noise", "latest", "--snr-db", "0", "--limit", "24"), check=True)
-        found = [r for r in list_runs(status="finished") if r.kind == "train"]
+        found = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
     return found
 
 
