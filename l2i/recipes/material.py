@@ -248,8 +248,14 @@ def prepare(
     def wait() -> None:
         progress.say("Another process decodes the same clips; waiting for it.")
 
-    with progress.task("clips", total=len(wanted), unit="clip") as task:
-        waves = cache.open(
-            dataset, wanted, lambda done, _total: task.advance(done - task.done), wait
-        )
+    with ExitStack() as stack:
+        decoding: Task | None = None
+
+        def decoded(done: int, total: int) -> None:
+            nonlocal decoding
+            if decoding is None:  # There is nothing to show of what is in the cache.
+                decoding = stack.enter_context(progress.task("clips", total=total, unit="clip"))
+            decoding.advance(done - decoding.done)
+
+        waves = cache.open(dataset, wanted, decoded, wait)
     return Material(dataset, split, waves, settings)

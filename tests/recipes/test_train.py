@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from l2i.metrics import METRICS
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
 from l2i.recipes.bundle import explainer_of, open_bundle
+from l2i.recipes.material import prepare
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -287,6 +289,23 @@ def test_finished_is_found(single: Finished) -> None:
     assert again.run_id == single.outcome.run_id
     for name, value in again.scores.items():
         assert value == single.outcome.scores[name]
+
+
+def test_what_is_in_the_cache_has_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, a bar of nothing looks like one that is stuck."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("L2I_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm")
+    shown = []
+    for _ in range(2):
+        out = Terminal()
+        prepare(small_config(), Progress(stream=out))
+        shown.append("clips" in out.getvalue())
+    assert shown == [True, False]
 
 
 def test_stages_are_reused(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
