@@ -29,7 +29,13 @@ _IMPORTED_AS = {
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }
-_COMES_WITH = {"alembic": "mlflow", "botocore": "boto3", "sqlalchemy": "mlflow"}
+# The pages of runs are served within the app of MLflow's own server, which is of starlette.
+_COMES_WITH = {
+    "alembic": "mlflow",
+    "botocore": "boto3",
+    "sqlalchemy": "mlflow",
+    "starlette": "mlflow",
+}
 # Nothing here imports them: MLflow does, the one that it is told by a URL, the other for GPUs.
 _NEVER_IMPORTED = {"psycopg", "pymysql", "pynvml"}
 
