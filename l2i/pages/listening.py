@@ -84,13 +84,14 @@ class Media:
         sample_rate: int,
         sounds: Mapping[str, NDArray[np.float32]],
         pictures: Mapping[str, bytes],
+        rates: Mapping[str, int] | None = None,
     ) -> Media:
-        """Of sounds [S] in [-1, 1], all of one length."""
-        n = max((len(x) for x in sounds.values()), default=0)
+        """Of sounds [S] in [-1, 1], all as long as each other; `rates` are those that differ."""
+        hz = dict.fromkeys(sounds, sample_rate) | dict(rates or {})
         return cls(
             sample_rate,
-            n / sample_rate,
-            {name: flac(x, sample_rate) for name, x in sounds.items()},
+            max((len(x) / hz[name] for name, x in sounds.items()), default=0.0),
+            {name: flac(x, hz[name]) for name, x in sounds.items()},
             pictures,
             levels={name: loudness(x) for name, x in sounds.items() if not name.isdecimal()},
         )
@@ -122,6 +123,7 @@ class MediaList(list[Media]):
         self._room = max_bytes
         self._beside = beside
         self._folders: list[str] = []
+        self._written = 0
         self.lies_beside = False
 
     @property
@@ -147,12 +149,14 @@ class MediaList(list[Media]):
     def _put_beside(self) -> None:
         self.lies_beside = True
         assert self._beside is not None
-        for number, (media, folder) in enumerate(zip(self, self.folders, strict=True)):
-            if not media.forgotten:
-                (self._beside / folder).mkdir(exist_ok=True)
-                both = f"{as_json(folder)},{as_json(_encoded(media))}"
-                atomic_write_text(self._beside / folder / BESIDE, f"arrive({both})\n")
-                self[number] = replace(media, sounds={}, pictures={}, forgotten=True)
+        folders = self.folders[self._written :]
+        for number, folder in enumerate(folders, start=self._written):
+            media = self[number]
+            (self._beside / folder).mkdir(exist_ok=True)
+            both = f"{as_json(folder)},{as_json(_encoded(media))}"
+            atomic_write_text(self._beside / folder / BESIDE, f"arrive({both})\n")
+            self[number] = replace(media, sounds={}, pictures={}, forgotten=True)
+        self._written = len(self)
 
 
 def _base64_bytes(n: int) -> int:

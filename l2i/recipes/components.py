@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from l2i import plots
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import magnitude, stft
 from l2i.errors import DataError
+from l2i.explained import size_of
 from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
-from l2i.pages.sound import flac
 from l2i.recipes.opened import open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
@@ -243,12 +242,12 @@ def _page(
     rate, bin_hz = domain.sample_rate, domain.sample_rate / domain.n_fft
     media, facts = MediaList(), []
     for name, best in document["classes"].items():
-        files, pictures, shown = {}, {}, []
+        heard, pictures, shown = {}, {}, []
         for item in best:
             k = int(item["component"])
             about = document["components"][k]
-            size = magnitude(stft(torch.from_numpy(sounds[k][None]), domain))[0].numpy()
-            files[str(k)] = flac(sounds[k], rate)
+            heard[str(k)] = sounds[k]
+            size = size_of(sounds[k], domain)
             pictures[f"sound {k}"] = spectrogram_picture(size, rate, float(size.max()))
             others = [c["class"] for c in about["classes"] if c["class"] != name]
             also = f", speaks for {' and '.join(others)}, too" if others else ""
@@ -262,13 +261,13 @@ def _page(
                     "text": f"loudest in {about['clips'][0]['clip']}{also}",
                 }
             )
-        seconds = max((len(sounds[int(k)]) for k in files), default=rate) / rate
+        own = Media.of(rate, heard, pictures)
         n = f"{len(best)} component{'' if len(best) == 1 else 's'}"
         facts.append(
             {
                 "name": name or "(no name)",
                 "class": name,
-                "duration_s": seconds,
+                "duration_s": own.duration_s or 1.0,
                 "short": n,
                 "lines": [] if best else [f"No component speaks for {name}."],
                 "about": f"Those that speak for “{name}”, by mean relevance over the clips that "
@@ -277,7 +276,7 @@ def _page(
                 "components": shown,
             }
         )
-        media.append(Media(rate, seconds, files, pictures))
+        media.append(own)
     intro = "What speaks for each class: spectral patterns, each as a sound."
     write_listening_page(path, facts, media, title=title, parts=(), intro=intro, noun="classes")
 

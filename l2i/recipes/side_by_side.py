@@ -15,7 +15,6 @@ from l2i.explanation import MethodSettings, make_method
 from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
-from l2i.pages.sound import flac
 from l2i.recipes.opened import open_finished
 from l2i.run.progress import Progress
 
@@ -143,5 +142,4 @@ def _media(each: Mapping[str, Explained]) -> Media:
             pictures[f"mask {part} {letter}"] = mask_picture(e.mask, e.sample_rate, own, reference)
     gain = np.float32(common_gain(map(torch.from_numpy, sounds.values())))
     rates = {name: each[name[-1]].sample_rate for name in sounds if name != "original"}
-    files = {name: flac(x * gain, rates.get(name, rate)) for name, x in sounds.items()}
-    return Media(rate, len(first.input) / rate, files, pictures)
+    return Media.of(rate, {name: x * gain for name, x in sounds.items()}, pictures, rates)

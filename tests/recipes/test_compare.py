@@ -136,6 +136,7 @@ def test_a_page_to_listen_to_both(
     assert len(facts["clips"]) == min(12, len(table))
     for number, clip in enumerate(facts["clips"]):
         assert set(held[f"media-{number}"]["sounds"]) == set(parts)
+        assert set(held[f"media-{number}"]["levels"]) == set(parts)
         row = table[table["clip"] == clip["name"]].iloc[0]
         assert clip["class"] == row["class"]
         p = clip["probability"]
