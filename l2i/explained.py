@@ -377,17 +377,23 @@ def explain_by(
 @torch.inference_mode()
 def _alone(
     spectrum: Tensor,
+    size: Tensor,
     domain: Domain,
-    mask: Callable[[], Tensor],
     level: Tensor,
     n_samples: int,
     length: int,
-    *,
-    linear: bool = False,
+    linear: bool,
+    mask: Callable[[], Tensor],
 ) -> Tensor:
     """What a mask keeps of one clip, at the clip's level [S]."""
-    audio, _ = split_audio(spectrum, mask(), domain, n_samples, linear=linear)
+    audio, _ = split_audio(spectrum, mask(), domain, n_samples, size, linear=linear)
     return (audio * level)[0, :length]
+
+
+def _player(heard: Heard, level: Tensor, length: int, *, linear: bool) -> partial[Tensor]:
+    """`_alone` of one clip; it does not hold the hidden maps."""
+    clip = (heard.spectrum, heard.size, heard.domain)
+    return partial(_alone, *clip, level, heard.n_samples, length, linear)
 
 
 def _components(
@@ -401,6 +407,7 @@ def _components(
     order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
     loud = e.w.sum(dim=0) * h[0].sum(dim=1)
     total = float(sum(loud[k] for k in order)) or 1.0
+    alone = _player(heard, level, length, linear=False)
     found = []
     for k in order:
         only = torch.zeros_like(selected)
@@ -415,7 +422,7 @@ def _components(
                 e.w[:, k].cpu().numpy(),
                 h[0, k].cpu().numpy(),
                 np.ones(h.shape[2], np.float32),
-                partial(_alone, heard.spectrum, e.domain, mask, level, heard.n_samples, length),
+                partial(alone, mask),
                 float(relevances[k]),
             )
         )
@@ -428,6 +435,7 @@ def _gated(
     """The components that most of a clip's explanation is made of, the largest share first."""
     shares, evidence = (x[0] for x in taken.shares(gates))
     order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
+    alone = _player(heard, level, length, linear=True)
     found = []
     for k in order:
         one = Taken(way.w[:, [k]], taken.activations[:, [k]], taken.whole)
@@ -441,16 +449,7 @@ def _gated(
                 spectrum=way.w[:, k].cpu().numpy(),
                 activation=taken.activations[0, k].cpu().numpy(),
                 gate=gates[0, k].cpu().numpy(),
-                sound=partial(
-                    _alone,
-                    heard.spectrum,
-                    heard.domain,
-                    mask,
-                    level,
-                    heard.n_samples,
-                    length,
-                    linear=True,
-                ),
+                sound=partial(alone, mask),
                 relevance=float(shares[k]),
             )
         )
