@@ -201,11 +201,10 @@ def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, A
 
 def _beside(name: str, scores: Mapping[str, float | None], prefix: str) -> str:
     """What a figure is nothing without: its random control, or how much is kept."""
-    from l2i.metrics import CONTROLS, OF_THEIR_SIZE
+    from l2i.metrics import OF_THEIR_SIZE, control
 
-    control = scores.get(CONTROLS.get(name, ""))
-    if control is not None and not prefix:
-        return f"random {control:.3f}"
+    if not prefix and (words := control(name, scores)):
+        return words
     kept = scores.get(f"{prefix}kept") if name in OF_THEIR_SIZE else None
     return "" if kept is None or kept != kept else f"kept {kept:.2f}"
 

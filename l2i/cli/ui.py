@@ -191,15 +191,14 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     """
     from l2i.errors import UsageError
     from l2i.run.runs import resolve_run
+    from l2i.run.store import MODE
 
     store = _store()
     page = "/"
     if run or store.is_server:
         found = resolve_run(run) if run else None
-        # Without this word MLflow opens its pages for language models.
-        page = "?workflowType=machine_learning"
-        page = f"/{found.experiment_id}/runs/{found.id}{page}" if found else page
-        page = f"/mlflow#/experiments{page}"
+        place = f"/{found.experiment_id}/runs/{found.id}" if found else ""
+        page = f"/mlflow#/experiments{place}{MODE}"
     if store.is_server:
         click.echo(store.uri.rstrip("/") + page.replace("/mlflow", "/"))
         return

@@ -18,7 +18,8 @@ others, in all commands that measure::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -36,6 +37,7 @@ __all__ = [
     "ClipMetric",
     "Judged",
     "Metric",
+    "control",
     "own_digest",
     "own_metrics",
 ]
@@ -211,6 +213,17 @@ CONTROLS = {
     **{f"roar_at_{share}": f"roar_control_at_{share}" for share in (10, 30, 50)},
 }
 """Figures that say little alone, and what each is to be compared with."""
+
+
+def control(name: str, scores: Mapping[str, float | None]) -> str:
+    """What a figure is to be compared with, in words; empty: nothing, or it is not known.
+
+    >>> control("faithfulness_logit", {"random_logit": 0.01}), control("kept", {"kept": 0.3})
+    ('random 0.010', '')
+    """
+    value = scores.get(CONTROLS.get(name, ""))
+    return "" if value is None or not math.isfinite(value) else f"random {value:.3f}"
+
 
 OF_THEIR_SIZE = (
     *("average_increase", "average_increase_margin", "average_drop", "average_gain"),

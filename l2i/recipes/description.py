@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from l2i.metrics import CONTROLS, METRICS, PUBLISHED, SHORT
+from l2i.metrics import CONTROLS, METRICS, PUBLISHED, SHORT, control
+from l2i.run.store import MODE
 
 __all__ = [
     "DESCRIPTION",
@@ -38,16 +39,11 @@ def main_figures(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
         (
             f"published {word}" if beside and name in CONTROLS else word,
             f"{scores[name]:.3f}",
-            _control(name, scores),
+            control(name, scores),
         )
         for name, word in SHORT.items()
         if math.isfinite(scores.get(name, math.nan))
     ]
-
-
-def _control(name: str, scores: Mapping[str, float]) -> str:
-    value = scores.get(CONTROLS.get(name, ""), math.nan)
-    return f"random {value:.3f}" if math.isfinite(value) else ""
 
 
 def escaped(text: str) -> str:
@@ -66,9 +62,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _page(experiment_id: str, run_id: str, path: str) -> str:
-    # Without its last word MLflow goes over to its pages for language models.
-    address = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}"
-    return f"{address}?workflowType=machine_learning"
+    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}{MODE}"
 
 
 def describe_model(
@@ -107,7 +101,7 @@ def describe_model(
             continue
         span = intervals.get(name)
         between = f"{span[0]:.3f} to {span[1]:.3f}" if span else ""
-        beside = _control(name, scores)
+        beside = control(name, scores)
         shown = f"{value:.3f} ({beside})" if beside else f"{value:.3f}"
         rows.append([METRICS[name].title, shown, between])
     links = [("Figures and curves", "figures.html")]

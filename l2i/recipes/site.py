@@ -34,14 +34,12 @@ from l2i.pages.page import as_json, policy_of
 from l2i.pages.start import RunCard, start_page
 from l2i.recipes.description import main_figures
 from l2i.run.runs import RunInfo, download, list_runs, resolve_run
-from l2i.run.store import VIEW_STATE, local_path, locate
+from l2i.run.store import MODE, VIEW_STATE, local_path, locate
 
 __all__ = ["app"]
 
 _LISTEN = "explanations/index.html"
 _MOST = 500
-# Without this word MLflow opens its pages for language models.
-_MODE = "?workflowType=machine_learning"
 _NEXT = {
     "l2i listen {run}": "the page to listen to, from a terminal",
     "l2i explain {run} my.wav": "explain sounds of your own",
@@ -71,10 +69,10 @@ for (const [key, value] of Object.entries(known)) {
 
 def _card(run: RunInfo) -> RunCard:
     began = run.start.astimezone().strftime("%Y-%m-%d %H:%M") if run.start else ""
-    all_runs, mode = f"/mlflow#/experiments/{run.experiment_id}/runs", _MODE
+    all_runs = f"/mlflow#/experiments/{run.experiment_id}/runs"
     links = {
-        "In MLflow": f"{all_runs}/{run.id}{mode}",
-        f"All of {run.experiment}": f"{all_runs}{mode}",
+        "In MLflow": f"{all_runs}/{run.id}{MODE}",
+        f"All of {run.experiment}": f"{all_runs}{MODE}",
     }
     base = local_path(run.artifact_uri)
     there = run.has_model and run.status == "FINISHED"

@@ -188,11 +188,7 @@ def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
                 "seed": child.seed,
                 "run_id": done[child.key].id,
                 "name": done[child.key].name,
-                "scores": {
-                    k.removeprefix("test/"): v
-                    for k, v in done[child.key].metrics.items()
-                    if k.startswith("test/")
-                },
+                "scores": done[child.key].scores,
             }
             for child in wanted.children
             if child.key in done

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
+    "MODE",
     "VIEW",
     "VIEW_STATE",
     "Store",
@@ -359,6 +360,8 @@ def _create(store: Store) -> None:
         lock.release()
 
 
+MODE = "?workflowType=machine_learning"
+"""At the end of an address of MLflow's pages; without it they are those for language models."""
 VIEW = "l2i"
 """MLflow's pages show the runs of an experiment with the columns that matter where their address
 has ``viewStateShareKey=l2i``: a "shared view", kept as a tag of the experiment."""
