@@ -573,6 +573,9 @@ def test_what_is_downloaded_is_what_is_heard(tab: Tab, folder: Path) -> None:
     assert np.abs(got - wanted).max() < 1e-4
 
 
+_MASK_ALONE = "getComputedStyle(byId('mask-picture')).visibility"
+
+
 def test_same_loudness(tab: Tab, folder: Path) -> None:
     """The three are of different levels, which the page says; with the switch they are heard at
     one, none is cut, and it is said by how many dB each was changed."""
@@ -584,6 +587,7 @@ def test_same_loudness(tab: Tab, folder: Path) -> None:
     assert said.startswith("Level against the original: explanation ")
     shown = [float(word) for word in re.findall(r"[-+]\d+\.\d", said)]
     assert shown == pytest.approx([less["explanation"], less["removal"]], abs=0.15)
+    assert tab.value(_MASK_ALONE) == "visible"
     tab.press("l")
     gains = tab.value("gains()")
     assert [20 * math.log10(gains[p] / gains["original"]) for p in parts] == pytest.approx(
@@ -630,6 +634,7 @@ def test_sounds_beside_the_page_come_when_asked_for(browser: Browser, tmp_path: 
         tab.until(f"page.clip === {n} && player.playing && position() > 0.3")
         assert tab.value(_HEARD)[1] == pytest.approx(500 + 200 * n, abs=15)
     assert tab.value("byId('spectrogram').naturalWidth") > 0
+    assert tab.value(_MASK_ALONE) == "hidden", "there is none"
     assert tab.complaints() == []
     tab.press("j")
     tab.until("!byId('trouble').hidden")

@@ -333,6 +333,8 @@ function showPart() {
   setPicture(byId("spectrogram"), base, `Spectrogram of the ${single && PARTS.length ? titled(PARTS[0]) : titled(part)}`);
   setPicture(byId("overlay"), masked && mask, "");
   setPicture(byId("alone"), mask, `Mask of the ${single ? titled(part) : "explanation"}`);
+  // Its room stays, so that nothing moves from one sound to the next.
+  for (const id of ["mask-axis", "mask-picture"]) byId(id).style.visibility = mask ? "" : "hidden";
   const most = single && mask ? maskPeak(part) : null;
   byId("caption").textContent =
     (single ? `You hear ${titled(part)} alone` : `You hear the ${titled(part)}`) +
