@@ -19,7 +19,15 @@ from torch import Tensor
 
 from l2i.config import Warn
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, linear_gain, magnitude, stft
+from l2i.dsp.spectrogram import (
+    Domain,
+    common_gain,
+    kept_energy,
+    linear_gain,
+    magnitude,
+    stft,
+    synthesise,
+)
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, soft_mask, split_audio
 from l2i.explanation.gated import GatedL2I
@@ -386,8 +394,8 @@ def _alone(
     mask: Callable[[], Tensor],
 ) -> Tensor:
     """What a mask keeps of one clip, at the clip's level [S]."""
-    audio, _ = split_audio(spectrum, mask(), domain, n_samples, size, linear=linear)
-    return (audio * level)[0, :length]
+    gain = linear_gain(mask(), size, linear=linear)
+    return (synthesise(spectrum, gain, domain, n_samples) * level)[0, :length]
 
 
 def _player(heard: Heard, level: Tensor, length: int, *, linear: bool) -> partial[Tensor]:

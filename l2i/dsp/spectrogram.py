@@ -322,29 +322,40 @@ class OverlapAdd:
         self.window = _window(self.n_fft, device)
         self.frames = frames
         # Hops to a frame; where its end is no whole one, zeros make it one.
-        self.hops = -(-self.n_fft // self.hop)
-        self.total = torch.zeros(clips, frames + self.hops - 1, self.hop, device=device)
+        hops = -(-self.n_fft // self.hop)
+        self.total = torch.zeros(clips, frames + hops - 1, self.hop, device=device)
 
     def add(self, block: tuple[slice, slice], spectrum: Tensor) -> None:
         """Add the frames [b, t, F], complex, of a block of clips and frames."""
         clips, frames = block
         windows = torch.fft.irfft(spectrum, n=self.n_fft).mul_(self.window)
-        self._add(self.total[clips], frames.start, windows)
-
-    def _add(self, total: Tensor, first: int, windows: Tensor) -> None:
-        count = windows.shape[1]
-        if rest := self.hops * self.hop - self.n_fft:
-            windows = F.pad(windows, (0, rest))
-        parts = windows.unflatten(2, (self.hops, self.hop))
-        for i in range(self.hops):
-            total[:, first + i : first + i + count] += parts[:, :, i]
+        _add_frames(self.total[clips], frames.start, windows)
 
     def waveform(self, n_samples: int) -> Tensor:
         """What the frames add up to [B, S], each sample by the weight its windows give it."""
-        weight = torch.zeros_like(self.total[:1])
-        self._add(weight, 0, self.window.square().expand(1, self.frames, self.n_fft))
         kept = slice(self.n_fft // 2, self.n_fft // 2 + n_samples)
-        return self.total.flatten(1)[:, kept] / weight.flatten(1)[:, kept].clamp_min_(1e-11)
+        weight = _overlap_weight(self.n_fft, self.hop, self.frames, self.total.device)
+        return self.total.flatten(1)[:, kept] / weight[:, kept]
+
+
+def _add_frames(total: Tensor, first: int, windows: Tensor) -> None:
+    """Add windows [b, t, n_fft] to `total` [b, hops, hop] from its hop `first` on."""
+    count, hops, hop = windows.shape[1], -(-windows.shape[2] // total.shape[2]), total.shape[2]
+    if rest := hops * hop - windows.shape[2]:
+        windows = F.pad(windows, (0, rest))
+    parts = windows.unflatten(2, (hops, hop))
+    for i in range(hops):
+        total[:, first + i : first + i + count] += parts[:, :, i]
+
+
+# Clips are of one length, mostly: every sound of every clip asks for the same.
+@lru_cache(maxsize=2)
+def _overlap_weight(n_fft: int, hop: int, frames: int, device: torch.device) -> Tensor:
+    """The windows' squares, added up as the frames are [1, samples]."""
+    with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
+        weight = torch.zeros(1, frames - 1 - (-n_fft // hop), hop, device=device)
+        _add_frames(weight, 0, _window(n_fft, device).square().expand(1, frames, n_fft))
+        return weight.flatten(1).clamp_min_(1e-11)
 
 
 @lru_cache(maxsize=8)
