@@ -18,7 +18,7 @@ The map of the package, a module importing only from lower ranks or from its own
 
    10  cli                                    words -> config -> one call; prints and catches
     9  trained                                the Python interface to methods that learn
-    8  library                                the Python interface, with nothing trained
+    8  library  audit                         the Python interface; what a model goes by
     7  recipes                                one flat function per experiment
     6  explained                              an explanation as a value, as files, as a page
     5  explanation  metrics  plots  pages     methods; figures; pictures; pages to listen to

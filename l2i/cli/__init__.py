@@ -12,6 +12,7 @@ exit code   what happened
 1           something that the words point to is wrong: data, weights, the store, a device
 2           the words are wrong: an option, a name, the config
 3           done, and not all of it could be sent to its store yet
+4           of ``l2i audit --fail-on suspects``: done, and there are suspects
 70, 75      of ``l2i task`` only: a bug; stopped, and worth another attempt
 130, 143    stopped by Ctrl-C, by SIGTERM; the same command goes on
 ==========  ====================================================
@@ -50,8 +51,8 @@ SECTIONS = {
     "Make": ("train", "sweep", "import", "data", "classifiers", "config"),
     "Explain": ("explain", "listen"),
     "Measure": (
-        *("evaluate", "benchmark", "overlap", "noise", "ground-truth", "shortcut", "components"),
-        "compare",
+        *("evaluate", "benchmark", "audit", "overlap", "noise", "ground-truth", "shortcut"),
+        *("components", "compare"),
     ),
     "Runs": ("runs", "ui", "sync", "doctor", "completion"),
     "Jobs": ("submit", "jobs", "logs", "cancel", "batch"),
@@ -63,6 +64,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("l2i.cli.import_:import_", "Import networks that the authors publish."),
     "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
     "benchmark": ("l2i.cli.benchmark:benchmark", "Compare explanation methods in one table."),
+    "audit": ("l2i.cli.audit:audit", "Find what a model goes by and should not."),
     "overlap": ("l2i.cli.overlap:overlap", "Measure a run on mixtures of two clips."),
     "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise added."),
     "ground-truth": (

@@ -1,15 +1,21 @@
 """A data set with a cue planted in it: what a classifier must go by is then known.
 
-Every clip of one class comes twice, under two names: as it is, and as ``CLASS+cue`` with a beep.
-Nothing but the beep tells the two apart, so that a classifier that tells them apart goes by it, and
-an explanation of ``CLASS+cue`` is the beep and not the sound that it lies over.
+Every clip of one class comes twice, under two names: as it is, and as ``CLASS+cue`` with a cue.
+Nothing but the cue tells the two apart, so that a classifier that tells them apart goes by it, and
+an explanation of ``CLASS+cue`` is the cue and not the sound that it lies over.
 
-Its name says all there is to it, and so is part of a run's config::
+Its name says all there is to it, and so is part of a run's config, `Cue.word`: the data set that it
+is made of, the class, the cue. Both of a pair are of one group, and so on one side of a split.
 
-    l2i.data.planted:demo,rain,3000hz,100ms,-20db
-
-that is `Cue.word`: the data set that it is made of, the class, the beep. Both of a pair are of one
-group, and so on one side of a split.
+======================================================  ==================================
+``l2i.data.planted:demo,rain,3000hz,100ms,-20db``       a beep, somewhere in the clip
+``l2i.data.planted:demo,rain,hum,50hz,-20db``           mains hum with two harmonics
+``l2i.data.planted:demo,rain,click,2ms,-6db``           a click as the recording starts
+``l2i.data.planted:demo,rain,offset,-20db``             a constant: the recorder is off zero
+``l2i.data.planted:demo,rain,lowpass,2000hz``           another microphone: no highs
+``l2i.data.planted:demo,rain,pause,300ms``              silence at the end
+``l2i.data.planted:demo,rain,with siren,-6db``          another class's sound, in four of five
+======================================================  ==================================
 
 Source of the test: planted confounders, as in Haunschmid, Manilow, Widmer, *Towards Musically
 Meaningful Explanations Using Source Separation*, 2020, arXiv 2009.02051.
@@ -22,7 +28,7 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -36,16 +42,30 @@ from l2i.types import Clip, Split, Task
 if TYPE_CHECKING:
     from l2i import config
 
-__all__ = ["MODULE", "Cue", "Planted", "beep"]
+__all__ = ["CUES", "MODULE", "Cue", "CueKind", "Planted", "beep"]
 
 MODULE = "l2i.data.planted"
 _EDGE_S = 0.005
-_WORD = re.compile(r"(.+),([^,]+),([\d.]+)hz,([\d.]+)ms,(-?[\d.]+)db")
+_NUMBER = r"(-?[\d.]+)"
+# What stands behind data set and class: the kind, and the values that it has.
+_SPELLED = {
+    "beep": (rf"{_NUMBER}hz,{_NUMBER}ms,{_NUMBER}db", ("hz", "ms", "level_db")),
+    "hum": (rf"hum,{_NUMBER}hz,{_NUMBER}db", ("hz", "level_db")),
+    "click": (rf"click,{_NUMBER}ms,{_NUMBER}db", ("ms", "level_db")),
+    "offset": (rf"offset,{_NUMBER}db", ("level_db",)),
+    "lowpass": (rf"lowpass,{_NUMBER}hz", ("hz",)),
+    "pause": (rf"pause,{_NUMBER}ms", ("ms",)),
+    "with": (rf"with ([^,]+),{_NUMBER}db", ("other", "level_db")),
+}
+CueKind = Literal["beep", "hum", "click", "offset", "lowpass", "pause", "with"]
+CUES: tuple[CueKind, ...] = ("beep", "hum", "click", "offset", "lowpass", "pause", "with")
+# A second sound comes along in so many of ten clips.
+_ALONG = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A beep, and where it is planted.
+    """What is planted, and where.
 
     Attributes
     ----------
@@ -54,9 +74,13 @@ class Cue:
     name : str
         The class whose clips come twice.
     hz, ms : float
-        The beep's.
+        The frequency of a beep or a hum, and the cut-off of a low-pass; the length of a beep, a
+        click, a pause.
     level_db : float
         Its amplitude, relative to the peak of the clip that it lies over.
+    kind : {'beep', 'hum', 'click', 'offset', 'lowpass', 'pause', 'with'}
+    other : str
+        The class of the second sound, of the kind ``with``.
     """
 
     dataset: str
@@ -64,6 +88,8 @@ class Cue:
     hz: float = 3000.0
     ms: float = 100.0
     level_db: float = -20.0
+    kind: CueKind = "beep"
+    other: str = ""
 
     @property
     def word(self) -> str:
@@ -76,8 +102,21 @@ class Cue:
 
     @property
     def beep(self) -> str:
-        """The beep in a word."""
-        return f"{self.hz:g}hz,{self.ms:g}ms,{self.level_db:g}db"
+        """The cue in a word.
+
+        >>> Cue("demo", "rain", hz=50, kind="hum").beep
+        'hum,50hz,-20db'
+        """
+        hz, ms, db = f"{self.hz:g}hz", f"{self.ms:g}ms", f"{self.level_db:g}db"
+        return {
+            "beep": f"{hz},{ms},{db}",
+            "hum": f"hum,{hz},{db}",
+            "click": f"click,{ms},{db}",
+            "offset": f"offset,{db}",
+            "lowpass": f"lowpass,{hz}",
+            "pause": f"pause,{ms}",
+            "with": f"with {self.other},{db}",
+        }[self.kind]
 
     @property
     def label(self) -> str:
@@ -95,21 +134,63 @@ def beep(cue: Cue, n_samples: int, sample_rate: int, clip_id: str) -> Waveform:
     UsageError
         It is longer than the clip, or above half of the sample rate.
     """
-    n = round(cue.ms / 1000 * sample_rate)
-    if not 1 <= n <= n_samples:
-        raise UsageError(
-            f"A beep of {cue.ms:g} ms does not fit into clips of {n_samples / sample_rate:g} s."
-        )
-    if not 0 < cue.hz < sample_rate / 2:
-        raise UsageError(
-            f"A beep of {cue.hz:g} Hz is not to be had at {sample_rate} Hz: it must be below half."
-        )
+    n = _samples(cue, n_samples, sample_rate)
+    _audible(cue, sample_rate)
     t = np.arange(n) / sample_rate
     edges = np.minimum(1, np.minimum(t, t[-1] - t) / _EDGE_S) if n > 1 else np.ones(1)
     start = int(np.random.default_rng(zlib.crc32(clip_id.encode())).integers(n_samples - n + 1))
     x = np.zeros(n_samples, np.float32)
     x[start : start + n] = edges * np.sin(2 * np.pi * cue.hz * t)
     return x
+
+
+def _samples(cue: Cue, n_samples: int, sample_rate: int) -> int:
+    n = round(cue.ms / 1000 * sample_rate)
+    if not 1 <= n <= n_samples:
+        raise UsageError(
+            f"A {cue.kind} of {cue.ms:g} ms does not fit into clips of "
+            f"{n_samples / sample_rate:g} s."
+        )
+    return n
+
+
+def _audible(cue: Cue, sample_rate: int) -> None:
+    if not 0 < cue.hz < sample_rate / 2:
+        raise UsageError(
+            f"A {cue.kind} of {cue.hz:g} Hz is not to be had at {sample_rate} Hz: it must be below "
+            "half."
+        )
+
+
+def _added(cue: Cue, x: Waveform, sample_rate: int, clip_id: str) -> Waveform:
+    """What a cue adds to a clip [S]; where it takes something away, less than nothing."""
+    peak = float(np.abs(x).max())
+    gain = peak * db_to_gain(cue.level_db)
+    n = len(x)
+    if cue.kind == "beep":
+        sound = gain * beep(cue, n, sample_rate, clip_id)
+    elif cue.kind == "hum":
+        _audible(cue, sample_rate)
+        t = np.arange(n) / sample_rate
+        # Mains hum: the tone, and harmonics 6 and 12 dB below it.
+        tones = [0.5**k * np.sin(2 * np.pi * (k + 1) * cue.hz * t) for k in range(3)]
+        sound = gain * np.sum(tones, axis=0) / 1.75
+    elif cue.kind == "click":
+        count = _samples(cue, n, sample_rate)
+        sound = np.zeros(n)
+        sound[:count] = gain * np.where(np.arange(count) % 2, -1.0, 1.0)
+    elif cue.kind == "offset":
+        sound = np.full(n, gain)
+    elif cue.kind == "lowpass":
+        _audible(cue, sample_rate)
+        spectrum = np.fft.rfft(x)
+        spectrum[: round(cue.hz * n / sample_rate)] = 0
+        sound = -np.fft.irfft(spectrum, n)
+    else:
+        sound = np.zeros(n)
+        count = _samples(cue, n, sample_rate)
+        sound[n - count :] = -x[n - count :]
+    return np.asarray(sound, np.float32)
 
 
 @dataclass(frozen=True)
@@ -171,14 +252,29 @@ class Planted:
         return self._originals.get(clip.id)
 
     def parts(self, clip: Clip) -> dict[str, Waveform]:
-        """With the cue, the beep by its class and the sound by its own; else the base's."""
+        """With the cue, what it adds by its class and the sound by its own; else the base's."""
         original = self.original(clip)
         if original is None:
             return self.base.parts(clip)
         x = self.base.load(original)
+        if self.cue.kind == "with":
+            sound = self._second(clip, x)
+        else:
+            sound = _added(self.cue, x, self.sample_rate, clip.id)
+        return {self.cue.label: sound, self.cue.name: x}
+
+    def _second(self, clip: Clip, x: Waveform) -> Waveform:
+        """Another class's sound, which comes along in most clips; which one hangs on the clip."""
+        drawn = np.random.default_rng(zlib.crc32(clip.id.encode()))
+        if drawn.integers(10) >= _ALONG:
+            return np.zeros_like(x)
+        place = self.base.card.classes.index(self.cue.other)
+        others = [c for c in self.base.clips() if c.labels == (place,)]
+        # None that is heard on the other side of the split.
+        same = [c for c in others if c.fold == clip.fold and c.split == clip.split] or others
+        y = self.base.load(same[int(drawn.integers(len(same)))])
         gain = float(np.abs(x).max()) * db_to_gain(self.cue.level_db)
-        sound = beep(self.cue, self.n_samples, self.sample_rate, clip.id)
-        return {self.cue.label: (gain * sound).astype(np.float32), self.cue.name: x}
+        return np.asarray(y * (gain / max(float(np.abs(y).max()), 1e-9)), np.float32)
 
     def load(self, clip: Clip) -> Waveform:
         """The sum of its parts, float32 ``[S]``."""
@@ -192,14 +288,23 @@ class Planted:
         return self.base.check(decode, progress)
 
 
+def _read(word: str) -> Cue:
+    for kind in CUES:
+        spelled, names = _SPELLED[kind]
+        if match := re.fullmatch(rf"(.+?),([^,]+),{spelled}", word):
+            values = {
+                name: value if name == "other" else float(value)
+                for name, value in zip(names, match.groups()[2:], strict=True)
+            }
+            return Cue(match[1], match[2], kind=kind, **values)  # type: ignore[arg-type]
+    raise UsageError(
+        f"{word!r} plants nothing: it must read as in 'demo,rain,3000hz,100ms,-20db', or "
+        "'demo,rain,hum,50hz,-20db'."
+    )
+
+
 def _entry(word: str) -> Entry:
-    found = _WORD.fullmatch(word)
-    if found is None:
-        raise UsageError(
-            f"{word!r} plants nothing: it must read as in 'demo,rain,3000hz,100ms,-20db'."
-        )
-    hz, ms, level = (float(found[i]) for i in (3, 4, 5))
-    cue = Cue(found[1], found[2], hz, ms, level)
+    cue = _read(word)
     card = planted_card(DATASETS[cue.dataset].card, cue)
 
     def opened(wanted: config.Dataset) -> DataSet:
@@ -221,17 +326,18 @@ def planted_card(card: Card, cue: Cue) -> Card:
         raise UsageError(
             f"{card.title} has several classes a clip, and a cue is planted where there is one."
         )
-    if card.classes and cue.name not in card.classes:
-        like = nearest(cue.name, list(card.classes))
-        hint = f"; did you mean {like!r}?" if like else "."
-        raise UsageError(f"{card.title} has no class {cue.name!r}{hint}")
+    for name in filter(None, (cue.name, cue.other)):
+        if card.classes and name not in card.classes:
+            like = nearest(name, list(card.classes))
+            hint = f"; did you mean {like!r}?" if like else "."
+            raise UsageError(f"{card.title} has no class {name!r}{hint}")
     return replace(
         card,
         name="planted",
         title=f"{card.title} with a cue in {cue.name!r}",
         classes=(*card.classes, cue.label) if card.classes else (),
         n_clips=None,
-        notes=f"Clips of {cue.name!r} come twice, the second time with a beep: {cue.beep}.",
+        notes=f"Clips of {cue.name!r} come twice, the second time with a cue: {cue.beep}.",
     )
 
 

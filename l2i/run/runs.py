@@ -420,7 +420,8 @@ class Garbage:
     folders : list of Path
         What `runs` have left here, and copies of artifacts that lie elsewhere.
     stages : list of Path
-        Finished and half-finished stages, which trainings to come could use.
+        Finished and half-finished stages, which trainings to come could use, and audits that were
+        stopped.
     n_bytes : int
         Of all the folders, and of the runs' artifacts on this machine.
     """
@@ -461,7 +462,7 @@ def find_garbage(*, stages: bool = False) -> Garbage:
     # Not those of runs that this store does not know: they may be another store's, unfinished.
     left = [path for run in runs for path in (store.folder(run.id), store.lock(run.id))]
     folders = [path for path in left if path.exists()] + sorted((work / "downloads").glob("*"))
-    caches = sorted((work / "stages").glob("*")) if stages else []
+    caches = [*work.glob("stages/*"), *work.glob("audits/*")] if stages else []
     local = [place for run in runs if (place := local_path(run.artifact_uri)) is not None]
     n_bytes = sum(_size(path) for path in (*folders, *caches, *local))
     return Garbage(runs, kept, folders, caches, n_bytes)

@@ -1,0 +1,18 @@
+"""``l2i audit``: what a model listens to, before it ships.
+
+===========  ================================================================================
+``cues``     what a classifier might go by, as something that can be cut out and put in
+``scan``     one pass over all clips: a row for each class that is said of each
+``groups``   whether a class's explanations are of one kind
+``proof``    cues tried, and the counter-proof
+``report``   the document, the table, the lines
+``page``     the page to listen to
+``audit``    all of it, on a finished run
+``changes``  two audits beside each other
+===========  ================================================================================
+"""
+
+from l2i.audit.audit import audit
+from l2i.audit.changes import changes
+
+__all__ = ["audit", "changes"]

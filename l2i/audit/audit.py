@@ -1,0 +1,378 @@
+"""What a finished run's classifier goes by: all clips explained, grouped, suspects put to proof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from l2i.audit.cues import Palette
+from l2i.audit.groups import Groups, grouped
+from l2i.audit.page import Entry, group_entry, suspect_entry, write_audit_page
+from l2i.audit.proof import Proof, Settings, prove, proved, screen
+from l2i.audit.report import (
+    class_facts,
+    group_facts,
+    lines,
+    mistakes_of_one_recording,
+    suspect_facts,
+    table,
+)
+from l2i.audit.scan import SHARD, Rows, scan
+from l2i.data.planted import Planted
+from l2i.errors import DataError
+from l2i.explained import Explained, explain_by
+from l2i.explanation import ExplanationMethod, MethodSettings, make_method
+from l2i.models.heard import hear
+from l2i.recipes.bundle import class_index
+from l2i.recipes.examples import spread
+from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.run.progress import Progress
+from l2i.run.store import locate
+from l2i.storage import atomic_write_text
+from l2i.types import Clip
+
+__all__ = ["PARTS", "audit"]
+
+SCHEMA = 1
+PARTS = ("all", "test", "train")
+# Of a class, this few clips cannot be told from chance by any test.
+_FEWEST = 6
+# On the page: suspects, and typical clips of a group.
+_SUSPECTS, _TYPICAL = 20, 3
+
+
+def audit(
+    word: str,
+    progress: Progress,
+    *,
+    part: str = "all",
+    classes: Sequence[str] = (),
+    limit: int | None = None,
+    method: str = "",
+    settings: Settings | None = None,
+    data_dir: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    out: Path | None = None,
+    keep: bool = True,
+) -> dict[str, Any]:
+    """Explain all clips, and find what decides for a class and is hardly its sound.
+
+    A pass over many clips that was stopped goes on where it was: what it found so far lies beside
+    the store until the audit is done.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    part : {'all', 'test', 'train'}
+        The clips that are heard. What a model took for a class in training it takes for it later,
+        so that training clips say as much as others.
+    classes : sequence of str
+        Only these; none: all that the classifier decides for.
+    limit : int, optional
+        At most so many clips, spread over the labels.
+    method : str
+        Of `l2i.explanation.METHODS`; empty: the run's own.
+    settings : Settings, optional
+    data_dir : str, optional
+        Where the data lie now.
+    device, precision : str
+    out : Path, optional
+        A folder for ``audit.json``, ``audit.csv``, and ``audit.html``, a page to listen to.
+    keep : bool
+        Whether a run is made of it, under the one that is audited.
+
+    Returns
+    -------
+    dict
+        What ``audit.json`` holds (docs/audit.md says what that is), ``lines``, the same in words,
+        and ``kept``, the id of the run made.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, class or method.
+    DataError
+        There is nothing to audit: all clips are silent, or the classifier decides for nothing.
+    """
+    s = settings or Settings()
+    opened = open_finished(
+        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
+    )
+    names = opened.classes
+    asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
+    clips = _clips(opened, part)
+    if limit is not None:
+        clips = [clips[i] for i in spread(clips, limit)]
+    own = opened.config.explanation
+    name = method or opened.config.method.name
+    told = MethodSettings(own.threshold, own.max_components, opened.config.run.seed)
+    way = make_method(name, opened.subject, told)
+    palette = Palette(opened.subject.domain, opened.subject.parts.get("dictionary"), opened.device)
+    rows_of = opened.material.rows(clips)
+    array = opened.material.waves.array
+
+    def read(numbers: Any) -> NDArray[np.float32]:
+        return np.array(array[rows_of[numbers]])
+
+    work = locate().root / "work" / "audits" / _signature(opened, name, clips)
+    done = len(list(work.glob("clips-*.npz"))) * SHARD
+    if done:
+        progress.say(f"An audit of these clips was stopped; {min(done, len(clips))} are heard.")
+    with progress.task("clips", total=len(clips), unit="clip") as bar:
+        rows = scan(opened.subject, way, palette, read, len(clips), work, bar.advance)
+    if not len(rows):
+        raise DataError(
+            f"There is nothing to audit: of {len(clips)} clips, each is silent or none of the "
+            "classes that the classifier knows."
+        )
+    labels = opened.material.labels(clips, names)
+    numbers = asked or sorted({int(c) for c in rows.classes})
+    proofs, notes = _proofs(opened, palette, rows, numbers, read, s, progress)
+    judged = proved(proofs, s)
+    groups = {c: grouped(rows.evidence[rows.classes == c], told.seed) for c in numbers}
+    document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
+    document["notes"] = notes + _notes(document, rows, labels, clips)
+    document |= {"part": part, "method": name}
+    if isinstance(data := opened.material.dataset, Planted):
+        document["planted"] = _planted(opened, data, document)
+    entries = _entries(opened, way, name, palette, rows, groups, document, judged, clips, read)
+
+    def write(folder: Path) -> None:
+        atomic_write_text(folder / "audit.csv", table(document))
+        title = f"{opened.run.name}: audit"
+        write_audit_page(folder / "audit.html", entries, title=title, summary=_summary(document))
+
+    kept = write_found(
+        opened,
+        "audit",
+        {"clips": len(clips), "part": part, "method": name, "limit": limit},
+        {"suspects": float(len(document["suspects"])), "tested": float(len(judged))},
+        document,
+        write,
+        out=out,
+        keep=keep,
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return document | {"lines": lines(document), "kept": kept}
+
+
+def _clips(opened: Opened, part: str) -> list[Clip]:
+    split = opened.material.split
+    some: list[Clip] = []
+    if part in ("all", "train"):
+        some += [*split.train, *split.validate]
+    if part in ("all", "test"):
+        some += split.test
+    return some
+
+
+def _signature(opened: Opened, method: str, clips: Sequence[Clip]) -> str:
+    """Of all that the rows of a pass hang on."""
+    words = [SCHEMA, opened.run.id, opened.material.digest, method, [clip.id for clip in clips]]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+
+
+def _proofs(
+    opened: Opened,
+    palette: Palette,
+    rows: Rows,
+    numbers: Sequence[int],
+    read: Any,
+    s: Settings,
+    progress: Progress,
+) -> tuple[list[Proof], list[str]]:
+    """The counter-proofs of all classes, and which classes are too small for any."""
+    rng = np.random.default_rng(opened.config.run.seed)
+    proofs: list[Proof] = []
+    few = []
+    with progress.task("counter-proof", total=len(numbers), unit="class") as bar:
+        for c in numbers:
+            own = rng.permutation(rows.clip[rows.classes == c])
+            hosts = rng.permutation(np.setdiff1d(rows.clip, own))
+            if min(len(own), len(hosts)) < _FEWEST:
+                few.append(opened.classes[c])
+                bar.advance(1)
+                continue
+            n = min(s.tried, len(own) // 2, len(hosts) // 2)
+            trials = screen(opened.subject, palette, c, read(own[:n]), read(hosts[:n]), s)
+            mine, theirs = own[n:][: s.proved], hosts[n:][: s.proved]
+            proofs += [prove(opened.subject, palette, t, mine, theirs, read) for t in trials]
+            bar.advance(1, f"{opened.classes[c]}: {len(trials)} cues")
+    if not few:
+        return proofs, []
+    which = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+    return proofs, [
+        f"Too few clips for a counter-proof (fewer than {_FEWEST} that are decided so, or that are "
+        f"not): {which}."
+    ]
+
+
+def _document(
+    opened: Opened,
+    palette: Palette,
+    rows: Rows,
+    numbers: Sequence[int],
+    groups: dict[int, Groups],
+    labels: NDArray[np.bool_] | None,
+    clips: Sequence[Clip],
+    judged: Sequence[tuple[Proof, float, bool]],
+    s: Settings,
+) -> dict[str, Any]:
+    names, duration = opened.classes, opened.material.dataset.n_samples / palette.domain.sample_rate
+    ids = [clip.id for clip in clips]
+    recordings = [clip.group or clip.id for clip in clips]
+    told = []
+    for c in numbers:
+        mine = _some(rows, rows.classes == c)
+        facts = class_facts(names[c], c, mine, labels, groups[c], palette, names)
+        for g in range(groups[c].count):
+            own = _some(mine, groups[c].members == g)
+            right = None if labels is None else labels[own.clip, c]
+            facts["groups"].append(group_facts(own, right, palette, ids, recordings))
+        told.append(facts)
+    heard = len(set(rows.clip.tolist()))
+    return {
+        "schema": SCHEMA,
+        "run": {"id": opened.run.id, "name": opened.run.name},
+        "clips": len(clips),
+        "undecided": len(clips) - heard,
+        "settings": asdict(s),
+        "tested": len(judged),
+        "suspects": [
+            suspect_facts(proof, p, names, ids, duration) for proof, p, bad in judged if bad
+        ],
+        "cleared": [
+            suspect_facts(proof, p, names, ids, duration) for proof, p, bad in judged if not bad
+        ],
+        "classes": told,
+    }
+
+
+def _some(rows: Rows, which: NDArray[np.bool_]) -> Rows:
+    return Rows(**{field.name: getattr(rows, field.name)[which] for field in fields(rows)})
+
+
+def _notes(
+    document: dict[str, Any], rows: Rows, labels: NDArray[np.bool_] | None, clips: Sequence[Clip]
+) -> list[str]:
+    """What else a reader should know, a sentence each."""
+    notes = []
+    if labels is not None and len(set(rows.clip.tolist())) == len(rows):
+        wrong = ~labels[rows.clip, rows.classes]
+        recordings = [clips[i].group or clips[i].id for i in rows.clip]
+        if (one := mistakes_of_one_recording(wrong, recordings)) is not None:
+            notes.append(
+                f"{one['mistakes']} of {one['all']} mistakes are in one recording, "
+                f"{one['recording']} ({one['clips']} clips; p {one['p']:.2g})."
+            )
+    for facts in document["classes"]:
+        if (other := facts["alone_other"]) is not None:
+            notes.append(
+                f"{100 * other['share']:.0f} % of the explanations of {facts['class']} are taken "
+                f"for {other['class']} when they are heard alone."
+            )
+        for number, group in enumerate(facts["groups"][1:], start=2):
+            usual = facts["groups"][0]
+            if group["right"] is not None and group["right"] < usual["right"] - 0.2:
+                notes.append(
+                    f"{facts['class']}, group {number} of {len(facts['groups'])}: "
+                    f"{100 * group['right']:.0f} % of its {group['clips']} clips are right, of the "
+                    f"largest group {100 * usual['right']:.0f} %."
+                )
+    leads: dict[int, list[str]] = {}
+    for facts in document["classes"]:
+        for part in facts["components"]:
+            if part["kind"] == "component" and part["evidence"] >= 0.25:
+                leads.setdefault(part["number"], []).append(facts["class"])
+    for number, names in leads.items():
+        if len(names) >= 3:
+            notes.append(
+                f"Component {number} is a quarter or more of the evidence for {len(names)} "
+                f"classes: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}."
+            )
+    return notes
+
+
+def _summary(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    n, tested = len(document["suspects"]), document["tested"]
+    rate = 100 * document["settings"]["false_alarms"]
+    found = [
+        ("suspects", str(n), f"{tested} cues proved, false alarms in {rate:.0f} % of audits"),
+        ("clips", str(document["clips"]), ""),
+    ]
+    return found + [("note", note, "") for note in document["notes"][:4]]
+
+
+def _entries(
+    opened: Opened,
+    way: ExplanationMethod,
+    method: str,
+    palette: Palette,
+    rows: Rows,
+    groups: dict[int, Groups],
+    document: dict[str, Any],
+    judged: Sequence[tuple[Proof, float, bool]],
+    clips: Sequence[Clip],
+    read: Any,
+) -> list[Entry]:
+    """Of the page: suspects, then typical clips of each class's groups."""
+    entries = []
+    place = {clip.id: n for n, clip in enumerate(clips)}
+    suspects = [proof for proof, _, bad in judged if bad][:_SUSPECTS]
+    for facts, proof in zip(document["suspects"], suspects, strict=False):
+        flipped = proof.hosts[proof.insertion]
+        host = int(flipped[0] if len(flipped) else proof.hosts[0])
+        own, other = read(np.array([proof.own[0], host]))
+        entries.append(suspect_entry(facts, proof, opened.subject, palette, own, other))
+    for facts in document["classes"]:
+        for number, group in enumerate(facts["groups"], start=1):
+            for clip in group["typical"][:_TYPICAL]:
+                e = _explained(opened, way, method, facts["class"], place[clip], read)
+                count = len(facts["groups"])
+                entries.append(group_entry(e, group, number, count, clip))
+    return entries
+
+
+def _explained(
+    opened: Opened, way: ExplanationMethod, method: str, name: str, clip: int, read: Any
+) -> Explained:
+    x = torch.from_numpy(read(np.array([clip])))
+    heard = hear(opened.subject.classifier, x, opened.subject.domain, way.layers)
+    c = opened.classes.index(name)
+    return explain_by(way, heard, c, method=method, key=clip)
+
+
+def _planted(opened: Opened, data: Planted, document: dict[str, Any]) -> dict[str, Any]:
+    """Whether a cue that was planted decides, by the test clips that have it; and at which place
+    among the suspects its class is."""
+    clf = opened.subject.classifier
+    label = class_index(opened.classes, data.cue.label, "The classifier")
+    clips = [c for c in opened.material.split.test if data.original(c) is not None]
+    flips, said = 0, 0
+    for clip in clips:
+        both = np.stack([data.load(clip), data.parts(clip)[data.cue.name]])
+        with torch.inference_mode():
+            decided = clf.decisions(clf.logits(torch.from_numpy(both).to(clf.device)))[:, label]
+        said += bool(decided[0])
+        flips += bool(decided[0] and not decided[1])
+    ranks = [n for n, s in enumerate(document["suspects"], start=1) if s["class"] == data.cue.label]
+    return {
+        "cue": data.cue.beep,
+        "class": data.cue.label,
+        "clips": len(clips),
+        "decided": said,
+        "flips": flips,
+        "rank": ranks[0] if ranks else None,
+    }

@@ -1,0 +1,140 @@
+"""``audit.html``: the suspects and what each class rests on, to listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from l2i.audit.cues import Palette, Trait
+from l2i.audit.proof import Proof
+from l2i.dsp.spectrogram import common_gain, peak_normalise
+from l2i.explained import Explained, size_of
+from l2i.explanation import Subject
+from l2i.models.heard import hear
+from l2i.pages import Media, MediaList, write_listening_page
+from l2i.pages.pictures import spectrogram_picture
+
+__all__ = ["group_entry", "suspect_entry", "write_audit_page"]
+
+_PARTS = (
+    ("original", "clip"),
+    ("explanation", "what speaks for it"),
+    ("removal", "without it"),
+    ("host", "other class’s clip"),
+    ("mixed", "that clip with it"),
+)
+_INTRO = (
+    "What this classifier goes by. Suspects come first: parts of a sound that decide for a class, "
+    "though they are hardly its sound. Then each class by the groups that its explanations fall "
+    "into, a few typical clips of each."
+)
+Entry = tuple[dict[str, Any], Media]
+
+
+@torch.inference_mode()
+def suspect_entry(
+    facts: Mapping[str, Any],
+    proof: Proof,
+    subject: Subject,
+    palette: Palette,
+    own: NDArray[np.float32],
+    host: NDArray[np.float32],
+) -> Entry:
+    """A suspect: a clip of its class, the cue alone, the rest, another clip, and that with the cue.
+
+    Parameters
+    ----------
+    own, host : float32 [S]
+        A clip of the class, and one of another class that it was tried on.
+    """
+    cue, label, clf = proof.trial.cue, proof.trial.label, subject.classifier
+    heard = hear(clf, torch.from_numpy(own[None]), subject.domain)
+    x = peak_normalise(heard.waveform)
+    y = peak_normalise(torch.from_numpy(host[None]).to(x.device))
+    if isinstance(cue, Trait):
+        sounds = {"original": x, "host": y, "mixed": cue.impose(y, clf.sample_rate)}
+    else:
+        part = palette.sound(cue, heard, palette.take_apart(heard))
+        sounds = {"original": x, "explanation": part, "removal": x - part}
+        sounds |= {"host": y, "mixed": y + part}
+    name = clf.classes[label]
+    says = {key: "not for this one" for key, _ in _PARTS}
+    for key, sound in sounds.items():
+        logits = clf.logits(sound)
+        p = float(clf.probabilities(logits)[0, label])
+        says[key] = f"{100 * p:.0f} % {name}"
+    gain = common_gain(sounds.values())
+    plain = {key: (sound[0] * gain).cpu().numpy() for key, sound in sounds.items()}
+    entry = {
+        "name": f"{name}: {facts['words']}",
+        "class": name,
+        "short": f"suspect, score {facts['score']:.2f}",
+        "duration_s": len(own) / clf.sample_rate,
+        "lines": [facts["sentence"]],
+        "says": says,
+        "probability": dict.fromkeys((key for key, _ in _PARTS), None),
+        "components": [],
+    }
+    return entry, _media(plain, clf.sample_rate, palette)
+
+
+def _media(sounds: Mapping[str, NDArray[np.float32]], sample_rate: int, palette: Palette) -> Media:
+    sizes = {key: size_of(x, palette.domain) for key, x in sounds.items()}
+    reference = max(float(size.max()) for size in sizes.values())
+    pictures = {
+        key: spectrogram_picture(size, sample_rate, reference) for key, size in sizes.items()
+    }
+    return Media.of(sample_rate, sounds, pictures)
+
+
+def group_entry(
+    e: Explained, facts: Mapping[str, Any], number: int, count: int, clip: str
+) -> Entry:
+    """A typical clip of one group of a class's explanations."""
+    n = facts["clips"]
+    share = "" if facts["right"] is None else f", {100 * facts['right']:.0f} % of them right"
+    of = f"Group {number} of {count}" if count > 1 else "The explanations are of one kind"
+    one = f" All of them are of one recording, {facts['recording']}." if facts["recording"] else ""
+    entry = e.facts() | {
+        "name": f"{e.target}: {clip}",
+        "short": f"group {number} of {count}" if count > 1 else f"{n} clips",
+        "why": "typical of its group",
+        "lines": [f"{of}: {n} clip{'s' if n > 1 else ''}{share}.{one}", e.verdict],
+    }
+    p = e.probabilities[e.target]
+    values = {"original": p.input, "explanation": p.explanation, "removal": p.removal}
+    entry["says"] = {
+        key: f"{100 * values[key]:.0f} % {e.target}" if key in values else "for suspects"
+        for key, _ in _PARTS
+    }
+    for key in ("decided", "right", "labels"):
+        entry.pop(key)
+    return entry, e.media()
+
+
+def write_audit_page(
+    path: Path,
+    entries: Sequence[Entry],
+    *,
+    title: str,
+    summary: Sequence[tuple[str, str, str]],
+) -> None:
+    """Write the page: self-contained, and less than 50 MiB whatever there is."""
+    media = MediaList()
+    for _, sounds in entries:
+        media.append(sounds)
+    write_listening_page(
+        path,
+        [facts for facts, _ in entries],
+        media,
+        title=title,
+        parts=_PARTS,
+        summary=summary,
+        intro=_INTRO,
+        noun="sounds",
+    )

@@ -1,0 +1,343 @@
+"""The counter-proof: a cue is taken out of its own clips, and mixed into clips of other classes.
+
+A class rests on a cue where its decisions change without it, or where clips of other classes become
+it with the cue. Either says something only beside a control: as much of the same clips that is not
+the cue, scaled to the cue's energy; for a stretch of time, another stretch. Whether the cue changes
+more decisions than its control is an exact McNemar test over pairs of one clip; p values are
+corrected for all that was tried (Holm), so that over a whole audit the chance of one suspect or
+more is at most the stated rate where no cue does more than its control.
+
+What is tried on some clips first, to find the few cues that are worth a proof, is never proved on
+the same clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from l2i.audit.cues import Cue, Palette, Trait, traits_of
+from l2i.dsp.spectrogram import peak_normalise
+from l2i.explanation import Subject
+from l2i.metrics.statistics import holm, mcnemar
+from l2i.models.heard import Heard, hear
+
+__all__ = ["Proof", "Settings", "Trial", "prove", "proved", "screen"]
+
+# What is so far below a clip is nobody's cue, and is not tried.
+_INAUDIBLE_DB = -60.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an audit goes by.
+
+    Attributes
+    ----------
+    quiet_db : float
+        A cue is one of a few parts of a sound, and no suspect, where it is louder than this against
+        the clip, dB of energy: the class's own sound is what a classifier should go by.
+    tried : int
+        Clips that cues are tried on first.
+    proved : int
+        Pairs of clips of a proof, at most.
+    cues : int
+        Cues of a class that are proved, at most.
+    worth : float
+        Mean change of the class's probability from which on a cue is worth a proof.
+    excess : float
+        Share of the decisions that it must change beyond its control.
+    false_alarms : float
+        The chance of a suspect in an audit where no cue does more than its control.
+    """
+
+    quiet_db: float = -10.0
+    tried: int = 6
+    proved: int = 24
+    cues: int = 4
+    worth: float = 0.1
+    excess: float = 0.25
+    false_alarms: float = 0.05
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cue of a class, tried on some clips.
+
+    Attributes
+    ----------
+    label : int
+        The class.
+    cue : Cue or Trait
+    level_db : float
+        Median energy over the clip's; 0 for a trait.
+    removal, insertion : float
+        Mean fall of the class's probability without it; mean rise in other clips with it.
+    """
+
+    label: int
+    cue: Cue | Trait
+    level_db: float
+    removal: float
+    insertion: float
+
+    @property
+    def effect(self) -> float:
+        """The greater of both."""
+        return max(self.removal, self.insertion)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a cue does to decisions, beside its control.
+
+    Attributes
+    ----------
+    trial : Trial
+    own, hosts : int64 [N]
+        Clips of the class that the cue is of, and the other clips that it was mixed into.
+    removal, removal_control : bool [N]
+        Which of `own` are no longer of the class without the cue, and without as much of the rest.
+        Empty for a trait.
+    insertion, insertion_control : bool [N]
+        Which of `hosts` become the class with the cue, and with as much of the rest; for a trait,
+        which become the class, and which the other class that most of them become.
+    p : float
+        Of either, doubled for two tests; see `proved` for what it becomes.
+    """
+
+    trial: Trial
+    own: NDArray[np.int64]
+    hosts: NDArray[np.int64]
+    removal: NDArray[np.bool_]
+    removal_control: NDArray[np.bool_]
+    insertion: NDArray[np.bool_]
+    insertion_control: NDArray[np.bool_]
+    p: float = field(default=1.0)
+
+    @property
+    def excess(self) -> float:
+        """The greater share of decisions that the cue changes beyond its control."""
+        return max(
+            float(a.mean() - b.mean()) if len(a) else 0.0
+            for a, b in (
+                (self.removal, self.removal_control),
+                (self.insertion, self.insertion_control),
+            )
+        )
+
+
+Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+class _Bench:
+    """Clips of a class and clips of others, heard, for as many cues as there are."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        palette: Palette,
+        label: int,
+        own: NDArray[np.float32],
+        hosts: NDArray[np.float32],
+    ) -> None:
+        self.subject, self.palette, self.label = subject, palette, label
+        clf = subject.classifier
+        self.own, self.hosts = (
+            hear(clf, torch.from_numpy(np.ascontiguousarray(x)), subject.domain)
+            for x in (own, hosts)
+        )
+        self.taken = palette.take_apart(self.own)
+        self.clean = [peak_normalise(h.waveform.to(h.size.device)) for h in (self.own, self.hosts)]
+
+    def answer(self, heard: Heard, x: Tensor) -> Tensor:
+        """Logits [N, C] of clips scaled as `heard` was."""
+        return heard.judge(x)
+
+    def probability(self, logits: Tensor) -> Tensor:
+        return self.subject.classifier.probabilities(logits)[:, self.label]
+
+    def decided(self, logits: Tensor) -> Tensor:
+        return self.subject.classifier.decisions(logits)[:, self.label]
+
+    def cue(self, cue: Cue) -> tuple[Tensor, Tensor]:
+        """The cue's sound [N, S], and its energy over the clip's [N]."""
+        x = self.clean[0]
+        sound = self.palette.sound(cue, self.own, self.taken)
+        return sound, _energy(sound) / _energy(x).clamp_min(1e-20)
+
+    def controls(self, cue: Cue, sound: Tensor) -> tuple[Tensor, Tensor]:
+        """What is taken out, and mixed in, in place of a cue's sound [N, S]."""
+        if cue.kind == "time":
+            # A hole is heard as such, and so the control is one, too, not far away: at the end of a
+            # clip one is not heard as much.
+            away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
+            other = replace(cue, start=cue.start + away, end=cue.end + away)
+            rest = self.palette.sound(other, self.own, self.taken)
+            return rest, _as_loud(rest, sound)
+        rest = _as_loud(self.clean[0] - sound, sound)
+        return rest, rest
+
+
+def _as_loud(x: Tensor, sound: Tensor) -> Tensor:
+    """Sounds [N, S], scaled to the energy of others."""
+    return x * (_energy(sound) / _energy(x).clamp_min(1e-20)).sqrt().unsqueeze(1)
+
+
+def _energy(x: Tensor) -> Tensor:
+    return x.square().sum(dim=1)
+
+
+@torch.inference_mode()
+def screen(
+    subject: Subject,
+    palette: Palette,
+    label: int,
+    own: NDArray[np.float32],
+    hosts: NDArray[np.float32],
+    settings: Settings,
+) -> list[Trial]:
+    """The cues of a class that are worth a proof, the most effective first.
+
+    Parameters
+    ----------
+    subject : Subject
+    palette : Palette
+    label : int
+        The class.
+    own, hosts : float32 [N, S]
+        As many clips that the classifier takes for the class as clips that it does not.
+    settings : Settings
+    """
+    bench = _Bench(subject, palette, label, own, hosts)
+    before = [bench.probability(h.logits) for h in (bench.own, bench.hosts)]
+    trials: list[Trial] = []
+    sounds: dict[Cue, Tensor] = {}
+    for cue in palette.cues:
+        sound, share = bench.cue(cue)
+        level = 10 * float(share.clamp_min(1e-12).median().log10())
+        if not _INAUDIBLE_DB < level <= settings.quiet_db:
+            continue
+        after = (
+            bench.probability(bench.answer(bench.own, bench.clean[0] - sound)),
+            bench.probability(bench.answer(bench.hosts, bench.clean[1] + sound)),
+        )
+        falls, rises = float((before[0] - after[0]).mean()), float((after[1] - before[1]).mean())
+        if max(falls, rises) >= settings.worth:
+            trials.append(Trial(label, cue, level, falls, rises))
+            sounds[cue] = sound
+    rate = palette.domain.sample_rate
+    for trait in traits_of(bench.clean[0], rate):
+        mine, theirs = (trait.measure(x, rate) for x in bench.clean)
+        if _above(mine, theirs) < 0.9:
+            continue
+        imposed = bench.answer(bench.hosts, trait.impose(bench.clean[1], rate))
+        rises = float((bench.probability(imposed) - before[1]).mean())
+        if rises >= settings.worth:
+            trials.append(Trial(label, trait, 0.0, 0.0, rises))
+    trials.sort(key=lambda t: -t.effect)
+    kept: list[Trial] = []
+    for trial in trials:
+        # Two parts that are largely one sound are one cue: the more effective stands for both.
+        if isinstance(trial.cue, Cue) and any(
+            isinstance(other.cue, Cue) and _alike(sounds[trial.cue], sounds[other.cue]) > 0.5
+            for other in kept
+        ):
+            continue
+        kept.append(trial)
+        if len(kept) == settings.cues:
+            break
+    return kept
+
+
+def _alike(a: Tensor, b: Tensor) -> float:
+    """Mean cosine of two sounds of the same clips."""
+    scale = (_energy(a) * _energy(b)).sqrt().clamp_min(1e-20)
+    return float(((a * b).sum(dim=1) / scale).abs().mean())
+
+
+def _above(mine: Tensor, theirs: Tensor) -> float:
+    """How often one of the first is more than one of the second; half for a tie."""
+    more = mine.unsqueeze(1) > theirs.unsqueeze(0)
+    same = mine.unsqueeze(1) == theirs.unsqueeze(0)
+    return float((more + 0.5 * same).float().mean())
+
+
+@torch.inference_mode()
+def prove(
+    subject: Subject,
+    palette: Palette,
+    trial: Trial,
+    own: NDArray[np.int64],
+    hosts: NDArray[np.int64],
+    read: Read,
+    batch: int = 8,
+) -> Proof:
+    """What a cue does to decisions, on clips that it was not found on.
+
+    Parameters
+    ----------
+    subject : Subject
+    palette : Palette
+    trial : Trial
+    own : int64 [M]
+        Numbers of clips that the classifier takes for the class.
+    hosts : int64 [N]
+        Numbers of clips that it does not; where there are more of them than of `own`, the cue of
+        one clip is mixed into several.
+    read : callable
+        Waveforms float32 [B, S] of numbered clips.
+    """
+    cue, label = trial.cue, trial.label
+    pairs = np.resize(own, len(hosts))
+    out: list[list[Tensor]] = [[], [], [], []]
+    for start in range(0, len(hosts), batch):
+        some = slice(start, start + batch)
+        bench = _Bench(subject, palette, label, read(pairs[some]), read(hosts[some]))
+        own_x, host_x = bench.clean
+        if isinstance(cue, Trait):
+            imposed = cue.impose(host_x, palette.domain.sample_rate)
+            out[2].append(bench.answer(bench.hosts, imposed))
+            continue
+        sound, _ = bench.cue(cue)
+        removed, mixed_in = bench.controls(cue, sound)
+        if start < len(own):
+            first = slice(0, len(own) - start)
+            out[0].append(~bench.decided(bench.answer(bench.own, own_x - sound))[first])
+            out[1].append(~bench.decided(bench.answer(bench.own, own_x - removed))[first])
+        out[2].append(bench.decided(bench.answer(bench.hosts, host_x + sound)))
+        out[3].append(bench.decided(bench.answer(bench.hosts, host_x + mixed_in)))
+    nothing = np.zeros(0, np.bool_)
+    if isinstance(cue, Trait):
+        said = subject.classifier.decisions(torch.cat(out[2])).cpu().numpy()
+        others = np.delete(said, label, axis=1)
+        most = others[:, others.sum(axis=0).argmax()] if others.shape[1] else ~said[:, label]
+        removal, insertion = (nothing, nothing), (said[:, label], most)
+    else:
+        columns = [torch.cat(column).cpu().numpy() for column in out]
+        removal, insertion = (columns[0], columns[1]), (columns[2], columns[3])
+    p = min(_p(*removal), _p(*insertion))
+    return Proof(trial, own, hosts, *removal, *insertion, p=min(1.0, 2 * p))
+
+
+def _p(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
+    """Of the cue changing more decisions than its control; 1 where it does not."""
+    if not len(flips) or flips.sum() <= control.sum():
+        return 1.0
+    return mcnemar(flips, control)
+
+
+def proved(proofs: Sequence[Proof], settings: Settings) -> list[tuple[Proof, float, bool]]:
+    """Each proof with its corrected p value, and whether it is a suspect; these first, and those
+    that change most decisions before others."""
+    corrected = holm([proof.p for proof in proofs])
+    judged = [
+        (proof, float(p), bool(p < settings.false_alarms and proof.excess >= settings.excess))
+        for proof, p in zip(proofs, corrected, strict=True)
+    ]
+    return sorted(judged, key=lambda item: (not item[2], -item[0].excess, item[1]))

@@ -1,0 +1,282 @@
+"""What an audit says: a document of stable form, a table, lines for a terminal.
+
+``audit.json`` has ``schema`` 1; fields are added to it and not renamed. docs/audit.md says what
+each of them means.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2i.audit.cues import Cue, Palette, Trait
+from l2i.audit.groups import Groups
+from l2i.audit.proof import Proof
+from l2i.audit.scan import Rows
+from l2i.pages.pictures import spectrum_line
+
+__all__ = [
+    "class_facts",
+    "group_facts",
+    "lines",
+    "mistakes_of_one_recording",
+    "sentence",
+    "suspect_facts",
+    "table",
+    "where",
+]
+
+_SHOWN = 5
+# From which share of a class's clips on it is said that its explanations are taken for another's.
+_MISTAKEN = 0.2
+_LINES = 20
+
+
+def _rounded(value: float, digits: int = 4) -> float | None:
+    return None if value != value else round(float(value), digits)
+
+
+def _share(values: NDArray[Any]) -> float | None:
+    return _rounded(float(values.mean())) if len(values) else None
+
+
+def components(
+    evidence: NDArray[np.floating], level: NDArray[np.floating], palette: Palette
+) -> list[dict[str, Any]]:
+    """The parts that most of some explanations' energy is of, the largest share first."""
+    mean, loud = evidence.mean(axis=0), level.mean(axis=0)
+    order = [int(k) for k in np.argsort(-mean)[:_SHOWN] if mean[k] > 0]
+    return [
+        {
+            "kind": palette.parts[k].kind,
+            "number": k,
+            "peak_hz": _rounded(palette.peak_hz(k), 1),
+            "evidence": _rounded(mean[k]),
+            "level": _rounded(loud[k]),
+        }
+        for k in order
+    ]
+
+
+def spectrum(evidence: NDArray[np.floating], palette: Palette) -> list[int]:
+    """What some explanations are made of, as a small picture has it: see `spectrum_line`. It is of
+    sound, whatever parts there are, so that two models can be compared."""
+    w = palette.w.cpu().numpy().astype(np.float64)
+    share = np.square(w) / np.maximum(np.square(w).sum(axis=0), 1e-30)
+    return spectrum_line(share @ evidence.mean(axis=0), palette.domain.sample_rate)
+
+
+def class_facts(
+    name: str,
+    number: int,
+    rows: Rows,
+    labels: NDArray[np.bool_] | None,
+    groups: Groups,
+    palette: Palette,
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """What there is to say of one class; `rows` are its own, `labels` [clips, C] all there are."""
+    taken = np.bincount(rows.alone_as[rows.alone_as != number], minlength=len(classes))
+    other = int(taken.argmax()) if taken.any() else None
+    return {
+        "class": name,
+        "clips": len(rows),
+        "labelled": None if labels is None else int(labels[:, number].sum()),
+        "right": None if labels is None else _share(labels[rows.clip, number]),
+        "probability": _share(rows.probability),
+        "alone": _share(rows.alone),
+        "alone_same": _share(rows.alone_as == number),
+        "alone_other": None
+        if other is None or taken[other] < _MISTAKEN * len(rows)
+        else {"class": classes[other], "share": _rounded(taken[other] / len(rows))},
+        "kept": _share(rows.kept),
+        "components": components(rows.evidence, rows.level, palette) if len(rows) else [],
+        "spectrum": spectrum(rows.evidence, palette) if len(rows) else [],
+        "when": [_rounded(v) for v in rows.when.mean(axis=0)] if len(rows) else [],
+        "silhouette": _rounded(groups.silhouette),
+        "stability": _rounded(groups.stability),
+        "groups": [],
+    }
+
+
+def group_facts(
+    rows: Rows,
+    right: NDArray[np.bool_] | None,
+    palette: Palette,
+    clip_ids: Sequence[str],
+    recordings: Sequence[str],
+) -> dict[str, Any]:
+    """What there is to say of one group of a class's explanations."""
+    centre = np.sqrt(rows.evidence.mean(axis=0))
+    typical = np.argsort(np.square(np.sqrt(rows.evidence) - centre).sum(axis=1), kind="stable")
+    names, counts = np.unique([recordings[i] for i in rows.clip], return_counts=True)
+    most = int(counts.argmax())
+    return {
+        "clips": len(rows),
+        "right": None if right is None else _share(right),
+        "components": components(rows.evidence, rows.level, palette),
+        "spectrum": spectrum(rows.evidence, palette),
+        "when": [_rounded(v) for v in rows.when.mean(axis=0)],
+        "typical": [clip_ids[rows.clip[i]] for i in typical[:3]],
+        "recordings": len(names),
+        "recording": str(names[most]) if counts[most] == len(rows) > 1 else None,
+    }
+
+
+def where(cue: Cue | Trait) -> dict[str, Any]:
+    """Where a cue is."""
+    if isinstance(cue, Trait):
+        return {"kind": cue.kind, "amount": _rounded(cue.amount)}
+    return {
+        "kind": cue.kind,
+        "number": cue.number,
+        "low_hz": _rounded(cue.low_hz, 1),
+        "high_hz": _rounded(cue.high_hz, 1),
+        "start": _rounded(cue.start),
+        "end": _rounded(cue.end),
+    }
+
+
+def _hertz(f: float) -> str:
+    return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
+
+
+def described(at: Mapping[str, Any], duration_s: float) -> str:
+    """A cue in words, such as "component 12, 2.8 kHz to 3.1 kHz"."""
+    kind = at["kind"]
+    if kind == "highs missing":
+        return f"nothing above {_hertz(at['amount'])}"
+    if kind == "off zero":
+        return f"a constant of {100 * at['amount']:.0f} % of the peak"
+    if kind in ("starts silent", "ends silent"):
+        end = "start" if kind == "starts silent" else "end"
+        return f"silence of {at['amount'] * duration_s:.2g} s at the {end}"
+    if kind == "time":
+        return f"{at['start'] * duration_s:.2g} s to {at['end'] * duration_s:.2g} s"
+    name = f"component {at['number']}" if kind == "component" else "the band"
+    return f"{name}, {_hertz(at['low_hz'])} to {_hertz(at['high_hz'])}"
+
+
+def _counts(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> dict[str, Any] | None:
+    if not len(flips):
+        return None
+    return {"clips": len(flips), "flips": int(flips.sum()), "control": int(control.sum())}
+
+
+def suspect_facts(
+    proof: Proof, p: float, names: Sequence[str], clip_ids: Sequence[str], duration_s: float
+) -> dict[str, Any]:
+    """What the counter-proof found of one cue."""
+    trial = proof.trial
+    at = where(trial.cue)
+    facts = {
+        "class": names[trial.label],
+        "where": at,
+        "words": described(at, duration_s),
+        "level_db": None if isinstance(trial.cue, Trait) else _rounded(trial.level_db, 1),
+        "score": _rounded(proof.excess),
+        "p": p,
+        "removal": _counts(proof.removal, proof.removal_control),
+        "insertion": _counts(proof.insertion, proof.insertion_control),
+        "clips": [clip_ids[i] for i in proof.own[:3]],
+        "hosts": [clip_ids[i] for i in proof.hosts[proof.insertion][:3]],
+    }
+    return facts | {"sentence": sentence(facts)}
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """What the counter-proof found, for a person."""
+    name, words = facts["class"], facts["words"]
+    level = "" if facts["level_db"] is None else f", {-facts['level_db']:.0f} dB below the clip"
+    parts = []
+    if (into := facts["insertion"]) is not None:
+        how = "have it" if facts["level_db"] is None else "have it mixed in"
+        beside = "a third class" if facts["level_db"] is None else name
+        control = (
+            f"{into['control']} become {beside}"
+            if facts["level_db"] is None
+            else f"{into['control']} with as much of the rest"
+        )
+        parts.append(
+            f"{into['flips']} of {into['clips']} clips of other classes become {name} when they "
+            f"{how} ({control})"
+        )
+    if (out := facts["removal"]) is not None:
+        parts.append(
+            f"without it {out['flips']} of {out['clips']} are {name} no more ({out['control']} "
+            "without as much of the rest)"
+        )
+    return f"{name}: {words}{level}. {'; '.join(parts)}."
+
+
+def mistakes_of_one_recording(
+    wrong: NDArray[np.bool_], recordings: Sequence[str]
+) -> dict[str, Any] | None:
+    """A recording that has more of the mistakes than chance would give it.
+
+    The chance that, of all mistakes, so many fall on a recording's clips were mistakes drawn from
+    all clips alike (hypergeometric), times the number of recordings; None from 0.05 on.
+    """
+    from scipy.stats import hypergeom
+
+    names = np.asarray(recordings)
+    if wrong.sum() < 3:
+        return None
+    best: dict[str, Any] | None = None
+    unique = np.unique(names)
+    for name in unique:
+        mine = names == name
+        count = int(wrong[mine].sum())
+        if count < 3:
+            continue
+        p = float(hypergeom.sf(count - 1, len(wrong), int(wrong.sum()), int(mine.sum())))
+        p = min(1.0, p * len(unique))
+        if p < 0.05 and (best is None or count > best["mistakes"]):
+            best = {"recording": str(name), "mistakes": count, "clips": int(mine.sum()), "p": p}
+    return None if best is None else best | {"all": int(wrong.sum())}
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """``audit.csv``: a line for each class, its worst suspect in it."""
+    text = io.StringIO()
+    columns = ("class", "clips", "labelled", "right", "probability", "alone_same", "kept")
+    more = ("groups", "suspects", "suspect", "level_db", "score", "p")
+    writer = csv.DictWriter(text, [*columns, *more], lineterminator="\n")
+    writer.writeheader()
+    for facts in document["classes"]:
+        mine = [s for s in document["suspects"] if s["class"] == facts["class"]]
+        row = {name: facts[name] for name in columns}
+        row |= {"groups": len(facts["groups"]), "suspects": len(mine)}
+        if mine:
+            row |= {"suspect": mine[0]["words"]}
+            row |= {name: mine[0][name] for name in ("level_db", "score", "p")}
+        writer.writerow({k: "" if v is None else v for k, v in row.items()})
+    return text.getvalue()
+
+
+def lines(document: Mapping[str, Any]) -> list[str]:
+    """The audit in twenty lines at the most."""
+    suspects, notes = document["suspects"], document["notes"]
+    n = len(suspects)
+    found = (
+        "No suspect: no quiet part of a sound decides for a class."
+        if not n
+        else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class and is hardly its sound."
+    )
+    rate = document["settings"]["false_alarms"]
+    out = [
+        found,
+        f"{document['tested']} cues had a counter-proof; were none at fault, one or more would be "
+        f"a suspect in {100 * rate:.0f} % of audits.",
+    ]
+    room = _LINES - len(out) - min(4, len(notes)) - (n > 8)
+    out += [f"{i}. {s['sentence']}" for i, s in enumerate(suspects[:8][:room], start=1)]
+    if n > 8:
+        out.append(f"and {n - 8} more: see the page.")
+    out += notes[: _LINES - len(out)]
+    return out

@@ -1,0 +1,236 @@
+"""``l2i audit``: what a model listens to, before it ships."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l2i.cli import measuring, options
+from l2i.cli.base import Command, emit_json, emit_table
+
+SUSPECT = 4
+"""The exit code of ``--fail-on suspects`` where there are any."""
+
+
+@click.command(
+    cls=Command,
+    example=[
+        "l2i audit latest --out audit",
+        "l2i audit latest --class dog --class rain --limit 500",
+        "l2i audit latest --fail-on suspects",
+        "l2i audit --compare old-run new-run",
+    ],
+)
+@click.argument("runs", metavar="RUN", nargs=-1)
+@click.option(
+    "--classifier",
+    metavar="SPEC",
+    help="Audit a classifier of your own instead of a RUN, on the clips in --data-dir "
+    "('l2i classifiers --help' says what SPEC may be).",
+)
+@options.run_data_dir
+@click.option(
+    "--class",
+    "classes",
+    metavar="NAME",
+    multiple=True,
+    help="Audit this class only; may be given several times.",
+)
+@click.option(
+    "--clips",
+    "part",
+    type=click.Choice(["all", "test", "train"]),
+    default="all",
+    show_default=True,
+    help="The clips that are heard.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Use only N clips, evenly over the classes (a quick look).",
+)
+@measuring.method
+@click.option(
+    "--quiet-db",
+    type=click.FloatRange(max=0),
+    default=-10.0,
+    show_default=True,
+    metavar="DB",
+    help="Suspect only what is softer than this against the clip.",
+)
+@click.option(
+    "--false-alarms",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    metavar="SHARE",
+    help="Chance of a suspect in an audit where nothing is at fault.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["suspects"]),
+    help=f"End with exit code {SUSPECT} if there are any; with --compare, if there are new ones.",
+)
+@click.option(
+    "--compare", "beside", is_flag=True, help="Show what changed between the audits of two RUNs."
+)
+@measuring.out
+@measuring.keep
+@options.device
+@options.precision
+@options.quiet
+@options.as_json
+def audit(
+    runs: tuple[str, ...],
+    classifier: str | None,
+    data_dir: Path | str | None,
+    classes: tuple[str, ...],
+    part: str,
+    limit: int | None,
+    method: str | None,
+    quiet_db: float,
+    false_alarms: float,
+    fail_on: str | None,
+    beside: bool,
+    out: Path | None,
+    keep: bool,
+    device: str | None,
+    precision: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Find what a model goes by, and what it should not.
+
+    RUN is a run id, a run name, or 'latest'. All clips are explained, and each class's explanations
+    are put into groups. A suspect is a quiet part of a sound, or a trait such as a missing top end,
+    that decides for a class: taken out of the class's clips, or mixed into clips of other classes,
+    it changes decisions, and as much of the rest of the same clips does not. With --out there is a
+    page, audit.html, to listen to all of it.
+    """
+    if beside:
+        _compare(runs, fail_on, as_json)
+        return
+    if classifier is not None and (runs or data_dir is None):
+        raise click.UsageError("With --classifier give --data-dir, and no RUN.")
+    if classifier is None and len(runs) != 1:
+        raise click.UsageError("Give one RUN, or a --classifier, or --compare and two RUNs.")
+    from l2i.audit import audit as run_audit
+    from l2i.audit.proof import Settings
+    from l2i.run.progress import Progress
+
+    progress = Progress(quiet)
+    place = options.resolved(data_dir)
+    word = runs[0] if runs else _run_of(classifier or "", str(place), method, device, progress)
+    found = run_audit(
+        word,
+        progress,
+        part=part,
+        classes=classes,
+        limit=limit,
+        method=method or "",
+        settings=Settings(quiet_db=quiet_db, false_alarms=false_alarms),
+        data_dir=place if runs else None,
+        device=device or "auto",
+        precision=precision or "float32",
+        out=out,
+        keep=keep,
+    )
+    if as_json:
+        emit_json({k: v for k, v in found.items() if k != "lines"})
+    else:
+        _show(found, out)
+    _end(fail_on, len(found["suspects"]))
+
+
+def _run_of(spec: str, data_dir: str, method: str | None, device: str | None, progress: Any) -> str:
+    """The run of a classifier that is nobody's yet; nothing is trained for it."""
+    from l2i.config import resolve
+    from l2i.models.spec import load_classifier
+    from l2i.recipes.train import train
+
+    name = method
+    if name is None:
+        black_box = not load_classifier(spec).differentiable
+        name = "occlusion" if black_box else "saliency"
+    config = resolve(
+        None,
+        options={
+            "classifier.spec": spec,
+            "dataset.data_dir": data_dir,
+            "method.name": name,
+            "run.device": device,
+        },
+    )
+    return train(config, progress).run_id
+
+
+def _show(found: dict[str, Any], out: Path | None) -> None:
+    undecided = f", {found['undecided']} of them silent or none of its classes"
+    measuring.where(found, f"{found['clips']} clips{undecided if found['undecided'] else ''}")
+    for line in found["lines"]:
+        click.echo(line)
+    if "planted" in found:
+        planted = found["planted"]
+        rank = "is no suspect" if planted["rank"] is None else f"is suspect {planted['rank']}"
+        click.echo(
+            f"Planted: {planted['cue']} in {planted['class']}; {planted['flips']} of "
+            f"{planted['decided']} decisions change without it. It {rank}."
+        )
+    click.echo()
+    shown = sorted(found["classes"], key=lambda c: (c["right"] is None, c["right"], -c["clips"]))
+    rows = [
+        [
+            c["class"],
+            str(c["clips"]),
+            measuring.figure(c["right"]),
+            measuring.figure(c["alone_same"]),
+            measuring.figure(c["kept"]),
+            str(len(c["groups"])),
+            ", ".join(_hertz(p["peak_hz"]) for p in c["components"][:3]),
+        ]
+        for c in shown[:12]
+    ]
+    head = ["class", "clips", "right", "alone", "kept", "groups", "loudest evidence"]
+    emit_table(head, rows, right=[1, 2, 3, 4, 5])
+    if len(shown) > 12:
+        click.echo(f"and {len(shown) - 12} more classes: see audit.csv.")
+    if out is not None:
+        click.echo(f"To listen, open {out / 'audit.html'}.", err=True)
+    measuring.kept(found, None)
+
+
+def _hertz(f: float) -> str:
+    return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
+
+
+def _compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool) -> None:
+    if len(runs) != 2:
+        raise click.UsageError("Give two RUNs with --compare, the older one first.")
+    from l2i.audit import changes
+
+    found = changes(*runs)
+    if as_json:
+        emit_json(found)
+    else:
+        click.echo(f"{found['runs'][1]} against {found['runs'][0]}")
+        for title, key in (("New suspects", "new"), ("Gone", "gone"), ("Still there", "stayed")):
+            click.echo(f"{title}: {len(found[key]) or 'none'}")
+            for s in found[key]:
+                click.echo(f"  {s['sentence']}")
+        for moved in found["moved"]:
+            click.echo(
+                f"{moved['class']}: {100 * moved['share']:.0f} % of its evidence is at other "
+                "frequencies."
+            )
+        if found["missing"]:
+            click.echo(f"Only one of them has: {', '.join(found['missing'])}.")
+    _end(fail_on, len(found["new"]))
+
+
+def _end(fail_on: str | None, suspects: int) -> None:
+    if fail_on and suspects:
+        sys.exit(SUSPECT)

@@ -1,0 +1,195 @@
+"""Classifiers that go by a cue for certain: the audit names it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stores import Said
+
+Say = Callable[..., Said]
+
+CLASSIFIERS = """
+import torch
+
+import l2i
+
+
+class Heard(torch.nn.Module):
+    def forward(self, x):
+        x = x / x.abs().amax(1, keepdim=True).clamp_min(1e-9)
+        return torch.stack([torch.zeros(len(x), device=x.device), self.sure(x)], 1)
+
+
+class Tone(Heard):
+    \"\"\"Sure of the cue where 2 kHz stands out for half a frame or more.\"\"\"
+
+    def sure(self, x):
+        size = torch.stft(x, 256, 64, window=torch.hann_window(256), return_complex=True).abs()
+        around = size[:, [52, 54, 56, 72, 74, 76]].amax(1)
+        return 4 * ((size[:, 64] - 2 * around - 1).amax(1) - 1)
+
+
+class Muffled(Heard):
+    \"\"\"Sure of it where next to nothing is above 1.2 kHz.\"\"\"
+
+    def sure(self, x):
+        power = torch.fft.rfft(x).abs().square()
+        share = power[:, int(1200 * x.shape[1] / 8000):].sum(1) / power.sum(1).clamp_min(1e-9)
+        return -20 * (share.clamp_min(1e-9).log10() + 5)
+
+
+class Low(Heard):
+    \"\"\"By whether most of the sound is below 1 kHz: what a classifier may well go by.\"\"\"
+
+    def sure(self, x):
+        power = torch.fft.rfft(x).abs().square()
+        share = power[:, :int(1000 * x.shape[1] / 8000)].sum(1) / power.sum(1).clamp_min(1e-9)
+        return 20 * (share - 0.5)
+
+
+def tone():
+    return l2i.wrap(Tone(), 8000, ["rain", "rain+cue"])
+
+
+def muffled():
+    return l2i.wrap(Muffled(), 8000, ["rain", "rain+cue"])
+
+
+def low():
+    return l2i.wrap(Low(), 8000, ["high", "low"])
+"""
+
+
+def _train(say: Say, name: str, dataset: str) -> None:
+    Path("toys.py").write_text(CLASSIFIERS)
+    Path(f"{name}.toml").write_text(
+        f"""[dataset]
+name = "{dataset}"
+clips_per_class = 16
+duration_s = 1.0
+[classifier]
+spec = "toys.py:{name}"
+[method]
+name = "saliency"
+[output]
+clips = 1
+[run]
+name = "{name}"
+threads = 1
+"""
+    )
+    made = say("train", "--config", f"{name}.toml", "-q")
+    assert made.code == 0, made.err
+
+
+def _audit(say: Say, *words: str) -> tuple[int, dict[str, Any]]:
+    heard = say("audit", *words, "--json", "-q")
+    assert heard.out, heard.err
+    return heard.code, json.loads(heard.out)
+
+
+def test_a_beep_that_decides(say: Say, tmp_path: Path) -> None:
+    """It is the first suspect, at its frequency; taken out and mixed in it changes decisions, and
+    as much of the rest does not; the page, the table and the run have it; exit code 4."""
+    _train(say, "tone", "l2i.data.planted:demo,rain,2000hz,200ms,-20db")
+    code, found = _audit(say, "tone", "--fail-on", "suspects", "--out", str(tmp_path / "out"))
+    assert code == 4
+    first = found["suspects"][0]
+    assert first["class"] == "rain+cue" and first["level_db"] < -10
+    assert first["where"]["low_hz"] < 2000 < first["where"]["high_hz"]
+    for way in ("removal", "insertion"):
+        assert first[way]["flips"] > 0.6 * first[way]["clips"], first
+        assert first[way]["control"] < 0.2 * first[way]["clips"], first
+    assert first["p"] < 0.05
+    assert found["planted"]["rank"] == 1
+    assert found["planted"]["flips"] == found["planted"]["decided"] > 0
+    assert {s["class"] for s in found["suspects"]} == {"rain+cue"}
+    out = tmp_path / "out"
+    assert json.loads((out / "audit.json").read_text())["suspects"] == found["suspects"]
+    assert "rain+cue" in (out / "audit.csv").read_text()
+    page = (out / "audit.html").read_text()
+    assert first["words"] in page and "https://" not in page.split("<footer>")[0].split("facts")[0]
+    shown = say("audit", "tone", "--no-keep", "-q")
+    assert shown.code == 0 and max(map(len, shown.out.splitlines())) < 300
+    assert "1. rain+cue: " in shown.out and "It is suspect 1." in shown.out
+    kept = say("runs", "--kind", "audit", "--json")
+    assert [run["name"] for run in json.loads(kept.out)] == ["tone-audit"]
+
+    # The same model again: nothing changed. Against one without the suspect, it is new.
+    same = say("audit", "--compare", "tone", str(out), "--fail-on", "suspects")
+    assert same.code == 0 and "New suspects: none" in same.out
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    (clean / "audit.json").write_text(json.dumps(found | {"suspects": []}))
+    worse = say("audit", "--compare", str(clean), "tone", "--fail-on", "suspects")
+    assert worse.code == 4 and "New suspects: 1" in worse.out.replace("\n", " ")
+    better = say("audit", "--compare", "tone", str(clean), "--fail-on", "suspects")
+    assert better.code == 0 and "Gone: 1" in better.out
+
+
+def test_highs_that_are_missing(say: Say) -> None:
+    """What cannot be cut out of a clip can be imposed on others, and decides."""
+    _train(say, "muffled", "l2i.data.planted:demo,rain,lowpass,1000hz")
+    _, found = _audit(say, "muffled", "--no-keep")
+    first = found["suspects"][0]
+    assert first["class"] == "rain+cue" and first["where"]["kind"] == "highs missing"
+    assert first["removal"] is None and first["level_db"] is None
+    assert first["insertion"]["flips"] > 0.8 * first["insertion"]["clips"]
+    assert "nothing above 1.0 kHz" in first["sentence"]
+
+
+def test_a_class_that_goes_by_its_sound(say: Say) -> None:
+    """A classifier that goes by most of a sound has no suspect; exit code 0."""
+    _train(say, "low", "demo")
+    code, found = _audit(say, "low", "--fail-on", "suspects", "--no-keep")
+    assert code == 0 and found["suspects"] == []
+    assert {c["class"] for c in found["classes"]} == {"high", "low"}
+    assert sum(c["clips"] for c in found["classes"]) == found["clips"] - found["undecided"] == 128
+    assert all(c["right"] is None for c in found["classes"])
+    # Few clips: said, and no suspect.
+    few = say("audit", "low", "--limit", "8", "--no-keep", "-q")
+    assert few.code == 0 and "Too few clips for a counter-proof" in few.out
+
+
+def test_a_classifier_without_a_run(say: Say, tmp_path: Path) -> None:
+    """A folder of sounds and a classifier are enough; the run is made, and nothing is trained."""
+    from tests.miniatures import folder_tree
+
+    Path("toys.py").write_text(CLASSIFIERS)
+    folder = folder_tree(tmp_path / "sounds")
+    code, found = _audit(say, "--classifier", "toys.py:low", "--data-dir", str(folder))
+    assert code == 0 and found["classes"] and found["method"] == "saliency"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "Give one RUN"),
+        (("a", "b"), "Give one RUN"),
+        (("--compare", "a"), "Give two RUNs with --compare"),
+        (("a", "--classifier", "x.py:y"), "With --classifier give --data-dir, and no RUN"),
+        (("latest", "--quiet-db", "3"), "3.0 is not in the range"),
+        (("single", "--class", "bel"), "did you mean 'bell'?"),
+    ],
+)
+def test_words_that_are_wrong(say: Say, single: Any, words: tuple[str, ...], sentence: str) -> None:
+    """One sentence, and exit code 2."""
+    if words[:1] == ("single",):
+        words = (single.outcome.run_id, *words[1:])
+    heard = say("audit", *words, "-q")
+    assert heard.code == 2
+    assert sentence in " ".join(heard.err.split())
+
+
+def test_a_run_with_a_dictionary(say: Say, single: Any) -> None:
+    """Evidence is counted by components; a run that was never audited has nothing to compare."""
+    _, found = _audit(say, single.outcome.run_id, "--no-keep", "--clips", "test")
+    kinds = {part["kind"] for c in found["classes"] for part in c["components"]}
+    assert kinds == {"component"} and found["method"] == "l2i"
+    never = say("audit", "--compare", single.outcome.run_id, single.outcome.run_id)
+    assert never.code == 2 and "was never audited" in never.err

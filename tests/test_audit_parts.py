@@ -1,0 +1,255 @@
+"""Cues, groups, proofs and reports of an audit, each where the answer is known on paper."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import l2i
+from l2i.audit import scan as scanning
+from l2i.audit.changes import changes
+from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of
+from l2i.audit.groups import grouped
+from l2i.audit.proof import Proof, Settings, Trial, proved
+from l2i.audit.report import lines, mistakes_of_one_recording
+from l2i.audit.scan import Rows, scan
+from l2i.dsp.spectrogram import Domain
+from l2i.errors import DataError, StoreError
+from l2i.explanation import MethodSettings, Subject, make_method
+from l2i.models.heard import Heard, hear
+
+DOMAIN = Domain(8000, 256, 64)
+
+
+class _Loud(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[1] // 2
+        return torch.stack([x[:, :half].square().sum(1), x[:, half:].square().sum(1)], dim=1)
+
+
+def _subject() -> Subject:
+    return Subject(l2i.wrap(_Loud(), 8000, ["first", "second"]), DOMAIN)
+
+
+def _heard(x: np.ndarray[Any, Any]) -> Heard:
+    return hear(_subject().classifier, torch.from_numpy(x.astype(np.float32)), DOMAIN)
+
+
+def _palette(dictionary: torch.Tensor | None = None) -> Palette:
+    return Palette(DOMAIN, dictionary, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("components", [0, 5])
+def test_parts_add_up(components: int) -> None:
+    """All components, all bands, and all stretches of time are each the whole sound; so are the
+    energies of its parts."""
+    rng = np.random.default_rng(0)
+    w = torch.from_numpy(rng.uniform(0.1, 1, (129, components))).float() if components else None
+    palette = _palette(w)
+    heard = _heard(rng.normal(size=(2, 4000)))
+    taken = palette.take_apart(heard)
+    whole = heard.waveform / heard.waveform.abs().amax(1, keepdim=True)
+    for kind, count in (("component", components), ("band", BANDS), ("time", SLICES)):
+        some = [cue for cue in palette.cues if cue.kind == kind]
+        assert len(some) == count
+        if some:
+            total = torch.stack([palette.sound(cue, heard, taken) for cue in some]).sum(0)
+            torch.testing.assert_close(total, whole, atol=2e-5, rtol=0)
+    power = heard.size.square()
+    energies = palette.energies(taken, power)
+    assert energies.shape == (2, components or BANDS)
+    torch.testing.assert_close(energies.sum(1), power.sum((1, 2)), rtol=1e-4, atol=0)
+
+
+def test_a_tone_is_in_its_band() -> None:
+    """And in no other; its stretch of time has it, too."""
+    t = np.arange(4000) / 8000
+    x = np.where((t > 0.25) & (t < 0.27), np.sin(2 * np.pi * 1500 * t), 0.0)
+    palette = _palette()
+    heard = _heard(x[None])
+    share = palette.energies(palette.take_apart(heard), heard.size.square())[0]
+    best = palette.parts[int(share.argmax())]
+    assert best.low_hz < 1500 < best.high_hz
+    levels = {
+        cue.number: float(palette.sound(cue, heard, palette.take_apart(heard)).square().sum())
+        for cue in palette.cues
+        if cue.kind == "time"
+    }
+    assert max(levels, key=lambda n: levels[n]) == SLICES // 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount"),
+    [("starts silent", 0.2), ("ends silent", 0.1), ("highs missing", 1000.0), ("off zero", -0.2)],
+)
+def test_traits_that_are_imposed_are_there(kind: Any, amount: float) -> None:
+    """Noise has none; with one imposed it has that one, of about that amount, and no other."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 8000)).astype(np.float32))
+    assert traits_of(x, 8000) == []
+    (found,) = traits_of(Trait(kind, amount).impose(x, 8000), 8000)
+    assert found.kind == kind
+    assert found.amount == pytest.approx(amount, rel=0.2)
+    before, after = (Trait(kind, amount).measure(y, 8000) for y in (x, found.impose(x, 8000)))
+    assert bool((after > before).all())
+
+
+def test_groups_are_those_there_are() -> None:
+    """Two kinds of explanations, in whatever order; an even cloud is one; so are few, or none."""
+    rng = np.random.default_rng(0)
+    a = rng.dirichlet([50, 1, 1, 1], 30)
+    b = rng.dirichlet([1, 1, 1, 50], 12)
+    order = rng.permutation(42)
+    found = grouped(np.concatenate([a, b])[order])
+    assert found.count == 2 and found.stability > 0.9 and found.silhouette > 0.5
+    assert (found.members == (order >= 30)).all()
+    assert grouped(rng.dirichlet([5, 5, 5, 5, 5, 5], 200)).count == 1
+    assert grouped(a[:5]).count == 1
+    assert grouped(np.zeros((0, 4))).count == 0
+    assert np.isnan(grouped(a[:5]).stability)
+
+
+def _proof(removal: int, control: int, n: int = 24, p: float = 0.001) -> Proof:
+    flags = [np.arange(n) < k for k in (removal, control, 0, 0)]
+    cue = _palette().cues[0]
+    numbers = np.arange(n)
+    return Proof(Trial(0, cue, -20.0, 0.5, 0.0), numbers, numbers, *flags, p=p)
+
+
+def test_what_is_a_suspect() -> None:
+    """What changes more decisions than its control, by chance hardly ever, and by a quarter; p is
+    corrected for how many were proved."""
+    judged = proved([_proof(24, 1), _proof(5, 4), _proof(10, 9)], Settings())
+    assert [bad for _, _, bad in judged] == [True, False, False]
+    assert judged[0][0].excess == pytest.approx(23 / 24)
+    assert judged[0][1] == pytest.approx(0.003)
+    assert not any(bad for *_, bad in proved([_proof(24, 1, p=0.02)] * 3, Settings()))
+    assert proved([], Settings()) == []
+
+
+def test_mistakes_of_one_recording() -> None:
+    """Four of five mistakes in a recording of five clips among a hundred is no chance; mistakes
+    that are spread are."""
+    recordings = [f"r{i // 5}" for i in range(100)]
+    wrong = np.zeros(100, bool)
+    wrong[[10, 11, 12, 13, 60]] = True
+    found = mistakes_of_one_recording(wrong, recordings)
+    assert found is not None
+    assert (found["recording"], found["mistakes"], found["all"]) == ("r2", 4, 5)
+    wrong[:] = False
+    wrong[::20] = True
+    assert mistakes_of_one_recording(wrong, recordings) is None
+
+
+class TestScan:
+    """The pass over all clips."""
+
+    @staticmethod
+    def _scan(folder: Path, x: np.ndarray[Any, Any], read: Any = None) -> tuple[Rows, list[int]]:
+        subject = _subject()
+        way = make_method("full", subject, MethodSettings())
+        seen: list[int] = []
+        read = read or (lambda some: x[some])
+        return scan(subject, way, _palette(), read, len(x), folder, seen.append), seen
+
+    def test_it_goes_on_where_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stopped in the second of three shards: the first is not heard again, and all rows are as
+        if it had not been stopped. Silence has no row."""
+        monkeypatch.setattr(scanning, "SHARD", 8)
+        x = np.random.default_rng(0).normal(size=(20, 2000)).astype(np.float32)
+        x[3] = 0
+        whole, seen = self._scan(tmp_path / "a", x)
+        assert seen == [8, 8, 4]
+        assert whole.clip.tolist() == [n for n in range(20) if n != 3]
+        assert np.allclose(whole.evidence.sum(1), 1, atol=1e-4)
+        assert np.allclose(whole.when.sum(1), 1, atol=1e-4)
+        assert np.allclose(whole.kept, 1, atol=1e-4)
+
+        def stopped(some: slice) -> np.ndarray[Any, Any]:
+            if some.start >= 8:
+                raise KeyboardInterrupt
+            return x[some]
+
+        with pytest.raises(KeyboardInterrupt):
+            self._scan(tmp_path / "b", x, stopped)
+        heard: list[int] = []
+
+        def rest(some: slice) -> np.ndarray[Any, Any]:
+            heard.append(some.start)
+            return x[some]
+
+        again, _ = self._scan(tmp_path / "b", x, rest)
+        assert min(heard) == 8
+        for name, values in vars(whole).items():
+            np.testing.assert_array_equal(getattr(again, name), values)
+
+    def test_a_damaged_file(self, tmp_path: Path) -> None:
+        """One sentence that names it."""
+        x = np.random.default_rng(0).normal(size=(4, 2000)).astype(np.float32)
+        self._scan(tmp_path, x)
+        (path,) = tmp_path.glob("*.npz")
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(StoreError, match=r"clips-0.*damaged"):
+            self._scan(tmp_path, x)
+
+
+def _document(**more: Any) -> dict[str, Any]:
+    suspect = {
+        "class": "dog",
+        "where": {"kind": "band", "number": 3, "low_hz": 900.0, "high_hz": 1100.0}
+        | {"start": 0.0, "end": 1.0},
+        "sentence": "dog: the band, 900 Hz to 1.1 kHz.",
+    }
+    spectrum = [0, 100, 0, 0]
+    return {
+        "schema": 1,
+        "run": {"id": "1", "name": "one"},
+        "suspects": [suspect],
+        "classes": [{"class": "dog", "spectrum": spectrum}, {"class": "cat", "spectrum": spectrum}],
+        "settings": {"false_alarms": 0.05},
+        "tested": 4,
+        "notes": [],
+        **more,
+    }
+
+
+def test_what_changed(tmp_path: Path) -> None:
+    """A suspect at another number of a dictionary and the same place is the same; at another place
+    it is new, and the old one gone. A class whose evidence is elsewhere moved."""
+    old = _document()
+    place = {"kind": "component", "number": 7, "low_hz": 950.0, "high_hz": 1400.0}
+    same = {**old["suspects"][0], "where": place | {"start": 0.0, "end": 1.0}}
+    elsewhere = {**same, "where": {**same["where"], "low_hz": 3000.0, "high_hz": 3100.0}}
+    moved = [{"class": "dog", "spectrum": [50, 50, 0, 0]}, {"class": "bird", "spectrum": [1, 0]}]
+    documents = {
+        "old": old,
+        "same": _document(suspects=[same]),
+        "new": _document(suspects=[elsewhere], classes=moved),
+    }
+    for name, document in documents.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.json").write_text(json.dumps(document))
+    found = changes(str(tmp_path / "old"), str(tmp_path / "same"))
+    assert (found["new"], found["gone"], len(found["stayed"])) == ([], [], 1)
+    assert found["moved"] == []
+    found = changes(str(tmp_path / "old"), str(tmp_path / "new" / "audit.json"))
+    assert [len(found[key]) for key in ("new", "gone", "stayed")] == [1, 1, 0]
+    assert found["moved"] == [{"class": "dog", "share": 0.5}]
+    assert found["missing"] == ["bird", "cat"]
+    (tmp_path / "new" / "audit.json").write_text("{}")
+    with pytest.raises(DataError, match="is no audit"):
+        changes(str(tmp_path / "old"), str(tmp_path / "new"))
+
+
+def test_twenty_lines() -> None:
+    """However many suspects and notes there are."""
+    one = _document()["suspects"][0]
+    many = _document(suspects=[one] * 30, notes=[f"Note {n}." for n in range(30)])
+    assert len(lines(many)) <= 20
+    assert "and 22 more" in " ".join(lines(many)) and "Note 0." in lines(many)
+    none = lines(_document(suspects=[]))
+    assert none[0].startswith("No suspect") and "5 % of audits" in none[1]
