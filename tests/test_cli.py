@@ -260,7 +260,7 @@ def test_an_example_that_is_wrong_would_be_seen() -> None:
         (["config", "chek"], "chek"),
         (["runs", "--limt", "3"], "--limit"),
         (["runs", "--limit", "0"], "--limit"),
-        (["runs", "extra"], "extra"),
+        (["runs", "shwo", "latest"], "Did you mean 'l2i runs show'?"),
         (["completion", "tcsh"], "tcsh"),
         (["config", "check"], "FILE"),
         (["train", "--fold", "0"], "--fold"),

@@ -16,6 +16,7 @@ from l2i.cli import cli
 from l2i.config import preset_names, resolve
 from l2i.data import DATASETS
 from l2i.metrics import METRICS, PUBLISHED
+from l2i.registry import nearest
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -33,7 +34,9 @@ def parse(words: list[str]) -> None:
     command: click.Command = cli
     context = click.Context(cli, info_name="l2i")
     while isinstance(command, click.Group):
-        if command.invoke_without_command and (not words or words[0].startswith("-")):
+        names = command.list_commands(context)
+        if command.invoke_without_command and (not words or words[0] not in names):
+            assert not words or nearest(words[0], names) is None, "a command that is mistyped"
             command.parse_args(context, list(words))
             return
         name, found, words = command.resolve_command(context, words)

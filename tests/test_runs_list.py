@@ -51,12 +51,60 @@ def test_filters(store: Store, say: Callable[..., Said]) -> None:
     assert said.code == 0 and said.err == "No run fits.\n"
 
 
+def _scored(name: str, experiment: str = "demo", method: str = "l2i", **scores: float) -> None:
+    tags = {"l2i.kind": "train", "l2i.dataset": "esc10", "l2i.method": method}
+    with open_run(experiment=experiment, name=name, signature=name, tags=tags) as run:
+        run.final({key.replace("__", "/"): value for key, value in scores.items()})
+
+
+def test_the_best_come_first(store: Store, say: Callable[..., Said]) -> None:
+    """By a figure's name in the table, on pages or in MLflow: the highest first, or the lowest
+    where that is better; a run without it is last, and the limit cuts the worst. A figure that the
+    table lacks has a column then."""
+    _scored("a", test__ff_mean=0.2, test__kept=0.5, test__accuracy=0.7)
+    _scored("none")
+    _scored("b", test__ff_mean=0.9, test__kept=0.1, test__accuracy=0.6)
+    for word in ("ff_mean", "FF", "test/ff_mean", "test/FF"):
+        assert _names(say("runs", "--sort", word, "--json")) == ["b", "a", "none"]
+    assert _names(say("runs", "--sort", "energy kept", "--json")) == ["b", "a", "none"]
+    assert _names(say("runs", "--sort", "Accuracy", "--json")) == ["a", "b", "none"]
+    assert _names(say("runs", "--sort", "kept", "--limit", "1", "--json")) == ["b"]
+    head, first, *_ = say("runs", "--sort", "ff_mean").out.splitlines()
+    assert head.split()[-2:] == ["accuracy", "ff_mean"]
+    assert first.split()[-2:] == ["0.600", "0.900"]
+    said = say("runs", "--sort", "ff_maen")
+    assert said.code == 2 and said.out == ""
+    assert "no run of this list has a figure 'ff_maen'; did you mean 'ff_mean'?" in said.err.lower()
+
+
+def test_words_say_which_runs(store: Store, say: Callable[..., Said]) -> None:
+    """Each of them is part of a name, an experiment, a data set or a method, whatever the case;
+    options stand before or after. Filtering comes before the limit. A command that is mistyped is
+    such a word, and ends with 2 where nothing fits it."""
+    _scored("first", method="gated-l2i", test__accuracy=0.9)
+    _scored("second", experiment="birds", test__accuracy=0.8)
+    _scored("third", method="gated-l2i", test__accuracy=0.7)
+    assert _names(say("runs", "GATED", "--json")) == ["third", "first"]
+    assert _names(say("runs", "--json", "esc10", "bird")) == ["second"]
+    assert _names(say("runs", "gated-l2i", "irs", "--limit", "1", "--json")) == ["first"]
+    assert _names(say("runs", "l2i", "--sort", "accuracy", "--json")) == [
+        *("first", "second", "third")
+    ]
+    assert _names(say("runs", "demogated", "--json")) == [], "no word reaches over two of them"
+    said = say("runs", "shwo", "first")
+    assert (said.code, said.out) == (2, "")
+    assert "No run fits 'shwo first'. Did you mean 'l2i runs show'?" in said.err
+    assert say("runs", "birds", "first").err == "No run fits.\n"
+    assert say("runs", "show", "first").out.startswith("Run first (")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("--where", "accuracy is high"), "MLflow does not understand 'accuracy is high'"),
         (("--tag", "fold"), "'fold' is not KEY=VALUE"),
         (("--tag", "a=it's"), "has no quotes"),
+        (("--sort", "a`b"), "has no back-tick: test/a`b."),
         (("--status", "dead"), "'dead' is not one of"),
     ],
 )

@@ -9,6 +9,8 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Group, emit_json, emit_table
+from l2i.errors import UsageError
+from l2i.registry import nearest
 
 if TYPE_CHECKING:
     from l2i.run.runs import RunInfo
@@ -36,11 +38,52 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     }
 
 
+def _metric(word: str) -> tuple[str, bool]:
+    """The MLflow metric that a figure's name stands for, and whether lower is better."""
+    from l2i.metrics import METRICS, SHORT
+
+    known = {short.casefold(): name for name, short in SHORT.items()}
+    known |= {head.casefold(): key.rpartition("/")[2] for key, head in _FIGURES.items()}
+    above, _, last = word.rpartition("/")
+    name = known.get(last.casefold(), last)
+    # A metric of the user's own is not known here: of such a one the highest is the first.
+    lower = name in METRICS and METRICS[name].better == "lower"
+    return f"{above or 'test'}/{name}", lower
+
+
+def _check_sort(word: str, key: str, listed: list[RunInfo]) -> None:
+    """Refuse to sort by a figure that no run has: those that have it would come first."""
+    if any(key in run.metrics for run in listed):
+        return
+    names = {name.removeprefix("test/") for run in listed for name in run.metrics}
+    like = nearest(word, sorted(names))
+    hint = f"; did you mean {like!r}?" if like else "."
+    raise UsageError(
+        f"No run of this list has a figure {word!r}{hint} 'l2i runs show RUN' shows those of one."
+    )
+
+
+class _Runs(Group):
+    """Words that are no command say which runs are meant; options may stand after them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = self.make_parser(ctx).parse_args(list(args))[1]
+        if not words or self.get_command(ctx, words[0]):
+            return super().parse_args(ctx, args)
+        ctx.allow_interspersed_args = True
+        super().parse_args(ctx, args)
+        ctx.params["words"] = (*ctx._protected_args, *ctx.args)
+        ctx._protected_args, ctx.args = [], []
+        return ctx.args
+
+
 @click.group(
-    cls=Group,
+    cls=_Runs,
     invoke_without_command=True,
+    subcommand_metavar="[WORD]... | COMMAND [ARGS]...",
     example=[
         "l2i runs",
+        "l2i runs esc10 gated-l2i --sort accuracy",
         "l2i runs --experiment esc10 --tag fold=1 --status finished",
         "l2i runs export latest kept",
     ],
@@ -52,7 +95,13 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     default=20,
     show_default=True,
     metavar="N",
-    help="Show at most N runs, the newest first.",
+    help="Show at most N runs.",
+)
+@click.option(
+    "--sort",
+    metavar="FIGURE",
+    help="Best first by this figure, like accuracy, FF, kept or benchmark/l2i/ff_mean; runs that "
+    "lack it come last.  [default: the newest first]",
 )
 @click.option(
     "--status",
@@ -85,34 +134,59 @@ def runs(
     ctx: click.Context,
     experiment: str | None,
     limit: int,
+    sort: str | None,
     status: str | None,
     kind: str | None,
     tags: dict[str, str],
     where: str,
     as_json: bool,
+    words: tuple[str, ...] = (),
 ) -> None:
     """List runs, the newest first, and their main figures; show, move and delete them.
 
+    With WORDs only runs that have all of them in their name, experiment, data set or method.
     RUN in other commands is an id of this list, a name, or 'latest'.
     """
     if ctx.invoked_subcommand is not None:
         return
     from l2i.run.runs import list_runs
 
-    found = list_runs(experiment, limit, status=status, kind=kind, tags=tags, where=where)
+    key, lower = _metric(sort) if sort else ("", False)
+    listed = list_runs(
+        experiment,
+        limit,
+        status=status,
+        kind=kind,
+        tags=tags,
+        words=words,
+        where=where,
+        best=key,
+        lower=lower,
+    )
+    if sort and listed:
+        _check_sort(sort, key, listed)
     if as_json:
-        emit_json([_as_json(run) for run in found])
+        emit_json([_as_json(run) for run in listed])
         return
-    if not found:
-        if experiment or status or kind or tags or where:
+    if not listed:
+        if experiment or status or kind or tags or where or words:
+            if words and (command := nearest(words[0], runs.list_commands(ctx))):
+                raise UsageError(
+                    f"No run fits '{' '.join(words)}'. Did you mean 'l2i runs {command}'?"
+                )
             click.echo("No run fits.", err=True)
         else:
             click.echo("There are no runs yet; 'l2i train --dataset demo' makes one.", err=True)
         return
-    figures = {key: word for key, word in _FIGURES.items() if any(key in r.metrics for r in found)}
+    heads = _FIGURES
+    if key not in ("", *_FIGURES):
+        heads = {**_FIGURES, key: key.rpartition("/")[2]}
+    # A column more, of 80 characters: the name needs them more than the time of day.
+    clock = "%m-%d" if heads is not _FIGURES else "%m-%d %H:%M"
+    figures = {key: word for key, word in heads.items() if any(key in r.metrics for r in listed)}
     rows = []
-    for run in found:
-        started = run.start.astimezone().strftime("%m-%d %H:%M") if run.start else ""
+    for run in listed:
+        started = run.start.astimezone().strftime(clock) if run.start else ""
         values = [f"{run.metrics[key]:.3f}" if key in run.metrics else "" for key in figures]
         rows.append([run.id[:8], run.name, run.experiment, run.status.lower(), started, *values])
     head = ["id", "name", "experiment", "status", "started", *figures.values()]

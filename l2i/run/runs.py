@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,6 +99,18 @@ class RunInfo:
         start = "test/"
         return {k.removeprefix(start): v for k, v in self.metrics.items() if k.startswith(start)}
 
+    def is_about(self, words: Iterable[str]) -> bool:
+        """Whether each word is in its name, its experiment, its data set or its method.
+
+        Case plays no part.
+        """
+        about = (
+            *(self.name, self.experiment, self.tags.get("l2i.dataset", "")),
+            *(self.tags.get("l2i.method", ""), self.params.get("methods", "")),
+        )
+        text = "\n".join(about).casefold()
+        return all(word.casefold() in text for word in words)
+
     @property
     def has_model(self) -> bool:
         """Whether a run of this kind leaves networks when it finishes."""
@@ -153,9 +165,14 @@ def search_runs(
     experiment: str | None = None,
     limit: int = 1,
     kinds: Container[str] | None = None,
+    words: Sequence[str] = (),
+    order: Sequence[str] = (),
     binned: bool = False,
 ) -> list[RunInfo]:
-    """Runs of a query, newest first; with `binned` those in MLflow's bin.
+    """Runs of a query that are about all `words` (`RunInfo.is_about`), newest first.
+
+    `order` has what they are sorted by before that, in MLflow's words; with `binned` they are those
+    in MLflow's bin.
 
     Raises
     ------
@@ -163,8 +180,9 @@ def search_runs(
     """
     from mlflow.entities import ViewType
 
-    # The query language cannot ask for a tag that is absent or one of a few, so kinds are told
-    # apart here.
+    # The query language cannot ask for a tag that is absent or one of a few, nor for a word in one
+    # of several places: kinds and words are told apart here.
+    whole = kinds is None and not words
     with store_errors(store, "read"):
         experiments = _experiments(client)
         wanted = [i for i, name in experiments.items() if experiment in (None, name)]
@@ -177,12 +195,12 @@ def search_runs(
                 wanted,
                 query,
                 ViewType.DELETED_ONLY if binned else ViewType.ACTIVE_ONLY,
-                max_results=min(limit - len(found) if kinds is None else 100, 1000),
-                order_by=_NEWEST,
+                max_results=min(limit - len(found) if whole else 100, 1000),
+                order_by=[*order, *_NEWEST],
                 page_token=token,
             )
             some = [_info(run, experiments) for run in page]
-            found += [r for r in some if kinds is None or r.kind in kinds]
+            found += [r for r in some if (kinds is None or r.kind in kinds) and r.is_about(words)]
             token = page.token
             if not token:
                 break
@@ -337,7 +355,10 @@ def list_runs(
     status: str | None = None,
     kind: str | None = None,
     tags: Mapping[str, str] | None = None,
+    words: Sequence[str] = (),
     where: str = "",
+    best: str = "",
+    lower: bool = False,
 ) -> list[RunInfo]:
     """The newest runs that this package made, newest first; empty where there is no store.
 
@@ -354,13 +375,20 @@ def list_runs(
         ``train``, ``import``, ``sweep``, ``overlap``, ...; ``all``: of every kind.
     tags : mapping of str to str, optional
         All of them; a name without a dot is one of ours: ``dataset`` is ``l2i.dataset``.
+    words : sequence of str
+        All of them in a run's name, experiment, data set or method, whatever the case.
     where : str
         More, in MLflow's language: ``metrics.`test/accuracy` > 0.9``.
+    best : str
+        A metric by which the best come first in place of the newest, ``test/accuracy`` say; runs
+        that have none come last.
+    lower : bool
+        Whether the lowest is the best.
 
     Raises
     ------
     UsageError
-        There is no such experiment, or MLflow does not understand `where`.
+        There is no such experiment, or MLflow does not understand `where` or `best`.
     """
     store = locate()
     if not store.exists:
@@ -386,6 +414,8 @@ def list_runs(
         if set(name) & set("`'\"") or "'" in value:
             raise UsageError(f"A tag that is looked for has no quotes: {key}={value}.")
         query.append(f"tags.`{name}` = '{value}'")
+    if "`" in best:
+        raise UsageError(f"A metric's name has no back-tick: {best}.")
     kinds: Container[str] | None = _MODELS | {"sweep"}
     if kind:
         kinds = None if kind == "all" else {kind}
@@ -397,6 +427,8 @@ def list_runs(
             experiment=experiment,
             limit=limit,
             kinds=kinds,
+            words=words,
+            order=[f"metrics.`{best}` {'ASC' if lower else 'DESC'}"] if best else (),
         )
     except StoreError as error:
         cause = error.__cause__
