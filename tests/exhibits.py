@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from l2i.config import Explanation as ExplanationSettings
+from l2i.recipes.description import main_figures
 from l2i.recipes.examples import write_examples
 from l2i.types import Clip
 from tests.toys import BANDS, SETTINGS, tone, tone_subject
@@ -52,6 +53,10 @@ def hertz(band: int) -> float:
     return (3 * band + 1) * SETTINGS.sample_rate / SETTINGS.n_fft
 
 
+FIGURES = {"faithfulness_probability": 0.62, "random_probability": 0.1, "kept": 0.31}
+"""What a page says of the run at its head."""
+
+
 def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
     """Sounds, ``explanations.json`` and ``index.html``; returns what the JSON holds."""
     theta = 1.5 * torch.eye(BANDS) - 0.5
@@ -72,6 +77,7 @@ def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
         title=title,
         labels=[CLASSES[label] for _, _, _, label in CLIPS],
         known=np.eye(BANDS, dtype=bool)[[label for _, _, _, label in CLIPS]],
+        summary=main_figures(FIGURES),
     )
     found: list[dict[str, Any]] = json.loads(
         (folder / "explanations.json").read_text(encoding="utf-8")

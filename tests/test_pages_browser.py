@@ -19,13 +19,25 @@ import numpy as np
 import pytest
 import soundfile
 
+from l2i.metrics import METRICS
 from l2i.pages import Media, MediaList, write_figures_page, write_listening_page
 from l2i.pages.listening import BESIDE
 from l2i.pages.pictures import spectrogram_picture
 from l2i.pages.sound import flac, mp3
 from l2i.pages.start import RunCard, start_page
+from l2i.recipes.description import main_figures
 from tests.browser import Browser, Tab, open_browser, program
-from tests.exhibits import CLASSES, CLIPS, DISAGREEING, SECONDS, WRONG, document, hertz, write_run
+from tests.exhibits import (
+    CLASSES,
+    CLIPS,
+    DISAGREEING,
+    FIGURES,
+    SECONDS,
+    WRONG,
+    document,
+    hertz,
+    write_run,
+)
 
 # The loudest frequency and the level of what was played in the last sixth of a second.
 _HEARD = """(() => {
@@ -65,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         RunCard(
             name=name,
             about="demo · finished",
-            figures=[("removal", "0.620", "random 0.100"), ("energy kept", "0.310", "")],
+            figures=main_figures(FIGURES),
             warnings=["There are 3 test clips."],
             links={"In MLflow": "/mlflow#/experiments/1/runs/2"},
             listen="/listen/2",
@@ -813,6 +825,27 @@ def test_in_a_sandboxed_frame(browser: Browser, folder: Path, tmp_path: Path, gi
     assert [url for url in frame.value(asked) if not url.startswith("data:")] == []
     assert tab.complaints() == []
     assert [url for url in tab.requests() if not url.startswith("blob:")] == [outer.as_uri()]
+    tab.close()
+
+
+@pytest.mark.parametrize("page", ["index.html", "start.html"])
+def test_figures_say_what_they_mean(browser: Browser, folder: Path, page: str) -> None:
+    """To a pointer over a short name, and to keys and fingers in a line that unfolds: what it is,
+    its unit, which way is better; each figure once, however many runs have it."""
+    tab = browser.open(folder / page)
+    meanings = [METRICS[name].meaning for name in ("faithfulness_probability", "kept")]
+    titles = tab.value("[...document.querySelectorAll('abbr')].slice(0, 2).map((e) => e.title)")
+    assert titles == meanings
+    shown = (
+        "[...document.querySelectorAll('.means dd')].filter((e) => e.checkVisibility())"
+        ".map((e) => e.textContent)"
+    )
+    assert tab.value(shown) == []
+    tab.value("document.querySelector('.means summary').focus()")
+    tab.press(" ")
+    assert tab.value(shown) == meanings
+    assert not tab.value("typeof player !== 'undefined' && player.playing")
+    assert tab.complaints() == []
     tab.close()
 
 

@@ -80,6 +80,16 @@ class Metric:
     better: Literal["higher", "lower", ""]
     source: str = ""
 
+    @property
+    def meaning(self) -> str:
+        """Title, unit and direction in one line.
+
+        >>> METRICS["kept"].meaning
+        'Energy that the explanation keeps (share): lower is better'
+        """
+        which = f": {self.better} is better" if self.better else ""
+        return f"{self.title} ({self.unit}){which}"
+
 
 METRICS = {
     "accuracy": Metric("Classifier accuracy", "share", "higher"),

@@ -22,10 +22,11 @@ can be fetched, even if a name were ever inserted carelessly.
 
 from l2i.pages.figures import write_figures_page
 from l2i.pages.listening import Media, MediaList, write_listening_page
-from l2i.pages.page import MAX_BYTES, refuse_foreign
+from l2i.pages.page import MAX_BYTES, Figure, refuse_foreign
 
 __all__ = [
     "MAX_BYTES",
+    "Figure",
     "Media",
     "MediaList",
     "refuse_foreign",

@@ -269,7 +269,8 @@ def _scores(document: Mapping[str, Any]) -> str:
             else ""
         )
         rows.append(
-            f'<tr><th scope="row">{escape(meaning["title"])}</th><td>{arrow}</td>'
+            f'<tr><th scope="row" title="{escape(name)} in scores.json and the glossary">'
+            f"{escape(meaning['title'])}</th><td>{arrow}</td>"
             f'<td class="number" data-name="{escape(name)}">{_figure(value, unit)}{beside}</td>'
             f'<td class="number">{interval}</td><td>{escape(unit)}</td>'
             f'<td class="soft">{escape(meaning["source"])}</td></tr>'
@@ -439,7 +440,8 @@ def write_figures_page(
         f'<p id="listen"><a href="{_LISTEN}">Listen to the explanations</a></p>' if listen else "",
         f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
         f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
-        f"classifier's own front-end.</p>{_scores(document)}</section>",
+        f"classifier's own front-end. ↑: higher is better; ↓: lower is better.</p>"
+        f"{_scores(document)}</section>",
         _faithfulness(document),
         ""
         if counts is None

@@ -765,7 +765,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("keys").open) return;
   // What has the focus keeps the keys it knows.
   if (at.matches("select, textarea, input[type=search]")) return;
-  if (at.matches("button, input[type=checkbox]") && event.key === " ") return;
+  if (at.matches("button, summary, input[type=checkbox]") && event.key === " ") return;
   if (at.matches("input[type=range]") && /^(Arrow|Home)/.test(event.key)) return;
   const act = KEYS[event.key];
   if (!act || (byId("clip").hidden && !"?/".includes(event.key))) return;

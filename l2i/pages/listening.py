@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.pages.page import MAX_BYTES, as_json, data_block, escape, write_page
+from l2i.pages.page import (
+    MAX_BYTES,
+    Figure,
+    as_json,
+    data_block,
+    escape,
+    figures_explained,
+    figures_listed,
+    write_page,
+)
 from l2i.pages.pictures import frequency_ticks
 from l2i.pages.sound import flac, loudness, mp3, mp3_bytes, mp3_kbps, rounded
 from l2i.storage import atomic_write_text
@@ -267,7 +276,7 @@ def write_listening_page(
     title: str,
     max_bytes: int = MAX_BYTES,
     parts: Sequence[tuple[str, str]] = _TITLED,
-    summary: Sequence[tuple[str, str, str]] = (),
+    summary: Sequence[Figure] = (),
     intro: str = _INTRO,
     noun: str = "clips",
 ) -> None:
@@ -289,8 +298,8 @@ def write_listening_page(
     parts : sequence of (str, str)
         Names in `media` of the sounds that one changes between, and what they are called; the
         first is the one that the others are parts of.
-    summary : sequence of (str, str, str)
-        The run's main figures: title, value, and what stands beside it.
+    summary : sequence of Figure
+        The run's main figures.
     intro : str
         What one hears, in a sentence.
     noun : str
@@ -302,13 +311,10 @@ def write_listening_page(
         "parts": [list(part) for part in parts],
         "noun": noun,
     }
-    figures = "".join(
-        f"<li>{escape(name)} <strong>{escape(value)}</strong> {escape(more and f'({more})')}"
-        for name, value, more in summary
-    )
+    listed = f'<ul id="run">{figures_listed(summary)}</ul>{figures_explained(summary)}'
     fields = {
         "intro": escape(intro),
-        "summary": f'<ul id="run">{figures}</ul>' if figures else "",
+        "summary": listed if summary else "",
         "levels": escape(_LEVELS) if parts else "",
     }
     if isinstance(media, MediaList) and media.lies_beside:

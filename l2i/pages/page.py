@@ -7,9 +7,9 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from l2i import __version__
 from l2i.errors import StoreError
@@ -17,9 +17,12 @@ from l2i.storage import atomic_write_bytes
 
 __all__ = [
     "MAX_BYTES",
+    "Figure",
     "as_json",
     "data_block",
     "escape",
+    "figures_explained",
+    "figures_listed",
     "fill",
     "page_text",
     "policy_of",
@@ -44,6 +47,44 @@ def escape(text: object) -> str:
     '&lt;b title=&quot;x&quot;&gt;'
     """
     return html.escape(str(text), quote=True)
+
+
+class Figure(NamedTuple):
+    """A figure of a run, for people.
+
+    Attributes
+    ----------
+    name, value : str
+    beside : str
+        What it is to be compared with; empty: nothing.
+    meaning : str
+        What it is, and which way is better.
+    """
+
+    name: str
+    value: str
+    beside: str = ""
+    meaning: str = ""
+
+
+def figures_listed(figures: Iterable[Figure]) -> str:
+    """Items of a list; a pointer over a name shows what it means."""
+    return "".join(
+        f'<li><abbr title="{escape(f.meaning)}">{escape(f.name)}</abbr> '
+        f"<strong>{escape(f.value)}</strong> {escape(f.beside and f'({f.beside})')}</li>"
+        for f in figures
+    )
+
+
+def figures_explained(figures: Iterable[Figure]) -> str:
+    """The meanings, each once, in a line that unfolds: fingers and keys reach no tooltip."""
+    meanings = {f.name: f.meaning for f in figures if f.meaning}
+    if not meanings:
+        return ""
+    items = "".join(f"<dt>{escape(n)}</dt><dd>{escape(m)}</dd>" for n, m in meanings.items())
+    return (
+        f'<details class="means"><summary>What the figures mean</summary><dl>{items}</dl></details>'
+    )
 
 
 def as_json(value: Any) -> str:

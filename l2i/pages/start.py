@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from l2i.pages.page import escape, page_text
+from l2i.pages.page import Figure, escape, figures_explained, figures_listed, page_text
 
 __all__ = ["RunCard", "start_page"]
 
@@ -18,8 +18,8 @@ class RunCard:
     ----------
     name, about : str
         About: experiment, how it ended, when it began.
-    figures : sequence of (str, str, str)
-        Title, value, and what stands beside it.
+    figures : sequence of Figure
+        The run's main figures.
     warnings : sequence of str
         Why the figures should not be relied on.
     links : mapping of str to str
@@ -30,16 +30,12 @@ class RunCard:
 
     name: str
     about: str
-    figures: Sequence[tuple[str, str, str]]
+    figures: Sequence[Figure]
     warnings: Sequence[str]
     links: Mapping[str, str]
     listen: str = ""
 
     def _html(self) -> str:
-        figures = "".join(
-            f"<li>{escape(name)} <strong>{escape(value)}</strong> {escape(more and f'({more})')}"
-            for name, value, more in self.figures
-        )
         doubts = "".join(f'<p class="doubt">⚠ {escape(text)}</p>' for text in self.warnings)
         links = [f'<a href="{escape(to)}">{escape(word)}</a>' for word, to in self.links.items()]
         if self.listen:
@@ -51,7 +47,8 @@ class RunCard:
             )
         return (
             f'<li class="run"><h2>{escape(self.name)}</h2><p class="soft">{escape(self.about)}</p>'
-            f'<ul class="figures">{figures}</ul>{doubts}<div class="links">{" ".join(links)}</div>'
+            f'<ul class="figures">{figures_listed(self.figures)}</ul>{doubts}'
+            f'<div class="links">{" ".join(links)}</div>'
         )
 
 
@@ -71,6 +68,7 @@ def start_page(store: str, cards: Sequence[RunCard], steps: Mapping[str, str]) -
     )
     fields = {
         "store": escape(f"Runs in {store}, the newest first."),
+        "means": figures_explained(figure for card in cards for figure in card.figures),
         "runs": "\n".join(card._html() for card in cards),
         "next": todo,
     }

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from l2i.metrics import CONTROLS, METRICS, PUBLISHED, SHORT, control
+from l2i.pages import Figure
 from l2i.run.store import MODE
 
 __all__ = [
@@ -27,23 +28,26 @@ DESCRIPTION = "mlflow.note.content"
 _MAIN = (*SHORT, "average_drop")
 
 
-def main_figures(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """What a run is judged by: short name, value, and the control that belongs to it.
+def main_figures(scores: Mapping[str, float]) -> list[Figure]:
+    """What a run is judged by: short name, value, the control that belongs to it, and its meaning.
 
-    >>> main_figures({"kept": 0.31, "faithfulness_probability": 0.62, "random_probability": 0.1})
-    [('removal', '0.620', 'random 0.100'), ('energy kept', '0.310', '')]
+    >>> for figure in main_figures({"ff_mean": 0.62, "kept": 0.31}):
+    ...     print(figure)
+    Figure(name='FF', value='0.620', beside='', meaning='FF, fall without the explanation \
+(probability): higher is better')
+    Figure(name='energy kept', value='0.310', beside='', meaning='Energy that the explanation \
+keeps (share): lower is better')
     """
     # Where another rule explains, removal by thresholds is the published rule's.
     beside = any(name.startswith(PUBLISHED) for name in scores)
-    return [
-        (
-            f"published {word}" if beside and name in CONTROLS else word,
-            f"{scores[name]:.3f}",
-            control(name, scores),
-        )
-        for name, word in SHORT.items()
-        if math.isfinite(scores.get(name, math.nan))
-    ]
+    figures = []
+    for name, word in SHORT.items():
+        if math.isfinite(scores.get(name, math.nan)):
+            meaning = METRICS[name].meaning
+            if beside and name in CONTROLS:
+                word, meaning = f"published {word}", f"Published: {meaning}"
+            figures.append(Figure(word, f"{scores[name]:.3f}", control(name, scores), meaning))
+    return figures
 
 
 def escaped(text: str) -> str:
@@ -111,7 +115,7 @@ def describe_model(
     found = table([f"{clips} test clips", "figure", "95 % interval"], rows)
     main = ", ".join(
         f"{word} **{value}**" + (f" ({beside})" if beside else "")
-        for word, value, beside in main_figures(scores)
+        for word, value, beside, _ in main_figures(scores)
     )
     cautions = "".join(f"**Caution:** {escaped(sentence)}\n\n" for sentence in warnings)
     # MLflow shows three lines, and the rest when it is asked: what can be heard comes first.

@@ -36,7 +36,7 @@ from l2i.explanation import (
 )
 from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import Heard, hear
-from l2i.pages import Media, MediaList, write_listening_page
+from l2i.pages import Figure, Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
@@ -351,7 +351,7 @@ def write_examples(
     title: str,
     labels: Sequence[str],
     known: NDArray[np.bool_] | None,
-    summary: Sequence[tuple[str, str, str]] = (),
+    summary: Sequence[Figure] = (),
 ) -> None:
     """Explanations of some clips; ``explanations.json`` lists them, and ``index.html`` is the page
     to listen to them.
@@ -376,7 +376,7 @@ def write_examples(
         The names of each clip's labels, joined by ``;``.
     known : bool [N, C] or None
         The labels as the classifier's classes, where it has them.
-    summary : sequence of (str, str, str)
+    summary : sequence of Figure
         The run's main figures.
     """
     if not chosen:

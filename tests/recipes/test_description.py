@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 import math
 
-from l2i.recipes.description import DESCRIPTION, describe_model, describe_sweep, table
+from l2i.recipes.description import (
+    DESCRIPTION,
+    describe_model,
+    describe_sweep,
+    main_figures,
+    table,
+)
 from l2i.run.runs import resolve_run
 from l2i.run.store import VIEW, connect, locate
 from tests.recipes.conftest import Finished
@@ -50,6 +56,17 @@ def test_a_control_stands_beside_what_it_belongs_to() -> None:
     scores = {"faithfulness_probability": 0.62, "published_ff_mean": 0.2, "ff_mean": 0.5}
     assert "published removal **0.620**, FF **0.500**" in _model(scores=scores)
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 4
+
+
+def test_main_figures_say_what_they_mean() -> None:
+    """Title, unit and direction; removal is the published rule's where another rule explains."""
+    scores = {"faithfulness_probability": 0.2, "random_probability": 0.0, "kept": 0.3}
+    removal, kept = main_figures(scores)
+    assert removal.meaning == "Removal: fall of probability, median (probability): higher is better"
+    assert kept.meaning.endswith("(share): lower is better")
+    other, same = main_figures({**scores, "published_kept": 0.1})
+    assert (other.name, same) == ("published removal", kept)
+    assert other.meaning == f"Published: {removal.meaning}"
 
 
 def test_names_are_text() -> None:

@@ -57,7 +57,8 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
     (facts,) = re.findall(r'id="facts">(.*?)</script>', text)
     shown = json.loads(facts)["clips"]
     assert [clip["name"] for clip in shown] == ["a.wav", "b.flac", "c.ogg"]
-    assert re.search(r'<ul id="run"><li>accuracy <strong>[01]\.\d{3}</strong>', text)
+    assert re.search(r'<li><abbr title="Classifier accuracy[^>]*>accuracy</abbr>', text)
+    assert re.search(r"accuracy</abbr> <strong>[01]\.\d{3}</strong>", text)
     for clip, item in zip(shown, found, strict=True):
         assert clip["right"] is None
         assert {k: v for k, v in clip.items() if k != "name"} == {
