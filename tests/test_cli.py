@@ -260,6 +260,8 @@ def test_an_example_that_is_wrong_would_be_seen() -> None:
         (["config", "chek"], "chek"),
         (["runs", "--limt", "3"], "--limit"),
         (["runs", "--limit", "0"], "--limit"),
+        (["submit", "x.toml", "--on", "lcoal"], "did you mean 'local'? There are: local, docker"),
+        (["submit", "x.toml", "--on", "mine"], "or MODULE:NAME, or FILE.py:NAME."),
         (["runs", "shwo", "latest"], "Did you mean 'l2i runs show'?"),
         (["completion", "tcsh"], "tcsh"),
         (["config", "check"], "FILE"),

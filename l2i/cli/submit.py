@@ -11,6 +11,7 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Command, Option, emit_json
+from l2i.registry import nearest
 
 _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 # Settings that name a file of weights; at s3:// it is an input of every task.
@@ -25,6 +26,15 @@ class _Engine(click.Choice[str]):
 
         if ":" in value or (value not in _ON and value in ENGINES):
             return options.file_word(value)
+        if value not in _ON:
+            like = nearest(value, _ON)
+            hint = f"; did you mean {like!r}?" if like else "."
+            self.fail(
+                f"there is no engine {value!r}{hint} There are: {', '.join(_ON)}; or MODULE:NAME, "
+                "or FILE.py:NAME.",
+                param,
+                ctx,
+            )
         return super().convert(value, param, ctx)
 
 
