@@ -293,7 +293,12 @@ def fit(
         raise DataError(f"There are {len(x)} sounds, and at least {_FEWEST} are needed to learn.")
     order = np.random.default_rng(seed).permutation(len(x))
     held = min(max(1, round(validation_share * len(x))), max(1, len(x) - 2))
-    learnt_from = Sounds(x.astype(np.float32), np.sort(order[held:]), np.sort(order[:held]))
+    learnt_from = Sounds(
+        x.astype(np.float32),
+        np.sort(order[held:]),
+        np.sort(order[:held]),
+        known=tuple(classifier.classes),
+    )
     context = Context(
         classifier, domain, learnt_from, seed, classifier.device, torch.float32, quiet
     )

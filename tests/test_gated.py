@@ -230,6 +230,13 @@ def test_one_clip_cannot_be_mixed() -> None:
         PART.check(GatesSettings(), one, context.domain)
 
 
+def test_a_class_to_leave_out_that_there_is_not() -> None:
+    """Is refused by `check`, before anything is learnt, with the nearest one."""
+    settings = {"without": ["lwo"]}
+    with pytest.raises(UsageError, match="knows no class 'lwo'; did you mean 'low'"):
+        l2i.fit(load(), sounds(8), method="gated-l2i", **FEW, **{**GATES, **settings})
+
+
 def test_a_class_that_no_mixture_has() -> None:
     """Clips in which it is heard are left out, and it is never asked for."""
     context = _context(sounds())

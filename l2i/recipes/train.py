@@ -134,7 +134,8 @@ def train(
     _say_if_other_data(config, material, experiment, weights, progress)
     if loaded is None:
         check_classifier(config, material)
-    sounds = material.sounds()
+    known = material.card.classes if loaded is None else tuple(loaded.classifier.classes)
+    sounds = replace(material.sounds(), known=known)
     for part in parts:
         part.check(settings[part.name], sounds, material.domain)
     own_name = "" if loaded is None else f"{_word(loaded)}-"

@@ -138,13 +138,17 @@ class GatesPart:
     settings = GatesSettings
 
     def check(self, settings: GatesSettings, sounds: Sounds, domain: Domain) -> None:
-        """Refuse what cannot be mixed.
+        """Refuse what cannot be mixed, and classes to leave out that there are not.
 
         Raises
         ------
         DataError
             There is only one training clip.
+        UsageError
+            The classifier knows no such class.
         """
+        if sounds.known:
+            _unasked(settings, sounds.known)
         if len(sounds.train) < 2:
             raise DataError(
                 f"{sounds.title} have one training clip, and gates are learnt on mixtures of two."
@@ -164,7 +168,7 @@ class GatesPart:
         need_gradients(context.classifier, "the part 'gates'", "take method 'l2i' or 'shapley'")
         layers = layers_of(context.classifier)
         classes = context.classifier.classes
-        unasked = [class_index(classes, name, "The classifier") for name in s.without]
+        unasked = _unasked(s, classes)
         mixer = Mixer(context, s, unasked)
         shapes = mixer.shapes(layers)
         torch.manual_seed(context.seed)
@@ -253,6 +257,10 @@ class GatesPart:
 
 
 GATES = GatesPart()
+
+
+def _unasked(settings: GatesSettings, classes: Sequence[str]) -> list[int]:
+    return [class_index(classes, name, "The classifier") for name in settings.without]
 
 
 def _head(document: Mapping[str, Any]) -> GateHead:

@@ -68,6 +68,8 @@ class Sounds:
         Of each clip of `train`, indices into `classes`.
     title : str
         What they are, for messages.
+    known : tuple of str
+        The classifier's classes; none where nobody asked.
     """
 
     waveforms: NDArray[np.float32]
@@ -76,6 +78,7 @@ class Sounds:
     classes: tuple[str, ...] = ()
     labels: Sequence[Sequence[int]] = ()
     title: str = "These sounds"
+    known: tuple[str, ...] = ()
 
     @property
     def n_samples(self) -> int:
