@@ -133,6 +133,22 @@ def test_one_clip_and_two_clips(total: float | None, unit: str, words: str) -> N
         assert task.line() == f"x: {words}"
 
 
+def test_a_task_begins_with_its_first_unit() -> None:
+    """Where nothing is to be done nothing is shown; afterwards it is one task, and is ended."""
+    out = Terminal()
+    progress = Progress(stream=out)
+    with progress.once_begun("clips", "clip"):
+        pass
+    assert out.getvalue() == ""
+    with progress.once_begun("clips", "clip") as begun:
+        first = begun(2)
+        first.advance()
+        assert begun(2) is first and first.done == 1
+    text = out.getvalue()
+    assert "clips" in text and "1/2" in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is back"
+
+
 def test_quiet_is_quiet() -> None:
     """Nothing is written, and tasks still count."""
     for out in (io.StringIO(), Terminal()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +22,7 @@ from l2i.errors import DataError, UsageError
 from l2i.models.spec import Loaded
 from l2i.models.vgg import MIN_FRAMES
 from l2i.registry import class_places
-from l2i.run.progress import Progress, Task
+from l2i.run.progress import Progress
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
@@ -203,16 +202,13 @@ def prepare(
         split is empty, or clips are too short for the network.
     """
     d = config.dataset
-    with ExitStack() as stack:
-        bar: Task | None = None
-
-        def fetched(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = stack.enter_context(progress.task("data", total=total / 1e6, unit="MB"))
-            bar.advance(done / 1e6)
-
-        dataset = open_dataset(d, config.run.seed, fetched, unlabelled=not own)
+    with progress.once_begun("data", "MB") as fetching:
+        dataset = open_dataset(
+            d,
+            config.run.seed,
+            lambda more, total: fetching(total / 1e6).advance(more / 1e6),
+            unlabelled=not own,
+        )
     if classes and own:
         dataset = with_classes(dataset, classes, who)
     split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
@@ -248,14 +244,11 @@ def prepare(
     def wait() -> None:
         progress.say("Another process decodes the same clips; waiting for it.")
 
-    with ExitStack() as stack:
-        decoding: Task | None = None
+    with progress.once_begun("clips", "clip") as decoding:
 
         def decoded(done: int, total: int) -> None:
-            nonlocal decoding
-            if decoding is None:  # There is nothing to show of what is in the cache.
-                decoding = stack.enter_context(progress.task("clips", total=total, unit="clip"))
-            decoding.advance(done - decoding.done)
+            task = decoding(total)
+            task.advance(done - task.done)
 
         waves = cache.open(dataset, wanted, decoded, wait)
     return Material(dataset, split, waves, settings)

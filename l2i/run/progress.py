@@ -20,7 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import Any, TextIO
 
@@ -172,6 +172,22 @@ class Progress:
                 yield task
         else:
             yield from self._lines(name, total, unit, done)
+
+    @contextmanager
+    def once_begun(self, name: str, unit: str = "step") -> Iterator[Callable[[float], Task]]:
+        """A task that begins with its first unit: where nothing is to be done, nothing is shown.
+
+        Yields a function from the units in all to the task, which is made when it is first called.
+        """
+        with ExitStack() as stack:
+            begun: list[Task] = []
+
+            def task(total: float) -> Task:
+                if not begun:
+                    begun.append(stack.enter_context(self.task(name, total, unit)))
+                return begun[0]
+
+            yield task
 
     @contextmanager
     def watch(self, name: str) -> Iterator[Callable[[str], None]]:
