@@ -42,6 +42,18 @@ def test_mistakes_then_what_is_least_faithful_then_one_of_each_class() -> None:
     assert len({i for i, _ in found}) == 6
 
 
+def test_mistakes_come_in_the_order_of_the_labels_to_check() -> None:
+    """By the margin between label and answer: a label that is out of the question is a surer
+    mistake than one that comes second, though the answer itself has more in that case."""
+    p = np.array([[0.60, 0.39, 0.01], [0.55, 0.05, 0.40], [0.1, 0.8, 0.1]])
+    labels = np.eye(3, dtype=bool)[[1, 1, 1]]
+    e = _evaluation(
+        logits=np.log(p), labels=labels, decisions=np.eye(3, dtype=bool)[p.argmax(1)], pairs={}
+    )
+    assert [i for i, _ in telling(e, CLIPS[:3], 3)] == [1, 0, 2]
+    assert [i for i, _ in telling(e, CLIPS[:3], 1)] == [1]
+
+
 def test_where_there_are_few_mistakes_others_take_their_place() -> None:
     """All asked for are shown, and no more than there are; without labels nothing is a mistake,
     without explanations nothing is unfaithful."""

@@ -1,9 +1,8 @@
 """Which clips a run's page shows: the most telling ones, by a rule that the page states.
 
 A dozen of hundreds of clips are looked at, and those of the test list's begin tell the least. So up
-to a third are mistakes, those first of which the classifier is surest; up to another third are
-those whose class falls least when the explanation is removed; all others are spread over the
-classes.
+to a third are mistakes, the surest first (`l2i.metrics.labels`); up to another third are those
+whose class falls least when the explanation is removed; all others are spread over the classes.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from l2i.metrics.labels import doubted_labels
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import Evaluation
 from l2i.types import Clip, Task
@@ -37,7 +36,7 @@ def telling(e: Evaluation, clips: Sequence[Clip], n: int) -> list[tuple[int, str
     """
     n = min(n, len(clips))
     third = -(-n // 3)
-    chosen = {int(i): _WRONG for i in _surest_mistakes(e)[:third]}
+    chosen = dict.fromkeys(_surest_mistakes(e)[:third], _WRONG)
     weak = [i for i in _least_faithful(e) if i not in chosen]
     chosen |= dict.fromkeys(weak[: min(third, n - len(chosen))], _WEAK)
     rest = [i for i in range(len(clips)) if i not in chosen]
@@ -45,18 +44,14 @@ def telling(e: Evaluation, clips: Sequence[Clip], n: int) -> list[tuple[int, str
     return list((chosen | {rest[k]: _SPREAD for k in fill}).items())
 
 
-def _surest_mistakes(e: Evaluation) -> NDArray[np.int64]:
-    """Clips about which the classifier is wrong, and how sure it is of that: the probability of
-    its class, or, where there may be several, its greatest error of one."""
+def _surest_mistakes(e: Evaluation) -> list[int]:
+    """Clips whose label the classifier contradicts, in the order of ``labels.csv``."""
     if e.labels is None:
-        return np.zeros(0, np.int64)
-    single = e.task is Task.SINGLE_LABEL
-    p = softmax(e.logits, axis=1) if single else expit(e.logits)
-    missed = e.decisions != e.labels
-    sure = np.where(missed, p if single else np.abs(p - e.labels), 0.0).max(axis=1)
-    wrong = missed.any(axis=1).nonzero()[0]
-    found: NDArray[np.int64] = wrong[np.argsort(-sure[wrong], kind="stable")]
-    return found
+        return []
+    p = softmax(e.logits, axis=1) if e.task is Task.SINGLE_LABEL else expit(e.logits)
+    clips, classes = ([str(i) for i in range(n)] for n in p.shape)
+    table = doubted_labels(p, e.decisions, e.labels, e.task, clips, classes)
+    return [int(i) for i in table["clip"].unique()]
 
 
 def _least_faithful(e: Evaluation) -> list[int]:
