@@ -592,7 +592,10 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     try:
         server.start()
         start = requests.get(server.url, timeout=30).text
-        assert "a&lt;b&gt;" in start and "removal <strong>0.500</strong> (random 0.125)" in start
+        assert (
+            "a&lt;b&gt;" in start
+            and "removal</abbr> <strong>0.500</strong> (random 0.125)" in start
+        )
         assert f'class="listen" href="/listen/{run.run_id}"' in start
         mlflow = requests.get(f"{server.url}/mlflow", timeout=30).text
         assert '<div id="root"' in mlflow and "autoOpenedOnFirstLoad" in mlflow
