@@ -47,6 +47,8 @@ def test_filters(store: Store, say: Callable[..., Said]) -> None:
         "weak"
     ]
     assert _names(say("runs", "--where", "metrics.`test/accuracy` > 0.7", "--json")) == ["good"]
+    for where in ("accuracy > 0.7", "test/accuracy>=0.9", "metrics.accuracy > .8 and accuracy < 1"):
+        assert _names(say("runs", "--where", where, "--json")) == ["good"], where
     said = say("runs", "--tag", "fold=7")
     assert said.code == 0 and said.err == "No run fits.\n"
 

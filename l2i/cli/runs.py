@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,17 +39,35 @@ def _as_json(run: RunInfo) -> dict[str, object]:
     }
 
 
-def _metric(word: str) -> tuple[str, bool]:
-    """The MLflow metric that a figure's name stands for, and whether lower is better."""
+# A figure's name, bare or with its folder, before a comparison with a number.
+_COMPARED = re.compile(r"(?<![\w.`/])(?:metrics\.)?((?:[\w-]+/)*\w+)(?=\s*(?:[<>]=?|!?=)\s*[-.\d])")
+
+
+def _metric(word: str) -> tuple[str, bool | None]:
+    """The MLflow metric that a figure's name stands for, and whether lower is better; None: it is
+    no figure of ours."""
     from l2i.metrics import METRICS, SHORT
 
     known = {short.casefold(): name for name, short in SHORT.items()}
     known |= {head.casefold(): key.rpartition("/")[2] for key, head in _FIGURES.items()}
     above, _, last = word.rpartition("/")
     name = known.get(last.casefold(), last)
-    # A metric of the user's own is not known here: of such a one the highest is the first.
-    lower = name in METRICS and METRICS[name].better == "lower"
+    lower = METRICS[name].better == "lower" if name in METRICS else None
     return f"{above or 'test'}/{name}", lower
+
+
+def _query(where: str) -> str:
+    """A filter in MLflow's language, of one in which figures may stand as they are called here.
+
+    >>> _query("accuracy > 0.9 AND attributes.end_time > 0")
+    'metrics.`test/accuracy` > 0.9 AND attributes.end_time > 0'
+    """
+
+    def spelt(match: re.Match[str]) -> str:
+        key, lower = _metric(match[1])
+        return match[0] if lower is None else f"metrics.`{key}`"
+
+    return _COMPARED.sub(spelt, where)
 
 
 def _check_sort(word: str, key: str, listed: list[RunInfo]) -> None:
@@ -126,7 +145,8 @@ class _Runs(Group):
     "--where",
     default="",
     metavar="QUERY",
-    help='MLflow filter; a name with a slash in back-ticks: "metrics.`test/accuracy` > 0.9".',
+    help='MLflow filter, like "accuracy > 0.9"; other names with a slash in back-ticks: '
+    '"metrics.`classifier/loss` < 0.1".',
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all details as JSON.")
 @click.pass_context
@@ -151,7 +171,7 @@ def runs(
         return
     from l2i.run.runs import list_runs
 
-    key, lower = _metric(sort) if sort else ("", False)
+    key, lower = _metric(sort) if sort else ("", None)
     listed = list_runs(
         experiment,
         limit,
@@ -159,9 +179,10 @@ def runs(
         kind=kind,
         tags=tags,
         words=words,
-        where=where,
+        where=_query(where),
         best=key,
-        lower=lower,
+        # A metric of the user's own is not known here: the highest is the first.
+        lower=bool(lower),
     )
     if sort and listed:
         _check_sort(sort, key, listed)
