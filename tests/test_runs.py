@@ -254,6 +254,12 @@ def test_a_run_is_found_by_how_its_name_begins(store: Store) -> None:
     assert resolve_run("dogs-fold1").id == second
     assert resolve_run("dogs-fold2-b").id == other
     assert resolve_run("dogs").id == whole
+    with open_run(
+        experiment="demo", name="dogs-fold2-bbbbbb-noise", signature="n", tags={"l2i.kind": "noise"}
+    ) as measured:
+        pass
+    assert resolve_run("dogs-fold2-b").id == other, "what was measured of it is not meant"
+    assert resolve_run("dogs-fold2-bbbbbb-n").id == measured.run_id
     with pytest.raises(UsageError, match=r"'dogs-' fits several runs: .*Give more of the name"):
         resolve_run("dogs-")
 

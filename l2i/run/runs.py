@@ -546,8 +546,8 @@ def resolve_run(word: str) -> RunInfo:
     ----------
     word : str
         ``latest`` (the newest finished run with networks), a run id or its first six digits or
-        more, or a run name or how it begins, if no other name begins so; of several runs with one
-        name the newest finished one, or else the newest.
+        more, or a run name or how it begins, if no other name of a run with networks begins so; of
+        several runs with one name the newest finished one, or else the newest.
 
     Raises
     ------
@@ -590,6 +590,8 @@ def resolve_run(word: str) -> RunInfo:
         )
     begin = [run for run in newest if run.name == word]
     begin = begin or [run for run in newest if word and run.name.startswith(word)]
+    # What was measured of a run is called after it, and begins as it does.
+    begin = [run for run in begin if run.has_model] or begin
     if len({run.name for run in begin}) > 1:
         raise UsageError(f"{word!r} fits several runs: {_named(begin[:6])}. Give more of the name.")
     if begin:
