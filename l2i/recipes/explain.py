@@ -118,6 +118,9 @@ def explain(
         A file is absent, cannot be decoded, or is empty.
     """
     run = resolve_run(word)
+    # One that is there is explained, whatever the others are.
+    if not any(path.exists() for path in audio):
+        raise DataError(f"There is no sound file {audio[0]}.")
     set_threads(0)
     place, dtype, sentences = pick_device(device, precision)
     for sentence in sentences:

@@ -240,6 +240,8 @@ def test_bad_files_do_not_stop_the_others(
         said = say("explain", "latest", *words, "--out", str(out), "--quiet")
         assert said.code == 1 and number in said.err and said.out == ""
         assert not out.exists()
+    early = say("explain", "latest", bad[0], "--out", str(out))
+    assert early.err == f"Error: There is no sound file {bad[0]}.\n", "before networks are opened"
     words = (good[0], *bad, good[1])
     said = say("explain", "latest", *words, "--out", str(out), "--json", "--quiet")
     assert said.code == 1 and "Traceback" not in said.err
