@@ -663,6 +663,13 @@ def test_listen_opens_the_page_of_a_run(
     mute = say("listen", "mute")
     assert mute.code == 1
     assert "has no page to listen to" in mute.err and "l2i explain" in mute.err
+    tags = {"l2i.kind": "noise", "mlflow.parentRunId": below.run_id}
+    with open_run(experiment="demo", name="measured", signature="m", tags=tags) as run:
+        run.artifact("explanations/index.html", "elsewhere")
+    assert (
+        f"'l2i listen {below.run_id[:8]}' opens the page of its parent"
+        in say("listen", "measured").err
+    )
 
 
 @pytest.mark.parametrize("display", ["", ":0"])

@@ -331,4 +331,6 @@ def test_options_of_the_other_way(
     assert said.code == 2 and "Give a RUN and AUDIO files" in said.err
     monkeypatch.setenv("L2I_DEVICE", "cpu")
     soundfile.write("a.wav", clip, RATE)
+    said = say("explain", "a.wav", "b.wav")
+    assert said.code == 2 and "'l2i explain latest a.wav'" in said.err, "a file is no RUN"
     assert say("explain", "a.wav", "--classifier", f"{users}:load", "-q").code == 0

@@ -23,7 +23,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     type=click.Choice(["test", "train", "all"]),
     default="test",
     show_default=True,
-    help="The clips that are heard.",
+    help="Clips to use.",
 )
 @click.option(
     "--top",
@@ -31,9 +31,9 @@ from l2i.cli.base import Command, emit_json, emit_table
     default=5,
     show_default=True,
     metavar="N",
-    help="Components named per class, and clips per component.",
+    help="Name N components per class, and N clips per component.",
 )
-@click.option("--sounds/--no-sounds", default=True, help="A sound of each component.")
+@click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
 @options.run_data_dir
 @measuring.out
 @measuring.keep

@@ -41,32 +41,22 @@ from l2i.errors import DataError
     "class_names",
     multiple=True,
     metavar="NAME",
-    help="Explain it, not the likeliest one; given several times, each of them.",
+    help="Explain this class, not the likeliest one; may be given several times.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, max_open=True),
-    metavar="TAU",
-    help="Keep components with a relevance above TAU.  [default: the run's]",
-)
-@click.option(
-    "--max-components",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Keep at most N components; 0: no limit.  [default: the run's]",
-)
+@measuring.threshold
+@measuring.max_components
 @click.option(
     "--start",
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Where in each file to begin.  [default: 0]",
+    help="Begin so far into each file.  [default: 0]",
 )
 @click.option(
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="How much of each file.  [default: all of it]",
+    help="Explain so much of each file.  [default: all of it]",
 )
 @click.option(
     "--window",
@@ -80,7 +70,7 @@ from l2i.errors import DataError
     default="explanations",
     show_default=True,
     metavar="DIR",
-    help="Gets one folder per file, and index.html.",
+    help="Write one folder per file, and index.html, to DIR.",
 )
 @options.device
 @options.precision
@@ -128,7 +118,7 @@ def explain(
         _end(found, out, failed, len(audio), as_json)
         return
     run, *rest = words
-    if not rest:
+    if not rest or (Path(run).suffix and Path(run).is_file()):
         raise click.UsageError(
             f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
         )

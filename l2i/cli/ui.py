@@ -160,7 +160,8 @@ _host = click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="The pages have no password: keep them on this machine.",
+    metavar="ADDRESS",
+    help="Address; 0.0.0.0 shows the pages to the whole network, without a password.",
 )
 _allowed = click.option(
     "--allowed-hosts",
@@ -178,6 +179,7 @@ _allowed = click.option(
     type=click.IntRange(1, 65535),
     default=_PORT,
     show_default=True,
+    metavar="N",
     help="Port of the pages.",
 )
 @_host
@@ -214,6 +216,7 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
+    metavar="N",
     help=f"Port of the pages.  [default: {_PORT}, or a free one]",
 )
 @_host
@@ -239,10 +242,11 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
             if "has no artifact" not in str(error):
                 raise
     else:
-        raise StoreError(
-            f"Run {found.name} ({found.id[:8]}) has no page to listen to: 'l2i explain "
-            f"{found.id[:8]} AUDIO...' makes one of your own sounds."
-        )
+        parent = found.tags.get("mlflow.parentRunId", "")[:8]
+        way = f"'l2i explain {found.id[:8]} AUDIO...' makes one of your own sounds."
+        if parent and not found.has_model:
+            way = f"'l2i listen {parent}' opens the page of its parent run."
+        raise StoreError(f"Run {found.name} ({found.id[:8]}) has no page to listen to: {way}")
     if store.is_server:
         click.echo(page.resolve().as_uri())
         if not no_browser:
