@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from l2i.config import resolve
 from l2i.run.runs import list_runs, register, resolve_run
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
@@ -118,6 +119,27 @@ def test_filters_that_are_none(
     said = say("runs", *words)
     assert said.code == 2
     assert sentence in said.err and "Traceback" not in said.err
+
+
+def test_a_run_in_full(store: Store, say: Callable[..., Said]) -> None:
+    """Figures of test clips with which way is better; of the settings those that differ from the
+    preset, and all of them on request; of a run about another one all that there is."""
+    config = resolve(dataset="demo", overrides=["interpreter.pooling=max", "run.seed=3"])
+    with open_run(experiment="demo", name="a", signature="a", params=config.flat()) as run:
+        run.final({"test/kept": 0.25, "interpreter/reconstruction": 0.5})
+    lines = say("runs", "show", "a").out.splitlines()
+    assert "test/kept                    0.25  ↓" in lines
+    assert "interpreter/reconstruction    0.5" in lines
+    start = lines.index("parameter            value")
+    assert [line.split() for line in lines[start + 1 : start + 4]] == [
+        *(["dataset.name", "demo"], ["interpreter.pooling", "max"], ["run.seed", "3"])
+    ]
+    assert "settings are as the preset of demo has them; --all shows them." in lines[start + 4]
+    whole = say("runs", "show", "a", "--all").out
+    assert "interpreter.epochs" in whole and "--all shows them" not in whole
+    with open_run(experiment="demo", name="b", signature="b", params={"hz": 2000}):
+        pass
+    assert "hz         2000" in say("runs", "show", "b").out
 
 
 def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,27 +214,57 @@ def runs(
     emit_table(head, rows, right=range(5, len(head)))
 
 
-@runs.command(example="l2i runs show latest")
+def _unusual(params: dict[str, str]) -> dict[str, str]:
+    """The settings that are not as the data set's preset has them; all of a run that is about
+    another one, whose parameters are no settings."""
+    from l2i.config import resolve
+    from l2i.errors import L2IError
+    from l2i.run.store import as_text
+
+    spec = params.get("classifier.spec") or None
+    try:
+        usual = resolve(dataset=params["dataset.name"], options={"classifier.spec": spec}).flat()
+    except (KeyError, L2IError):  # Of another version, it may be.
+        return params
+    texts = {key: as_text(value) for key, value in usual.items()} | {"dataset.name": ""}
+    return {key: text for key, text in params.items() if texts.get(key) != text}
+
+
+@runs.command(example=["l2i runs show latest", "l2i runs show latest --all"])
 @click.argument("run", metavar="RUN")
+@click.option("--all", "whole", is_flag=True, help="Also show the settings that the preset has.")
 @options.as_json
-def show(run: str, as_json: bool) -> None:
-    """Show all details of one run."""
+def show(run: str, whole: bool, as_json: bool) -> None:
+    """Show all details of one run: figures, settings that differ from the preset, tags."""
+    from l2i.metrics import METRICS
     from l2i.run.runs import resolve_run
 
-    found = resolve_run(run)
+    info = resolve_run(run)
     if as_json:
-        emit_json(_as_json(found))
+        emit_json(_as_json(info))
         return
-    click.echo(f"Run {found.name} ({found.id}) of experiment {found.experiment}")
-    click.echo(f"{found.status.lower()}; artifacts in {found.artifact_uri}\n")
-    figures = {k: v for k, v in sorted(found.metrics.items()) if not k.startswith("system/")}
+    click.echo(f"Run {info.name} ({info.id}) of experiment {info.experiment}")
+    click.echo(f"{info.status.lower()}; artifacts in {info.artifact_uri}\n")
+    arrows = {"higher": "↑", "lower": "↓", "": ""}
+    figures = []
+    for key, value in sorted(info.metrics.items()):
+        if not key.startswith("system/"):
+            folder, _, name = key.rpartition("/")
+            # A stage's figures may be called as those of test clips are.
+            ours = folder.partition("/")[0] in ("test", info.kind) and name in METRICS
+            arrow = arrows[METRICS[name].better] if ours else ""
+            figures.append([key, f"{value:.4g}", arrow])
     if figures:
-        emit_table(["figure", "value"], [[k, f"{v:.4g}"] for k, v in figures.items()], right=[1])
+        emit_table(["figure", "value", ""], figures, right=[1])
         click.echo()
-    emit_table(["parameter", "value"], [[k, v] for k, v in sorted(found.params.items())])
-    tags = {k: v for k, v in sorted(found.tags.items()) if not k.startswith("mlflow.")}
+    params = info.params if whole else _unusual(info.params)
+    emit_table(["parameter", "value"], sorted(params.items()))
+    if hidden := len(info.params) - len(params):
+        preset = info.params["dataset.name"]
+        click.echo(f"{hidden} settings are as the preset of {preset} has them; --all shows them.")
+    tags = {k: v for k, v in sorted(info.tags.items()) if not k.startswith("mlflow.")}
     click.echo()
-    emit_table(["tag", "value"], [[k, v] for k, v in tags.items()])
+    emit_table(["tag", "value"], list(tags.items()))
 
 
 @runs.command(short_help="Move a run to MLflow's bin.", example="l2i runs delete 84c0c5 --yes")
