@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from l2i.config import Config
 from l2i.data import DATASETS, refuse_folder
 from l2i.data.base import class_counts, listed
-from l2i.errors import CheckpointError, ConfigError
+from l2i.errors import CheckpointError, ConfigError, StoreError
 from l2i.explanation import Subject, check_gradients
 from l2i.metrics import own_digest, own_metrics
 from l2i.models.checkpoint import load_checkpoint
@@ -49,7 +49,7 @@ from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import adopt, register
+from l2i.run.runs import adopt, download, register
 from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
 from l2i.training.parts import Context, Part, parts_of
 from l2i.training.stage import Stage, open_stage
@@ -392,8 +392,20 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
 
 
 def _found(done: RunInfo) -> Outcome:
-    warnings = tuple(done.tags.get(_WARNINGS, "").splitlines())
-    return Outcome(done.id, done.name, done.experiment, done.scores, found=True, warnings=warnings)
+    try:
+        text = download(done, "scores.json").read_text(encoding="utf-8")
+        intervals = json.loads(text)["intervals"]
+    except (StoreError, OSError, ValueError, KeyError):  # The figures are known all the same.
+        intervals = {}
+    return Outcome(
+        done.id,
+        done.name,
+        done.experiment,
+        done.scores,
+        found=True,
+        warnings=tuple(done.tags.get(_WARNINGS, "").splitlines()),
+        intervals=intervals,
+    )
 
 
 def _description(

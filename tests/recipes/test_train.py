@@ -283,12 +283,14 @@ def test_blocks_to_be_frozen_have_cycles_of_their_own(bench: Path, watched: _Wat
 
 
 def test_finished_is_found(single: Finished) -> None:
-    """The same command again finds the finished run, and gives its figures."""
+    """The same command again finds the finished run, and gives its figures and their intervals."""
     again = train(small_config(), QUIET)
     assert again.found
     assert again.run_id == single.outcome.run_id
     for name, value in again.scores.items():
         assert value == single.outcome.scores[name]
+    known = {name: list(ends) for name, ends in single.outcome.intervals.items()}
+    assert again.intervals == known and "accuracy" in known
 
 
 def test_what_is_in_the_cache_has_no_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
