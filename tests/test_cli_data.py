@@ -287,3 +287,14 @@ def test_bars_of_a_download() -> None:
     show.close()
     assert tasks == [("a.zip", 5.0, 2.0), ("b.zip", None, 0.1)]
     assert seen == pytest.approx([5.0, 0.1])
+
+
+def test_a_folder_in_place_of_a_name(say: Say) -> None:
+    """Is told how a folder of one's own is named; one that is called as a data set is, is no
+    trouble."""
+    Path("birds").mkdir()
+    for words in (("train", "--dataset", "birds"), ("data", "info", "birds")):
+        said = say(*words)
+        assert said.code == 2 and "name 'folder', and give --data-dir birds." in said.err
+    Path("demo").mkdir()
+    assert say("data", "info", "demo").code == 0

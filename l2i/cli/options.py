@@ -136,6 +136,16 @@ class _Dataset(click.ParamType):
 
     name = "name"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if ":" not in text and Path(text).is_dir():
+            from l2i.data import DATASETS
+
+            if text not in DATASETS:
+                why = f"{text!r} is a folder, and no data set's name"
+                self.fail(f"{why}: name 'folder', and give --data-dir {text}.", param, ctx)
+        return text
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
