@@ -203,8 +203,7 @@ def _table(found: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
     """A row per method."""
     there = {name for f in found.values() for name in f["scores"]}
     names = [name for name in _SHORT if name in there]
-    arrows = {"higher": "↑", "lower": "↓", "": ""}
-    head = [f"{_SHORT[n]}{arrows[meaning[n]['better']]}" for n in names]
+    head = [f"{_SHORT[n]}{measuring.ARROWS[meaning[n]['better']]}" for n in names]
     rows = [
         [m, *(measuring.figure(f["scores"][n]) for n in names), f"{f['seconds_per_clip']:.2f}"]
         for m, f in found.items()

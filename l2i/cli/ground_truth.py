@@ -60,7 +60,9 @@ def ground_truth(
 ) -> None:
     """Compare explanations with the parts that RUN's test clips were made of.
 
-    RUN is a run id, a run name, or 'latest', of demo or demo-multilabel.
+    RUN is a run id, a run name, or 'latest', of demo or demo-multilabel. SI-SDR, its improvement
+    over the mixture, and what is left of the class and of the others are in dB. ↑: higher is
+    better; ↓: lower is better.
     """
     from l2i.recipes.ground_truth import ground_truth as run_ground_truth
     from l2i.run.progress import Progress
@@ -83,7 +85,7 @@ def ground_truth(
         return
     measuring.where(found, f"{found['explained']} explanations of {found['clips']} clips")
     names = ["si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left"]
-    head = ["SI-SDR", "improved", "share", "class left", "other left"]
+    head = ["SI-SDR↑", "improved↑", "share↑", "class left↑", "other left↓"]
     rows = [
         [name, str(f["explained"]), *(measuring.figure(f[k]) for k in names)]
         for name, f in found["per_class"].items()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
 
 __all__ = [
+    "ARROWS",
     "caution",
     "explain_stars",
     "figure",
@@ -57,6 +58,8 @@ class _Method(click.ParamType):
 
 
 METHOD = _Method()
+ARROWS = {"higher": "↑", "lower": "↓", "": ""}
+"""Which way a figure is better."""
 METHODS_HELP = f"{', '.join(METHODS)}, or one of your own as MODULE:NAME or FILE.py:NAME"
 
 out: _Decorator = click.option(
@@ -255,7 +258,7 @@ def _table(
         ends = intervals.get(prefix + name)
         shown = "not defined" if value is None or value != value else f"{value:.3f}"
         unit = _UNITS.get(metric["unit"], "")
-        arrow = {"higher": "↑", "lower": "↓", "": " "}[metric["better"]]
+        arrow = ARROWS[metric["better"]] or " "
         rows.append(
             [
                 metric["title"].removeprefix("Published: ") if prefix else metric["title"],

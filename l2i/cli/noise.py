@@ -113,6 +113,8 @@ def noise(
         ]
         for c in found["conditions"]
     ]
-    head = ["noise", "SNR", *(short[n] for n in names)]
+    arrows = [measuring.ARROWS[found["meaning"][n]["better"]] for n in names]
+    figures = [f"{short[n]}{arrow}" for n, arrow in zip(names, arrows, strict=True)]
+    head = ["noise", "SNR", *figures]
     emit_table(head, rows, right=list(range(1, len(head))))
     measuring.kept(found, out)

@@ -11,14 +11,14 @@ from l2i.cli.base import Command, Option, emit_json, emit_table
 
 _TABLES: tuple[dict[str, str], ...] = (
     {
-        "present": "present",
-        "si_sdr": "SI-SDR",
-        "si_sdr_improvement": "improved",
-        "sir": "SIR",
-        "sar": "SAR",
-        "energy_share": "share",
-        "class_left": "class left",
-        "other_left": "other left",
+        "present": "present↑",
+        "si_sdr": "SI-SDR↑",
+        "si_sdr_improvement": "improved↑",
+        "sir": "SIR↑",
+        "sar": "SAR↑",
+        "energy_share": "share↑",
+        "class_left": "class left↑",
+        "other_left": "other left↓",
     },
     {
         "average_increase": "AI↑",
@@ -158,8 +158,9 @@ def overlap(
     """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
     RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
-    class can be held against that class's part: SI-SDR, its improvement over the mixture, what
-    is left of the other part, and the share of energy from the right one.
+    class can be held against that class's part: SI-SDR, its improvement over the mixture, SIR and
+    SAR, and what is left of either part, all in dB; and the share of energy from the right one.
+    ↑: higher is better; ↓: lower is better.
     """
     from l2i.recipes.overlap import Overlap
     from l2i.recipes.overlap import overlap as run_overlap

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from l2i.cli import options
+from l2i.cli import measuring, options
 from l2i.cli.base import Group, emit_json, emit_table
 from l2i.errors import UsageError
 from l2i.registry import nearest
@@ -245,14 +245,13 @@ def show(run: str, whole: bool, as_json: bool) -> None:
         return
     click.echo(f"Run {info.name} ({info.id}) of experiment {info.experiment}")
     click.echo(f"{info.status.lower()}; artifacts in {info.artifact_uri}\n")
-    arrows = {"higher": "↑", "lower": "↓", "": ""}
     figures = []
     for key, value in sorted(info.metrics.items()):
         if not key.startswith("system/"):
             folder, _, name = key.rpartition("/")
             # A stage's figures may be called as those of test clips are.
             ours = folder.partition("/")[0] in ("test", info.kind) and name in METRICS
-            arrow = arrows[METRICS[name].better] if ours else ""
+            arrow = measuring.ARROWS[METRICS[name].better] if ours else ""
             figures.append([key, f"{value:.4g}", arrow])
     if figures:
         emit_table(["figure", "value", ""], figures, right=[1])
