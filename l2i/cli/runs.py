@@ -230,7 +230,10 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
     return {key: text for key, text in params.items() if texts.get(key) != text}
 
 
-@runs.command(example=["l2i runs show latest", "l2i runs show latest --all"])
+@runs.command(
+    short_help="Show all details of one run.",
+    example=["l2i runs show latest", "l2i runs show latest --all"],
+)
 @click.argument("run", metavar="RUN")
 @click.option("--all", "whole", is_flag=True, help="Also show the settings that the preset has.")
 @options.as_json
