@@ -32,6 +32,7 @@ from l2i.errors import DataError
 from l2i.explained import Explained, explain_by
 from l2i.explanation import ExplanationMethod, MethodSettings, make_method
 from l2i.models.heard import hear
+from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
 from l2i.recipes.examples import spread
 from l2i.recipes.opened import Opened, open_finished, write_found
@@ -197,7 +198,7 @@ def _proofs(
     rng = np.random.default_rng(opened.config.run.seed)
     proofs: list[Proof] = []
     few = []
-    with progress.task("counter-proof", total=len(numbers), unit="class") as bar:
+    with progress.task("counter-proof", total=len(numbers), unit="step") as bar:
         for c in numbers:
             own = rng.permutation(rows.clip[rows.classes == c])
             hosts = rng.permutation(np.setdiff1d(rows.clip, own))
@@ -208,7 +209,7 @@ def _proofs(
             n = min(s.tried, len(own) // 2, len(hosts) // 2)
             trials = screen(opened.subject, palette, c, read(own[:n]), read(hosts[:n]), s)
             mine, theirs = own[n:][: s.proved], hosts[n:][: s.proved]
-            proofs += [prove(opened.subject, palette, t, mine, theirs, read) for t in trials]
+            proofs += prove(opened.subject, palette, trials, mine, theirs, read)
             bar.advance(1, f"{opened.classes[c]}: {len(trials)} cues")
     if not few:
         return proofs, []
@@ -305,14 +306,15 @@ def _notes(
     return notes
 
 
-def _summary(document: dict[str, Any]) -> list[tuple[str, str, str]]:
-    n, tested = len(document["suspects"]), document["tested"]
-    rate = 100 * document["settings"]["false_alarms"]
-    found = [
-        ("suspects", str(n), f"{tested} cues proved, false alarms in {rate:.0f} % of audits"),
-        ("clips", str(document["clips"]), ""),
+def _summary(document: dict[str, Any]) -> list[Figure]:
+    tested, rate = document["tested"], 100 * document["settings"]["false_alarms"]
+    meaning = "Quiet parts and traits that decide for a class: lower is better"
+    beside = f"{tested} cues proved, false alarms in {rate:.0f} % of audits"
+    return [
+        Figure("suspects", str(len(document["suspects"])), beside, meaning),
+        Figure("clips", str(document["clips"])),
+        *(Figure("note", note) for note in document["notes"][:4]),
     ]
-    return found + [("note", note, "") for note in document["notes"][:4]]
 
 
 def _entries(

@@ -16,7 +16,7 @@ from l2i.dsp.spectrogram import common_gain, peak_normalise
 from l2i.explained import Explained, size_of
 from l2i.explanation import Subject
 from l2i.models.heard import hear
-from l2i.pages import Media, MediaList, write_listening_page
+from l2i.pages import Figure, Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture
 
 __all__ = ["group_entry", "suspect_entry", "write_audit_page"]
@@ -122,7 +122,7 @@ def write_audit_page(
     entries: Sequence[Entry],
     *,
     title: str,
-    summary: Sequence[tuple[str, str, str]],
+    summary: Sequence[Figure],
 ) -> None:
     """Write the page: self-contained, and less than 50 MiB whatever there is."""
     media = MediaList()

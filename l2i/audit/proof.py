@@ -13,7 +13,7 @@ the same clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from l2i.audit.cues import Cue, Palette, Trait, traits_of
 from l2i.dsp.spectrogram import peak_normalise
 from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
-from l2i.models.heard import Heard, hear
+from l2i.models.heard import hear
 
 __all__ = ["Proof", "Settings", "Trial", "prove", "proved", "screen"]
 
@@ -155,10 +155,6 @@ class _Bench:
         self.taken = palette.take_apart(self.own)
         self.clean = [peak_normalise(h.waveform.to(h.size.device)) for h in (self.own, self.hosts)]
 
-    def answer(self, heard: Heard, x: Tensor) -> Tensor:
-        """Logits [N, C] of clips scaled as `heard` was."""
-        return heard.judge(x)
-
     def probability(self, logits: Tensor) -> Tensor:
         return self.subject.classifier.probabilities(logits)[:, self.label]
 
@@ -216,27 +212,36 @@ def screen(
     """
     bench = _Bench(subject, palette, label, own, hosts)
     before = [bench.probability(h.logits) for h in (bench.own, bench.hosts)]
-    trials: list[Trial] = []
     sounds: dict[Cue, Tensor] = {}
-    for cue in palette.cues:
-        sound, share = bench.cue(cue)
-        level = 10 * float(share.clamp_min(1e-12).median().log10())
-        if not _INAUDIBLE_DB < level <= settings.quiet_db:
-            continue
-        after = (
-            bench.probability(bench.answer(bench.own, bench.clean[0] - sound)),
-            bench.probability(bench.answer(bench.hosts, bench.clean[1] + sound)),
-        )
-        falls, rises = float((before[0] - after[0]).mean()), float((after[1] - before[1]).mean())
-        if max(falls, rises) >= settings.worth:
-            trials.append(Trial(label, cue, level, falls, rises))
+
+    def tried(cues: Iterable[Cue]) -> list[Trial]:
+        found = []
+        for cue in cues:
+            sound, share = bench.cue(cue)
+            level = 10 * float(share.clamp_min(1e-12).median().log10())
+            if not _INAUDIBLE_DB < level <= settings.quiet_db:
+                continue
+            after = (
+                bench.probability(bench.own.judge(bench.clean[0] - sound)),
+                bench.probability(bench.hosts.judge(bench.clean[1] + sound)),
+            )
+            falls, rises = (float((after[i] - before[i]).mean()) for i in (0, 1))
             sounds[cue] = sound
+            found.append(Trial(label, cue, level, -falls, rises))
+        return found
+
+    # Components are many: those are tried that lie where a band does something.
+    wide = tried(cue for cue in palette.cues if cue.kind != "component")
+    telling = (t.cue for t in wide if t.effect >= settings.worth / 2)
+    bands = [cue for cue in telling if isinstance(cue, Cue) and cue.kind == "band"]
+    near = [cue for cue in palette.parts if cue.kind == "component" and _within(cue, bands)]
+    trials = [t for t in (*wide, *tried(near)) if t.effect >= settings.worth]
     rate = palette.domain.sample_rate
     for trait in traits_of(bench.clean[0], rate):
         mine, theirs = (trait.measure(x, rate) for x in bench.clean)
         if _above(mine, theirs) < 0.9:
             continue
-        imposed = bench.answer(bench.hosts, trait.impose(bench.clean[1], rate))
+        imposed = bench.hosts.judge(trait.impose(bench.clean[1], rate))
         rises = float((bench.probability(imposed) - before[1]).mean())
         if rises >= settings.worth:
             trials.append(Trial(label, trait, 0.0, 0.0, rises))
@@ -253,6 +258,15 @@ def screen(
         if len(kept) == settings.cues:
             break
     return kept
+
+
+def _within(cue: Cue, bands: Sequence[Cue]) -> bool:
+    """Whether the middle of a component's spectrum is in one of some bands, and it is not much
+    wider than that."""
+    middle, width = (cue.low_hz + cue.high_hz) / 2, cue.high_hz - cue.low_hz
+    return any(
+        b.low_hz <= middle <= b.high_hz and width <= 3 * (b.high_hz - b.low_hz) for b in bands
+    )
 
 
 def _alike(a: Tensor, b: Tensor) -> float:
@@ -272,19 +286,20 @@ def _above(mine: Tensor, theirs: Tensor) -> float:
 def prove(
     subject: Subject,
     palette: Palette,
-    trial: Trial,
+    trials: Sequence[Trial],
     own: NDArray[np.int64],
     hosts: NDArray[np.int64],
     read: Read,
     batch: int = 8,
-) -> Proof:
-    """What a cue does to decisions, on clips that it was not found on.
+) -> list[Proof]:
+    """What the cues of a class do to decisions, on clips that they were not found on.
 
     Parameters
     ----------
     subject : Subject
     palette : Palette
-    trial : Trial
+    trials : sequence of Trial
+        Of one class.
     own : int64 [M]
         Numbers of clips that the classifier takes for the class.
     hosts : int64 [N]
@@ -293,36 +308,50 @@ def prove(
     read : callable
         Waveforms float32 [B, S] of numbered clips.
     """
-    cue, label = trial.cue, trial.label
+    if not trials:
+        return []
+    label, clf = trials[0].label, subject.classifier
     pairs = np.resize(own, len(hosts))
-    out: list[list[Tensor]] = [[], [], [], []]
+    answers: list[list[list[Tensor]]] = [[[], [], [], []] for _ in trials]
     for start in range(0, len(hosts), batch):
         some = slice(start, start + batch)
         bench = _Bench(subject, palette, label, read(pairs[some]), read(hosts[some]))
         own_x, host_x = bench.clean
-        if isinstance(cue, Trait):
-            imposed = cue.impose(host_x, palette.domain.sample_rate)
-            out[2].append(bench.answer(bench.hosts, imposed))
-            continue
-        sound, _ = bench.cue(cue)
-        removed, mixed_in = bench.controls(cue, sound)
-        if start < len(own):
-            first = slice(0, len(own) - start)
-            out[0].append(~bench.decided(bench.answer(bench.own, own_x - sound))[first])
-            out[1].append(~bench.decided(bench.answer(bench.own, own_x - removed))[first])
-        out[2].append(bench.decided(bench.answer(bench.hosts, host_x + sound)))
-        out[3].append(bench.decided(bench.answer(bench.hosts, host_x + mixed_in)))
-    nothing = np.zeros(0, np.bool_)
-    if isinstance(cue, Trait):
-        said = subject.classifier.decisions(torch.cat(out[2])).cpu().numpy()
-        others = np.delete(said, label, axis=1)
-        most = others[:, others.sum(axis=0).argmax()] if others.shape[1] else ~said[:, label]
-        removal, insertion = (nothing, nothing), (said[:, label], most)
+        first = slice(0, max(0, len(own) - start))
+        for trial, said in zip(trials, answers, strict=True):
+            if isinstance(trial.cue, Trait):
+                imposed = trial.cue.impose(host_x, palette.domain.sample_rate)
+                said[2].append(clf.decisions(bench.hosts.judge(imposed)))
+                continue
+            sound, _ = bench.cue(trial.cue)
+            removed, mixed_in = bench.controls(trial.cue, sound)
+            said[0].append(~bench.decided(bench.own.judge(own_x - sound))[first])
+            said[1].append(~bench.decided(bench.own.judge(own_x - removed))[first])
+            said[2].append(bench.decided(bench.hosts.judge(host_x + sound)))
+            said[3].append(bench.decided(bench.hosts.judge(host_x + mixed_in)))
+    return [_proof(t, said, own, hosts, label) for t, said in zip(trials, answers, strict=True)]
+
+
+def _proof(
+    trial: Trial,
+    said: Sequence[Sequence[Tensor]],
+    own: NDArray[np.int64],
+    hosts: NDArray[np.int64],
+    label: int,
+) -> Proof:
+    if isinstance(trial.cue, Trait):
+        decided = torch.cat(list(said[2])).cpu().numpy()
+        others = np.delete(decided, label, axis=1)
+        # The other class that it makes of most of them: where it makes all kinds of them one
+        # class, that class rests on it; where it makes them many, each a little, none does.
+        most = others[:, others.sum(axis=0).argmax()]
+        nothing = np.zeros(0, np.bool_)
+        columns = [nothing, nothing, decided[:, label], most]
     else:
-        columns = [torch.cat(column).cpu().numpy() for column in out]
-        removal, insertion = (columns[0], columns[1]), (columns[2], columns[3])
-    p = min(_p(*removal), _p(*insertion))
-    return Proof(trial, own, hosts, *removal, *insertion, p=min(1.0, 2 * p))
+        columns = [torch.cat(list(column)).cpu().numpy() for column in said]
+    out, out_control, into, into_control = columns
+    p = min(_p(out, out_control), _p(into, into_control))
+    return Proof(trial, own, hosts, out, out_control, into, into_control, min(1.0, 2 * p))
 
 
 def _p(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
