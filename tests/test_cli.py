@@ -124,7 +124,7 @@ def test_help_of_a_command(
 
 
 # A run says where its data are; the variable of all data sets is asked where they are gone.
-_MEASURE = ("evaluate", "benchmark", "overlap", "noise", "components")
+_MEASURE = ("evaluate", "benchmark", "audit", "overlap", "noise", "components")
 
 
 def test_no_variable_means_two_things() -> None:

@@ -64,7 +64,7 @@ def test_the_content_is_valid(path: Path) -> None:
         sweep = read_sweep(path)
         assert len(sweep.children) >= 2
         name = resolve(path).dataset.name
-        assert name.startswith(path.parent.name) or path.parent.name == "ablations"
+        assert name.startswith(path.parent.name) or path.parent.name in ("ablations", "audit")
     else:
         assert len(tree) == 1
 

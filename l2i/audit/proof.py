@@ -2,10 +2,10 @@
 
 A class rests on a cue where its decisions change without it, or where clips of other classes become
 it with the cue. Either says something only beside a control: as much of the same clips that is not
-the cue, scaled to the cue's energy; for a stretch of time, another stretch. Whether the cue changes
-more decisions than its control is an exact McNemar test over pairs of one clip; p values are
-corrected for all that was tried (Holm), so that over a whole audit the chance of one suspect or
-more is at most the stated rate where no cue does more than its control.
+the cue, scaled to the cue's energy. A stretch of time is mixed in alone, beside another stretch.
+Whether the cue changes more decisions than its control is an exact McNemar test over pairs of one
+clip; p values are corrected for all that was tried (Holm), so that over a whole audit the chance of
+one suspect or more is at most the stated rate where no cue does more than its control.
 
 What is tried on some clips first, to find the few cues that are worth a proof, is never proved on
 the same clips.
@@ -88,8 +88,13 @@ class Trial:
 
     @property
     def effect(self) -> float:
-        """The greater of both."""
-        return max(self.removal, self.insertion)
+        """The greater of both, of those that are put to proof."""
+        return max(self.removal, self.insertion) if self.removable else self.insertion
+
+    @property
+    def removable(self) -> bool:
+        """Whether a clip without it is one that there might be: a hole in time is not."""
+        return isinstance(self.cue, Cue) and self.cue.kind != "time"
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class Proof:
         Clips of the class that the cue is of, and the other clips that it was mixed into.
     removal, removal_control : bool [N]
         Which of `own` are no longer of the class without the cue, and without as much of the rest.
-        Empty for a trait.
+        Empty for a trait, and for a stretch of time: a clip with a hole in it is none that the
+        classifier knows, whatever was there.
     insertion, insertion_control : bool [N]
         Which of `hosts` become the class with the cue, and with as much of the rest; for a trait,
         which become the class, and which the other class that most of them become.
@@ -167,17 +173,14 @@ class _Bench:
         sound = self.palette.sound(cue, self.own, self.taken)
         return sound, _energy(sound) / _energy(x).clamp_min(1e-20)
 
-    def controls(self, cue: Cue, sound: Tensor) -> tuple[Tensor, Tensor]:
-        """What is taken out, and mixed in, in place of a cue's sound [N, S]."""
+    def control(self, cue: Cue, sound: Tensor) -> Tensor:
+        """As much [N, S] of what is not the cue: of all the rest, or of another time."""
+        rest = self.clean[0] - sound
         if cue.kind == "time":
-            # A hole is heard as such, and so the control is one, too, not far away: at the end of a
-            # clip one is not heard as much.
             away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
             other = replace(cue, start=cue.start + away, end=cue.end + away)
             rest = self.palette.sound(other, self.own, self.taken)
-            return rest, _as_loud(rest, sound)
-        rest = _as_loud(self.clean[0] - sound, sound)
-        return rest, rest
+        return _as_loud(rest, sound)
 
 
 def _as_loud(x: Tensor, sound: Tensor) -> Tensor:
@@ -324,11 +327,12 @@ def prove(
                 said[2].append(clf.decisions(bench.hosts.judge(imposed)))
                 continue
             sound, _ = bench.cue(trial.cue)
-            removed, mixed_in = bench.controls(trial.cue, sound)
-            said[0].append(~bench.decided(bench.own.judge(own_x - sound))[first])
-            said[1].append(~bench.decided(bench.own.judge(own_x - removed))[first])
+            control = bench.control(trial.cue, sound)
             said[2].append(bench.decided(bench.hosts.judge(host_x + sound)))
-            said[3].append(bench.decided(bench.hosts.judge(host_x + mixed_in)))
+            said[3].append(bench.decided(bench.hosts.judge(host_x + control)))
+            if trial.removable:
+                said[0].append(~bench.decided(bench.own.judge(own_x - sound))[first])
+                said[1].append(~bench.decided(bench.own.judge(own_x - control))[first])
     return [_proof(t, said, own, hosts, label) for t, said in zip(trials, answers, strict=True)]
 
 
@@ -339,16 +343,16 @@ def _proof(
     hosts: NDArray[np.int64],
     label: int,
 ) -> Proof:
+    nothing = np.zeros(0, np.bool_)
     if isinstance(trial.cue, Trait):
         decided = torch.cat(list(said[2])).cpu().numpy()
         others = np.delete(decided, label, axis=1)
         # The other class that it makes of most of them: where it makes all kinds of them one
         # class, that class rests on it; where it makes them many, each a little, none does.
         most = others[:, others.sum(axis=0).argmax()]
-        nothing = np.zeros(0, np.bool_)
         columns = [nothing, nothing, decided[:, label], most]
     else:
-        columns = [torch.cat(list(column)).cpu().numpy() for column in said]
+        columns = [torch.cat(list(c)).cpu().numpy() if c else nothing for c in said]
     out, out_control, into, into_control = columns
     p = min(_p(out, out_control), _p(into, into_control))
     return Proof(trial, own, hosts, out, out_control, into, into_control, min(1.0, 2 * p))
