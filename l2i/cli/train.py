@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -166,3 +168,12 @@ def train(
     measuring.show_figures(scores, done.intervals, meaning)
     measuring.caution(done.warnings)
     progress.say("'l2i listen' plays what it explained; 'l2i ui' shows all runs.")
+    if register:
+        from l2i.run.store import locate
+
+        progress.say("Its model is registered. To serve it:")
+        # MLflow looks elsewhere by itself; an address that is set already may have a password.
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            progress.say(f"  export MLFLOW_TRACKING_URI={shlex.quote(locate().uri)}")
+        model = shlex.quote(f"models:/{register}/latest")
+        progress.say(f"  mlflow models serve -m {model} --env-manager local --port 5001")

@@ -392,15 +392,22 @@ def test_it_is_served(
         server.wait(20)
 
 
-def test_registered(single: Finished, say: Callable[..., Said], tmp_path: Path) -> None:
-    """`--register` makes one version of the run's model, once, which loads by its name."""
+def test_registered(
+    single: Finished, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--register` makes one version of the run's model, once, which loads by its name; the
+    lines that serve it are told."""
     import mlflow.pyfunc
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # Which MLflow itself sets.
     for _ in range(2):
         said = say("train", "--config", "small.toml", "--quiet", "--register", "Hörprobe 1")
         assert said.code == 0, said.err
     uri = f"sqlite:///{single.folder / 'mlruns' / 'mlflow.db'}"
+    told = say("train", "--config", "small.toml", "--register", "Hörprobe 1").err
+    assert f"  export MLFLOW_TRACKING_URI={uri}\n" in told
+    assert "  mlflow models serve -m 'models:/Hörprobe 1/latest' --env-manager local" in told
     client = MlflowClient(uri)
     (version,) = client.search_model_versions("name = 'Hörprobe 1'")
     assert version.run_id == single.outcome.run_id
