@@ -323,6 +323,18 @@ def test_what_happened_is_the_exit_code(
     assert say("runs") == Said(code, "", err)
 
 
+def test_stopped_is_resumed(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C a training says how it goes on."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("l2i.recipes.train.train", interrupted)
+    said = say("train", "--dataset", "demo")
+    assert said.code == 130
+    assert said.err.strip() == "Stopped. The same command goes on from here."
+
+
 def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anything else is not caught: a person could do nothing about a tidy sentence."""
 

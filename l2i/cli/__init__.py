@@ -218,6 +218,10 @@ def _open_streams() -> None:
     sys.stderr = cast(TextIO, _Stream(sys.stderr, needed=False))
 
 
+# Commands that take up what an interruption left.
+_RESUMED = ("train", "sweep")
+
+
 def _run(args: Sequence[str] | None) -> int:
     stdout = sys.stdout
     try:
@@ -242,7 +246,9 @@ def _run(args: Sequence[str] | None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         # click makes an Abort of a Ctrl-C.
-        click.echo("Stopped.", err=True)
+        words = sys.argv[1:] if args is None else args
+        more = " The same command goes on from here." if words[0] in _RESUMED else ""
+        click.echo(f"Stopped.{more}", err=True)
         return 130
     except SystemExit as end:
         # Of a pipe that breaks while a command writes to it click makes a 1, and puts a stdout
