@@ -219,7 +219,7 @@ def _open_streams() -> None:
 
 
 # Commands that take up what an interruption left.
-_RESUMED = ("train", "sweep")
+_RESUMED = {"train", "sweep"}
 
 
 def _run(args: Sequence[str] | None) -> int:
@@ -247,7 +247,7 @@ def _run(args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         # click makes an Abort of a Ctrl-C.
         words = sys.argv[1:] if args is None else args
-        more = " The same command goes on from here." if words[0] in _RESUMED else ""
+        more = " The same command goes on from here." if set(words[:1]) & _RESUMED else ""
         click.echo(f"Stopped.{more}", err=True)
         return 130
     except SystemExit as end:
