@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import l2i
+from l2i.config import own_classifier_preset
 from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import DataError, UsageError
 from l2i.explanation import make_method, split_audio
@@ -30,7 +32,7 @@ from l2i.trained import Fitted
 from l2i.training import gates as gates_module
 from l2i.training.gates import GatesSettings
 from l2i.training.mixtures import Mixer
-from l2i.training.parts import Context, Sounds
+from l2i.training.parts import Context, Sounds, find_part, learn, parts_of
 from l2i.types import Task
 from tests.guests import CLASSES, RATE, SAMPLES, load, sounds
 
@@ -193,6 +195,33 @@ def _context(x: np.ndarray, clf: l2i.Classifier | None = None) -> Context:
     domain = Domain(RATE, 256, 128)
     quiet = Progress(quiet=True)
     return Context(clf, domain, told, 0, clf.device, torch.float32, quiet)
+
+
+def test_labels_play_no_part(tmp_path: Path) -> None:
+    """Dictionary, interpreter and gates learn from the classifier alone: with other labels their
+    weights are the same. The dictionary of each class, which is learnt from labels, is another."""
+    context = _context(sounds(9))
+    parts = [*parts_of("gated-l2i"), find_part("class-dictionary")]
+    few: dict[str, dict[str, Any]] = {
+        "dictionary": {"components": 6, "iterations": 3},
+        "interpreter": {**own_classifier_preset("interpreter"), "epochs": 1, "batch_size": 3},
+        "gates": {"epochs": 1, "warm_epochs": 1, "batch_size": 3, "width": 8},
+        "class-dictionary": {"each": 2, "iterations": 3},
+    }
+    settings = {part.name: part.settings.model_validate(few[part.name]) for part in parts}
+
+    def learnt(labels: list[tuple[int, ...]]) -> dict[str, dict[str, torch.Tensor]]:
+        told = replace(context.sounds, classes=tuple(CLASSES), labels=labels)
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            files = learn(parts, settings, replace(context, sounds=told), Path(folder))[1]
+        return {name: tensors for name, (tensors, _) in files.items()}
+
+    one, other = learnt([(0,), (1,), (2,)] * 2), learnt([(1,), (0,), (0,), (2,), (2,), (1,)])
+    for name in ("dictionary", "interpreter", "gates"):
+        assert one[name].keys() == other[name].keys()
+        assert all(torch.equal(one[name][key], other[name][key]) for key in one[name]), name
+    blocks = (weights["class-dictionary"] for weights in (one, other))
+    assert not all(torch.equal(a, b) for a, b in zip(*(w.values() for w in blocks), strict=True))
 
 
 def test_mixtures() -> None:

@@ -574,13 +574,3 @@ def test_the_interpreters_weights_may_be_averaged(bench: Path) -> None:
     for name, first in before.items():
         want = first * 2 / 11 + last[name] * 9 / 11
         torch.testing.assert_close(kept[name], want, atol=1e-6, rtol=0)
-
-
-def test_labels_play_no_part_in_the_interpreter(bench: Path) -> None:
-    """The interpreter learns from the classifier alone: its features hold no label."""
-    from dataclasses import fields
-
-    from l2i.models.features import FeatureStore
-
-    names = {field.name for field in fields(FeatureStore)}
-    assert names == {"logits", "maps", "audible", "projected", "energy"}
