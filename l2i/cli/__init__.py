@@ -302,8 +302,8 @@ def _have_home() -> None:
         home = Path(tempfile.gettempdir(), f"l2i-{os.getuid()}")
         with suppress(FileExistsError):
             home.mkdir(mode=0o700)
-        found = home.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        status = home.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             home = Path(tempfile.mkdtemp(prefix="l2i-"))  # Anybody can take a name in /tmp.
     except OSError:
         return  # No place to write to: who needs one says so.

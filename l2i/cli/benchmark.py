@@ -150,7 +150,7 @@ def benchmark(
     from l2i.recipes.protocols import PROTOCOLS
     from l2i.run.progress import Progress
 
-    found = run_benchmark(
+    result = run_benchmark(
         run,
         Progress(quiet),
         methods=methods,
@@ -172,53 +172,53 @@ def benchmark(
         keep=keep,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['clips']} clips")
-    for name, methods_found in found["protocols"].items():
-        if list(found["protocols"]) != ["clean"]:
+    measuring.where(result, f"{result['clips']} clips")
+    for name, by_method in result["protocols"].items():
+        if list(result["protocols"]) != ["clean"]:
             click.echo(f"\n{name}: {PROTOCOLS[name]}")
-        _table(methods_found, found["meaning"])
-        _roar_table(methods_found)
-        for method in methods_found:
+        _table(by_method, result["meaning"])
+        _roar_table(by_method)
+        for method in by_method:
             lines = [
                 line
-                for line in found["differences"]
+                for line in result["differences"]
                 if (line["protocol"], line["method"]) == (name, method)
             ]
             if lines:
                 clips = max(line["clips"] for line in lines)
                 click.echo(f"\n{method} less {against}, over {clips} clips")
-                measuring.show_differences(lines, found["meaning"])
+                measuring.show_differences(lines, result["meaning"])
         if everything:
-            for method, figures in methods_found.items():
+            for method, figures in by_method.items():
                 click.echo(f"\n{method}, {PROTOCOLS[name]}")
                 scores, intervals = figures["scores"], figures["intervals"]
-                measuring.show_figures(scores, intervals, found["meaning"])
-    measuring.explain_stars(found["differences"])
-    measuring.kept(found, out)
+                measuring.show_figures(scores, intervals, result["meaning"])
+    measuring.explain_stars(result["differences"])
+    measuring.kept(result, out)
 
 
-def _table(found: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
+def _table(methods: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
     """A row per method."""
-    there = {name for f in found.values() for name in f["scores"]}
+    there = {name for f in methods.values() for name in f["scores"]}
     names = [name for name in _SHORT if name in there]
     head = [f"{_SHORT[n]}{measuring.ARROWS[meaning[n]['better']]}" for n in names]
     rows = [
         [m, *(measuring.figure(f["scores"][n]) for n in names), f"{f['seconds_per_clip']:.2f}"]
-        for m, f in found.items()
+        for m, f in methods.items()
     ]
     emit_table(["method", *head, "s/clip"], rows, right=list(range(1, len(head) + 2)))
 
 
-def _roar_table(found: Mapping[str, Any]) -> None:
+def _roar_table(roar: Mapping[str, Any]) -> None:
     """Accuracy after ROAR, a row per method and one for the control; nothing where it was not
     asked for."""
-    scores = [f["scores"] for f in found.values()]
+    scores = [f["scores"] for f in roar.values()]
     if not scores or "roar_at_0" not in scores[0]:
         return
     places = ("at_10", "at_30", "at_50")
-    rows = [[m, *(f["scores"][f"roar_{p}"] for p in places)] for m, f in found.items()]
+    rows = [[m, *(f["scores"][f"roar_{p}"] for p in places)] for m, f in roar.items()]
     rows.append(["at random", *(scores[0][f"roar_control_{p}"] for p in places)])
     click.echo("\nAccuracy of classifiers retrained without the top of the energy")
     emit_table(

@@ -17,8 +17,8 @@ def cancel(job: str) -> None:
     from l2i.cli.launching import launcher_of, root
     from l2i.launch.job import find_job
 
-    found = find_job(root(), job)
-    launcher = launcher_of(found)
-    over = launcher.status(found).over
-    launcher.cancel(found)
-    click.echo(f"Job {found.id} {'was over already' if over else 'is cancelled'}.")
+    submitted = find_job(root(), job)
+    launcher = launcher_of(submitted)
+    over = launcher.status(submitted).over
+    launcher.cancel(submitted)
+    click.echo(f"Job {submitted.id} {'was over already' if over else 'is cancelled'}.")

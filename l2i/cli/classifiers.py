@@ -26,11 +26,11 @@ def classifiers() -> None:
 @options.as_json
 def list_(as_json: bool) -> None:
     """List the classifiers that installed packages offer."""
-    found = {name: CLASSIFIERS.where(name) for name in CLASSIFIERS}
+    places = {name: CLASSIFIERS.where(name) for name in CLASSIFIERS}
     if as_json:
-        emit_json(found)
-    elif found:
-        emit_table(["name", "where"], sorted(found.items()))
+        emit_json(places)
+    elif places:
+        emit_table(["name", "where"], sorted(places.items()))
     else:
         click.echo(
             "No installed package offers one (entry points 'l2i.classifiers'). Name your own as "
@@ -60,7 +60,7 @@ def check(spec: str, as_json: bool) -> None:
     with torch.no_grad():
         scores = clf.logits(noise.to(clf.device))
     took = time.monotonic() - begin
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "sample_rate": clf.sample_rate,
         "task": str(clf.task),
         "classes": list(clf.classes),
@@ -70,11 +70,11 @@ def check(spec: str, as_json: bool) -> None:
         "scores": list(scores.shape[1:]),
     }
     layers, why = _layers(clf)
-    found["layers"] = layers
+    report["layers"] = layers
     if why:
-        found["no_layers"] = why
+        report["no_layers"] = why
     if as_json:
-        emit_json(found)
+        emit_json(report)
         return
     names = ", ".join(clf.classes[:5]) + (", ..." if len(clf.classes) > 5 else "")
     way = "gates (by gradients)" if clf.differentiable else "shapley (forward passes alone)"

@@ -30,34 +30,34 @@ def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool)
     from l2i.recipes.compare import compare as run_compare
     from l2i.run.progress import Progress
 
-    found = run_compare(runs, out=out, progress=Progress(quiet))
+    result = run_compare(runs, out=out, progress=Progress(quiet))
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
     letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
-    for letter, name in zip(letters, found["runs"], strict=True):
+    for letter, name in zip(letters, result["runs"], strict=True):
         click.echo(f"{letter}  {name}")
-    if found["settings"]:
+    if result["settings"]:
         click.echo("\nSettings that differ")
-        rows = [[key, *map(_short, values)] for key, values in found["settings"].items()]
+        rows = [[key, *map(_short, values)] for key, values in result["settings"].items()]
         emit_table(["setting", *letters], rows)
     click.echo()
-    meaning = found["meaning"]
+    meaning = result["meaning"]
     rows = [
         [meaning[f]["title"], *map(measuring.figure, values), meaning[f]["better"]]
-        for f, values in found["scores"].items()
+        for f, values in result["scores"].items()
     ]
     emit_table(["figure", *letters, "better"], rows, right=list(range(1, len(runs) + 1)))
-    for letter, name in zip(letters[1:], found["runs"][1:], strict=True):
-        mine = [line for line in found["differences"] if line["run"] == name]
+    for letter, name in zip(letters[1:], result["runs"][1:], strict=True):
+        mine = [line for line in result["differences"] if line["run"] == name]
         click.echo(f"\n{letter} less A, over {max(line['clips'] for line in mine)} clips")
         measuring.show_differences(mine, meaning)
-    for name, n in found["relabelled"].items():
+    for name, n in result["relabelled"].items():
         click.echo(
-            f"\n{n} clips have other labels in {name} than in {found['runs'][0]}: accuracy "
+            f"\n{n} clips have other labels in {name} than in {result['runs'][0]}: accuracy "
             "differs by the answers, too."
         )
-    measuring.explain_stars(found["differences"])
+    measuring.explain_stars(result["differences"])
     if out is not None:
         page = out / "index.html"
         to_listen = f"; to listen to both, open {page}" if page.is_file() else ""

@@ -62,7 +62,7 @@ def components(
     from l2i.recipes.components import components as run_components
     from l2i.run.progress import Progress
 
-    found = run_components(
+    result = run_components(
         run,
         Progress(quiet),
         part=part,
@@ -75,14 +75,14 @@ def components(
         keep=keep,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['clips']} clips, {len(found['components'])} components")
+    measuring.where(result, f"{result['clips']} clips, {len(result['components'])} components")
     rows = [
         [name, ", ".join(f"{b['component']} ({b['relevance']:.2f})" for b in best) or "none"]
-        for name, best in found["classes"].items()
+        for name, best in result["classes"].items()
     ]
     emit_table(["class", "components that speak for it (mean relevance)"], rows)
     if out is not None and sounds:
         click.echo(f"To listen, open {out / 'index.html'}.", err=True)
-    measuring.kept(found, out)
+    measuring.kept(result, out)

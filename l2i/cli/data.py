@@ -93,13 +93,13 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     table: list[dict[str, Any]] = []
     if data_dir is not None and not isinstance(data_dir, str) and c.takes_folder:
         # What its clips say goes beyond the card, which of a folder says next to nothing.
-        found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir)))
+        dataset = open_dataset(config.Dataset(name=name, data_dir=str(data_dir)))
         c, place, counts = (
-            found.card,
-            str(found.root),
-            class_counts(found.card.classes, found.clips()),
+            dataset.card,
+            str(dataset.root),
+            class_counts(dataset.card.classes, dataset.clips()),
         )
-        table = _classes_of(found, {})
+        table = _classes_of(dataset, {})
     cache = WaveformCache()
     cached = cache.entries(name)
     if as_json:
@@ -123,7 +123,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         ("title", c.title),
         ("task", c.task.value),
         ("classes", _classes(c.classes, counts)),
-        ("clips", f"{c.n_clips or 'as found'}, {c.duration_s:g} s at {c.sample_rate} Hz"),
+        ("clips", f"{c.n_clips or 'as dataset'}, {c.duration_s:g} s at {c.sample_rate} Hz"),
         ("folds", ", ".join(map(str, c.folds)) or "none"),
         *(("split", line) for line in c.splits),
         ("labels", c.label_rules),
@@ -145,20 +145,20 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     _show_classes(table)
 
 
-def _classes_of(found: DataSet, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+def _classes_of(dataset: DataSet, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row per class, by the first fold; none where there is no split, which training says."""
     from l2i import config
     from l2i.data.survey import class_table
     from l2i.errors import DataError
 
     usual = config.Dataset()
-    fold = found.card.folds[0] if found.card.folds else 1
+    fold = dataset.card.folds[0] if dataset.card.folds else 1
     try:
-        split = found.split(fold, usual.validation_share, 0)
+        split = dataset.split(fold, usual.validation_share, 0)
     except DataError as error:
         click.echo(f"There is no split yet: {error}", err=True)
         return []
-    return class_table(found.card.classes, split, seconds)
+    return class_table(dataset.card.classes, split, seconds)
 
 
 def _show_classes(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -270,19 +270,19 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
 
     card(name)  # A name that is not known is said before the config looks at the rest.
     refuse_folder(name, options.resolved(data_dir) or "")
-    found = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
-    n = len(found.clips())
-    counts = class_counts(found.card.classes, found.clips())
+    dataset = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
+    n = len(dataset.clips())
+    counts = class_counts(dataset.card.classes, dataset.clips())
     with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
-        report = found.check(decode, lambda done, total: task.advance(done - task.done))
+        report = dataset.check(decode, lambda done, total: task.advance(done - task.done))
     if as_json:
         _print_json(
             {
                 "name": name,
-                "path": str(found.root) if found.root else None,
+                "path": str(dataset.root) if dataset.root else None,
                 "clips": report.n_clips,
                 "classes": counts,
-                "table": _classes_of(found, report.seconds),
+                "table": _classes_of(dataset, report.seconds),
                 "missing": list(report.missing),
                 "invalid": [{"file": file, "why": why} for file, why in report.invalid],
                 "notes": list(report.notes),
@@ -290,10 +290,10 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
             }
         )
     else:
-        where = f" in {found.root}" if found.root else ""
-        click.echo(f"{found.card.title}: {report.n_clips} clips listed{where}.")
-        _field("Classes:", _classes(found.card.classes, counts))
-        _show_classes(_classes_of(found, report.seconds))
+        where = f" in {dataset.root}" if dataset.root else ""
+        click.echo(f"{dataset.card.title}: {report.n_clips} clips listed{where}.")
+        _field("Classes:", _classes(dataset.card.classes, counts))
+        _show_classes(_classes_of(dataset, report.seconds))
         _problems("missing", list(report.missing))
         _problems("invalid", [why for _, why in report.invalid])
         for note in report.notes:

@@ -195,16 +195,16 @@ _CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
 
 def examine() -> list[Finding]:
     """Every finding; a check that breaks is itself a finding (unknown)."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for about, check in _CHECKS:
         try:
-            found += check()
+            findings += check()
         except Exception as error:
             # A broken installation breaks in ways nobody foresees; the rest is still worth saying.
             first = str(error).splitlines()[0] if str(error) else ""
             sentence = f"This check broke: {type(error).__name__}: {first}"
-            found.append(Finding(about, "unknown", sentence))
-    return found
+            findings.append(Finding(about, "unknown", sentence))
+    return findings
 
 
 @click.command(cls=Command, example=["l2i doctor", "l2i doctor --json"])
@@ -215,13 +215,13 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     A 'no' that nothing works without makes the exit code 1; most are only good to know.
     """
-    found = examine()
+    findings = examine()
     if as_json:
-        emit_json([asdict(finding) for finding in found])
+        emit_json([asdict(finding) for finding in findings])
     else:
         colours = {"yes": "green", "no": "yellow", "unknown": None}
-        for finding in found:
+        for finding in findings:
             colour = "red" if finding.blocks and finding.answer == "no" else colours[finding.answer]
             click.echo(click.style(f"{finding.answer:8}", fg=colour) + finding.sentence)
-    if any(finding.blocks and finding.answer == "no" for finding in found):
+    if any(finding.blocks and finding.answer == "no" for finding in findings):
         ctx.exit(1)

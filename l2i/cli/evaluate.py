@@ -55,7 +55,7 @@ def evaluate(
     from l2i.recipes.evaluate import evaluate as run_evaluate
     from l2i.run.progress import Progress
 
-    found = run_evaluate(
+    result = run_evaluate(
         run,
         Progress(quiet),
         method=method or "",
@@ -66,15 +66,15 @@ def evaluate(
         out=out,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    words = f"{found['clips']} clips" + (
-        "" if found["method"] == "l2i" else f", explained by {found['method']}"
+    words = f"{result['clips']} clips" + (
+        "" if result["method"] == "l2i" else f", explained by {result['method']}"
     )
-    measuring.where(found, words)
-    scores = found["scores"]
-    measuring.show_figures(scores, found["intervals"], found["meaning"])
-    if curve := found.get("faithfulness"):
+    measuring.where(result, words)
+    scores = result["scores"]
+    measuring.show_figures(scores, result["intervals"], result["meaning"])
+    if curve := result.get("faithfulness"):
         beside = any(name.startswith("published_") for name in scores)
         click.echo("\nBy the published rule, over tau:" if beside else "")
         names = ["faithfulness_probability", "random_probability", "random_probability_std"]
@@ -84,4 +84,4 @@ def evaluate(
             [f"{c['threshold']:g}", *(measuring.figure(c[name]) for name in names)] for c in curve
         ]
         emit_table(head, rows, right=list(range(7)))
-    measuring.caution(found["warnings"])
+    measuring.caution(result["warnings"])

@@ -112,10 +112,10 @@ def explain(
                 word = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = _files(words)
-        found = _explain_any(
+        results = _explain_any(
             classifier, audio, class_names, method, start, duration, window, out, quiet, failed
         )
-        _end(found, out, failed, len(audio), as_json)
+        _end(results, out, failed, len(audio), as_json)
         return
     run, *rest = words
     if not rest or (Path(run).suffix and Path(run).is_file()):
@@ -126,7 +126,7 @@ def explain(
     from l2i.recipes.explain import explain as run_explain
     from l2i.run.progress import Progress
 
-    found = run_explain(
+    results = run_explain(
         run,
         audio,
         Progress(quiet),
@@ -142,29 +142,29 @@ def explain(
         precision=precision or "float32",
         on_failure=failed.append,
     )
-    _end(found, out, failed, len(audio), as_json)
+    _end(results, out, failed, len(audio), as_json)
 
 
 def _files(words: Sequence[str]) -> list[Path]:
     """The files that words name; of a folder its sound files, but for those that l2i wrote."""
     from l2i.data.folder import sounds_in
 
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, words):
         inside = sounds_in(path) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"The folder {path} has no sound file.")
-        found += inside
-    return found
+        files += inside
+    return files
 
 
 def _end(
-    found: list[dict[str, Any]], out: Path, failed: list[DataError], n: int, as_json: bool
+    results: list[dict[str, Any]], out: Path, failed: list[DataError], n: int, as_json: bool
 ) -> None:
     if as_json:
-        emit_json(found)
-    elif found:
-        _show(found, out)
+        emit_json(results)
+    elif results:
+        _show(results, out)
     if failed:
         # Those that could be were explained: this is said last, where it is seen.
         reasons = "".join(f"\n  - {error}" for error in failed)
@@ -226,11 +226,11 @@ def _explain_any(
                     failed.append(DataError(text))
                 bar.advance(1)
 
-        found = write_explained(explained(), out, list(path_of))
-    return [{"audio": str(path_of[facts["name"]]), **facts} for facts in found]
+        results = write_explained(explained(), out, list(path_of))
+    return [{"audio": str(path_of[facts["name"]]), **facts} for facts in results]
 
 
-def _show(found: list[dict[str, Any]], out: Path) -> None:
+def _show(results: list[dict[str, Any]], out: Path) -> None:
     def share(value: float | None) -> str:
         return "silent" if value is None else f"{value:.1%}"
 
@@ -244,14 +244,14 @@ def _show(found: list[dict[str, Any]], out: Path) -> None:
             len(item["components"]) or "-",
             "yes" if item["holds"] else "no",
         ]
-        for item in found
+        for item in results
     ]
     emit_table(
         ["file", "class", "original", "explanation", "removal", "components", "holds"],
         rows,
         right=range(2, 6),
     )
-    for item in found:
+    for item in results:
         for doubt in item["warnings"]:
             click.echo(f"{Path(item['audio']).name}: {doubt['text']}")
     click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")

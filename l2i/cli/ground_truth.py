@@ -67,7 +67,7 @@ def ground_truth(
     from l2i.recipes.ground_truth import ground_truth as run_ground_truth
     from l2i.run.progress import Progress
 
-    found = run_ground_truth(
+    result = run_ground_truth(
         run,
         Progress(quiet),
         method=method or "",
@@ -81,17 +81,17 @@ def ground_truth(
         keep=keep,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['explained']} explanations of {found['clips']} clips")
+    measuring.where(result, f"{result['explained']} explanations of {result['clips']} clips")
     names = ["si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left"]
     head = ["SI-SDR↑", "improved↑", "share↑", "class left↑", "other left↓"]
     rows = [
         [name, str(f["explained"]), *(measuring.figure(f[k]) for k in names)]
-        for name, f in found["per_class"].items()
+        for name, f in result["per_class"].items()
     ]
     rows.append(
-        ["all", str(found["explained"]), *(measuring.figure(found["scores"][k]) for k in names)]
+        ["all", str(result["explained"]), *(measuring.figure(result["scores"][k]) for k in names)]
     )
     emit_table(["class", "n", *head], rows, right=list(range(1, 7)))
-    measuring.kept(found, out)
+    measuring.kept(result, out)

@@ -50,7 +50,7 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
             if job.native not in here:
                 keep_job(root(), job)
     rows: list[list[str]] = []
-    found: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     for job in list_jobs(root())[:limit]:
         try:
             state = launcher_of(job).status(job)
@@ -59,11 +59,11 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
         except LaunchError as error:
             word, counts = f"not known: {error}", None
         rows.append([job.id, job.engine, job.submitted[:16].replace("T", " "), word])
-        found.append(
+        listed.append(
             {"job": job.id, "engine": job.engine, "submitted": job.submitted, "tasks": counts}
         )
     if as_json:
-        emit_json(found)
+        emit_json(listed)
     elif not rows:
         click.echo("No job was submitted from here; 'l2i submit FILE --on local' does.")
     else:
@@ -91,16 +91,16 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
     from l2i.cli.launching import watch as look_on
     from l2i.launch.job import State, find_job
 
-    found = find_job(root(), job)
-    launcher = launcher_of(found)
-    if watch and (code := look_on(launcher, found, quiet or as_json)) == 130:
+    submitted = find_job(root(), job)
+    launcher = launcher_of(submitted)
+    if watch and (code := look_on(launcher, submitted, quiet or as_json)) == 130:
         return code
-    state = launcher.status(found)
-    runs = task_runs(found)
+    state = launcher.status(submitted)
+    runs = task_runs(submitted)
     if as_json:
-        emit_json(state_document(found, state, runs))
+        emit_json(state_document(submitted, state, runs))
     else:
-        show_state(found, state, runs)
+        show_state(submitted, state, runs)
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
 
@@ -142,12 +142,12 @@ def reconcile(as_json: bool) -> int:
     """
     from l2i.cli.reconcile import reconcile_runs
 
-    found = reconcile_runs()
+    changed = reconcile_runs()
     if as_json:
-        emit_json(found)
-    elif not found:
+        emit_json(changed)
+    elif not changed:
         click.echo("No run of a job says RUNNING.")
     else:
-        rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in found]
+        rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in changed]
         emit_table(["run", "name", "what it is"], rows)
     return 0

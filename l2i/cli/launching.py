@@ -39,8 +39,8 @@ def launcher_of(job: Job) -> Launcher:
     """The engine of a job, where the job is."""
     from l2i.launch import ENGINES
 
-    found: Launcher = ENGINES[job.engine](root(), job.place)
-    return found
+    launcher: Launcher = ENGINES[job.engine](root(), job.place)
+    return launcher
 
 
 def runs_of(job: Job) -> dict[str, RunInfo]:

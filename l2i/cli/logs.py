@@ -20,25 +20,27 @@ def logs(job: str, number: int | None, follow: bool) -> None:
     from l2i.errors import UsageError
     from l2i.launch.job import State, find_job
 
-    found = find_job(root(), job)
-    launcher = launcher_of(found)
+    submitted = find_job(root(), job)
+    launcher = launcher_of(submitted)
     if number is None:
-        states = {task.index: task.state for task in launcher.status(found).tasks}
+        states = {task.index: task.state for task in launcher.status(submitted).tasks}
         wanted = [n for s in (State.FAILED, State.RUNNING) for n, own in states.items() if own is s]
         number = wanted[0] if wanted else 0
-        click.echo(f"Task {number} of job {found.id}:", err=True)
-    if number >= len(found.spec.tasks):
+        click.echo(f"Task {number} of job {submitted.id}:", err=True)
+    if number >= len(submitted.spec.tasks):
         raise UsageError(
-            f"Job {found.id} has {len(found.spec.tasks)} tasks, from 0: there is no task {number}."
+            f"Job {submitted.id} has {len(submitted.spec.tasks)} tasks, from 0: there is no task "
+            f"{number}."
         )
     try:
-        for line in launcher.logs(found, number, follow=follow):
+        for line in launcher.logs(submitted, number, follow=follow):
             click.echo(line)
     except KeyboardInterrupt:
         if not follow:
             raise
         click.echo(
-            f"Not looking on any more; the job goes on. 'l2i logs {found.id} {number} -f' does.",
+            f"Not looking on any more; the job goes on. 'l2i logs {submitted.id} {number} -f' "
+            "does.",
             err=True,
         )
         raise SystemExit(130) from None

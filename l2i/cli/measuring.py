@@ -156,17 +156,17 @@ preset: _Decorator = click.option(
 )
 
 
-def where(found: Mapping[str, Any], what: str) -> None:
+def where(result: Mapping[str, Any], what: str) -> None:
     """A first line, and where to look."""
-    click.echo(f"Run {found['run']['name']} ({found['run']['id'][:8]}), {what}")
+    click.echo(f"Run {result['run']['name']} ({result['run']['id'][:8]}), {what}")
 
 
-def kept(found: Mapping[str, Any], out: Path | None) -> None:
+def kept(result: Mapping[str, Any], out: Path | None) -> None:
     """Say on standard error where the rest is."""
     if out is not None:
         click.echo(f"Tables, pictures and sounds are in {out}.", err=True)
-    if found.get("kept"):
-        kept = found["kept"][:8]
+    if result.get("kept"):
+        kept = result["kept"][:8]
         click.echo(f"Kept as run {kept}; 'l2i ui {kept}' shows it.", err=True)
 
 

@@ -71,7 +71,7 @@ def noise(
     from l2i.recipes.noise import noise as run_noise
     from l2i.run.progress import Progress
 
-    found = run_noise(
+    result = run_noise(
         run,
         Progress(quiet),
         snrs_db=snrs_db or (20.0, 10.0, 0.0, -10.0),
@@ -86,9 +86,9 @@ def noise(
         keep=keep,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['clips']} clips")
+    measuring.where(result, f"{result['clips']} clips")
     short = {
         "accuracy": "accuracy",
         "auprc_macro": "AUPRC",
@@ -104,17 +104,17 @@ def noise(
         "fid_in": "Fid-In",
         "kept": "kept",
     }
-    names = [n for n in found["meaning"] if n in short]
+    names = [n for n in result["meaning"] if n in short]
     rows = [
         [
             c["colour"] or "none",
             "" if c["snr_db"] is None else f"{c['snr_db']:g} dB",
             *(measuring.figure(c["scores"].get(n)) for n in names),
         ]
-        for c in found["conditions"]
+        for c in result["conditions"]
     ]
-    arrows = [measuring.ARROWS[found["meaning"][n]["better"]] for n in names]
+    arrows = [measuring.ARROWS[result["meaning"][n]["better"]] for n in names]
     figures = [f"{short[n]}{arrow}" for n, arrow in zip(names, arrows, strict=True)]
     head = ["noise", "SNR", *figures]
     emit_table(head, rows, right=list(range(1, len(head))))
-    measuring.kept(found, out)
+    measuring.kept(result, out)

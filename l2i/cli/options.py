@@ -246,13 +246,13 @@ def model_name(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 
 def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
     """``KEY=VALUE`` words as a mapping, or a usage error."""
-    found = {}
+    values = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise click.BadParameter(f"{word!r} is not {param.metavar}.")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
@@ -278,10 +278,10 @@ def load_classifier(spec: str) -> Classifier:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        found = specs.load_classifier(spec)
+        classifier = specs.load_classifier(spec)
     for sentence in dict.fromkeys(str(warning.message) for warning in told):
         click.echo(f"Note: {sentence}", err=True)
-    return found
+    return classifier
 
 
 def classifier_spec(spec: str | None) -> str | None:

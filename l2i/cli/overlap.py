@@ -177,7 +177,7 @@ def overlap(
         method=method or "",
         seed=seed,
     )
-    found = run_overlap(
+    result = run_overlap(
         run,
         wanted,
         Progress(quiet),
@@ -192,9 +192,9 @@ def overlap(
         keep=keep,
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['mixtures']} mixtures")
+    measuring.where(result, f"{result['mixtures']} mixtures")
     for figures in _TABLES:
         if figures is not _TABLES[0]:
             click.echo()
@@ -203,7 +203,7 @@ def overlap(
                 f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
                 *(measuring.figure(c["scores"][k]) for k in figures),
             ]
-            for c in found["conditions"]
+            for c in result["conditions"]
         ]
         emit_table(["dB", *figures.values()], rows, right=list(range(len(figures) + 1)))
-    measuring.kept(found, out)
+    measuring.kept(result, out)

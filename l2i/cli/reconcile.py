@@ -15,14 +15,14 @@ def reconcile_runs() -> list[dict[str, Any]]:
     from l2i.run.family import close_run
     from l2i.run.runs import running_tasks
 
-    found = []
+    changed = []
     for run in running_tasks():
         alive, why = _alive(run.tags)
         if alive is False:
             close_run(run.id, "KILLED", f"Its job is gone: {why}.")
         word = {True: f"running: {why}", False: f"closed: {why}", None: f"not known: {why}"}[alive]
-        found.append({"run_id": run.id, "name": run.name, "alive": alive, "verdict": word})
-    return found + _parents()
+        changed.append({"run_id": run.id, "name": run.name, "alive": alive, "verdict": word})
+    return changed + _parents()
 
 
 def _alive(tags: dict[str, str]) -> tuple[bool | None, str]:
@@ -78,7 +78,7 @@ def _parents() -> list[dict[str, Any]]:
     from l2i.run.family import close_run, members
     from l2i.run.runs import running_parents
 
-    found = []
+    parents = []
     for run in running_parents():
         if run.tags.get("l2i.lock"):
             continue  # A process holds it: l2i sweep.
@@ -88,15 +88,15 @@ def _parents() -> list[dict[str, Any]]:
         wanted = int(run.params.get("sweep.children", "0"))
         done = sum(child.status == "FINISHED" for child in below.values())
         if _pending(run.tags["l2i.signature"]):
-            found.append(
+            parents.append(
                 {"run_id": run.id, "name": run.name, "alive": True, "verdict": "running: its job"}
             )
             continue
         status = "FINISHED" if done >= wanted > 0 else "FAILED"
         close_run(run.id, status, "" if status == "FINISHED" else f"{done} of {wanted} are done.")
         verdict = f"closed: {done} of {wanted} are done, nothing runs"
-        found.append({"run_id": run.id, "name": run.name, "alive": False, "verdict": verdict})
-    return found
+        parents.append({"run_id": run.id, "name": run.name, "alive": False, "verdict": verdict})
+    return parents
 
 
 def _pending(sweep: str) -> bool:

@@ -280,12 +280,12 @@ def delete(run: str, yes: bool) -> None:
     """
     from l2i.run.runs import delete_run, resolve_run
 
-    found = resolve_run(run)
-    if not yes and not click.confirm(f"Delete run {found.name} ({found.id[:8]})?", err=True):
+    info = resolve_run(run)
+    if not yes and not click.confirm(f"Delete run {info.name} ({info.id[:8]})?", err=True):
         click.echo("Nothing was deleted.", err=True)
         raise SystemExit(1)
-    n = delete_run(found)
-    click.echo(f"Deleted {found.name} ({found.id[:8]})" + (f" and {n - 1} under it" * (n > 1)))
+    n = delete_run(info)
+    click.echo(f"Deleted {info.name} ({info.id[:8]})" + (f" and {n - 1} under it" * (n > 1)))
 
 
 @runs.command(short_help="Empty the bin, for good.", example="l2i runs gc --stages")
@@ -300,24 +300,24 @@ def gc(stages: bool, dry_run: bool, yes: bool) -> None:
     """
     from l2i.run.runs import collect_garbage, find_garbage
 
-    found = find_garbage(stages=stages)
-    for run in found.kept:
+    garbage = find_garbage(stages=stages)
+    for run in garbage.kept:
         click.echo(f"{run.name} ({run.id[:8]}) is kept: its model is registered.", err=True)
-    for run in found.runs:
+    for run in garbage.runs:
         click.echo(f"run {run.name} ({run.id[:8]})")
-    for path in (*found.folders, *found.stages):
+    for path in (*garbage.folders, *garbage.stages):
         click.echo(f"{path}")
-    if not (found.runs or found.folders or found.stages):
+    if not (garbage.runs or garbage.folders or garbage.stages):
         click.echo("There is nothing to remove.")
         return
-    size = f"{found.n_bytes / 2**20:.1f} MiB"
+    size = f"{garbage.n_bytes / 2**20:.1f} MiB"
     if dry_run:
         click.echo(f"{size} on this machine could be freed.")
         return
     if not yes and not click.confirm(f"Remove all this ({size}) for good?", err=True):
         click.echo("Nothing was removed.", err=True)
         raise SystemExit(1)
-    collect_garbage(found)
+    collect_garbage(garbage)
     click.echo(f"Removed; {size} freed.")
 
 
@@ -337,8 +337,8 @@ def export(names: tuple[str, ...], target: Path | str) -> None:
     from l2i.run.runs import resolve_run
     from l2i.run.transfer import export_run
 
-    for found in [resolve_run(name) for name in names]:
-        click.echo(export_run(found, target))
+    for info in [resolve_run(name) for name in names]:
+        click.echo(export_run(info, target))
 
 
 @runs.command(
@@ -359,8 +359,8 @@ def import_(source: Path | str, experiment: str | None) -> None:
     """
     from l2i.run.transfer import import_runs
 
-    found = import_runs(source, experiment=experiment)
-    rows = [[run[:8], name, "imported" if new else "there already"] for run, name, new in found]
+    imported = import_runs(source, experiment=experiment)
+    rows = [[run[:8], name, "imported" if new else "there already"] for run, name, new in imported]
     emit_table(["id", "name", "state"], rows)
 
 
@@ -372,8 +372,8 @@ def relocate() -> None:
     """
     from l2i.run.transfer import relocate as mend
 
-    found = mend()
-    for name, old, new in found:
+    moved = mend()
+    for name, old, new in moved:
         click.echo(f"{name}: {old} -> {new}")
-    if not found:
+    if not moved:
         click.echo("Nothing was moved: all is where the store says.")

@@ -123,16 +123,16 @@ def shortcut(
     from l2i.recipes.shortcut import shortcut as run_shortcut
 
     cue = Cue(config.dataset.name, name, hz, ms, level_db)
-    found = run_shortcut(
+    result = run_shortcut(
         config, cue, Progress(quiet), methods=methods, limit=limit, out=out, keep=keep
     )
     if as_json:
-        emit_json(found)
+        emit_json(result)
         return
-    measuring.where(found, f"{found['clips']} clips with a beep of {cue.beep}")
-    click.echo(f"Without the beep {100 * found['used']:.0f} % of the decisions for it change.")
+    measuring.where(result, f"{result['clips']} clips with a beep of {cue.beep}")
+    click.echo(f"Without the beep {100 * result['used']:.0f} % of the decisions for it change.")
     click.echo(
-        f"Mean probability: {found['with_cue']:.3f} with it, {found['without_cue']:.3f} without."
+        f"Mean probability: {result['with_cue']:.3f} with it, {result['without_cue']:.3f} without."
     )
     names = ("cue_kept", "rest_kept")
     rows = [
@@ -141,8 +141,8 @@ def shortcut(
             *(measuring.figure(f["scores"][k], f["intervals"][k]) for k in names),
             *(measuring.figure(f["scores"][k]) for k in ("cue_lost", "pointing")),
         ]
-        for method, f in found["methods"].items()
+        for method, f in result["methods"].items()
     ]
     head = ["method", "of the beep ↑", "of the rest ↓", "FF ↑", "pointing ↑"]
     emit_table(head, rows, right=[1, 2, 3, 4])
-    measuring.kept(found, out)
+    measuring.kept(result, out)

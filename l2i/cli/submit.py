@@ -342,10 +342,10 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _environment(words: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    variables = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals and name not in os.environ:
             raise click.UsageError(f"--env {name}: there is no such variable here.")
-        found[name] = value if equals else os.environ[name]
-    return found
+        variables[name] = value if equals else os.environ[name]
+    return variables

@@ -80,31 +80,31 @@ def sweep(
         ("--experiment", experiment),
     ):
         extra += [option, value] if value else []
-    found = run_sweep(wanted, Progress(quiet), jobs=jobs, extra=extra)
+    result = run_sweep(wanted, Progress(quiet), jobs=jobs, extra=extra)
     if as_json:
-        emit_json(found)
+        emit_json(result)
     else:
-        _show(found)
-    for failure in found["failed"]:
+        _show(result)
+    for failure in result["failed"]:
         click.echo(f"{failure['title']} failed: {failure['why']}", err=True)
-    return 1 if found["failed"] else 0
+    return 1 if result["failed"] else 0
 
 
 def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
     from l2i.recipes.sweep import states, time_of_one
     from l2i.run.progress import duration
 
-    found = states(wanted)
+    children = states(wanted)
     if as_json:
-        emit_json(found)
+        emit_json(children)
         return 0
     rows = [
         [str(i), c["setting"], str(c["fold"]), str(c["seed"]), "done" if c["done"] else "to do"]
-        for i, c in enumerate(found, start=1)
+        for i, c in enumerate(children, start=1)
     ]
     emit_table(["", "setting", "fold", "seed", "state"], rows, right=[0, 2, 3])
-    left = sum(not c["done"] for c in found)
-    click.echo(f"\n{left} of {len(found)} trainings to do.")
+    left = sum(not c["done"] for c in children)
+    click.echo(f"\n{left} of {len(children)} trainings to do.")
     if left and (known := time_of_one(wanted)):
         seconds, name = known
         whole = duration(seconds * -(-left // jobs))
@@ -112,25 +112,25 @@ def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
     return 0
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(result: dict[str, Any]) -> None:
     from l2i.recipes.sweep_table import spread
 
-    click.echo(f"Sweep {found['run']['name']} ({found['run']['id'][:8]})")
-    n = [f["n"] for row in found["table"] for f in row["figures"].values()]
+    click.echo(f"Sweep {result['run']['name']} ({result['run']['id'][:8]})")
+    n = [f["n"] for row in result["table"] for f in row["figures"].values()]
     if not n:
         return
     counts = f"{min(n)}" if min(n) == max(n) else f"{min(n)} to {max(n)}"
     click.echo(f"Mean ± standard deviation over folds and seeds, n = {counts}\n")
-    rows = list(found["table"])
-    names = list(found["meaning"])
+    rows = list(result["table"])
+    names = list(result["meaning"])
     # Figures in rows; settings in columns, as many as fit beside each other uncut.
-    room = 80 - max(len(found["meaning"][name]) for name in names)
+    room = 80 - max(len(result["meaning"][name]) for name in names)
     each = 2 + max(13, *(len(row["setting"]) for row in rows))
     step = max(1, room // each)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         lines = [
-            [found["meaning"][name], *(spread(row["figures"].get(name)) for row in some)]
+            [result["meaning"][name], *(spread(row["figures"].get(name)) for row in some)]
             for name in names
         ]
         head = ["figure", *(row["setting"] for row in some)]

@@ -28,17 +28,17 @@ def sync(patience: float, as_json: bool) -> int:
     from l2i.run.outbox import sync as send_pending
     from l2i.run.store import locate
 
-    found = send_pending(locate(), patience)
+    outcomes = send_pending(locate(), patience)
     if as_json:
         emit_json(
             [
                 {"run": box.run_id, "name": box.name, "left": box.pending, "why": why}
-                for box, why in found
+                for box, why in outcomes
             ]
         )
-    elif not found:
+    elif not outcomes:
         click.echo("Everything is sent.")
     else:
-        rows = [[box.run_id[:8], box.name, why or "sent"] for box, why in found]
+        rows = [[box.run_id[:8], box.name, why or "sent"] for box, why in outcomes]
         emit_table(["run", "name", "state"], rows)
-    return 3 if any(why for _, why in found) else 0
+    return 3 if any(why for _, why in outcomes) else 0

@@ -83,33 +83,33 @@ def _do(job: str, index: int | None) -> int:
     from l2i.run.store import locate
     from l2i.storage import atomic_write_text, store_errors
 
-    found = decode(job)
+    payload = decode(job)
     place = index if index is not None else int(_first(_INDEX, "0"))
-    if place >= len(found["tasks"]):
-        raise UsageError(f"The job has {len(found['tasks'])} tasks: there is no task {place}.")
+    if place >= len(payload["tasks"]):
+        raise UsageError(f"The job has {len(payload['tasks'])} tasks: there is no task {place}.")
     progress = Progress()
-    folder = locate().root / "work" / "tasks" / found["job"]
-    path = folder / str(place) / found["file"]
+    folder = locate().root / "work" / "tasks" / payload["job"]
+    path = folder / str(place) / payload["file"]
     with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(path, toml_of(found["config"]) + "\n")
-    options: dict[str, Any] = dict(found["options"])
-    options["run.checkpoint_minutes"] = found["checkpoint_minutes"]
+        atomic_write_text(path, toml_of(payload["config"]) + "\n")
+    options: dict[str, Any] = dict(payload["options"])
+    options["run.checkpoint_minutes"] = payload["checkpoint_minutes"]
     wanted = None
-    if found["sweep"]:
-        wanted = read_sweep(path, overrides=found["overrides"], options=options)
-        if wanted.signature != found["sweep"]:
+    if payload["sweep"]:
+        wanted = read_sweep(path, overrides=payload["overrides"], options=options)
+        if wanted.signature != payload["sweep"]:
             raise UsageError(
                 "This l2i makes other trainings of the file than the one that submitted it: give "
                 "--image of the same version."
             )
-        child = wanted.children[found["tasks"][place]]
+        child = wanted.children[payload["tasks"][place]]
         config, key, group = child.config, child.key, wanted.signature
-        progress.say(f"Task {place} of {found['job']}: {child.title}.")
+        progress.say(f"Task {place} of {payload['job']}: {child.title}.")
     else:
-        config = resolve(path, overrides=found["overrides"], options=options)
+        config = resolve(path, overrides=payload["overrides"], options=options)
         key = group = config.signature()
-    for setting, uri in found["inputs"].items():
+    for setting, uri in payload["inputs"].items():
         _fetch(uri, options[setting], progress)
     _reach(progress)
 
@@ -123,7 +123,7 @@ def _do(job: str, index: int | None) -> int:
     engine = os.environ.get("L2I_TASK_ENGINE", "")
     marks = {
         member_tag(group): key,
-        "l2i.job": found["job"],
+        "l2i.job": payload["job"],
         "l2i.job_task": str(place),
         "l2i.engine": engine,
         "l2i.native": native,

@@ -45,11 +45,11 @@ def _names(host: str) -> list[str]:
         import psutil
 
         names += [socket.gethostname().lower(), socket.getfqdn().lower()]
-        for found in psutil.net_if_addrs().values():
+        for addresses in psutil.net_if_addrs().values():
             # An IPv6 address may have its interface behind it: fe80::1%eth0.
             names += [
                 each.address.partition("%")[0]
-                for each in found
+                for each in addresses
                 if each.family in (socket.AF_INET, socket.AF_INET6)
             ]
     return list(dict.fromkeys(names))
@@ -198,8 +198,8 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     store = _store()
     page = "/"
     if run or store.is_server:
-        found = resolve_run(run) if run else None
-        place = f"/{found.experiment_id}/runs/{found.id}" if found else ""
+        info = resolve_run(run) if run else None
+        place = f"/{info.experiment_id}/runs/{info.id}" if info else ""
         page = f"/mlflow#/experiments{place}{MODE}"
     if store.is_server:
         click.echo(store.uri.rstrip("/") + page.replace("/mlflow", "/"))
@@ -233,20 +233,20 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
     from l2i.run.runs import download, resolve_run
 
     store = _store()
-    found = resolve_run(run)
+    info = resolve_run(run)
     for path in ("explanations/index.html", "index.html"):  # Of a run; of what was made of one.
         try:
-            page = download(found, path)
+            page = download(info, path)
             break
         except StoreError as error:
             if "has no artifact" not in str(error):
                 raise
     else:
-        parent = found.tags.get("mlflow.parentRunId", "")[:8]
-        way = f"'l2i explain {found.id[:8]} AUDIO...' makes one of your own sounds."
-        if parent and not found.has_model:
+        parent = info.tags.get("mlflow.parentRunId", "")[:8]
+        way = f"'l2i explain {info.id[:8]} AUDIO...' makes one of your own sounds."
+        if parent and not info.has_model:
             way = f"'l2i listen {parent}' opens the page of its parent run."
-        raise StoreError(f"Run {found.name} ({found.id[:8]}) has no page to listen to: {way}")
+        raise StoreError(f"Run {info.name} ({info.id[:8]}) has no page to listen to: {way}")
     if store.is_server:
         click.echo(page.resolve().as_uri())
         if not no_browser:
@@ -256,7 +256,7 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
         raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
     if port is None:
         port = _PORT if _is_free(host, _PORT) else _any_port(host)
-    address = f"/listen/{found.id}/{path}"
+    address = f"/listen/{info.id}/{path}"
     _run(host, port, names, address, browser=not no_browser)
 
 

@@ -63,9 +63,9 @@ def _why_no_device() -> str:
         # What torch says goes on with links and with advice of its own.
         first = str(error).strip().splitlines()[0]
         if old := re.search(r"driver .* too old \(found version (\d+)\)", first):
-            found = f"{int(old[1]) // 1000}.{int(old[1]) % 1000 // 10}"
+            version = f"{int(old[1]) // 1000}.{int(old[1]) % 1000 // 10}"
             return (
-                f"the NVIDIA driver is too old: it goes up to CUDA {found}, torch "
+                f"the NVIDIA driver is too old: it goes up to CUDA {version}, torch "
                 f"{torch.__version__} needs CUDA {torch.version.cuda}; install a newer driver"
             )
         if "no NVIDIA driver" in first:

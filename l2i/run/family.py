@@ -40,12 +40,12 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
     query = f"tags.`{tag}` LIKE '%'"
     if finished:
         query += " AND attributes.status = 'FINISHED'"
-    found: dict[str, RunInfo] = {}
+    by_id: dict[str, RunInfo] = {}
     for run in search_runs(store, connect(store), query, limit=50_000):
-        known = found.get(run.tags[tag])
+        known = by_id.get(run.tags[tag])
         if known is None or (run.status == "FINISHED" != known.status):
-            found[run.tags[tag]] = run
-    return found
+            by_id[run.tags[tag]] = run
+    return by_id
 
 
 def find_parent(experiment: str, signature: str) -> RunInfo | None:
@@ -62,7 +62,7 @@ def _parents(experiment: str, signature: str) -> list[RunInfo]:
 
 
 def _order(run: RunInfo) -> tuple[bool, float, str]:
-    """Of several, all processes must take the same: an agreed one, else the first."""
+    """The parent that all processes take where there are several: an agreed one, else the first."""
     begin = run.start.timestamp() if run.start else float("inf")
     return _AGREED not in run.tags, begin, run.id
 
@@ -102,11 +102,11 @@ def make_parent(
             tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
         ).info
     time.sleep(max(_SETTLE_S, _SETTLE_FACTOR * (time.monotonic() - begin)))
-    found = find_parent(experiment, signature)
+    parent = find_parent(experiment, signature)
     chosen, uri = own.run_id, own.artifact_uri
-    if found is not None:
-        chosen, uri = found.id, found.artifact_uri
-    if found is None or _AGREED not in found.tags:
+    if parent is not None:
+        chosen, uri = parent.id, parent.artifact_uri
+    if parent is None or _AGREED not in parent.tags:
         # Whoever made it may not have come so far.
         asked = {key: as_text(value) for key, value in params.items()}
         # By events, which two may write at once.

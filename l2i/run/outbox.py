@@ -1,6 +1,6 @@
 """What a run says, on this machine's disk first, and from there to a store that may be away.
 
-Of a store on this machine nothing is kept twice. Of any other (a tracking server, a database, an
+A store on this machine keeps nothing twice. For any other (a tracking server, a database, an
 S3-compatible store for artifacts) everything a run writes becomes an **event** in a file here::
 
     mlruns/work/outbox/<run id>/about.json      which store, which run
@@ -135,10 +135,10 @@ class Outbox:
     def about(self) -> dict[str, Any]:
         """What `describe` wrote; empty where that cannot be read."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / "about.json").read_text())
+            facts: dict[str, Any] = json.loads((self.folder / "about.json").read_text())
         except (OSError, ValueError):
             return {}
-        return found
+        return facts
 
     @property
     def pending(self) -> int:
@@ -261,8 +261,8 @@ class Outbox:
 
     def _say(self, sentence: str) -> None:
         if self._on_away is not None:
-            said, self._on_away = self._on_away, None
-            said(f"{sentence} What the run writes is kept here and sent later.")
+            tell, self._on_away = self._on_away, None
+            tell(f"{sentence} What the run writes is kept here and sent later.")
 
     def close(self, wait_s: float) -> str:
         """Wait until all is sent, but not longer; then the thread is gone.
@@ -443,8 +443,8 @@ def outboxes(store: Store) -> list[Outbox]:
     if not base.is_dir():
         return []
     folders = sorted((p for p in base.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    found = [Outbox(store, folder.name) for folder in folders]
-    return [box for box in found if box.about.get("store") == mask(store.uri)]
+    pending = [Outbox(store, folder.name) for folder in folders]
+    return [box for box in pending if box.about.get("store") == mask(store.uri)]
 
 
 def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]]:
@@ -463,7 +463,7 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
     list of (Outbox, str)
         Each one that was looked at, and why not all of it could be sent (empty: it was).
     """
-    found = []
+    outcomes = []
     for box in outboxes(store):
         if only and box.run_id != only:
             continue
@@ -472,8 +472,8 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
             if not free:
                 continue
             box.start()
-            found.append((box, box.close(wait_s)))
+            outcomes.append((box, box.close(wait_s)))
         if not box.pending:
             with suppress(OSError):
                 lock.path.unlink()
-    return found
+    return outcomes

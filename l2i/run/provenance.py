@@ -74,7 +74,7 @@ def tags(device: torch.device | None = None) -> dict[str, str]:
         in an image (which has them in ``L2I_REVISION``), ``l2i.image`` only in an image: its
         digest, from ``L2I_IMAGE_DIGEST``.
     """
-    found = {
+    values = {
         "l2i.version": l2i.__version__,
         "l2i.python": platform.python_version(),
         "l2i.host": platform.node(),
@@ -85,21 +85,21 @@ def tags(device: torch.device | None = None) -> dict[str, str]:
     }
     for package in _PACKAGES:
         try:
-            found[f"l2i.{package}"] = metadata.version(package)
+            values[f"l2i.{package}"] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     if device is not None:
-        found["l2i.device"] = device.type
+        values["l2i.device"] = device.type
         if device.type == "cuda":
             import torch
 
-            found["l2i.device"] = torch.cuda.get_device_name(device)
+            values["l2i.device"] = torch.cuda.get_device_name(device)
     commit, dirty = _revision()
     if commit:
-        found["l2i.commit"] = commit
-        found["l2i.dirty"] = dirty
-        found["mlflow.source.git.commit"] = commit  # Where MLflow's pages look for it.
+        values["l2i.commit"] = commit
+        values["l2i.dirty"] = dirty
+        values["mlflow.source.git.commit"] = commit  # Where MLflow's pages look for it.
     image = os.environ.get("L2I_IMAGE_DIGEST", "")
     if image:
-        found["l2i.image"] = image
-    return found
+        values["l2i.image"] = image
+    return values

@@ -147,14 +147,14 @@ def _info(run: Any, experiments: dict[str, str]) -> RunInfo:
 
 def _experiments(client: MlflowClient) -> dict[str, str]:
     """Id to name of every experiment."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     token = None
     while True:
         page = client.search_experiments(max_results=1000, page_token=token)
-        found.update({e.experiment_id: e.name for e in page})
+        names.update({e.experiment_id: e.name for e in page})
         token = page.token
         if not token:
-            return found
+            return names
 
 
 def search_runs(
@@ -188,23 +188,23 @@ def search_runs(
         wanted = [i for i, name in experiments.items() if experiment in (None, name)]
         if not wanted:
             return []
-        found: list[RunInfo] = []
+        runs: list[RunInfo] = []
         token = None
-        while len(found) < limit:
+        while len(runs) < limit:
             page = client.search_runs(
                 wanted,
                 query,
                 ViewType.DELETED_ONLY if binned else ViewType.ACTIVE_ONLY,
-                max_results=min(limit - len(found) if whole else 100, 1000),
+                max_results=min(limit - len(runs) if whole else 100, 1000),
                 order_by=[*order, *_NEWEST],
                 page_token=token,
             )
             some = [_info(run, experiments) for run in page]
-            found += [r for r in some if (kinds is None or r.kind in kinds) and r.is_about(words)]
+            runs += [r for r in some if (kinds is None or r.kind in kinds) and r.is_about(words)]
             token = page.token
             if not token:
                 break
-        return found[:limit]
+        return runs[:limit]
 
 
 def _is_dead(store: Store, run: RunInfo) -> bool:
@@ -264,8 +264,8 @@ def find_run(run_id: str) -> RunInfo | None:
     if not store.exists:
         return None
     query = f"attributes.status = 'FINISHED' AND attributes.run_id = '{run_id}'"
-    found = search_runs(store, connect(store), query)
-    return found[0] if found else None
+    runs = search_runs(store, connect(store), query)
+    return runs[0] if runs else None
 
 
 def adopt(run: RunInfo, parent: str, tags: Mapping[str, str] | None = None) -> None:
@@ -344,8 +344,8 @@ def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -
     # A run may be done, and its store not have heard of it.
     sync(store, 5.0)
     query = f"attributes.status = 'FINISHED' AND tags.`{tag}` = '{signature}'"
-    found = search_runs(store, connect(store), query, experiment=experiment, kinds=_MODELS)
-    return found[0] if found else None
+    runs = search_runs(store, connect(store), query, experiment=experiment, kinds=_MODELS)
+    return runs[0] if runs else None
 
 
 def list_runs(
@@ -560,9 +560,9 @@ def resolve_run(word: str) -> RunInfo:
     word = word.strip()
     if word == "latest":
         done = f"attributes.status = 'FINISHED' AND {_OURS}"
-        found = search_runs(store, client, done, kinds=_MODELS)
-        if found:
-            return found[0]
+        finished = search_runs(store, client, done, kinds=_MODELS)
+        if finished:
+            return finished[0]
         others = search_runs(store, client, _OURS, limit=5, kinds=_MODELS)
         if others:
             raise StoreError(

@@ -237,13 +237,13 @@ def _first_line(error: BaseException) -> str:
     return mask(lines[0]).rstrip(".") if lines else type(error).__name__
 
 
-def _newer(said: str) -> str:
+def _newer(message: str) -> str:
     """What there is to say of a database that a newer MLflow wrote; empty: that is not the fault.
 
     MLflow calls each one out of date that has not its own version, and asks to migrate it.
     """
-    found = re.search(r"out-of-date database schema \(found version (\w+)", said)
-    if found is None:
+    match = re.search(r"out-of-date database schema \(found version (\w+)", message)
+    if match is None:
         return ""
     import mlflow
     from alembic.script import ScriptDirectory
@@ -251,7 +251,7 @@ def _newer(said: str) -> str:
 
     migrations = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     try:
-        migrations.get_revision(found[1])
+        migrations.get_revision(match[1])
     except CommandError:
         return (
             f"it was written by a newer MLflow than the {mlflow.__version__} of this l2i. Use the "
@@ -523,8 +523,8 @@ def _expected(store: Store, name: str) -> str | None:
     return (Path(store.artifacts) / folder).as_uri()
 
 
-def _check_location(store: Store, name: str, found: str, expected: str | None) -> None:
-    here = local_path(found)
+def _check_location(store: Store, name: str, actual: str, expected: str | None) -> None:
+    here = local_path(actual)
     if store.is_server:
         if here is not None and not here.parent.is_dir():
             raise StoreError(
@@ -533,7 +533,7 @@ def _check_location(store: Store, name: str, found: str, expected: str | None) -
                 "--serve-artifacts, or take another --experiment."
             )
         return
-    if found.startswith("mlflow-artifacts:"):
+    if actual.startswith("mlflow-artifacts:"):
         raise StoreError(
             f"Experiment {name!r} of {store.shown} was made through a tracking server, which "
             "alone can reach its artifacts: set MLFLOW_TRACKING_URI to the server's address, or "
@@ -542,12 +542,12 @@ def _check_location(store: Store, name: str, found: str, expected: str | None) -
     wanted = local_path(expected or "")
     if here is None or wanted is None:
         # Elsewhere is no trap unless another place was asked for.
-        moved = store.artifacts_chosen and expected is not None and found != expected
+        moved = store.artifacts_chosen and expected is not None and actual != expected
     else:
         moved = here.resolve() != wanted.resolve()
     if moved:
         raise StoreError(
-            f"Experiment {name!r} of {store.shown} keeps its artifacts in {here or found}, not in "
+            f"Experiment {name!r} of {store.shown} keeps its artifacts in {here or actual}, not in "
             f"{wanted or expected}: the store was moved, copied or mounted elsewhere. Put it "
             "back (in a container: mount it) where it was, let 'l2i runs relocate' point to where "
             "it is now, or take another --experiment."
@@ -566,21 +566,21 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
 
     expected = _expected(store, name)
     with store_errors(store, "read"):
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             try:
                 client.create_experiment(name, artifact_location=expected, tags=_EXPERIMENT_TAGS)
             except MlflowException as error:
                 # Another process may have made it in between.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = client.get_experiment_by_name(name)
-        if found is None:
+            experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             raise StoreError(f"Experiment {name!r} vanished from {store.shown} while it was made.")
-        if found.lifecycle_stage == "deleted":
+        if experiment.lifecycle_stage == "deleted":
             raise StoreError(
                 f"Experiment {name!r} of {store.shown} is in the bin: restore it there (mlflow "
-                f"experiments restore -x {found.experiment_id}), or take another --experiment."
+                f"experiments restore -x {experiment.experiment_id}), or take another --experiment."
             )
-    _check_location(store, name, found.artifact_location, expected)
-    return str(found.experiment_id)
+    _check_location(store, name, experiment.artifact_location, expected)
+    return str(experiment.experiment_id)

@@ -301,8 +301,8 @@ class Tracker:
 
     def listed(self, folder: str) -> list[str]:
         """Names of the artifacts in a folder of the run's, as the store has them."""
-        found = list_artifacts(self._store, self.run_id, self._artifact_uri, folder)
-        return [path.rpartition("/")[2] for path in found]
+        paths = list_artifacts(self._store, self.run_id, self._artifact_uri, folder)
+        return [path.rpartition("/")[2] for path in paths]
 
     def fetch(self, path: str, target: Path) -> Path:
         """Bring one artifact of the run's into a folder of this machine."""

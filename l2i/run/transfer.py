@@ -120,10 +120,10 @@ def _milliseconds(moment: Any) -> int | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] > _FORMAT:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if tree["format"] > _FORMAT:
             raise DataError(f"{path} was written by a newer l2i.")
-        return {key: found[key] for key in ("run_id", "params", "tags", "metrics")} | found
+        return {key: tree[key] for key in ("run_id", "params", "tags", "metrics")} | tree
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no export of a run: {error}.") from None
 
@@ -199,9 +199,9 @@ def _import(
     status = "KILLED" if running else str(document["status"])
     where = experiment_id(store, client, experiment or str(document["experiment"]))
     with store_errors(store, "read"):
-        found = client.search_runs([where], f"tags.`l2i.imported_from` = '{_id(origin)}'")
-        found += client.search_runs([where], f"attributes.run_id = '{_id(origin)}'")
-    for old in found:
+        existing = client.search_runs([where], f"tags.`l2i.imported_from` = '{_id(origin)}'")
+        existing += client.search_runs([where], f"attributes.run_id = '{_id(origin)}'")
+    for old in existing:
         if old.info.status == status:
             return old.info.run_id, name, False
         with store_errors(store, "written"):
