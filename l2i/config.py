@@ -80,9 +80,9 @@ class Dataset(_Section):
     validation_share: float = Field(
         0.1, gt=0.0, lt=0.9, description="Share of the training clips that choose the best epoch."
     )
-    seed: int = Field(0, ge=0, description="Of a synthesised data set.")
+    seed: int = Field(0, ge=0, description="Random seed of a synthesised data set.")
     clips_per_class: int | None = Field(
-        None, ge=2, description="Of a synthesised data set; unset: the card's."
+        None, ge=2, description="Clips per class of a synthesised data set; unset: the card's."
     )
     limit: int | None = Field(
         None, ge=1, description="At most so many clips per split, drawn evenly (for trials)."
@@ -119,7 +119,7 @@ class Augmentation(_Section):
     frequency_masks: int = Field(2, ge=0, description="Stretches of mel bands that are silenced.")
     frequency_mask_bands: int = Field(16, ge=0, description="Mel bands, at most.")
     time_masks: int = Field(2, ge=0, description="Stretches of frames that are silenced.")
-    time_mask_share: Share = Field(0.1, description="Of the frames, at most, per mask.")
+    time_mask_share: Share = Field(0.1, description="Share of the frames in one mask, at most.")
     gain_db: NonNegative = Field(6.0, description="Random gain, at most, either way.")
     filter_db: NonNegative = Field(
         0.0, description="Random smooth filter over the bands, at most, either way."
@@ -154,7 +154,7 @@ class Classifier(_Section):
     epochs: Positive = Field(40, description="Passes over the training clips.")
     batch_size: Positive = Field(32, description="Clips per step.")
     optimizer: Literal["adam", "adamw"] = Field("adamw", description="How steps are taken.")
-    learning_rate: Rate = Field(1e-3, description="Of 'one-cycle' the greatest.")
+    learning_rate: Rate = Field(1e-3, description="Learning rate; with 'one-cycle' the greatest.")
     schedule: Literal["one-cycle", "steps", "constant"] = Field(
         "one-cycle", description="How the learning rate goes over the epochs."
     )
@@ -176,7 +176,9 @@ class Classifier(_Section):
         False, description="Keep the last epoch's weights, not those of the best one."
     )
     precision: Literal["", "float32", "bfloat16", "float16", "auto"] = Field(
-        "", description="Of its training ('auto': bfloat16 if the device has it); empty: the run's."
+        "",
+        description="Number format of its training; empty: the run's; 'auto': bfloat16 if the "
+        "device has it.",
     )
     label_smoothing: float = Field(
         0.0, ge=0.0, lt=1.0, description="Share of each label that is spread over all classes."
@@ -246,9 +248,9 @@ class Interpreter(_Section):
     )
     epochs: Positive = Field(35, description="Passes over the training clips.")
     batch_size: Positive = Field(32, description="Clips per step.")
-    learning_rate: Rate = Field(2e-4, description="Of Adam.")
+    learning_rate: Rate = Field(2e-4, description="Learning rate of Adam.")
     head_learning_rate: Rate | None = Field(
-        None, description="Of the head Theta; unset: learning_rate, as published."
+        None, description="Learning rate of the head Theta; unset: learning_rate, as published."
     )
     average: float = Field(
         0.0, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none."
@@ -415,7 +417,7 @@ class Config(_Section):
     method: Method = Method()
     parts: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Of a method of your own: settings of each part that it learns.",
+        description="Settings of each part that a method of your own learns.",
     )
     explanation: Explanation = Explanation()
     output: Output = Output()

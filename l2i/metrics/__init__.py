@@ -319,5 +319,5 @@ def own_metrics(words: Sequence[str]) -> list[ClipMetric]:
 
 
 def own_digest(words: Sequence[str]) -> str:
-    """Of the code of metrics, for a run's signature."""
+    """A digest of the code of metrics, for a run's signature."""
     return " ".join(filter(None, (_OWN.digest(word) for word in words)))

@@ -438,7 +438,7 @@ def write_figures_page(
     """
     body = [
         f'<p id="listen"><a href="{_LISTEN}">Listen to the explanations</a></p>' if listen else "",
-        f'<section><h2>Figures</h2><p class="soft">Of {document["clips"]} test clips, '
+        f'<section><h2>Figures</h2><p class="soft">{document["clips"]} test clips, '
         f"{escape(document['task'])}. All are of audio: through the inverse STFT and the "
         f"classifier's own front-end. ↑: higher is better; ↓: lower is better.</p>"
         f"{_scores(document)}</section>",

@@ -80,7 +80,7 @@ def describe_model(
     listen: bool,
     warnings: Sequence[str] = (),
 ) -> str:
-    """Of a run that made networks.
+    """The description of a run that made networks.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def describe_sweep(
     meaning: Mapping[str, str],
     cells: Mapping[str, list[str]],
 ) -> str:
-    """Of a table over several runs.
+    """The description of a table over several runs.
 
     Parameters
     ----------

@@ -292,7 +292,7 @@ def _start(
 
 
 def _die_with_parent() -> None:
-    """Of a sweep that is killed no training goes on unseen, and beside the sweep's next one."""
+    """Let a training die with its sweep, so that it does not run unseen beside the next one."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 

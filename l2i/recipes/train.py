@@ -364,7 +364,7 @@ def _say_if_other_data(
 
 
 def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> str:
-    """Of what a stage depends on that lies in files, by default of all.
+    """A digest of the files that a stage depends on, by default of all.
 
     Another file under the same name is another experiment: weights, a classifier's code, the code
     of a method or a data set that is not built in.

@@ -35,7 +35,7 @@ __all__ = ["ATTRIBUTES", "AttributePart", "AttributeSettings", "entropy"]
 class AttributeSettings(MaskSettings):
     """The table ``[parts.attributes]``."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
     attributes: int = Field(24, ge=1, description="J.")
     width: int = Field(64, ge=1, description="Channels that each hidden map is read with.")
     fidelity: float = Field(0.5, ge=0, description="Weight of the classifier's answer.")

@@ -32,11 +32,11 @@ __all__ = ["CHUNK_SELECTOR", "ChunkPart", "ChunkSettings"]
 class ChunkSettings(MaskSettings):
     """The table ``[parts.chunk-selector]``."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
-    share: float = Field(0.2, gt=0, le=1, description="Of the chunks that are kept.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
+    share: float = Field(0.2, gt=0, le=1, description="Share of the chunks that are kept.")
     piece_s: float = Field(0.25, gt=0, description="Length of a chunk in seconds.")
     width: int = Field(64, ge=1, description="Channels of the convolutions.")
-    temperature: float = Field(0.5, gt=0, description="Of the draws, while it learns.")
+    temperature: float = Field(0.5, gt=0, description="Temperature of the draws, while it learns.")
     compression: float = Field(0.1, ge=0, description="Weight of the divergence.")
 
 

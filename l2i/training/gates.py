@@ -80,11 +80,11 @@ class GatesSettings(BaseModel):
     preset: Literal["evidence", "source"] = Field(
         "evidence", description="As little as convinces, or all of the sound that convinces."
     )
-    epochs: int = Field(20, ge=1, description="Of all terms.")
+    epochs: int = Field(20, ge=1, description="Epochs with all terms of the loss.")
     warm_epochs: int = Field(20, ge=0, description="Before them, of separation alone.")
     batch_size: int = Field(16, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
-    late_learning_rate: float = Field(5e-4, gt=0, description="Of the epochs of all terms.")
+    late_learning_rate: float = Field(5e-4, gt=0, description="In the epochs with all terms.")
     average: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights.")
     width: int = Field(192, ge=1)
     depths: int = Field(

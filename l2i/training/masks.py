@@ -37,7 +37,7 @@ class MaskSettings(BaseModel):
 
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(2e-4, gt=0, description="Of Adam.")
+    learning_rate: float = Field(2e-4, gt=0, description="Learning rate of Adam.")
     weight_decay: float = Field(2e-6, ge=0)
     mixed: float = Field(0.5, ge=0, le=1, description="Share of clips mixed with another one.")
     mixed_db: float = Field(0.0, description="Level of a clip against the one it is mixed with.")

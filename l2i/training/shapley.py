@@ -56,7 +56,7 @@ _AT_ONCE = 16
 class ShapleySettings(MaskSettings):
     """The table ``[parts.shapley-values]``."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam.")
     objects: int = Field(
         16, ge=2, le=64, description="Groups of components, at most, that play in a clip."
     )
@@ -64,10 +64,13 @@ class ShapleySettings(MaskSettings):
         1, ge=1, le=8, description="Stretches of time; each object plays in each of them."
     )
     coalitions: int = Field(
-        16, ge=1, le=512, description="Of each sound; each is heard with its complement."
+        16,
+        ge=1,
+        le=512,
+        description="Random coalitions per sound; each is heard with its complement.",
     )
     views: int = Field(2, ge=1, le=16, description="Sounds that are made of each training clip.")
-    width: int = Field(192, ge=1, description="Of the hidden layers.")
+    width: int = Field(192, ge=1, description="Units of the hidden layers.")
 
 
 @dataclass(frozen=True)

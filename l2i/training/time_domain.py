@@ -40,7 +40,9 @@ class TimeDomainSettings(MaskSettings):
     """The table ``[parts.time-domain-mask]``."""
 
     batch_size: int = Field(2, ge=1)
-    autoencoder_epochs: int = Field(20, ge=1, description="Of encoder and decoder, before.")
+    autoencoder_epochs: int = Field(
+        20, ge=1, description="Epochs of encoder and decoder, which come first."
+    )
     filters: int = Field(64, ge=1, description="N; published: 256.")
     kernel: int = Field(16, ge=2, description="Samples of a filter; at 44.1 kHz rather 32.")
     width: int = Field(64, ge=2, description="Channels of what reads maps, and of transformers.")
