@@ -15,7 +15,7 @@ from l2i.audit import scan as scanning
 from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of
 from l2i.audit.groups import grouped
-from l2i.audit.proof import Proof, Settings, Trial, proved
+from l2i.audit.proof import Proof, Settings, Trial, prove, proved
 from l2i.audit.report import lines, mistakes_of_one_recording
 from l2i.audit.scan import Rows, scan
 from l2i.dsp.spectrogram import Domain
@@ -129,6 +129,31 @@ def test_what_is_a_suspect() -> None:
     assert judged[0][1] == pytest.approx(0.003)
     assert not any(bad for *_, bad in proved([_proof(24, 1, p=0.02)] * 3, Settings()))
     assert proved([], Settings()) == []
+
+
+class _Silent(torch.nn.Module):
+    """One class where a clip's end is silent, else one of two by its sign, whatever its end is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        end = x[:, -200:].abs().amax(1)
+        sign = x[:, :100].sum(1)
+        return torch.stack([10 * (0.01 - end), sign.sign() - 1, -sign.sign() - 1], dim=1)
+
+
+def test_what_a_trait_is_held_against() -> None:
+    """Silence at the end, imposed on others, makes them the class; that the others were of one
+    other class before is no control."""
+    clf = l2i.wrap(_Silent(), 8000, ["silent", "up", "down"])
+    subject = Subject(clf, DOMAIN)
+    x = np.random.default_rng(0).uniform(0.1, 1, size=(40, 2000)).astype(np.float32)
+    x[:20, -300:] = 0
+    trait = Trait("ends silent", 0.15)
+    trial = Trial(0, trait, 0.0, 0.0, 0.9)
+    (proof,) = prove(subject, _palette(), [trial], np.arange(20), np.arange(20, 40), lambda n: x[n])
+    assert proof.insertion.all() and not proof.insertion_control.any()
+    assert not len(proof.removal) and proof.excess == 1.0
+    ((_, p, bad),) = proved([proof], Settings())
+    assert bad and p < 0.001
 
 
 def test_mistakes_of_one_recording() -> None:

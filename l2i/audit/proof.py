@@ -324,7 +324,9 @@ def prove(
         for trial, said in zip(trials, answers, strict=True):
             if isinstance(trial.cue, Trait):
                 imposed = trial.cue.impose(host_x, palette.domain.sample_rate)
-                said[2].append(clf.decisions(bench.hosts.judge(imposed)))
+                # What they were before, they do not become.
+                new = clf.decisions(bench.hosts.judge(imposed))
+                said[2].append(new & ~clf.decisions(bench.hosts.logits))
                 continue
             sound, _ = bench.cue(trial.cue)
             control = bench.control(trial.cue, sound)

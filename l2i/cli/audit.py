@@ -125,7 +125,7 @@ def audit(
     progress = Progress(quiet)
     place = options.resolved(data_dir)
     word = runs[0] if runs else _run_of(classifier or "", str(place), method, device, progress)
-    found = run_audit(
+    report = run_audit(
         word,
         progress,
         part=part,
@@ -140,10 +140,10 @@ def audit(
         keep=keep,
     )
     if as_json:
-        emit_json({k: v for k, v in found.items() if k != "lines"})
+        emit_json({k: v for k, v in report.items() if k != "lines"})
     else:
-        _show(found, out)
-    _end(fail_on, len(found["suspects"]))
+        _show(report, out)
+    _end(fail_on, len(report["suspects"]))
 
 
 def _run_of(spec: str, data_dir: str, method: str | None, device: str | None, progress: Any) -> str:
@@ -168,20 +168,20 @@ def _run_of(spec: str, data_dir: str, method: str | None, device: str | None, pr
     return train(config, progress).run_id
 
 
-def _show(found: dict[str, Any], out: Path | None) -> None:
-    undecided = f", {found['undecided']} of them silent or none of its classes"
-    measuring.where(found, f"{found['clips']} clips{undecided if found['undecided'] else ''}")
-    for line in found["lines"]:
+def _show(report: dict[str, Any], out: Path | None) -> None:
+    undecided = f", {report['undecided']} of them silent or none of its classes"
+    measuring.where(report, f"{report['clips']} clips{undecided if report['undecided'] else ''}")
+    for line in report["lines"]:
         click.echo(line)
-    if "planted" in found:
-        planted = found["planted"]
+    if "planted" in report:
+        planted = report["planted"]
         rank = "is no suspect" if planted["rank"] is None else f"is suspect {planted['rank']}"
         click.echo(
             f"Planted: {planted['cue']} in {planted['class']}; {planted['flips']} of "
             f"{planted['decided']} decisions change without it. It {rank}."
         )
     click.echo()
-    shown = sorted(found["classes"], key=lambda c: (c["right"] is None, c["right"], -c["clips"]))
+    shown = sorted(report["classes"], key=lambda c: (c["right"] is None, c["right"], -c["clips"]))
     rows = [
         [
             c["class"],
@@ -200,7 +200,7 @@ def _show(found: dict[str, Any], out: Path | None) -> None:
         click.echo(f"and {len(shown) - 12} more classes: see audit.csv.")
     if out is not None:
         click.echo(f"To listen, open {out / 'audit.html'}.", err=True)
-    measuring.kept(found, None)
+    measuring.kept(report, None)
 
 
 def _hertz(f: float) -> str:
@@ -212,23 +212,23 @@ def _compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool) -> None:
         raise click.UsageError("Give two RUNs with --compare, the older one first.")
     from l2i.audit import changes
 
-    found = changes(*runs)
+    report = changes(*runs)
     if as_json:
-        emit_json(found)
+        emit_json(report)
     else:
-        click.echo(f"{found['runs'][1]} against {found['runs'][0]}")
+        click.echo(f"{report['runs'][1]} against {report['runs'][0]}")
         for title, key in (("New suspects", "new"), ("Gone", "gone"), ("Still there", "stayed")):
-            click.echo(f"{title}: {len(found[key]) or 'none'}")
-            for s in found[key]:
+            click.echo(f"{title}: {len(report[key]) or 'none'}")
+            for s in report[key]:
                 click.echo(f"  {s['sentence']}")
-        for moved in found["moved"]:
+        for moved in report["moved"]:
             click.echo(
                 f"{moved['class']}: {100 * moved['share']:.0f} % of its evidence is at other "
                 "frequencies."
             )
-        if found["missing"]:
-            click.echo(f"Only one of them has: {', '.join(found['missing'])}.")
-    _end(fail_on, len(found["new"]))
+        if report["missing"]:
+            click.echo(f"Only one of them has: {', '.join(report['missing'])}.")
+    _end(fail_on, len(report["new"]))
 
 
 def _end(fail_on: str | None, suspects: int) -> None:
