@@ -74,7 +74,7 @@ class Palette:
     parts : tuple of Cue
         Components, or bands where there is no dictionary: what evidence is counted by.
     cues : tuple of Cue
-        All that is tried: components, bands, stretches of time.
+        All that is tried: components, two neighbouring bands at a time, stretches of time.
     """
 
     def __init__(self, domain: Domain, dictionary: Tensor | None, device: torch.device) -> None:
@@ -86,6 +86,12 @@ class Palette:
         self.w = self._bands if dictionary is None else dictionary
         bands = tuple(Cue("band", k, *self._span(self._bands[:, k])) for k in range(BANDS))
         top = domain.sample_rate / 2
+        # What is half taken out is still heard: wherever a sound lies, one of these has all of it.
+        self._wide = self._bands[:, :-1] + self._bands[:, 1:]
+        wide = tuple(
+            Cue("band", k, *self._span((self._wide[:, k] > 1 - 1e-5).float()))
+            for k in range(BANDS - 1)
+        )
         slices = tuple(
             Cue("time", n, 0.0, top, n / SLICES, (n + 1) / SLICES) for n in range(SLICES)
         )
@@ -95,7 +101,7 @@ class Palette:
                 Cue("component", k, *self._span(dictionary[:, k]))
                 for k in range(dictionary.shape[1])
             )
-        self.cues = (*(self.parts if self._learnt else ()), *bands, *slices)
+        self.cues = (*(self.parts if self._learnt else ()), *wide, *slices)
 
     def _span(self, spectrum: Tensor) -> tuple[float, float]:
         """Where the middle 90 % of a spectrum [F] lie, Hz."""
@@ -134,7 +140,7 @@ class Palette:
             one = Taken(taken.w[:, [k]], taken.activations[:, [k]], taken.whole)
             return one.mask(torch.ones_like(one.activations))
         if cue.kind == "band":
-            return self._bands[:, k].view(1, -1, 1).expand_as(size)
+            return self._wide[:, k].view(1, -1, 1).expand_as(size)
         gain = torch.zeros(1, 1, frames, device=size.device)
         gain[..., round(cue.start * frames) : round(cue.end * frames)] = 1.0
         return gain.expand_as(size)
