@@ -13,7 +13,7 @@ import torch
 import l2i
 from l2i.audit import scan as scanning
 from l2i.audit.changes import changes
-from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of
+from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.proof import Proof, Settings, Trial, prove, proved
 from l2i.audit.report import lines, mistakes_of_one_recording
@@ -24,6 +24,7 @@ from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.models.heard import Heard, hear
 
 DOMAIN = Domain(8000, 256, 64)
+NOTHING = torch.zeros(DOMAIN.n_bins)
 
 
 class _Loud(torch.nn.Module):
@@ -58,7 +59,7 @@ def test_parts_add_up(components: int) -> None:
         some = [cue for cue in palette.cues if cue.kind == kind]
         assert len(some) == count
         if some:
-            total = torch.stack([palette.sound(cue, heard, taken) for cue in some]).sum(0)
+            total = torch.stack([palette.sound(cue, heard, taken, NOTHING) for cue in some]).sum(0)
             torch.testing.assert_close(total, whole, atol=2e-5, rtol=0)
     power = heard.size.square()
     energies = palette.energies(taken, power)
@@ -74,17 +75,47 @@ def test_a_tone_is_in_its_band(hz: int) -> None:
     palette = _palette()
     heard = _heard(x[None])
     taken = palette.take_apart(heard)
-    whole = float(heard.size.square().sum())
+    size = heard.size
+    whole = float(size.square().sum())
     share = palette.energies(taken, heard.size.square())[0] / whole
     best = palette.parts[int(share.argmax())]
     assert best.low_hz - 100 < hz < best.high_hz + 100
     kept = {
-        cue: float((palette.gain(cue, taken, heard.size) * heard.size).square().sum()) / whole
+        cue: float((palette.gain(cue, taken, heard.size, NOTHING) * heard.size).square().sum())
+        / whole
         for cue in palette.cues
     }
     band = max((cue for cue in kept if cue.kind == "band"), key=lambda cue: kept[cue])
     assert kept[band] > 0.9 and band.low_hz - 60 < hz < band.high_hz + 60
     assert max((c for c in kept if c.kind == "time"), key=lambda c: kept[c]).number == SLICES // 2
+
+
+def test_a_band_is_left_as_it_usually_is() -> None:
+    """Noise with a beep: what is cut out of the beep's band is the beep, and no hole is left; a
+    hum that never ends is cut out down to what other clips have."""
+    rng = np.random.default_rng(0)
+    t = np.arange(8000) / 8000
+    noise = 0.05 * rng.normal(size=8000)
+    beep = np.where((t > 0.4) & (t < 0.5), np.sin(2 * np.pi * 1500 * t), 0.0)
+    hum = np.sin(2 * np.pi * 1500 * t)
+    palette, (band, *_) = (
+        _palette(),
+        [cue for cue in _palette().cues if cue.kind == "band" and cue.low_hz <= 1500 < cue.high_hz],
+    )
+    # At the noise's own level; what is heard is scaled to its peak.
+    other = usual_size(_heard(noise[None])) * float(np.abs(noise).max())
+    for cue_sound in (beep, hum):
+        heard = _heard((noise + cue_sound)[None])
+        peak = float(heard.waveform.abs().max())
+        cut = palette.sound(band, heard, palette.take_apart(heard), other / peak)[0].numpy() * peak
+        assert np.corrcoef(cut, cue_sound)[0, 1] > 0.97
+        left = hear(
+            heard.classifier, torch.from_numpy((noise + cue_sound - cut)[None]).float(), DOMAIN
+        )
+        level = left.size[0, 48].median() * float(left.waveform.abs().max())
+        usual = _heard(noise[None])
+        before = usual.size[0, 48].median() * float(usual.waveform.abs().max())
+        assert 0.4 < float(level / before) < 2.5
 
 
 @pytest.mark.parametrize(
@@ -121,7 +152,7 @@ def _proof(removal: int, control: int, n: int = 24, p: float = 0.001) -> Proof:
     flags = [np.arange(n) < k for k in (removal, control, 0, 0)]
     cue = _palette().cues[0]
     numbers = np.arange(n)
-    return Proof(Trial(0, cue, -20.0, 0.5, 0.0), numbers, numbers, *flags, p=p)
+    return Proof(Trial(0, cue, -20.0, 0.5, 0.0, NOTHING.numpy()), numbers, numbers, *flags, p=p)
 
 
 def test_what_is_a_suspect() -> None:
@@ -152,7 +183,7 @@ def test_what_a_trait_is_held_against() -> None:
     x = np.random.default_rng(0).uniform(0.1, 1, size=(40, 2000)).astype(np.float32)
     x[:20, -300:] = 0
     trait = Trait("ends silent", 0.15)
-    trial = Trial(0, trait, 0.0, 0.0, 0.9)
+    trial = Trial(0, trait, 0.0, 0.0, 0.9, NOTHING.numpy())
     (proof,) = prove(subject, _palette(), [trial], np.arange(20), np.arange(20, 40), lambda n: x[n])
     assert proof.insertion.all() and not proof.insertion_control.any()
     assert not len(proof.removal) and proof.excess == 1.0

@@ -19,7 +19,17 @@ from l2i.dsp.spectrogram import Domain, peak_normalise, synthesise
 from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard
 
-__all__ = ["BANDS", "SLICES", "Cue", "CueKind", "Palette", "Trait", "TraitKind", "traits_of"]
+__all__ = [
+    "BANDS",
+    "SLICES",
+    "Cue",
+    "CueKind",
+    "Palette",
+    "Trait",
+    "TraitKind",
+    "traits_of",
+    "usual_size",
+]
 
 BANDS = 24
 """Bands of frequencies, even on the mel scale, each overlapping the next."""
@@ -133,22 +143,42 @@ class Palette:
         ratio = torch.where(taken.whole > 1e-8, ratio, 0.0)
         return (taken.activations * torch.matmul(taken.w.T, ratio)).sum(dim=2)
 
-    def gain(self, cue: Cue, taken: Taken, size: Tensor) -> Tensor:
-        """The gain [B, F, T] in [0, 1] that cuts a cue out of clips."""
+    def gain(self, cue: Cue, taken: Taken, size: Tensor, usual: Tensor) -> Tensor:
+        """The gain [B, F, T] in [0, 1] that cuts a cue out of clips.
+
+        A band without any sound is a hole, which is a sound of its own. So a band's cue is what is
+        louder than usual in it: than in most of the clip's time, or than in other clips.
+
+        Parameters
+        ----------
+        cue : Cue
+        taken : Taken
+        size : Tensor [B, F, T]
+            ``|X|`` of clips scaled to their peak.
+        usual : Tensor [F]
+            What other clips have: see `usual_size`.
+        """
         k, frames = cue.number, size.shape[2]
         if cue.kind == "component":
             one = Taken(taken.w[:, [k]], taken.activations[:, [k]], taken.whole)
             return one.mask(torch.ones_like(one.activations))
         if cue.kind == "band":
-            return self._wide[:, k].view(1, -1, 1).expand_as(size)
+            floor = torch.minimum(size.median(dim=2, keepdim=True).values, usual.view(1, -1, 1))
+            above = 1 - (floor / size.clamp_min(1e-20)).clamp_max(1.0)
+            return self._wide[:, k].view(1, -1, 1) * above
         gain = torch.zeros(1, 1, frames, device=size.device)
         gain[..., round(cue.start * frames) : round(cue.end * frames)] = 1.0
         return gain.expand_as(size)
 
-    def sound(self, cue: Cue, heard: Heard, taken: Taken) -> Tensor:
-        """A cue's sound [B, S] in clips that are scaled to their peak."""
-        gain = self.gain(cue, taken, heard.size)
+    def sound(self, cue: Cue, heard: Heard, taken: Taken, usual: Tensor) -> Tensor:
+        """A cue's sound [B, S] in clips that are scaled to their peak; see `gain`."""
+        gain = self.gain(cue, taken, heard.size, usual)
         return synthesise(heard.spectrum, gain, heard.domain, heard.n_samples)
+
+
+def usual_size(heard: Heard) -> Tensor:
+    """The median magnitude [F] of some clips, over their frames."""
+    return heard.size.transpose(0, 1).flatten(1).median(dim=1).values
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def suspect_entry(
     if isinstance(cue, Trait):
         sounds = {"original": x, "host": y, "mixed": cue.impose(y, clf.sample_rate)}
     else:
-        part = palette.sound(cue, heard, palette.take_apart(heard))
+        usual = torch.from_numpy(proof.trial.usual).to(x.device)
+        part = palette.sound(cue, heard, palette.take_apart(heard), usual)
         sounds = {"original": x, "explanation": part, "removal": x - part}
         sounds |= {"host": y, "mixed": y + part}
     name = clf.classes[label]

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i.audit.cues import Cue, Palette, Trait, traits_of
+from l2i.audit.cues import Cue, Palette, Trait, traits_of, usual_size
 from l2i.dsp.spectrogram import peak_normalise
 from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
@@ -30,7 +30,7 @@ from l2i.models.heard import hear
 __all__ = ["Proof", "Settings", "Trial", "prove", "proved", "screen"]
 
 # What is so far below a clip is nobody's cue, and is not tried.
-_INAUDIBLE_DB = -60.0
+_INAUDIBLE_DB = -50.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Trial:
         Median energy over the clip's; 0 for a trait.
     removal, insertion : float
         Mean fall of the class's probability without it; mean rise in other clips with it.
+    usual : float32 [F]
+        What other clips have: see `l2i.audit.cues.usual_size`.
     """
 
     label: int
@@ -85,6 +87,7 @@ class Trial:
     level_db: float
     removal: float
     insertion: float
+    usual: NDArray[np.float32] = field(repr=False, compare=False)
 
     @property
     def effect(self) -> float:
@@ -151,6 +154,7 @@ class _Bench:
         label: int,
         own: NDArray[np.float32],
         hosts: NDArray[np.float32],
+        usual: NDArray[np.float32] | None = None,
     ) -> None:
         self.subject, self.palette, self.label = subject, palette, label
         clf = subject.classifier
@@ -159,6 +163,9 @@ class _Bench:
             for x in (own, hosts)
         )
         self.taken = palette.take_apart(self.own)
+        self.usual = usual_size(self.hosts)
+        if usual is not None:
+            self.usual = torch.from_numpy(usual).to(self.usual.device)
         self.clean = [peak_normalise(h.waveform.to(h.size.device)) for h in (self.own, self.hosts)]
 
     def probability(self, logits: Tensor) -> Tensor:
@@ -170,7 +177,7 @@ class _Bench:
     def cue(self, cue: Cue) -> tuple[Tensor, Tensor]:
         """The cue's sound [N, S], and its energy over the clip's [N]."""
         x = self.clean[0]
-        sound = self.palette.sound(cue, self.own, self.taken)
+        sound = self.palette.sound(cue, self.own, self.taken, self.usual)
         return sound, _energy(sound) / _energy(x).clamp_min(1e-20)
 
     def control(self, cue: Cue, sound: Tensor) -> Tensor:
@@ -179,7 +186,7 @@ class _Bench:
         if cue.kind == "time":
             away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
             other = replace(cue, start=cue.start + away, end=cue.end + away)
-            rest = self.palette.sound(other, self.own, self.taken)
+            rest = self.palette.sound(other, self.own, self.taken, self.usual)
         return _as_loud(rest, sound)
 
 
@@ -215,6 +222,7 @@ def screen(
     """
     bench = _Bench(subject, palette, label, own, hosts)
     before = [bench.probability(h.logits) for h in (bench.own, bench.hosts)]
+    usual = bench.usual.cpu().numpy()
     sounds: dict[Cue, Tensor] = {}
 
     def tried(cues: Iterable[Cue]) -> list[Trial]:
@@ -230,7 +238,7 @@ def screen(
             )
             falls, rises = (float((after[i] - before[i]).mean()) for i in (0, 1))
             sounds[cue] = sound
-            found.append(Trial(label, cue, level, -falls, rises))
+            found.append(Trial(label, cue, level, -falls, rises, usual))
         return found
 
     # Components are many: those are tried that lie where a band does something.
@@ -247,7 +255,7 @@ def screen(
         imposed = bench.hosts.judge(trait.impose(bench.clean[1], rate))
         rises = float((bench.probability(imposed) - before[1]).mean())
         if rises >= settings.worth:
-            trials.append(Trial(label, trait, 0.0, 0.0, rises))
+            trials.append(Trial(label, trait, 0.0, 0.0, rises, usual))
     trials.sort(key=lambda t: -t.effect)
     kept: list[Trial] = []
     for trial in trials:
@@ -318,7 +326,8 @@ def prove(
     answers: list[list[list[Tensor]]] = [[[], [], [], []] for _ in trials]
     for start in range(0, len(hosts), batch):
         some = slice(start, start + batch)
-        bench = _Bench(subject, palette, label, read(pairs[some]), read(hosts[some]))
+        both = read(pairs[some]), read(hosts[some])
+        bench = _Bench(subject, palette, label, *both, trials[0].usual)
         own_x, host_x = bench.clean
         first = slice(0, max(0, len(own) - start))
         for trial, said in zip(trials, answers, strict=True):
