@@ -46,6 +46,8 @@ class Rows:
         Its number; silent clips have no row.
     classes : int64 [P]
         The class explained.
+    second : int64 [P]
+        The class that is the most probable of the others, by the clip.
     probability, alone : float32 [P]
         Of the class, by the clip and by the explanation alone.
     alone_as : int64 [P]
@@ -62,6 +64,7 @@ class Rows:
 
     clip: NDArray[np.int64]
     classes: NDArray[np.int64]
+    second: NDArray[np.int64]
     probability: NDArray[np.float32]
     alone: NDArray[np.float32]
     alone_as: NDArray[np.int64]
@@ -188,6 +191,7 @@ def _measured(
     return Rows(
         clip,
         classes.cpu().numpy(),
+        heard.logits.scatter(1, own, -torch.inf).argmax(dim=1).cpu().numpy(),
         numbers(clf.probabilities(heard.logits).gather(1, own)[:, 0]),
         numbers(clf.probabilities(alone).gather(1, own)[:, 0]),
         alone.argmax(dim=1).cpu().numpy(),
@@ -201,4 +205,6 @@ def _measured(
 def _nothing(k: int) -> Rows:
     none, whole = np.zeros(0, np.float32), np.zeros(0, np.int64)
     many = np.zeros((0, k), np.float32)
-    return Rows(whole, whole, none, none, whole, none, many, many, np.zeros((0, TIMES), np.float32))
+    return Rows(
+        whole, whole, whole, none, none, whole, none, many, many, np.zeros((0, TIMES), np.float32)
+    )
