@@ -144,7 +144,7 @@ def audit(
     judged = proved(proofs, s)
     groups = {c: grouped(rows.evidence[rows.classes == c], told.seed) for c in numbers}
     document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
-    document["notes"] = notes + _notes(document, rows, labels, clips)
+    document["notes"] = notes + _notes(document, names, rows, labels, clips)
     document |= {"part": part, "method": name}
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = _planted(opened, data, document)
@@ -153,7 +153,13 @@ def audit(
     def write(folder: Path) -> None:
         atomic_write_text(folder / "audit.csv", table(document))
         title = f"{opened.run.name}: audit"
-        write_audit_page(folder / "audit.html", entries, title=title, summary=_summary(document))
+        write_audit_page(
+            folder / "audit.html",
+            entries,
+            title=title,
+            summary=_summary(document),
+            notes=document["notes"][:6],
+        )
 
     kept = write_found(
         opened,
@@ -202,7 +208,7 @@ def _proofs(
     with progress.task("counter-proof", total=len(numbers), unit="step") as bar:
         for c in numbers:
             own = rng.permutation(rows.clip[rows.classes == c])
-            hosts = _hosts(rows, c, own, rng)
+            hosts = _hosts(rows, c, own, rng) if len(own) else own
             if min(len(own), len(hosts)) < _FEWEST:
                 few.append(opened.classes[c])
                 bar.advance(1)
@@ -282,10 +288,22 @@ def _some(rows: Rows, which: NDArray[np.bool_]) -> Rows:
 
 
 def _notes(
-    document: dict[str, Any], rows: Rows, labels: NDArray[np.bool_] | None, clips: Sequence[Clip]
+    document: dict[str, Any],
+    names: Sequence[str],
+    rows: Rows,
+    labels: NDArray[np.bool_] | None,
+    clips: Sequence[Clip],
 ) -> list[str]:
     """What else a reader should know, a sentence each."""
     notes = []
+    if labels is not None:
+        never = [
+            f"{names[c]} ({n} clips)"
+            for c, n in enumerate(labels.sum(axis=0).tolist())
+            if n and c not in rows.classes
+        ]
+        if never:
+            notes.append(f"The classifier never decides for {', '.join(never[:5])}.")
     if labels is not None and len(set(rows.clip.tolist())) == len(rows):
         wrong = ~labels[rows.clip, rows.classes]
         recordings = [clips[i].group or clips[i].id for i in rows.clip]
@@ -329,7 +347,6 @@ def _summary(document: dict[str, Any]) -> list[Figure]:
     return [
         Figure("suspects", str(len(document["suspects"])), beside, meaning),
         Figure("clips", str(document["clips"])),
-        *(Figure("note", note) for note in document["notes"][:4]),
     ]
 
 

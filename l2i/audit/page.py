@@ -124,6 +124,7 @@ def write_audit_page(
     *,
     title: str,
     summary: Sequence[Figure],
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the page: self-contained, and less than 50 MiB whatever there is."""
     media = MediaList()
@@ -136,6 +137,6 @@ def write_audit_page(
         title=title,
         parts=_PARTS,
         summary=summary,
-        intro=_INTRO,
+        intro=" ".join((_INTRO, *notes)),
         noun="sounds",
     )

@@ -172,14 +172,15 @@ def _show(report: dict[str, Any], out: Path | None) -> None:
     undecided = f", {report['undecided']} of them silent or none of its classes"
     measuring.where(report, f"{report['clips']} clips{undecided if report['undecided'] else ''}")
     for line in report["lines"]:
-        click.echo(line)
+        click.echo(click.wrap_text(line, width=80, subsequent_indent="   "))
     if "planted" in report:
         planted = report["planted"]
         rank = "is no suspect" if planted["rank"] is None else f"is suspect {planted['rank']}"
-        click.echo(
+        words = (
             f"Planted: {planted['cue']} in {planted['class']}; {planted['flips']} of "
             f"{planted['decided']} decisions change without it. It {rank}."
         )
+        click.echo(click.wrap_text(words, width=80, subsequent_indent="   "))
     click.echo()
     shown = sorted(report["classes"], key=lambda c: (c["right"] is None, c["right"], -c["clips"]))
     rows = [

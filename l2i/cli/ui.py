@@ -234,7 +234,8 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
 
     store = _store()
     info = resolve_run(run)
-    for path in ("explanations/index.html", "index.html"):  # Of a run; of what was made of one.
+    # A run's own; those of what was made of one.
+    for path in ("explanations/index.html", "index.html", "audit.html"):
         try:
             page = download(info, path)
             break

@@ -118,7 +118,7 @@ def _artifact(request: Request) -> FileResponse | HTMLResponse | PlainTextRespon
     parts = path.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\\" in path or "\0" in path:
         return PlainTextResponse("There is no such page.", 404)
-    if parts[0] not in ("explanations", "figures.html", "index.html"):
+    if parts[0] not in ("explanations", "figures.html", "index.html", "audit.html"):
         return PlainTextResponse("Only the pages of a run are served here.", 404)
     try:
         found = download(resolve_run(request.path_params["run"]), path)
