@@ -84,7 +84,7 @@ def grouped(evidence: NDArray[np.floating], seed: int = 0) -> Groups:
 
     best, fitted = _STRUCTURE, None
     for count in range(2, _LARGEST_COUNT + 1):
-        if len(np.unique(x[some].round(6), axis=0)) <= count:
+        if len(np.unique(x[some].round(6), axis=0)) < count:
             break
         tried = fit(some, count)
         if np.bincount(tried.labels_, minlength=count).min() < _SMALLEST:
