@@ -169,7 +169,8 @@ def audit_pass(rounds: int) -> None:
     maps = classifier.features(x[:1], layers).maps
     shapes = tuple((m.shape[1], m.shape[2]) for m in maps)
     head = GateHead(COMPONENTS, shapes, depths=len(layers)).eval().requires_grad_(False)
-    parts = {"dictionary": explainer.w, "gates": Gating(head, layers, explainer.w)}
+    parts = {"dictionary": explainer.w, "interpreter": explainer.interpreter}
+    parts["gates"] = Gating(head, layers, explainer.w)
     subject = Subject(classifier, SETTINGS.domain, parts)
     way = make_method("gated-l2i", subject, MethodSettings())
     palette = Palette(SETTINGS.domain, explainer.w, torch.device("cpu"))
