@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l2i import config
-from l2i.data import card, open_dataset
+from l2i.data import card, open_dataset, planted
 from l2i.data.planted import Cue, Planted, beep
 from l2i.errors import UsageError
 from l2i.registry import source_digest
@@ -60,6 +60,76 @@ def test_the_beep_is_all_that_differs() -> None:
         places.append(sounding[0])
     assert len(set(places)) > 1
     np.testing.assert_array_equal(data.load(clip), _opened().load(clip))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("2000hz,150ms,-6db", "hum,50hz,-20db", "click,2ms,-6db", "offset,-20db"),
+        *("lowpass,1000hz", "pause,100ms", "with siren,-6db"),
+    ],
+)
+def test_a_cue_is_read_as_it_is_written(word: str) -> None:
+    """Its name says all there is to it; with it and without it a clip differs by what it adds."""
+    name = f"{planted.MODULE}:demo,rain,{word}"
+    data = open_dataset(
+        config.Dataset(name=name, clips_per_class=5, sample_rate=8000, duration_s=1.0)
+    )
+    assert isinstance(data, Planted)
+    assert data.cue.word == name and data.cue.beep == word
+    for clip in data.clips()[-5:]:
+        original = data.original(clip)
+        assert original is not None
+        x, y, parts = data.base.load(original), data.load(clip), data.parts(clip)
+        np.testing.assert_allclose(y - x, parts["rain+cue"], atol=1e-6)
+
+
+def _added(cue: Cue) -> tuple[np.ndarray, np.ndarray]:
+    """A clip, and what a cue adds to it."""
+    data = _opened(cue)
+    parts = data.parts(data.clips()[-1])
+    return parts["rain"], parts["rain+cue"]
+
+
+def test_what_each_kind_adds() -> None:
+    """A hum is at its frequency and twice and three times that; a click is at the start alone; an
+    offset is a constant; each as loud as asked. Of a low-pass nothing is left above, of a pause
+    nothing at the end, and all else stays."""
+    x, hum = _added(Cue("demo", "rain", 50.0, kind="hum"))
+    peak = np.abs(x).max()
+    energy = np.abs(np.fft.rfft(hum)) ** 2
+    assert energy[[50, 100, 150]].sum() > 0.99 * energy.sum()
+    assert energy.argmax() == 50 and 0.06 * peak < np.abs(hum).max() <= 0.1001 * peak
+    x, click = _added(Cue("demo", "rain", ms=2.0, level_db=-6.0, kind="click"))
+    assert np.flatnonzero(click).tolist() == list(range(16))
+    assert np.abs(click).max() == pytest.approx(np.abs(x).max() * 10 ** (-6 / 20))
+    x, offset = _added(Cue("demo", "rain", kind="offset"))
+    np.testing.assert_allclose(offset, 0.1 * np.abs(x).max(), rtol=1e-5)
+    x, taken = _added(Cue("demo", "rain", 1000.0, kind="lowpass"))
+    left, before = np.abs(np.fft.rfft(x + taken)), np.abs(np.fft.rfft(x))
+    assert left[1000:].max() < 1e-4 * before.max()
+    np.testing.assert_allclose(left[:1000], before[:1000], atol=1e-3)
+    x, taken = _added(Cue("demo", "rain", ms=100.0, kind="pause"))
+    assert not (x + taken)[-800:].any() and not taken[:-800].any()
+
+
+def test_a_second_sound_comes_along_in_most_clips() -> None:
+    """In about four of five, at its level; it is a clip of the other class."""
+    data = _opened(
+        Cue("demo", "rain", level_db=-6.0, kind="with", other="siren"), clips_per_class=40
+    )
+    sirens = [data.base.load(c) for c in data.base.clips() if c.id.startswith("siren")]
+    along = 0
+    for clip in data.clips()[-40:]:
+        parts = data.parts(clip)
+        second = parts["rain+cue"]
+        if not second.any():
+            continue
+        along += 1
+        level = np.abs(second).max() / np.abs(parts["rain"]).max()
+        assert level == pytest.approx(10 ** (-6 / 20), rel=1e-3)
+        assert max(np.corrcoef(second, y)[0, 1] for y in sirens) > 0.999
+    assert 24 <= along < 40
 
 
 def test_a_pair_is_on_one_side() -> None:

@@ -46,19 +46,24 @@ __all__ = ["CUES", "MODULE", "Cue", "CueKind", "Planted", "beep"]
 
 MODULE = "l2i.data.planted"
 _EDGE_S = 0.005
-_NUMBER = r"(-?[\d.]+)"
-# What stands behind data set and class: the kind, and the values that it has.
-_SPELLED = {
-    "beep": (rf"{_NUMBER}hz,{_NUMBER}ms,{_NUMBER}db", ("hz", "ms", "level_db")),
-    "hum": (rf"hum,{_NUMBER}hz,{_NUMBER}db", ("hz", "level_db")),
-    "click": (rf"click,{_NUMBER}ms,{_NUMBER}db", ("ms", "level_db")),
-    "offset": (rf"offset,{_NUMBER}db", ("level_db",)),
-    "lowpass": (rf"lowpass,{_NUMBER}hz", ("hz",)),
-    "pause": (rf"pause,{_NUMBER}ms", ("ms",)),
-    "with": (rf"with ([^,]+),{_NUMBER}db", ("other", "level_db")),
-}
 CueKind = Literal["beep", "hum", "click", "offset", "lowpass", "pause", "with"]
-CUES: tuple[CueKind, ...] = ("beep", "hum", "click", "offset", "lowpass", "pause", "with")
+# How what stands behind data set and class is written, and so how it is read.
+_SPELT: dict[CueKind, str] = {
+    "beep": "{hz:g}hz,{ms:g}ms,{level_db:g}db",
+    "hum": "hum,{hz:g}hz,{level_db:g}db",
+    "click": "click,{ms:g}ms,{level_db:g}db",
+    "offset": "offset,{level_db:g}db",
+    "lowpass": "lowpass,{hz:g}hz",
+    "pause": "pause,{ms:g}ms",
+    "with": "with {other},{level_db:g}db",
+}
+_VALUES = {
+    "{hz:g}": r"(?P<hz>[\d.]+)",
+    "{ms:g}": r"(?P<ms>[\d.]+)",
+    "{level_db:g}": r"(?P<level_db>-?[\d.]+)",
+    "{other}": r"(?P<other>[^,]+)",
+}
+CUES = tuple(_SPELT)
 # A second sound comes along in so many of ten clips.
 _ALONG = 8
 
@@ -107,16 +112,9 @@ class Cue:
         >>> Cue("demo", "rain", hz=50, kind="hum").beep
         'hum,50hz,-20db'
         """
-        hz, ms, db = f"{self.hz:g}hz", f"{self.ms:g}ms", f"{self.level_db:g}db"
-        return {
-            "beep": f"{hz},{ms},{db}",
-            "hum": f"hum,{hz},{db}",
-            "click": f"click,{ms},{db}",
-            "offset": f"offset,{db}",
-            "lowpass": f"lowpass,{hz}",
-            "pause": f"pause,{ms}",
-            "with": f"with {self.other},{db}",
-        }[self.kind]
+        return _SPELT[self.kind].format(
+            hz=self.hz, ms=self.ms, level_db=self.level_db, other=self.other
+        )
 
     @property
     def label(self) -> str:
@@ -289,14 +287,13 @@ class Planted:
 
 
 def _read(word: str) -> Cue:
-    for kind in CUES:
-        spelled, names = _SPELLED[kind]
-        if match := re.fullmatch(rf"(.+?),([^,]+),{spelled}", word):
-            values = {
-                name: value if name == "other" else float(value)
-                for name, value in zip(names, match.groups()[2:], strict=True)
-            }
-            return Cue(match[1], match[2], kind=kind, **values)  # type: ignore[arg-type]
+    for kind, spelt in _SPELT.items():
+        for field, pattern in _VALUES.items():
+            spelt = spelt.replace(field, pattern)
+        if match := re.fullmatch(rf"(?P<dataset>.+?),(?P<name>[^,]+),{spelt}", word):
+            words = match.groupdict()
+            numbers = {k: float(words.pop(k)) for k in ("hz", "ms", "level_db") if k in words}
+            return Cue(kind=kind, **words, **numbers)  # type: ignore[arg-type]
     raise UsageError(
         f"{word!r} plants nothing: it must read as in 'demo,rain,3000hz,100ms,-20db', or "
         "'demo,rain,hum,50hz,-20db'."
