@@ -494,7 +494,7 @@ def find_garbage(*, stages: bool = False) -> Garbage:
     # Not those of runs that this store does not know: they may be another store's, unfinished.
     left = [path for run in runs for path in (store.folder(run.id), store.lock(run.id))]
     folders = [path for path in left if path.exists()] + sorted((work / "downloads").glob("*"))
-    caches = [*work.glob("stages/*"), *work.glob("audits/*")] if stages else []
+    caches = sorted([*work.glob("stages/*"), *work.glob("audits/*")]) if stages else []
     local = [place for run in runs if (place := local_path(run.artifact_uri)) is not None]
     n_bytes = sum(_size(path) for path in (*folders, *caches, *local))
     return Garbage(runs, kept, folders, caches, n_bytes)
