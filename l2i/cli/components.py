@@ -17,14 +17,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.argument("run", metavar="RUN")
 @measuring.preset
-@click.option(
-    "--clips",
-    "part",
-    type=click.Choice(["test", "train", "all"]),
-    default="test",
-    show_default=True,
-    help="Clips to use.",
-)
+@measuring.clips("test")
 @click.option(
     "--top",
     type=click.IntRange(1),

@@ -80,6 +80,21 @@ limit: _Decorator = click.option(
     metavar="N",
     help="Use only N test clips, evenly over the classes (a quick look).",
 )
+
+
+def clips(default: str) -> _Decorator:
+    """Which part of the run's clips is used: as `l2i.recipes.material.PARTS`, which is not imported
+    for a help."""
+    return click.option(
+        "--clips",
+        "part",
+        type=click.Choice(["test", "train", "all"]),
+        default=default,
+        show_default=True,
+        help="Clips to use.",
+    )
+
+
 method: _Decorator = click.option(
     "--method",
     type=METHOD,

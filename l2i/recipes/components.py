@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +18,11 @@ from l2i.explained import size_of
 from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
+from l2i.recipes.material import PartName
 from l2i.recipes.opened import open_finished, write_found
 from l2i.run.progress import Progress
-from l2i.types import Clip
 
-__all__ = ["PARTS", "PartName", "components"]
-
-PartName = Literal["test", "train", "all"]
-PARTS: tuple[PartName, ...] = ("test", "train", "all")
+__all__ = ["components"]
 
 _BATCH = 16
 _SHOWN = 40
@@ -97,12 +94,7 @@ def components(
         word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     material, explainer = opened.material, opened.explainer()
-    split = material.split
-    clips: list[Clip] = []
-    if part in ("train", "all"):
-        clips += [*split.train, *split.validate]
-    if part in ("test", "all"):
-        clips += split.test
+    clips = material.clips(part)
     rows = material.rows(clips)
     with progress.task("clips", total=len(clips), unit="clip") as bar:
         heard = _listen(explainer, material.waves.array, rows, bar.advance)

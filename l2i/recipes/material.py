@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +27,11 @@ from l2i.run.progress import Progress
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
-__all__ = ["Material", "heard_by", "prepare"]
+__all__ = ["PARTS", "Material", "PartName", "heard_by", "prepare"]
+
+PartName = Literal["test", "train", "all"]
+PARTS: tuple[PartName, ...] = ("test", "train", "all")
+"""What of a split can be asked for; what chose the epochs belongs to what was trained on."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class Material:
     def n_frames(self) -> int:
         """Of a clip's spectrogram."""
         return self.settings.n_frames(self.dataset.n_samples)
+
+    def clips(self, part: PartName) -> list[Clip]:
+        """Those of a part of the split; of ``all`` the training clips come first."""
+        split = self.split
+        trained = [*split.train, *split.validate] if part in ("train", "all") else []
+        return [*trained, *(split.test if part in ("test", "all") else ())]
 
     def rows(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
         """Rows of the decoded array."""
