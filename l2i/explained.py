@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +48,7 @@ __all__ = [
     "Probabilities",
     "energy_share",
     "explain_by",
+    "pictured",
     "size_of",
     "write_explained",
 ]
@@ -68,6 +69,17 @@ def size_of(x: NDArray[np.float32], domain: Domain) -> NDArray[np.float32]:
     """``|X|`` [F, T] of a sound [S]."""
     found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
     return found
+
+
+def pictured(
+    sounds: Mapping[str, NDArray[np.float32]], domain: Domain
+) -> tuple[dict[str, bytes], dict[str, NDArray[np.float32]], float]:
+    """Spectrograms of sounds [S] as PNG, all of one scale; ``|X|`` of each, and the greatest."""
+    sizes = {name: size_of(x, domain) for name, x in sounds.items()}
+    most = max(float(size.max()) for size in sizes.values())
+    rate = domain.sample_rate
+    pictures = {name: spectrogram_picture(size, rate, most) for name, size in sizes.items()}
+    return pictures, sizes, most
 
 
 class Written(Protocol):
@@ -214,11 +226,7 @@ class Explained:
         """What a page needs: sounds of one gain, and pictures of one scale."""
         rate = self.sample_rate
         sounds = {"original": self.input, "explanation": self.audio, "removal": self.removal}
-        sizes = {name: size_of(x, self.domain) for name, x in sounds.items()}
-        reference = max(float(size.max()) for size in sizes.values())
-        pictures = {
-            name: spectrogram_picture(size, rate, reference) for name, size in sizes.items()
-        }
+        pictures, sizes, reference = pictured(sounds, self.domain)
         pictures["mask"] = mask_picture(self.mask, rate, sizes["original"], reference)
         sounds |= {str(c.number): c.audio for c in self.components[:_SHOWN]}
         gain = common_gain(map(torch.from_numpy, sounds.values()))

@@ -19,6 +19,7 @@ from l2i.audit.groups import Groups, grouped
 from l2i.audit.page import Entry, group_entry, suspect_entry, write_audit_page
 from l2i.audit.proof import Proof, Settings, prove, proved, screen
 from l2i.audit.report import (
+    SCHEMA,
     class_facts,
     group_facts,
     lines,
@@ -35,16 +36,16 @@ from l2i.models.heard import hear
 from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
 from l2i.recipes.examples import spread
+from l2i.recipes.material import PartName
 from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.recipes.shortcut import cue_answers
 from l2i.run.progress import Progress
 from l2i.run.store import locate
 from l2i.storage import atomic_write_text
 from l2i.types import Clip
 
-__all__ = ["PARTS", "audit"]
+__all__ = ["audit"]
 
-SCHEMA = 1
-PARTS = ("all", "test", "train")
 # Of a class, this few clips cannot be told from chance by any test.
 _FEWEST = 6
 # On the page: suspects, and typical clips of a group.
@@ -55,7 +56,7 @@ def audit(
     word: str,
     progress: Progress,
     *,
-    part: str = "all",
+    part: PartName = "all",
     classes: Sequence[str] = (),
     limit: int | None = None,
     method: str = "",
@@ -76,7 +77,7 @@ def audit(
     word : str
         A run id, a run name, or ``latest``.
     progress : Progress
-    part : {'all', 'test', 'train'}
+    part : {'test', 'train', 'all'}
         The clips that are heard. What a model took for a class in training it takes for it later,
         so that training clips say as much as others.
     classes : sequence of str
@@ -113,7 +114,7 @@ def audit(
     )
     names = opened.classes
     asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
-    clips = _clips(opened, part)
+    clips = opened.material.clips(part)
     if limit is not None:
         clips = [clips[i] for i in spread(clips, limit)]
     own = opened.config.explanation
@@ -147,8 +148,10 @@ def audit(
     document["notes"] = notes + _notes(document, names, rows, labels, clips)
     document |= {"part": part, "method": name}
     if isinstance(data := opened.material.dataset, Planted):
-        document["planted"] = _planted(opened, data, document)
-    entries = _entries(opened, way, name, palette, rows, groups, document, judged, clips, read)
+        document["planted"] = _planted(opened, data, document["suspects"])
+    entries: list[Entry] = []
+    if keep or out is not None:
+        entries = _entries(opened, way, name, palette, document, judged, clips, read)
 
     def write(folder: Path) -> None:
         atomic_write_text(folder / "audit.csv", table(document))
@@ -173,16 +176,6 @@ def audit(
     )
     shutil.rmtree(work, ignore_errors=True)
     return document | {"lines": lines(document), "kept": kept}
-
-
-def _clips(opened: Opened, part: str) -> list[Clip]:
-    split = opened.material.split
-    some: list[Clip] = []
-    if part in ("all", "train"):
-        some += [*split.train, *split.validate]
-    if part in ("all", "test"):
-        some += split.test
-    return some
 
 
 def _signature(opened: Opened, method: str, clips: Sequence[Clip]) -> str:
@@ -258,14 +251,15 @@ def _document(
     recordings = [clip.group or clip.id for clip in clips]
     told = []
     for c in numbers:
-        mine = _some(rows, rows.classes == c)
+        mine = rows.take(rows.classes == c)
         facts = class_facts(names[c], c, mine, labels, groups[c], palette, names)
         for g in range(groups[c].count):
-            own = _some(mine, groups[c].members == g)
+            own = mine.take(groups[c].members == g)
             right = None if labels is None else labels[own.clip, c]
             facts["groups"].append(group_facts(own, right, palette, ids, recordings))
         told.append(facts)
     heard = len(set(rows.clip.tolist()))
+    proofs = [(suspect_facts(proof, p, names, ids, duration), bad) for proof, p, bad in judged]
     return {
         "schema": SCHEMA,
         "run": {"id": opened.run.id, "name": opened.run.name},
@@ -273,18 +267,10 @@ def _document(
         "undecided": len(clips) - heard,
         "settings": asdict(s),
         "tested": len(judged),
-        "suspects": [
-            suspect_facts(proof, p, names, ids, duration) for proof, p, bad in judged if bad
-        ],
-        "cleared": [
-            suspect_facts(proof, p, names, ids, duration) for proof, p, bad in judged if not bad
-        ],
+        "suspects": [facts for facts, bad in proofs if bad],
+        "cleared": [facts for facts, bad in proofs if not bad],
         "classes": told,
     }
-
-
-def _some(rows: Rows, which: NDArray[np.bool_]) -> Rows:
-    return Rows(**{field.name: getattr(rows, field.name)[which] for field in fields(rows)})
 
 
 def _notes(
@@ -331,11 +317,11 @@ def _notes(
         for part in facts["components"]:
             if part["kind"] == "component" and part["evidence"] >= 0.25:
                 leads.setdefault(part["number"], []).append(facts["class"])
-    for number, names in leads.items():
-        if len(names) >= 3:
+    for number, led in leads.items():
+        if len(led) >= 3:
             notes.append(
-                f"Component {number} is a quarter or more of the evidence for {len(names)} "
-                f"classes: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}."
+                f"Component {number} is a quarter or more of the evidence for {len(led)} "
+                f"classes: {', '.join(led[:4])}{', ...' if len(led) > 4 else ''}."
             )
     return notes
 
@@ -355,14 +341,12 @@ def _entries(
     way: ExplanationMethod,
     method: str,
     palette: Palette,
-    rows: Rows,
-    groups: dict[int, Groups],
     document: dict[str, Any],
     judged: Sequence[tuple[Proof, float, bool]],
     clips: Sequence[Clip],
     read: Any,
 ) -> list[Entry]:
-    """Of the page: suspects, then typical clips of each class's groups."""
+    """What the page lists: suspects, then typical clips of each class's groups."""
     entries = []
     place = {clip.id: n for n, clip in enumerate(clips)}
     suspects = [proof for proof, _, bad in judged if bad][:_SUSPECTS]
@@ -389,25 +373,18 @@ def _explained(
     return explain_by(way, heard, c, method=method, key=clip)
 
 
-def _planted(opened: Opened, data: Planted, document: dict[str, Any]) -> dict[str, Any]:
+def _planted(opened: Opened, data: Planted, suspects: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Whether a cue that was planted decides, by the test clips that have it; and at which place
     among the suspects its class is."""
-    clf = opened.subject.classifier
-    label = class_index(opened.classes, data.cue.label, "The classifier")
-    clips = [c for c in opened.material.split.test if data.original(c) is not None]
-    flips, said = 0, 0
-    for clip in clips:
-        both = np.stack([data.load(clip), data.parts(clip)[data.cue.name]])
-        with torch.inference_mode():
-            decided = clf.decisions(clf.logits(torch.from_numpy(both).to(clf.device)))[:, label]
-        said += bool(decided[0])
-        flips += bool(decided[0] and not decided[1])
-    ranks = [n for n, s in enumerate(document["suspects"], start=1) if s["class"] == data.cue.label]
+    clips, table = cue_answers(data, opened.subject.classifier, opened.material.split.test)
+    decided, still = table[:, 2] > 0, table[:, 3] > 0
+    label = data.cue.label
+    ranks = (n for n, s in enumerate(suspects, start=1) if s["class"] == label)
     return {
         "cue": data.cue.beep,
-        "class": data.cue.label,
+        "class": label,
         "clips": len(clips),
-        "decided": said,
-        "flips": flips,
-        "rank": ranks[0] if ranks else None,
+        "decided": int(decided.sum()),
+        "flips": int((decided & ~still).sum()),
+        "rank": next(ranks, None),
     }

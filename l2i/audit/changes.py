@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l2i.audit.report import SCHEMA
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.run.runs import download, list_runs, resolve_run
 
@@ -79,15 +80,14 @@ def _document(word: str) -> dict[str, Any]:
             run = audits[0]
         path = download(run, "audit.json")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != 1:
-            raise DataError(f"{path} is an audit of schema {document['schema']}, not 1.")
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise DataError(f"{path} is an audit of schema {document['schema']}, not {SCHEMA}.")
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path} is no audit: it was not written by 'l2i audit'.") from None
-    found: dict[str, Any] = document
-    return found
+    return document
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from l2i.audit.cues import Palette, Trait
-from l2i.audit.proof import Proof
-from l2i.dsp.spectrogram import common_gain, peak_normalise
-from l2i.explained import Explained, size_of
+from l2i.audit.proof import Bench, Proof
+from l2i.dsp.spectrogram import common_gain
+from l2i.explained import Explained, pictured
 from l2i.explanation import Subject
-from l2i.models.heard import hear
 from l2i.pages import Figure, Media, MediaList, write_listening_page
-from l2i.pages.pictures import spectrogram_picture
 
 __all__ = ["group_entry", "suspect_entry", "write_audit_page"]
 
@@ -52,23 +50,22 @@ def suspect_entry(
     own, host : float32 [S]
         A clip of the class, and one of another class that it was tried on.
     """
-    cue, label, clf = proof.trial.cue, proof.trial.label, subject.classifier
-    heard = hear(clf, torch.from_numpy(own[None]), subject.domain)
-    x = peak_normalise(heard.waveform)
-    y = peak_normalise(torch.from_numpy(host[None]).to(x.device))
-    if isinstance(cue, Trait):
-        sounds = {"original": x, "host": y, "mixed": cue.impose(y, clf.sample_rate)}
+    trial, clf = proof.trial, subject.classifier
+    bench = Bench(subject, palette, trial.label, own[None], host[None], trial.usual)
+    x, y = bench.clean
+    mine, theirs = {"original": x}, {"host": y}
+    if isinstance(trial.cue, Trait):
+        theirs["mixed"] = trial.cue.impose(y, clf.sample_rate)
     else:
-        usual = torch.from_numpy(proof.trial.usual).to(x.device)
-        part = palette.sound(cue, heard, palette.take_apart(heard), usual)
-        sounds = {"original": x, "explanation": part, "removal": x - part}
-        sounds |= {"host": y, "mixed": y + part}
-    name = clf.classes[label]
+        part, _ = bench.cue(trial.cue)
+        mine |= {"explanation": part, "removal": x - part}
+        theirs["mixed"] = y + part
+    name = clf.classes[trial.label]
     says = {key: "not for this one" for key, _ in _PARTS}
-    for key, sound in sounds.items():
-        logits = clf.logits(sound)
-        p = float(clf.probabilities(logits)[0, label])
-        says[key] = f"{100 * p:.0f} % {name}"
+    for heard, some in ((bench.own, mine), (bench.hosts, theirs)):
+        for key, sound in some.items():
+            says[key] = f"{100 * float(bench.probability(heard.judge(sound))):.0f} % {name}"
+    sounds = mine | theirs
     gain = common_gain(sounds.values())
     plain = {key: (sound[0] * gain).cpu().numpy() for key, sound in sounds.items()}
     entry = {
@@ -81,16 +78,8 @@ def suspect_entry(
         "probability": dict.fromkeys((key for key, _ in _PARTS), None),
         "components": [],
     }
-    return entry, _media(plain, clf.sample_rate, palette)
-
-
-def _media(sounds: Mapping[str, NDArray[np.float32]], sample_rate: int, palette: Palette) -> Media:
-    sizes = {key: size_of(x, palette.domain) for key, x in sounds.items()}
-    reference = max(float(size.max()) for size in sizes.values())
-    pictures = {
-        key: spectrogram_picture(size, sample_rate, reference) for key, size in sizes.items()
-    }
-    return Media.of(sample_rate, sounds, pictures)
+    pictures, *_ = pictured(plain, palette.domain)
+    return entry, Media.of(clf.sample_rate, plain, pictures)
 
 
 def group_entry(

@@ -27,7 +27,7 @@ from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
 from l2i.models.heard import hear
 
-__all__ = ["Proof", "Settings", "Trial", "prove", "proved", "screen"]
+__all__ = ["Bench", "Proof", "Settings", "Trial", "prove", "proved", "screen"]
 
 # What is so far below a clip is nobody's cue, and is not tried.
 _INAUDIBLE_DB = -50.0
@@ -127,7 +127,7 @@ class Proof:
     removal_control: NDArray[np.bool_]
     insertion: NDArray[np.bool_]
     insertion_control: NDArray[np.bool_]
-    p: float = field(default=1.0)
+    p: float = 1.0
 
     @property
     def excess(self) -> float:
@@ -144,8 +144,26 @@ class Proof:
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
-class _Bench:
-    """Clips of a class and clips of others, heard, for as many cues as there are."""
+class Bench:
+    """Clips of a class and clips of others, heard, for as many cues as there are.
+
+    Parameters
+    ----------
+    subject : Subject
+    palette : Palette
+    label : int
+        The class.
+    own, hosts : float32 [N, S]
+        Clips that the classifier takes for the class, and clips that it does not.
+    usual : float32 [F], optional
+        What other clips have; by default that of `hosts`.
+
+    Attributes
+    ----------
+    own, hosts : Heard
+    clean : list of two Tensor [N, S]
+        Both, scaled to their peak: what cues are cut out of and mixed into.
+    """
 
     def __init__(
         self,
@@ -169,9 +187,11 @@ class _Bench:
         self.clean = [peak_normalise(h.waveform.to(h.size.device)) for h in (self.own, self.hosts)]
 
     def probability(self, logits: Tensor) -> Tensor:
+        """Of the class [N]."""
         return self.subject.classifier.probabilities(logits)[:, self.label]
 
     def decided(self, logits: Tensor) -> Tensor:
+        """Whether the class is decided for, bool [N]."""
         return self.subject.classifier.decisions(logits)[:, self.label]
 
     def cue(self, cue: Cue) -> tuple[Tensor, Tensor]:
@@ -220,13 +240,13 @@ def screen(
         As many clips that the classifier takes for the class as clips that it does not.
     settings : Settings
     """
-    bench = _Bench(subject, palette, label, own, hosts)
+    bench = Bench(subject, palette, label, own, hosts)
     before = [bench.probability(h.logits) for h in (bench.own, bench.hosts)]
     usual = bench.usual.cpu().numpy()
     sounds: dict[Cue, Tensor] = {}
 
     def tried(cues: Iterable[Cue]) -> list[Trial]:
-        found = []
+        some = []
         for cue in cues:
             sound, share = bench.cue(cue)
             level = 10 * float(share.clamp_min(1e-12).median().log10())
@@ -238,8 +258,8 @@ def screen(
             )
             falls, rises = (float((after[i] - before[i]).mean()) for i in (0, 1))
             sounds[cue] = sound
-            found.append(Trial(label, cue, level, -falls, rises, usual))
-        return found
+            some.append(Trial(label, cue, level, -falls, rises, usual))
+        return some
 
     # Components are many: those are tried that lie where a band does something.
     wide = tried(cue for cue in palette.cues if cue.kind != "component")
@@ -327,7 +347,7 @@ def prove(
     for start in range(0, len(hosts), batch):
         some = slice(start, start + batch)
         both = read(pairs[some]), read(hosts[some])
-        bench = _Bench(subject, palette, label, *both, trials[0].usual)
+        bench = Bench(subject, palette, label, *both, trials[0].usual)
         own_x, host_x = bench.clean
         first = slice(0, max(0, len(own) - start))
         for trial, said in zip(trials, answers, strict=True):

@@ -21,8 +21,10 @@ from l2i.audit.scan import Rows
 from l2i.pages.pictures import spectrum_line
 
 __all__ = [
+    "SCHEMA",
     "class_facts",
     "group_facts",
+    "hertz",
     "lines",
     "mistakes_of_one_recording",
     "sentence",
@@ -31,6 +33,7 @@ __all__ = [
     "where",
 ]
 
+SCHEMA = 1
 _SHOWN = 5
 # From which share of a class's clips on it is said that its explanations are taken for another's.
 _MISTAKEN = 0.2
@@ -142,7 +145,12 @@ def where(cue: Cue | Trait) -> dict[str, Any]:
     }
 
 
-def _hertz(f: float) -> str:
+def hertz(f: float) -> str:
+    """A frequency for people.
+
+    >>> hertz(440.2), hertz(2930.0)
+    ('440 Hz', '2.9 kHz')
+    """
     return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
 
 
@@ -150,7 +158,7 @@ def described(at: Mapping[str, Any], duration_s: float) -> str:
     """A cue in words, such as "component 12, 2.8 kHz to 3.1 kHz"."""
     kind = at["kind"]
     if kind == "highs missing":
-        return f"nothing above {_hertz(at['amount'])}"
+        return f"nothing above {hertz(at['amount'])}"
     if kind == "off zero":
         return f"a constant of {100 * at['amount']:.0f} % of the peak"
     if kind in ("starts silent", "ends silent"):
@@ -159,7 +167,7 @@ def described(at: Mapping[str, Any], duration_s: float) -> str:
     if kind == "time":
         return f"{at['start'] * duration_s:.2g} s to {at['end'] * duration_s:.2g} s"
     name = f"component {at['number']}" if kind == "component" else "the band"
-    return f"{name}, {_hertz(at['low_hz'])} to {_hertz(at['high_hz'])}"
+    return f"{name}, {hertz(at['low_hz'])} to {hertz(at['high_hz'])}"
 
 
 def _counts(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> dict[str, Any] | None:
@@ -263,14 +271,14 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     """The audit in twenty lines at the most."""
     suspects, notes = document["suspects"], document["notes"]
     n = len(suspects)
-    found = (
+    first = (
         "No suspect: no quiet part of a sound decides for a class."
         if not n
         else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class and is hardly its sound."
     )
     rate = document["settings"]["false_alarms"]
     out = [
-        found,
+        first,
         f"{document['tested']} cues had a counter-proof; were none at fault, one or more would be "
         f"a suspect in {100 * rate:.0f} % of audits.",
     ]

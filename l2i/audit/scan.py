@@ -1,9 +1,9 @@
 """One pass over the clips: what speaks for each class that the classifier says of each.
 
 A clip is heard once, explained once for each class that the classifier decides for, and its
-explanation is judged once: three passes of the classifier, one of them backward. What is kept of it
-is a row of a few hundred bytes, in files of some hundred clips each, so that a pass over many clips
-takes no more memory than one over few, and goes on where it was stopped.
+explanation is judged once. What is kept of it is a row of less than a kilobyte, in files of some
+hundred clips each, so that a pass over many clips takes no more memory than one over few, and goes
+on where it was stopped.
 """
 
 from __future__ import annotations
@@ -76,8 +76,12 @@ class Rows:
     @classmethod
     def joined(cls, some: Sequence[Rows]) -> Rows:
         """All of them, in order."""
-        names = [field.name for field in fields(cls)]
+        names = (field.name for field in fields(cls))
         return cls(**{name: np.concatenate([getattr(r, name) for r in some]) for name in names})
+
+    def take(self, which: NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        return Rows(**{name: values[which] for name, values in vars(self).items()})
 
     def __len__(self) -> int:
         return len(self.clip)

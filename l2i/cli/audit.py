@@ -39,14 +39,7 @@ SUSPECT = 4
     multiple=True,
     help="Audit this class only; may be given several times.",
 )
-@click.option(
-    "--clips",
-    "part",
-    type=click.Choice(["all", "test", "train"]),
-    default="all",
-    show_default=True,
-    help="The clips that are heard.",
-)
+@measuring.clips("all")
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -89,7 +82,7 @@ def audit(
     classifier: str | None,
     data_dir: Path | str | None,
     classes: tuple[str, ...],
-    part: str,
+    part: Any,
     limit: int | None,
     method: str | None,
     quiet_db: float,
@@ -169,6 +162,8 @@ def _run_of(spec: str, data_dir: str, method: str | None, device: str | None, pr
 
 
 def _show(report: dict[str, Any], out: Path | None) -> None:
+    from l2i.audit.report import hertz
+
     undecided = f", {report['undecided']} of them silent or none of its classes"
     measuring.where(report, f"{report['clips']} clips{undecided if report['undecided'] else ''}")
     for line in report["lines"]:
@@ -191,7 +186,7 @@ def _show(report: dict[str, Any], out: Path | None) -> None:
             measuring.figure(c["alone_same"]),
             measuring.figure(c["kept"]),
             str(len(c["groups"])),
-            ", ".join(_hertz(p["peak_hz"]) for p in c["components"][:3]),
+            ", ".join(hertz(p["peak_hz"]) for p in c["components"][:3]),
         ]
         for c in shown[:12]
     ]
@@ -202,10 +197,6 @@ def _show(report: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         click.echo(f"To listen, open {out / 'audit.html'}.", err=True)
     measuring.kept(report, None)
-
-
-def _hertz(f: float) -> str:
-    return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
 
 
 def _compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool) -> None:

@@ -29,9 +29,9 @@ from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.train import train
 from l2i.recipes.truth import clip_scenes, judge_scenes, table_of
 from l2i.run.progress import Progress
-from l2i.types import Clip
+from l2i.types import Classifier, Clip
 
-__all__ = ["CUE_SCORES", "shortcut"]
+__all__ = ["CUE_SCORES", "cue_answers", "shortcut"]
 
 CUE_SCORES = ("cue_kept", "rest_kept", "cue_lost", "pointing")
 """Columns whose means over clips are scores."""
@@ -159,25 +159,34 @@ def shortcut(
     return document | {"kept": kept}
 
 
-def _by_the_cue(
-    opened: Opened, cue: Cue, progress: Progress
-) -> tuple[list[Clip], dict[str, float]]:
-    """Test clips that are taken for the class with the beep, and no longer without it; and what
-    the classifier says of all that have it."""
-    data, classifier = opened.material.dataset, opened.subject.classifier
-    if not isinstance(data, Planted):
-        raise UsageError("There is no cue in this run's data.")
-    place = class_index(opened.classes, cue.label, "The classifier")
-    clips = [clip for clip in opened.material.split.test if data.original(clip) is not None]
+def cue_answers(
+    data: Planted, classifier: Classifier, clips: Sequence[Clip]
+) -> tuple[list[Clip], NDArray[np.float64]]:
+    """Those of some clips that have the cue, and what the classifier says of each: probability of
+    the cue's class with the cue and without, and whether it decides for it with and without
+    [N, 4]."""
+    place = class_index(classifier.classes, data.cue.label, "The classifier")
+    clips = [clip for clip in clips if data.original(clip) is not None]
     answers = []
     for clip in clips:
-        sounds = (data.load(clip), data.parts(clip)[cue.name])
+        sounds = (data.load(clip), data.parts(clip)[data.cue.name])
         x = torch.from_numpy(np.stack(sounds)).to(classifier.device)
         with torch.inference_mode():
             logits = classifier.logits(x)
             p = classifier.probabilities(logits)[:, place].tolist()
             answers.append((*p, *classifier.decisions(logits)[:, place].tolist()))
-    table = np.array(answers, np.float64)
+    return clips, np.array(answers, np.float64)
+
+
+def _by_the_cue(
+    opened: Opened, cue: Cue, progress: Progress
+) -> tuple[list[Clip], dict[str, float]]:
+    """Test clips that are taken for the class with the beep, and no longer without it; and what
+    the classifier says of all that have it."""
+    data = opened.material.dataset
+    if not isinstance(data, Planted):
+        raise UsageError("There is no cue in this run's data.")
+    clips, table = cue_answers(data, opened.subject.classifier, opened.material.split.test)
     said, still = table[:, 2] > 0, table[:, 3] > 0
     needed = said & ~still
     heard = {
