@@ -18,8 +18,17 @@ from urllib.parse import parse_qs, urlencode
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+import l2i
+from l2i.audit.cues import Palette, Trait
+from l2i.audit.page import group_entry, suspect_entry, write_audit_page
+from l2i.audit.proof import Proof, Trial
+from l2i.dsp.spectrogram import Domain
+from l2i.explained import explain_by
+from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics import METRICS
+from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, write_figures_page, write_listening_page
 from l2i.pages.listening import BESIDE
 from l2i.pages.pictures import spectrogram_picture
@@ -897,6 +906,55 @@ def test_classes_with_their_components(browser: Browser, tmp_path: Path) -> None
     tab.until("page.clip === 1")
     assert tab.value("byId('play').disabled && !player.playing")
     assert tab.value("byId('verdicts').textContent") == "No component speaks for cat."
+    assert tab.complaints() == []
+    tab.close()
+
+
+class _Halves(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[1] // 2
+        return torch.stack([x[:, :half].square().sum(1), x[:, half:].square().sum(1)], dim=1)
+
+
+def test_an_audit(browser: Browser, tmp_path: Path) -> None:
+    """A suspect with its five sounds, one without a sound of its own with three, and a typical clip
+    of a group with the three of its explanation and its classes; each is seen and plays, and what
+    there is not cannot be chosen."""
+    domain = Domain(8000, 256, 64)
+    subject = Subject(l2i.wrap(_Halves(), 8000, ["first", "second"]), domain)
+    palette = Palette(domain, None, torch.device("cpu"))
+    x = np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32)
+    flags, numbers = np.ones(1, np.bool_), np.arange(1)
+    usual = np.zeros(domain.n_bins, np.float32)
+    facts = {"words": "where", "score": 0.5, "sentence": "It decides."}
+    entries = []
+    for cue in (palette.cues[0], Trait("ends silent", 0.2)):
+        trial = Trial(0, cue, -20.0, 0.5, 0.5, usual)
+        proof = Proof(trial, numbers, numbers, flags, ~flags, flags, ~flags)
+        entries.append(suspect_entry(facts, proof, subject, palette, *x))
+    heard = hear(subject.classifier, torch.from_numpy(x[:1]), domain)
+    way = make_method("full", subject, MethodSettings())
+    group = {"clips": 3, "right": 0.5, "recording": None}
+    e = explain_by(way, heard, 0, method="full")
+    entries.append(group_entry(e, group, 1, 2, "clip-1"))
+    path = tmp_path / "audit.html"
+    write_audit_page(path, entries, title="t", summary=[], notes=["A note."])
+    tab = browser.open(path)
+    assert "A note." in tab.value("document.querySelector('header').textContent")
+    choices = "[...document.querySelectorAll('#parts button')].map((b) => !b.disabled)"
+    for number, there in enumerate(([1, 1, 1, 1, 1], [1, 0, 0, 1, 1], [1, 1, 1, 0, 0])):
+        tab.until(f"page.clip === {number}")
+        assert tab.value(choices) == [bool(one) for one in there]
+        assert tab.value("byId('spectrogram').naturalWidth") > 0
+        words = tab.value("byId('clip').innerText")
+        assert not re.search("undefined|NaN|null", words), words
+        assert tab.value("byId('likeliest').checkVisibility()") == (number == 2)
+        if not number:
+            _play(tab)
+        # And goes on with the next.
+        tab.until("player.playing && position() > 0.1")
+        tab.press("j")
+    assert "Group 1 of 2: 3 clips, 50 % of them right." in words and "second" in words
     assert tab.complaints() == []
     tab.close()
 

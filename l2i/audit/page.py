@@ -76,7 +76,6 @@ def suspect_entry(
         "lines": [facts["sentence"]],
         "says": says,
         "probability": dict.fromkeys((key for key, _ in _PARTS), None),
-        "components": [],
     }
     pictures, *_ = pictured(plain, palette.domain)
     return entry, Media.of(clf.sample_rate, plain, pictures)
@@ -102,7 +101,8 @@ def group_entry(
         key: f"{100 * values[key]:.0f} % {e.target}" if key in values else "for suspects"
         for key, _ in _PARTS
     }
-    for key in ("decided", "right", "labels"):
+    # What the lines say; of whether this one is right nothing is known here.
+    for key in ("decided", "right"):
         entry.pop(key)
     return entry, e.media()
 

@@ -24,7 +24,7 @@ SUSPECT = 4
         "l2i audit --compare old-run new-run",
     ],
 )
-@click.argument("runs", metavar="RUN", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
     "--classifier",
     metavar="SPEC",
