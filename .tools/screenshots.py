@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from l2i.run.runs import RunInfo, list_runs  # noqa: E402
+from l2i.run.runs import list_runs  # noqa: E402
+from l2i.run.search import RunInfo  # noqa: E402
 from tests.browser import Browser, Tab, open_browser, program  # noqa: E402
 from tests.servers import free_port  # noqa: E402
 

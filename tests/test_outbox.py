@@ -17,8 +17,9 @@ import pytest
 
 from l2i.errors import StoreError
 from l2i.run import outbox
+from l2i.run.artifacts import download
 from l2i.run.outbox import UNSENT, Outbox, outboxes, sync
-from l2i.run.runs import download, find_finished, list_runs, resolve_run
+from l2i.run.runs import find_finished, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
 from tests.servers import AKID, S3, Mlflow, free_port

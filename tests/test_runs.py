@@ -15,16 +15,10 @@ from typing import Any
 import pytest
 
 from l2i.errors import StoreError, UsageError
+from l2i.run.artifacts import download
 from l2i.run.lock import RunLock
-from l2i.run.runs import (
-    RunInfo,
-    download,
-    find_finished,
-    list_runs,
-    mount_namespace,
-    reap,
-    resolve_run,
-)
+from l2i.run.runs import find_finished, list_runs, mount_namespace, reap, resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, experiment_id
 from l2i.run.tracker import open_run
 

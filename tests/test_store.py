@@ -14,14 +14,9 @@ from subprocess import Popen
 import pytest
 
 from l2i.errors import DataError, StoreError
-from l2i.run.runs import (
-    collect_garbage,
-    delete_run,
-    download,
-    find_garbage,
-    list_runs,
-    resolve_run,
-)
+from l2i.run.artifacts import download
+from l2i.run.bin import collect_garbage, delete_run, find_garbage
+from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import (
     Store,
     connect,

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from l2i.errors import StoreError
-from l2i.run.runs import RunInfo, list_runs
+from l2i.run.runs import list_runs
+from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, local_path
 from l2i.run.tracker import Tracker, open_run
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from l2i.errors import DataError, StoreError
-from l2i.run.runs import RunInfo, download, list_runs, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.runs import list_runs, resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
 from l2i.run.transfer import import_runs

@@ -11,7 +11,8 @@ import numpy as np
 
 from l2i.audit.report import SCHEMA
 from l2i.errors import DataError, StoreError, UsageError
-from l2i.run.runs import download, list_runs, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.runs import list_runs, resolve_run
 
 __all__ = ["changes"]
 

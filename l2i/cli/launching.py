@@ -12,7 +12,7 @@ from l2i.cli.base import emit_table
 
 if TYPE_CHECKING:
     from l2i.launch.job import Job, JobState, Launcher
-    from l2i.run.runs import RunInfo
+    from l2i.run.search import RunInfo
 
 __all__ = [
     "launcher_of",

@@ -14,7 +14,7 @@ from l2i.errors import UsageError
 from l2i.registry import nearest
 
 if TYPE_CHECKING:
-    from l2i.run.runs import RunInfo
+    from l2i.run.search import RunInfo
 
 # What a run is judged by, and the head of its column; shown where any run has it.
 _FIGURES = {
@@ -278,7 +278,8 @@ def delete(run: str, yes: bool) -> None:
     Its files stay where they are until 'l2i runs gc' empties the bin; 'mlflow runs restore' takes
     it out again.
     """
-    from l2i.run.runs import delete_run, resolve_run
+    from l2i.run.bin import delete_run
+    from l2i.run.runs import resolve_run
 
     info = resolve_run(run)
     if not yes and not click.confirm(f"Delete run {info.name} ({info.id[:8]})?", err=True):
@@ -298,7 +299,7 @@ def gc(stages: bool, dry_run: bool, yes: bool) -> None:
     Runs whose model is registered are kept. With --stages also the classifiers, dictionaries and
     interpreters that other trainings could share: they would be trained again.
     """
-    from l2i.run.runs import collect_garbage, find_garbage
+    from l2i.run.bin import collect_garbage, find_garbage
 
     garbage = find_garbage(stages=stages)
     for run in garbage.kept:

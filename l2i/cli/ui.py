@@ -230,7 +230,8 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
     from it, and opened as a file.
     """
     from l2i.errors import StoreError, UsageError
-    from l2i.run.runs import download, resolve_run
+    from l2i.run.artifacts import download
+    from l2i.run.runs import resolve_run
 
     store = _store()
     info = resolve_run(run)

@@ -35,9 +35,10 @@ from l2i.recipes.reexplained import Absent
 from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
 from l2i.recipes.tuned import tuned_on_masks
 from l2i.registry import nearest
+from l2i.run.artifacts import download
 from l2i.run.device import pick_device
 from l2i.run.progress import Progress
-from l2i.run.runs import download, resolve_run
+from l2i.run.runs import resolve_run
 from l2i.types import Clip, Task
 
 __all__ = ["TUNED", "benchmark"]

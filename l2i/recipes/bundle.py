@@ -27,7 +27,8 @@ from l2i.models.classifier import FrozenClassifier
 from l2i.models.spec import is_kept, reopen_classifier
 from l2i.models.vgg import VGG
 from l2i.registry import class_index
-from l2i.run.runs import RunInfo, download
+from l2i.run.artifacts import download
+from l2i.run.search import RunInfo
 from l2i.training.parts import Around, load_parts
 from l2i.types import Classifier, Task
 

@@ -21,8 +21,9 @@ from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS
 from l2i.recipes.paired import corrected, difference
 from l2i.recipes.side_by_side import write_side_by_side
+from l2i.run.artifacts import download
 from l2i.run.progress import Progress
-from l2i.run.runs import download, resolve_run
+from l2i.run.runs import resolve_run
 from l2i.storage import atomic_write_text, make_output, store_errors
 
 __all__ = ["compare"]

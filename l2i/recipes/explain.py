@@ -41,7 +41,8 @@ from l2i.recording import Recording
 from l2i.registry import class_index
 from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, resolve_run
+from l2i.run.runs import resolve_run
+from l2i.run.search import RunInfo
 from l2i.storage import atomic_write_text, make_output, mark_output, refuse_other_run, store_errors
 
 __all__ = ["explain", "folder_names"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from l2i.errors import StoreError
 from l2i.recipes.material import Material
-from l2i.run.runs import RunInfo, download
+from l2i.run.artifacts import download
+from l2i.run.search import RunInfo
 from l2i.storage import atomic_write_text
 
 __all__ = ["IDENTITY", "data_differences", "write_listing"]

@@ -28,7 +28,8 @@ from l2i.recipes.material import Material, prepare
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, resolve_run
+from l2i.run.runs import resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
 from l2i.storage import atomic_write_text, is_output, is_s3, make_output, mark_output, store_errors
 

@@ -33,7 +33,9 @@ from l2i.errors import L2IError
 from l2i.pages.page import as_json, policy_of
 from l2i.pages.start import RunCard, start_page
 from l2i.recipes.description import main_figures
-from l2i.run.runs import RunInfo, download, list_runs, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.runs import list_runs, resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import MODE, VIEW_STATE, local_path, locate
 
 __all__ = ["app"]

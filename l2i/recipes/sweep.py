@@ -30,7 +30,8 @@ from l2i.recipes.material import prepare
 from l2i.recipes.sweep_file import Child, Sweep
 from l2i.recipes.sweep_table import describe_table, facts, table_of, write_table
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, find_run, list_runs
+from l2i.run.runs import find_run, list_runs
+from l2i.run.search import RunInfo
 from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, store_errors

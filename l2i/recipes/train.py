@@ -47,9 +47,10 @@ from l2i.recipes.served import write_model
 from l2i.recipes.telling import telling
 from l2i.registry import METHODS, nearest
 from l2i.run import provenance
+from l2i.run.artifacts import download
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import adopt, download, register
+from l2i.run.runs import adopt, register
 from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
 from l2i.training.parts import Context, Part, parts_of
 from l2i.training.stage import Stage, open_stage

@@ -9,12 +9,15 @@
     signals      what must be whole before a signal ends it
     store        where runs are kept, and the traps of keeping them
     outbox       what a run says, kept here until a store that may be away has it
-    runs         reading: listing, finding by a word, fetching artifacts
+    search       what a store knows of runs, read from its file or asked of MLflow
+    runs         finding runs: listing, naming one by a word, telling the dead from the living
+    artifacts    a run's files: listed, brought here
+    bin          runs that are deleted, and what is removed for good
     family       a sweep's runs that many machines make: one parent, its table
     transfer     runs that move: export, import, a store that was moved
     tracker      writing: one run, from its start to its end, through crashes
 
-`store`, `outbox`, `runs` and `tracker` are the only code that knows MLflow, and import it when they
-first touch a store. Nothing is imported here, so that a command that only needs `progress`
-pays for nothing else.
+`store`, `search`, `bin`, `outbox` and `tracker` are the only code that knows MLflow. They import it
+when they first need it, which who only reads a sqlite file does not. Nothing is imported here, so
+that a command that only needs `progress` pays for nothing else.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from l2i.run.outbox import send_event
-from l2i.run.runs import RunInfo, search_runs
+from l2i.run.search import RunInfo, Wanted, search_runs
 from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
 
 __all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
@@ -37,11 +37,9 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
     if not store.exists:
         return {}
     tag = member_tag(signature)
-    query = f"tags.`{tag}` LIKE '%'"
-    if finished:
-        query += " AND attributes.status = 'FINISHED'"
+    wanted = Wanted(status="FINISHED" if finished else "", tags={tag: None})
     by_id: dict[str, RunInfo] = {}
-    for run in search_runs(store, connect(store), query, limit=50_000):
+    for run in search_runs(store, wanted, limit=50_000):
         known = by_id.get(run.tags[tag])
         if known is None or (run.status == "FINISHED" != known.status):
             by_id[run.tags[tag]] = run
@@ -57,8 +55,8 @@ def _parents(experiment: str, signature: str) -> list[RunInfo]:
     store = locate()
     if not store.exists:
         return []
-    query = f"tags.`l2i.signature` = '{signature}' AND tags.`l2i.kind` = 'sweep'"
-    return search_runs(store, connect(store), query, experiment=experiment, limit=100)
+    wanted = Wanted(tags={"l2i.signature": signature, "l2i.kind": "sweep"})
+    return search_runs(store, wanted, experiment=experiment, limit=100)
 
 
 def _order(run: RunInfo) -> tuple[bool, float, str]:

@@ -46,19 +46,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
+from l2i.run.artifacts import download, fetch_artifact, list_artifacts
 from l2i.run.lock import RunLock
 from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event, sync
-from l2i.run.runs import (
-    RunInfo,
-    download,
-    fetch_artifact,
-    find_finished,
-    list_artifacts,
-    list_runs,
-    mount_namespace,
-    reap,
-    resolve_run,
-)
+from l2i.run.runs import find_finished, list_runs, mount_namespace, reap, resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import (
     Store,
     as_text,

@@ -26,7 +26,7 @@ from typing import Any
 from l2i.errors import DataError, StoreError
 from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event
-from l2i.run.runs import RunInfo
+from l2i.run.search import RunInfo
 from l2i.run.store import (
     Store,
     check_own,

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from l2i.run.runs import download, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.runs import resolve_run
 from tests.conftest import REPOSITORY
 from tests.images.conftest import FLAVOURS, Engine, Image, build
 from tests.recipes.conftest import SMALL

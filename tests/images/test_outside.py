@@ -11,7 +11,8 @@ import pytest
 import requests
 
 from l2i.cli import main
-from l2i.run.runs import download, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.runs import resolve_run
 from tests.images.conftest import USER, Place
 from tests.images.test_running import runs_of
 from tests.servers import AKID, S3, SECRET, Mlflow, free_port

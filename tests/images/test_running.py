@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from l2i.run.runs import RunInfo, list_runs
+from l2i.run.runs import list_runs
+from l2i.run.search import RunInfo
 from tests.images.conftest import USER, Image, Place, own
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]

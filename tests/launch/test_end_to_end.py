@@ -21,8 +21,10 @@ import pytest
 
 import l2i
 from l2i.launch.runner import cancel
+from l2i.run.artifacts import download
 from l2i.run.family import members
-from l2i.run.runs import RunInfo, download, find_run, list_runs
+from l2i.run.runs import find_run, list_runs
+from l2i.run.search import RunInfo
 from l2i.run.store import connect, locate
 from l2i.storage.s3 import Location, send
 from tests import miniatures

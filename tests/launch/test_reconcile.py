@@ -22,7 +22,7 @@ from l2i.recipes.sweep_table import facts, gather
 from l2i.run import family
 from l2i.run.family import find_parent, make_parent, member_tag, members
 from l2i.run.outbox import send_event
-from l2i.run.runs import RunInfo
+from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, experiment_id
 from tests.launch.conftest import IMAGE, Batch
 from tests.stores import Said

@@ -12,7 +12,8 @@ from l2i.models.checkpoint import load_checkpoint
 from l2i.recipes.train import train
 from l2i.run.outbox import sync
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, list_runs
+from l2i.run.runs import list_runs
+from l2i.run.search import RunInfo
 from l2i.run.store import connect, locate
 from l2i.training import stage as stages
 from tests.recipes.conftest import Finished, small_config

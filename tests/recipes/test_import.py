@@ -20,7 +20,8 @@ from l2i.models import published
 from l2i.models.checkpoint import load_checkpoint, read_settings, save_checkpoint
 from l2i.recipes.train import train
 from l2i.run.progress import Progress
-from l2i.run.runs import RunInfo, list_runs, resolve_run
+from l2i.run.runs import list_runs, resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import Store
 from l2i.run.tracker import Tracker
 from l2i.storage import MARK

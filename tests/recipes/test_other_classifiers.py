@@ -24,8 +24,9 @@ from l2i.recipes.explain import explain
 from l2i.recipes.noise import noise
 from l2i.recipes.overlap import Overlap, overlap
 from l2i.recipes.train import train
+from l2i.run.artifacts import download
 from l2i.run.progress import Progress
-from l2i.run.runs import download, resolve_run
+from l2i.run.runs import resolve_run
 from tests import guests
 from tests.recipes.conftest import Finished, made_in
 
