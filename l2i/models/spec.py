@@ -333,7 +333,7 @@ def _imported(source: Path) -> set[str]:
 def _of_packages(names: Sequence[str]) -> list[str]:
     """Distributions of importable names, with versions; without what l2i itself needs."""
     known = packages_distributions()
-    own = {"l2i", "torch", "numpy", "librosa", "pydantic", "safetensors", "soundfile", "soxr"}
+    own = {"l2i", "torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr"}
     found = dict.fromkeys(d for n in names if n not in own for d in known.get(n, ()))
     return [f"{d}=={version(d).partition('+')[0]}" for d in found]
 

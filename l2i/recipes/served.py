@@ -67,7 +67,7 @@ from l2i.run.device import pick_device
 
 __all__ = ["ServedModel", "write_model"]
 
-_NEEDS = ("torch", "librosa", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
+_NEEDS = ("torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
 # Of each row: one of the first three, and the rate of samples.
 _COLUMNS = ("path", "bytes", "samples", "sample_rate")
 _ONE_OF = "one of path, bytes and samples (with sample_rate)"
