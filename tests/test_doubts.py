@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from l2i.config import Warn, resolve
-from l2i.metrics.doubts import explanation_doubts, near_chance, run_doubts, verdict
+from l2i.metrics.doubts import (
+    class_doubts,
+    explanation_doubts,
+    near_chance,
+    run_doubts,
+    verdict,
+    weak_classes,
+)
 from l2i.types import Task
 
 SINGLE, MULTI = Task.SINGLE_LABEL, Task.MULTI_LABEL
@@ -160,3 +167,20 @@ def test_what_is_said_is_no_other_experiment() -> None:
     assert c.explanation.warn.fall == 0.5
     assert c.signature() == resolve().signature()
     assert "fall = 0.5" in c.to_toml()
+
+
+def test_a_class_whose_explanations_do_not_hold_is_named() -> None:
+    """On the threshold it holds; below it is named, with what its removal takes; what is not known
+    is not judged, and of many weak classes five are named."""
+    per_class = {"bell": {"ff_share": 0.2}, "rain": {"ff_share": 0.7}, "siren": {"clips": 3}}
+    assert class_doubts(per_class, Warn()) == []
+    (told,) = class_doubts(per_class, Warn(fall=0.21))
+    assert told == (
+        "Explanations of bell do not hold: their removal takes 20% off its probability."
+    )
+    (told,) = class_doubts(per_class, Warn(fall=0.71))
+    assert "2 classes" in told and "less than 71%" in told and told.endswith("rain (70%).")
+    many = {str(n): {"ff_share": 0.0} for n in range(7)}
+    assert weak_classes(many, Warn()) == list(many)
+    (told,) = class_doubts(many, Warn())
+    assert "4 (0%) and 2 more." in told and "5 (0%)" not in told

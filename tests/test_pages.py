@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import fnmatch
 import hashlib
+import html
 import io
 import json
 import re
@@ -523,6 +524,17 @@ def test_the_epoch_that_was_kept_is_marked(folder: Path) -> None:
     (chart,) = re.findall(r"<figcaption>classifier: loss</figcaption>(<svg.*?</svg>)", text, re.S)
     points = re.findall(r'class="dot l0" cx="([\d.]+)"', chart)
     assert re.findall(r'class="mark" x1="([\d.]+)"', text) == [points[1]]
+
+
+def test_a_class_whose_explanations_do_not_hold_is_marked(tmp_path: Path) -> None:
+    """In its row of the table, and in no other."""
+    weak = CLASSES[1]
+    path = tmp_path / "figures.html"
+    tree = document() | {"weak_classes": [weak]}
+    write_figures_page(path, tree, title="t", classes=CLASSES[:2], counts=None)
+    rows = re.findall(r'<th scope="row" data-key="([^"]*)">(.*?)</th>', path.read_text("utf-8"))
+    assert [html.unescape(key) for key, cell in rows if "does not hold" in cell] == [weak]
+    assert len(rows) == 5
 
 
 def test_figures_of_a_run_without_detections(tmp_path: Path) -> None:

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from l2i.config import Warn
 from l2i.types import Task
 
-__all__ = ["Doubt", "explanation_doubts", "near_chance", "run_doubts", "verdict"]
+__all__ = [
+    "Doubt",
+    "class_doubts",
+    "explanation_doubts",
+    "near_chance",
+    "run_doubts",
+    "verdict",
+    "weak_classes",
+]
 
 
 class Doubt(NamedTuple):
@@ -176,3 +184,40 @@ def run_doubts(
                 "class that the classifier gives most: it says little about the interpreter."
             )
     return doubts
+
+
+def weak_classes(per_class: Mapping[str, Mapping[str, float | None]], warn: Warn) -> list[str]:
+    """The classes whose explanations, taken together, do not hold.
+
+    Parameters
+    ----------
+    per_class : mapping of str to (mapping of str to (float or None))
+        Class to figures; ``ff_share`` is asked, and counts where it is known.
+    warn : l2i.config.Warn
+        `fall`: what their removal must take off the class's probability.
+    """
+    shares = {name: figures.get("ff_share") for name, figures in per_class.items()}
+    return [name for name, share in shares.items() if share is not None and share < warn.fall]
+
+
+def class_doubts(
+    per_class: Mapping[str, Mapping[str, float | None]], warn: Warn, at_most: int = 5
+) -> list[str]:
+    """What is to be said against the explanations of single classes; parameters as above.
+
+    >>> class_doubts({"bell": {"ff_share": 0.1}, "rain": {"ff_share": 0.7}}, Warn())
+    ['Explanations of bell do not hold: their removal takes 10% off its probability.']
+    """
+    weak = weak_classes(per_class, warn)
+    if not weak:
+        return []
+    shares = [f"{per_class[name]['ff_share']:.0%}" for name in weak]
+    if len(weak) == 1:
+        doing = f"their removal takes {shares[0]} off its probability."
+        return [f"Explanations of {weak[0]} do not hold: {doing}"]
+    each = [f"{name} ({share})" for name, share in zip(weak, shares, strict=True)]
+    more = f" and {len(weak) - at_most} more" if len(weak) > at_most else ""
+    return [
+        f"Explanations of {len(weak)} classes do not hold: their removal takes less than "
+        f"{warn.fall:.0%} off the class's probability: {', '.join(each[:at_most])}{more}."
+    ]

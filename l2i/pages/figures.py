@@ -307,8 +307,12 @@ def _per_class(document: Mapping[str, Any]) -> str:
             unit = "" if name in ("clips", "components") else "share"
             text = _figure(value, unit)
             cells.append(f'<td class="number" data-key="{key}">{text}</td>')
+        mark = ""
+        if title in document.get("weak_classes", ()):
+            why = "The removal of its explanations hardly lowers it: they do not hold"
+            mark = f' <span class="weak" title="{why}">does not hold</span>'
         rows.append(
-            f'<tr><th scope="row" data-key="{escape(title)}">{escape(title)}</th>'
+            f'<tr><th scope="row" data-key="{escape(title)}">{escape(title)}{mark}</th>'
             f"{''.join(cells)}</tr>"
         )
     return (

@@ -9,7 +9,7 @@ from typing import Any
 
 from l2i.config import Explanation as ExplanationSettings
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
-from l2i.metrics.doubts import run_doubts
+from l2i.metrics.doubts import class_doubts, run_doubts, weak_classes
 from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
@@ -139,4 +139,6 @@ def evaluate_run(
             found = beside(found, published)
     task = subject.classifier.task
     warnings = run_doubts(found.scores, found.logits, labels, task, settings.warn)
-    return replace(found, warnings=warnings)
+    warnings += class_doubts(found.per_class, settings.warn)
+    weak = weak_classes(found.per_class, settings.warn)
+    return replace(found, warnings=warnings, weak_classes=weak)

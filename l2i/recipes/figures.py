@@ -47,6 +47,7 @@ def document(e: Evaluation) -> dict[str, Any]:
         "intervals": {name: list(ends) for name, ends in e.intervals.items()},
         "faithfulness": [plain(line) for line in e.curve],
         "warnings": e.warnings,
+        "weak_classes": e.weak_classes,
         "meaning": meaning,
         "controls": {k: c for k, c in CONTROLS.items() if k in e.scores and c in e.scores},
     }

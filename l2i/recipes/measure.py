@@ -22,10 +22,12 @@ from l2i.explanation import (
     soft_mask,
 )
 from l2i.metrics import METRICS, PUBLISHED, classification, faithfulness, fidelity, own_metrics
-from l2i.metrics.statistics import bootstrap_interval
+from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from l2i.models.heard import Heard
 from l2i.recipes.judging import (
     ABSENT_SCORES,
+    FF_SHARE,
+    RATIOS,
     judge_absent,
     judge_masks,
     mask_scores,
@@ -64,6 +66,8 @@ class Evaluation:
         `PAIR_COLUMNS`.
     warnings : list of str
         Why the figures should not be relied on.
+    weak_classes : list of str
+        Classes whose explanations do not hold.
     """
 
     scores: dict[str, float]
@@ -77,6 +81,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    weak_classes: list[str] = field(default_factory=list)
 
 
 def evaluate_clips(
@@ -353,8 +358,13 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
         if c in agreed:
             figures["fidelity_auprc"] = agreed[c]
         if e.pairs and (mine := e.pairs["class"] == c).any():
-            fall = "fall_probability" if "fall_probability" in e.pairs else "ff_mean"
-            figures["faithfulness_probability"] = float(np.median(e.pairs[fall][mine]))
+            if "fall_probability" in e.pairs:
+                drop = np.median(e.pairs["fall_probability"][mine])
+                figures["faithfulness_probability"] = float(drop)
+            if FF_SHARE in e.scores:
+                fall, whole = (e.pairs[name][mine] for name in RATIOS[FF_SHARE])
+                figures[FF_SHARE] = float(ratio_of_means(np.stack([fall, whole], axis=1), axis=0))
+                figures["kept"] = float(e.pairs["kept"][mine].mean())
             if "components" in e.pairs:
                 figures["components"] = float(e.pairs["components"][mine].mean())
         found[name] = figures
