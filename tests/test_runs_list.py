@@ -17,7 +17,7 @@ from tests.stores import Said
 
 
 def _make(name: str, kind: str = "train", experiment: str = "demo", **more: str) -> str:
-    tags = {"l2i.kind": kind, **{f"l2i.{k}": v for k, v in more.items()}}
+    tags = {"l2i.kind": kind, **{k if "." in k else f"l2i.{k}": v for k, v in more.items()}}
     with open_run(experiment=experiment, name=name, signature=name, tags=tags) as run:
         run.final({"test/accuracy": 0.5 if name == "weak" else 0.9})
         note = Path(f"{name}.txt")
@@ -52,6 +52,28 @@ def test_filters(store: Store, say: Callable[..., Said]) -> None:
         assert _names(say("runs", "--where", where, "--json")) == ["good"], where
     said = say("runs", "--tag", "fold=7")
     assert said.code == 0 and said.err == "No run fits.\n"
+
+
+def test_children_stand_below_their_parent(store: Store, say: Callable[..., Said]) -> None:
+    """A sweep's trainings, and what was measured of one; whoever sorts by a figure has one list,
+    and a child whose parent is not listed stands alone."""
+    above = _make("above", kind="sweep")
+    below = {"mlflow.parentRunId": above}
+    left, _ = (_make(name, **below) for name in ("left", "right"))
+    _make("noisy", kind="noise", **{"mlflow.parentRunId": left})
+    _make("alone")
+
+    def names(*words: str) -> list[str]:
+        lines = say("runs", *words).out.splitlines()[1:]
+        return [line.split("demo")[0][8:].rstrip()[2:] for line in lines]
+
+    assert names("--kind", "all") == ["alone", "above", "└ right", "└ left", "  └ noisy"]
+    assert names() == ["alone", "above", "└ right", "└ left"]
+    assert names("--sort", "accuracy", "left") == ["left"]
+    assert names("left") == ["left"]
+    assert _names(say("runs", "--kind", "all", "--json")) == [
+        *("alone", "noisy", "right", "left", "above")
+    ]
 
 
 def _scored(name: str, experiment: str = "demo", method: str = "l2i", **scores: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,21 @@ def _check_sort(word: str, key: str, listed: list[RunInfo]) -> None:
     raise UsageError(
         f"No run of this list has a figure {word!r}{hint} 'l2i runs show RUN' shows those of one."
     )
+
+
+def _families(listed: list[RunInfo]) -> Iterator[tuple[RunInfo, int]]:
+    """Each run, and how far below: under its parent where that is listed, too."""
+    children: dict[str, list[RunInfo]] = {run.id: [] for run in listed}
+    alone: list[RunInfo] = []
+    for run in listed:
+        children.get(run.tags.get("mlflow.parentRunId", ""), alone).append(run)
+
+    def down(runs: list[RunInfo], depth: int) -> Iterator[tuple[RunInfo, int]]:
+        for run in runs:
+            yield run, depth
+            yield from down(children[run.id], depth + 1)
+
+    return down(alone, 0)
 
 
 class _Runs(Group):
@@ -206,10 +222,12 @@ def runs(
     clock = "%m-%d" if heads is not _FIGURES else "%m-%d %H:%M"
     figures = {key: word for key, word in heads.items() if any(key in r.metrics for r in listed)}
     rows = []
-    for run in listed:
+    # What was sorted by a figure stays so.
+    for run, below in [(run, 0) for run in listed] if key else _families(listed):
         started = run.start.astimezone().strftime(clock) if run.start else ""
         values = [f"{run.metrics[key]:.3f}" if key in run.metrics else "" for key in figures]
-        rows.append([run.id[:8], run.name, run.experiment, run.status.lower(), started, *values])
+        name = "  " * (below - 1) + f"└ {run.name}" if below else run.name
+        rows.append([run.id[:8], name, run.experiment, run.status.lower(), started, *values])
     head = ["id", "name", "experiment", "status", "started", *figures.values()]
     emit_table(head, rows, right=range(5, len(head)))
 
