@@ -43,7 +43,7 @@ def _elsewhere(template: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(folder)
 
 
-@pytest.mark.parametrize("where", ["folder", "s3"])
+@pytest.mark.parametrize("where", ["folder", "archive", "s3"])
 def test_whole_and_once(
     where: str,
     store: Store,
@@ -56,11 +56,12 @@ def test_whole_and_once(
     """Parameters, every step with its time, tags, times, files; in another store; a second import
     finds it."""
     own = _make()
-    place = str(tmp_path / "kept") if where == "folder" else "s3://bucket/kept"
+    places = {"folder": str(tmp_path / "kept"), "archive": str(tmp_path / "below" / "kept.zip")}
+    place = places.get(where, "s3://bucket/kept")
     history = connect(store).get_metric_history(own.id, "interpreter/loss")
     said = say("runs", "export", "first", place)
-    assert said.code == 0 and said.out.strip().endswith(own.id)
-    assert where == "s3" or is_output(tmp_path / "kept")
+    assert said.code == 0 and said.out.strip().endswith("zip" if where == "archive" else own.id)
+    assert where != "folder" or is_output(tmp_path / "kept")
     _elsewhere(template, tmp_path / "other", monkeypatch)
     said = say("runs", "import", place)
     assert said.code == 0 and "imported" in said.out
@@ -136,6 +137,28 @@ def test_what_is_no_export(store: Store, tmp_path: Path, say: Callable[..., Said
         assert said.code == 1 and "Traceback" not in said.err
     with pytest.raises(DataError, match="There is no folder"):
         import_runs(tmp_path / "nowhere")
+    (tmp_path / "kept.zip").write_bytes(b"PK\3\4nonsense")
+    said = say("runs", "import", str(tmp_path / "kept.zip"))
+    assert said.code == 1 and "archive" in said.err and "Traceback" not in said.err
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing(
+    store: Store, tmp_path: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file stays, and no half of a new one beside it."""
+    _make()
+    place = tmp_path / "out" / "kept.zip"
+    assert say("runs", "export", "first", str(place)).code == 0
+    old = place.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.make_archive", full)
+    said = say("runs", "export", "first", str(place))
+    assert said.code == 1 and "No space left" in said.err
+    assert [path.name for path in place.parent.iterdir()] == ["kept.zip"]
+    assert place.read_bytes() == old
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "artifacts", "run.json", "pipe"])

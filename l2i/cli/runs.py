@@ -343,27 +343,40 @@ def gc(stages: bool, dry_run: bool, yes: bool) -> None:
 @runs.command(
     "export",
     short_help="Copy runs whole to another place.",
-    example=["l2i runs export latest kept", "l2i runs export latest s3://bucket/kept"],
+    example=[
+        "l2i runs export latest kept",
+        "l2i runs export latest first.zip",
+        "l2i runs export latest s3://bucket/kept",
+    ],
 )
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @click.argument("target", metavar="PLACE", type=options.PLACE)
 def export(names: tuple[str, ...], target: Path | str) -> None:
-    """Copy runs whole to PLACE, a folder or an s3:// address.
+    """Copy runs whole to PLACE: a folder, a .zip file or an s3:// address.
 
     Parameters, every step of every metric, tags and artifacts; 'l2i runs import' makes runs of
     them elsewhere.
     """
     from l2i.run.runs import resolve_run
-    from l2i.run.transfer import export_run
+    from l2i.run.transfer import export_archive, export_run
 
-    for info in [resolve_run(name) for name in names]:
+    infos = [resolve_run(name) for name in names]
+    if isinstance(target, Path) and target.suffix.lower() == ".zip" and not target.is_dir():
+        export_archive(infos, target)
+        click.echo(target)
+        return
+    for info in infos:
         click.echo(export_run(info, target))
 
 
 @runs.command(
     "import",
     short_help="Import exported runs.",
-    example=["l2i runs import kept", "l2i runs import s3://bucket/kept --experiment gathered"],
+    example=[
+        "l2i runs import kept",
+        "l2i runs import first.zip",
+        "l2i runs import s3://bucket/kept --experiment gathered",
+    ],
 )
 @click.argument("source", metavar="PLACE", type=options.PLACE)
 @click.option(
@@ -372,7 +385,7 @@ def export(names: tuple[str, ...], target: Path | str) -> None:
     help="MLflow experiment to file runs under.  [default: each run's own]",
 )
 def import_(source: Path | str, experiment: str | None) -> None:
-    """Import all runs that were exported to PLACE, a folder or an s3:// address.
+    """Import all runs that were exported to PLACE: a folder, a .zip file or an s3:// address.
 
     What was imported before is found, and not made again.
     """

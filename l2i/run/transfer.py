@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -39,10 +40,10 @@ from l2i.run.store import (
     store_errors,
     unlocked,
 )
-from l2i.storage import atomic_write_text, is_s3, make_output, s3
+from l2i.storage import atomic_path, atomic_write_text, is_s3, make_output, s3, safe_extract
 from l2i.storage import store_errors as disk_errors
 
-__all__ = ["export_run", "import_runs", "relocate"]
+__all__ = ["export_archive", "export_run", "import_runs", "relocate"]
 
 _FORMAT = 1
 # Of the machine where the run was made, or of its store.
@@ -81,6 +82,20 @@ def export_run(run: RunInfo, target: Path | str) -> str:
         make_output(own, run.id, run.name)
         _write(run, own)
     return str(own)
+
+
+def export_archive(runs: Sequence[RunInfo], path: Path) -> None:
+    """Write all of some runs into one zip file, whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        The store cannot be read, or the file not written.
+    """
+    with tempfile.TemporaryDirectory() as folder, atomic_path(path) as fresh:
+        for run in runs:
+            export_run(run, Path(folder))
+        shutil.make_archive(str(fresh.with_suffix("")), "zip", folder)
 
 
 def _write(run: RunInfo, folder: Path) -> None:
@@ -130,21 +145,26 @@ def _read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _exports(source: Path | str) -> Iterator[list[Path]]:
-    """Folders of exports below a place, here."""
+    """Folders of exports below a place or in an archive, here."""
     if isinstance(source, str) and is_s3(source):
         with tempfile.TemporaryDirectory() as folder:
             s3.fetch(s3.Location.parse(source), Path(folder))
             yield sorted(p.parent for p in Path(folder).rglob("run.json"))
         return
+    if Path(source).is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            safe_extract(source, folder)
+            yield sorted(p.parent for p in Path(folder).rglob("run.json"))
+        return
     if not Path(source).is_dir():
-        raise DataError(f"There is no folder {source}.")
+        raise DataError(f"There is no folder or archive {source}.")
     yield sorted(p.parent for p in Path(source).rglob("run.json"))
 
 
 def import_runs(
     source: Path | str, *, experiment: str | None = None
 ) -> list[tuple[str, str, bool]]:
-    """Make runs of all exports below a folder or an ``s3://`` address.
+    """Make runs of all exports below a folder or an ``s3://`` address, or in an archive.
 
     Parameters
     ----------
