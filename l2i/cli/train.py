@@ -78,6 +78,11 @@ from l2i.cli.base import Command, Option, emit_json
     help="Train again even if this run is finished; finished stages are reused.",
 )
 @click.option(
+    "--from-scratch",
+    is_flag=True,
+    help="Train again even if this run is finished, all stages anew.",
+)
+@click.option(
     "--register",
     metavar="NAME",
     callback=options.model_name,
@@ -103,6 +108,7 @@ def train(
     experiment: str | None,
     name: str | None,
     again: bool,
+    from_scratch: bool,
     register: str | None,
     parent: str,
     quiet: bool,
@@ -143,7 +149,14 @@ def train(
     from l2i.metrics import METRICS
     from l2i.recipes.train import train as run_train
 
-    done = run_train(config, progress, again=again, parent=parent, register_as=register or "")
+    done = run_train(
+        config,
+        progress,
+        again=again,
+        from_scratch=from_scratch,
+        parent=parent,
+        register_as=register or "",
+    )
     if done.found:
         progress.say("This very run is finished already; --again makes a new one.")
         if name is not None and name != done.name:

@@ -81,6 +81,7 @@ def train(
     progress: Progress,
     *,
     again: bool = False,
+    from_scratch: bool = False,
     parent: str = "",
     register_as: str = "",
     owner: str = "",
@@ -95,6 +96,8 @@ def train(
     again : bool
         Make a new run even where a finished one has the same signature. Finished stages are
         reused all the same: they would come out equal.
+    from_scratch : bool
+        The same, with all stages trained anew.
     parent : str
         The id of a run to lie under.
     register_as : str
@@ -127,6 +130,7 @@ def train(
     experiment = config.run.experiment or config.dataset.name
     weights = _weights_digest(config, loaded)
     signature = _sign(config.signature(), material.identity, weights)
+    again = again or from_scratch
     if not again and (done := find_finished(experiment, signature)) is not None:
         adopt(done, parent, marks)
         if register_as:
@@ -209,6 +213,8 @@ def train(
             with open_stage(
                 name, stages[name], work, progress, on_figures=run.metrics, on_save=kept.saved
             ) as stage:
+                if from_scratch:
+                    stage.begin_anew()
                 number = list(stages).index(name) + 1
                 before = ", finished before" if stage.result.exists() else ""
                 progress.say(f"Stage {number} of {len(stages)}: {name}{before}.")

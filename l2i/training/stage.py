@@ -124,6 +124,11 @@ class Stage:
         if self._on_save is not None:
             self._on_save(self.result)
 
+    def begin_anew(self) -> None:
+        """Forget the result, and the epochs of one that is not finished."""
+        self.result.unlink(missing_ok=True)
+        self._tidy()
+
     def _tidy(self) -> None:
         """Remove what only the training needed; a process that was killed may have left it."""
         for path in self.folder.iterdir():

@@ -196,3 +196,15 @@ def test_again_makes_a_second_run(single: Finished, bench: Path) -> None:
     assert first.run_id != second.run_id
     assert first.scores == second.scores == single.outcome.scores
     assert {path.name for path in stage.iterdir()} == {"lock", "interpreter.safetensors"}
+
+
+def test_from_scratch_trains_all_stages_anew(single: Finished, bench: Path) -> None:
+    """A new run, whose stages are written again, and with equal figures."""
+    train(small_config(), QUIET)
+    results = [*bench.glob("mlruns/work/stages/*/*.safetensors")]
+    before = {path: path.stat().st_mtime_ns for path in results}
+    outcome = train(small_config(), QUIET, from_scratch=True)
+    assert outcome.run_id != single.outcome.run_id and not outcome.found
+    assert outcome.scores == single.outcome.scores
+    own = {path for path in results if path.stat().st_mtime_ns > before[path]}
+    assert {path.stem for path in own} == {"classifier", "dictionary", "interpreter"}
