@@ -33,6 +33,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     metavar="DIR",
     help="Also write scores.json, clips.csv and a confusion matrix to DIR.",
 )
+@measuring.keep
 @options.device
 @options.precision
 @options.quiet
@@ -43,6 +44,7 @@ def evaluate(
     data_dir: Path | str | None,
     threshold: float | None,
     out: Path | None,
+    keep: bool,
     device: str | None,
     precision: str | None,
     quiet: bool,
@@ -64,6 +66,7 @@ def evaluate(
         precision=precision or "float32",
         threshold=threshold,
         out=out,
+        keep=keep,
     )
     if as_json:
         emit_json(result)
@@ -85,3 +88,4 @@ def evaluate(
         ]
         emit_table(head, rows, right=list(range(7)))
     measuring.caution(result["warnings"])
+    measuring.kept(result, out)

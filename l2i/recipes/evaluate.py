@@ -14,10 +14,9 @@ from l2i.recipes.bundle import explainer_of
 from l2i.recipes.figures import document, write_evaluation
 from l2i.recipes.material import Material
 from l2i.recipes.measure import Evaluation, beside, evaluate_clips
-from l2i.recipes.opened import open_finished
+from l2i.recipes.opened import open_finished, write_found
 from l2i.recipes.truth import clip_scenes, evaluate_method
 from l2i.run.progress import Progress
-from l2i.storage import store_errors
 from l2i.types import Clip
 
 __all__ = ["evaluate", "evaluate_run"]
@@ -33,6 +32,7 @@ def evaluate(
     precision: str = "float32",
     threshold: float | None = None,
     out: Path | None = None,
+    keep: bool = True,
 ) -> dict[str, Any]:
     """Figures of a finished run on its test clips.
 
@@ -52,16 +52,18 @@ def evaluate(
     out : Path, optional
         A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``,
         ``faithfulness.png`` and ``figures.html``.
+    keep : bool
+        Whether a run is made of it, under the one that is measured.
 
     Returns
     -------
     dict
-        ``run``, and what ``scores.json`` holds.
+        ``run``, ``method``, ``kept``, and what ``scores.json`` holds.
     """
     if method:
         METHODS[method]  # A name that is not known is told before anything is done.
     opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, out=out
+        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
     )
     material, config = opened.material, opened.config
     method = method or config.method.name
@@ -72,19 +74,22 @@ def evaluate(
     evaluation = evaluate_run(
         opened.subject, method, material, test, settings, config.run.seed, progress, tau=threshold
     )
-    if out is not None:
-        with store_errors(out):
-            title = f"{opened.run.name}, measured again"
-            write_evaluation(
-                evaluation,
-                test,
-                opened.classes,
-                out,
-                title=title,
-                labels=material.label_names(test),
-            )
+    title = f"{opened.run.name}, measured again"
+    names = material.label_names(test)
+    kept = write_found(
+        opened,
+        "evaluate",
+        {"method": method, **({} if threshold is None else {"threshold": threshold})},
+        evaluation.scores,
+        None,
+        lambda to: write_evaluation(
+            evaluation, test, opened.classes, to, title=title, labels=names
+        ),
+        out=out,
+        keep=keep,
+    )
     run = {"id": opened.run.id, "name": opened.run.name}
-    return {"run": run, "method": method, **document(evaluation)}
+    return {"run": run, "method": method, "kept": kept, **document(evaluation)}
 
 
 def evaluate_run(

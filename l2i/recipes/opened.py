@@ -123,7 +123,7 @@ def write_found(
     kind: str,
     params: Mapping[str, Any],
     scores: Mapping[str, float],
-    document: Mapping[str, Any],
+    document: Mapping[str, Any] | None,
     write: Callable[[Path], None],
     *,
     out: Path | None,
@@ -140,8 +140,8 @@ def write_found(
         What was asked.
     scores : mapping of str to float
         Metrics; what is not finite is left out of them.
-    document : mapping
-        The content of ``<kind>.json``.
+    document : mapping or None
+        The content of ``<kind>.json``; None: `write` writes all there is.
     write : callable
         Writes all other files into a folder.
     out : Path, optional
@@ -154,13 +154,14 @@ def write_found(
     str or None
         The id of the run that was made.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
     def fill(folder: Path) -> None:
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder)
-            atomic_write_text(folder / f"{kind}.json", text)
+            if document is not None:
+                text = json.dumps(document, indent=2, ensure_ascii=False)
+                atomic_write_text(folder / f"{kind}.json", text + "\n")
 
     if out is not None:
         before = set(out.iterdir())

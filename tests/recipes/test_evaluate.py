@@ -14,7 +14,9 @@ from l2i.errors import DataError, StoreError, UsageError
 from l2i.recipes.evaluate import evaluate
 from l2i.recipes.examples import spread
 from l2i.recipes.train import train
+from l2i.run.artifacts import download
 from l2i.run.progress import Progress
+from l2i.run.runs import list_runs, resolve_run
 from l2i.types import Clip
 from tests.recipes.conftest import Finished, small_config
 
@@ -31,13 +33,21 @@ def test_the_same_figures(kind: str, request: pytest.FixtureRequest, tmp_path: P
     assert found["per_class"] == kept["per_class"]
     again = (tmp_path / "figures" / "clips.csv").read_text()
     assert again == (made.artifacts / "clips.csv").read_text()
+    # It is a run under the other one, too, with the same files.
+    run = resolve_run(str(found["kept"]))
+    assert (run.kind, run.tags["mlflow.parentRunId"]) == ("evaluate", made.outcome.run_id)
+    name = "evaluate/ff_mean"
+    assert run.metrics[name] == kept["scores"]["ff_mean"]
+    assert download(run, "clips.csv").read_text() == again
+    assert download(run, "figures.html").exists()
 
 
 def test_a_higher_threshold_removes_less(single: Finished) -> None:
     """tau is the caller's to choose: the higher, the fewer components."""
-    low = evaluate("latest", QUIET, threshold=0.0)["scores"]["components_removed"]
-    high = evaluate("latest", QUIET, threshold=0.9)["scores"]["components_removed"]
+    low = evaluate("latest", QUIET, threshold=0.0, keep=False)["scores"]["components_removed"]
+    high = evaluate("latest", QUIET, threshold=0.9, keep=False)["scores"]["components_removed"]
     assert 0 < high < low
+    assert list_runs(kind="evaluate", where="params.threshold = '0.9'") == []
 
 
 def test_unknown_runs(single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
