@@ -621,3 +621,39 @@ def test_a_users_cache_that_cannot_be_written_is_made_elsewhere(
     assert WaveformCache().folder == own / "waveforms"
     monkeypatch.setenv("L2I_CACHE_DIR", str(tmp_path / "file" / "mine"))
     assert WaveformCache().folder == tmp_path / "file" / "mine" / "waveforms"
+
+
+# --- without the cache ------------------------------------------------------------------------
+
+
+def test_streamed_clips_are_those_of_the_cache(cache: WaveformCache, files: Files) -> None:
+    """The same samples, rows and identity; nothing is written. Where there is an entry, it is
+    used."""
+    clips = files.clips()
+    streamed = cache.stream(files, clips)
+    assert _names(cache.folder) == set()
+    made = cache.open(files, clips)
+    assert (streamed.path, streamed.index) == (made.path, made.index)
+    rows = streamed.rows(clips[:5])
+    assert np.array_equal(streamed.array[rows], made.array[rows])
+    assert np.array_equal(streamed.array[rows[0]], made.array[rows[0]])
+    assert streamed.array.shape == made.array.shape and len(streamed.array) == len(clips)
+    assert isinstance(cache.stream(files, clips).array, np.memmap)
+
+
+def test_a_streamed_clip_that_cannot_be_read_is_silence(cache: WaveformCache, files: Files) -> None:
+    """It is named, with the reason; its neighbours are as they were."""
+    clips = files.clips()
+    streamed = cache.stream(files, clips)
+    rows = streamed.rows(clips[:3])
+    whole = streamed.array[rows]
+    path = clips[1].path
+    assert path is not None
+    path.write_bytes(b"no sound")
+    damaged = streamed.array[rows]
+    assert not damaged[1].any() and whole[1].any()
+    assert np.array_equal(damaged[[0, 2]], whole[[0, 2]])
+    ((name, why),) = streamed.array.broken.items()  # type: ignore[attr-defined]
+    assert name == clips[1].id and path.name in why
+    path.unlink()
+    assert not streamed.array[rows[1]].any()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from l2i.audit.report import (
     table,
 )
 from l2i.audit.scan import SHARD, Rows, scan
+from l2i.data.base import listed
 from l2i.data.planted import Planted
 from l2i.errors import DataError
 from l2i.explained import Explained, explain_by
@@ -37,11 +39,11 @@ from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
 from l2i.recipes.examples import spread
 from l2i.recipes.material import PartName
-from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.recipes.opened import Opened, open_finished, open_unmeasured, write_found
 from l2i.recipes.shortcut import cue_answers
 from l2i.run.progress import Progress
 from l2i.run.store import locate
-from l2i.storage import atomic_write_text
+from l2i.storage import atomic_write_text, store_errors
 from l2i.types import Clip
 
 __all__ = ["audit"]
@@ -56,6 +58,7 @@ def audit(
     word: str,
     progress: Progress,
     *,
+    classifier: str = "",
     part: PartName = "all",
     classes: Sequence[str] = (),
     limit: int | None = None,
@@ -75,8 +78,11 @@ def audit(
     Parameters
     ----------
     word : str
-        A run id, a run name, or ``latest``.
+        A run id, a run name, or ``latest``; empty with a `classifier`.
     progress : Progress
+    classifier : str
+        A classifier of the user's own, as `l2i.models.spec.open_classifier` takes it, in place of a
+        run; it is heard on the clips in `data_dir`.
     part : {'test', 'train', 'all'}
         The clips that are heard. What a model took for a class in training it takes for it later,
         so that training clips say as much as others.
@@ -88,12 +94,13 @@ def audit(
         Of `l2i.explanation.METHODS`; empty: the run's own.
     settings : Settings, optional
     data_dir : str, optional
-        Where the data lie now.
+        Where the data lie now. Clips that the cache has not are decoded when they are heard; one
+        that cannot be read is told in the report.
     device, precision : str
     out : Path, optional
         A folder for ``audit.json``, ``audit.csv``, and ``audit.html``, a page to listen to.
     keep : bool
-        Whether a run is made of it, under the one that is audited.
+        Whether a run is made of it, under the one that is audited if there is one.
 
     Returns
     -------
@@ -109,9 +116,11 @@ def audit(
         There is nothing to audit: all clips are silent, or the classifier decides for nothing.
     """
     s = settings or Settings()
-    opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
-    )
+    how: dict[str, Any] = {"device": device, "precision": precision, "keep": keep, "out": out}
+    if classifier:
+        opened = open_unmeasured(classifier, data_dir or "", progress, method=method, **how)
+    else:
+        opened = open_finished(word, progress, data_dir=data_dir, stream=True, **how)
     names = opened.classes
     asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
     clips = opened.material.clips(part)
@@ -122,13 +131,16 @@ def audit(
     told = MethodSettings(own.threshold, own.max_components, opened.config.run.seed)
     way = make_method(name, opened.subject, told)
     palette = Palette(opened.subject.domain, opened.subject.parts.get("dictionary"), opened.device)
+    work = locate().root / "work" / "audits" / _signature(opened, name, clips)
+    broken = _Broken(work / "broken.json")
     rows_of = opened.material.rows(clips)
     array = opened.material.waves.array
 
     def read(numbers: Any) -> NDArray[np.float32]:
-        return np.array(array[rows_of[numbers]])
+        x = np.array(array[rows_of[numbers]])
+        broken.add(opened.material.broken)
+        return x
 
-    work = locate().root / "work" / "audits" / _signature(opened, name, clips)
     done = len(list(work.glob("clips-*.npz"))) * SHARD
     if done:
         progress.say(f"An audit of these clips was stopped; {min(done, len(clips))} are heard.")
@@ -136,8 +148,8 @@ def audit(
         rows = scan(opened.subject, way, palette, read, len(clips), work, bar.advance)
     if not len(rows):
         raise DataError(
-            f"There is nothing to audit: of {len(clips)} clips, each is silent or none of the "
-            "classes that the classifier knows."
+            f"There is nothing to audit: of {len(clips)} clips {len(broken.clips)} cannot be read, "
+            "and the others are silent or none of the classes that the classifier knows."
         )
     labels = opened.material.labels(clips, names)
     numbers = asked or sorted({int(c) for c in rows.classes})
@@ -145,7 +157,9 @@ def audit(
     judged = proved(proofs, s)
     groups = {c: grouped(rows.evidence[rows.classes == c], told.seed) for c in numbers}
     document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
-    document["notes"] = notes + _notes(document, names, rows, labels, clips)
+    document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(broken.clips.items())]
+    document["undecided"] -= len(broken.clips)
+    document["notes"] = broken.notes() + notes + _notes(document, names, rows, labels, clips)
     document |= {"part": part, "method": name}
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = _planted(opened, data, document["suspects"])
@@ -178,10 +192,36 @@ def audit(
     return document | {"lines": lines(document), "kept": kept}
 
 
+class _Broken:
+    """Clips that cannot be read, kept beside the rows of a pass that may be stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.clips: dict[str, str] = {}
+        with suppress(OSError, ValueError):
+            self.clips = json.loads(path.read_text(encoding="utf-8"))
+
+    def add(self, some: Mapping[str, str]) -> None:
+        """Keep them at once: the rows that lack them are kept next."""
+        if some.keys() - self.clips.keys():
+            self.clips |= some
+            with store_errors(self._path):
+                atomic_write_text(self._path, json.dumps(self.clips))
+
+    def notes(self) -> list[str]:
+        """A sentence, where there are any."""
+        if not self.clips:
+            return []
+        n = len(self.clips)
+        which = "1 file cannot be read, and is" if n == 1 else f"{n} files cannot be read, and are"
+        return [f"{which} left out: {listed(sorted(self.clips), 3)}."]
+
+
 def _signature(opened: Opened, method: str, clips: Sequence[Clip]) -> str:
     """Of all that the rows of a pass hang on."""
     columns = [field.name for field in fields(Rows)]
-    words = [columns, opened.run.id, opened.material.digest, method, [clip.id for clip in clips]]
+    who = opened.run.id or opened.run.tags["l2i.classifier_digest"]
+    words = [columns, who, opened.material.digest, method, [clip.id for clip in clips]]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 

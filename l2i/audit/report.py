@@ -280,7 +280,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     out = [
         first,
         f"{document['tested']} cues had a counter-proof; were none at fault, one or more would be "
-        f"a suspect in {100 * rate:.0f} % of audits.",
+        f"a suspect in at most {100 * rate:.0f} % of audits.",
     ]
     room = _LINES - len(out) - min(4, len(notes)) - (n > 8)
     out += [f"{i}. {s['sentence']}" for i, s in enumerate(suspects[:8][:room], start=1)]

@@ -105,6 +105,8 @@ def audit(
     page, audit.html, to listen to all of it.
     """
     if beside:
+        if out is not None:
+            raise click.UsageError("--compare writes no files: leave --out, or say --json.")
         _compare(runs, fail_on, as_json)
         return
     if classifier is not None and (runs or data_dir is None):
@@ -116,17 +118,16 @@ def audit(
     from l2i.run.progress import Progress
 
     progress = Progress(quiet)
-    place = options.resolved(data_dir)
-    word = runs[0] if runs else _run_of(classifier or "", str(place), method, device, progress)
     report = run_audit(
-        word,
+        runs[0] if runs else "",
         progress,
+        classifier=options.classifier_spec(classifier) or "",
         part=part,
         classes=classes,
         limit=limit,
         method=method or "",
         settings=Settings(quiet_db=quiet_db, false_alarms=false_alarms),
-        data_dir=place if runs else None,
+        data_dir=options.resolved(data_dir),
         device=device or "auto",
         precision=precision or "float32",
         out=out,
@@ -137,28 +138,6 @@ def audit(
     else:
         _show(report, out)
     _end(fail_on, len(report["suspects"]))
-
-
-def _run_of(spec: str, data_dir: str, method: str | None, device: str | None, progress: Any) -> str:
-    """The run of a classifier that is nobody's yet; nothing is trained for it."""
-    from l2i.config import resolve
-    from l2i.models.spec import load_classifier
-    from l2i.recipes.train import train
-
-    name = method
-    if name is None:
-        black_box = not load_classifier(spec).differentiable
-        name = "occlusion" if black_box else "saliency"
-    config = resolve(
-        None,
-        options={
-            "classifier.spec": spec,
-            "dataset.data_dir": data_dir,
-            "method.name": name,
-            "run.device": device,
-        },
-    )
-    return train(config, progress).run_id
 
 
 def _show(report: dict[str, Any], out: Path | None) -> None:

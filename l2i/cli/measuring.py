@@ -173,7 +173,10 @@ preset: _Decorator = click.option(
 
 def where(result: Mapping[str, Any], what: str) -> None:
     """A first line, and where to look."""
-    click.echo(f"Run {result['run']['name']} ({result['run']['id'][:8]}), {what}")
+    name, run_id = result["run"]["name"], result["run"]["id"][:8]
+    # A classifier of the user's own has none.
+    who = f"Run {name} ({run_id})" if run_id else name
+    click.echo(f"{who}, {what}")
 
 
 def kept(result: Mapping[str, Any], out: Path | None) -> None:

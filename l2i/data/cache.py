@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from l2i.errors import DataError, StoreError
 from l2i.storage import disk_usage, file_lock, format_bytes, store_errors
 from l2i.types import Clip
 
-__all__ = ["CacheEntry", "WaveformCache", "Waveforms"]
+__all__ = ["CacheEntry", "Streamed", "WaveformCache", "Waveforms"]
 
 # Raised whenever the same file would give other samples, or the layout of an entry changes.
 VERSION = 1
@@ -52,7 +53,7 @@ class Waveforms:
     Attributes
     ----------
     array : float32 [N, S]
-        Read-only, mapped from disk: a batch is read by ``array[rows]``.
+        Read-only, mapped from disk or `Streamed`: a batch is read by ``array[rows]``.
     index : dict of str to int
         Clip id to row.
     path : Path
@@ -70,6 +71,47 @@ class Waveforms:
     def take(self, clips: Iterable[Clip]) -> Waveform:
         """Waveforms of some clips, float32 ``[B, S]``: a copy, to be written to at will."""
         return np.asarray(self.array[self.rows(clips)])
+
+
+class Streamed:
+    """Clips that are decoded whenever they are asked for, and forgotten: they take no disk.
+
+    It is read as `Waveforms.array` is. A clip that cannot be read is silence.
+
+    Attributes
+    ----------
+    broken : dict of str to str
+        Clip id to why it could not be read, of those that were asked for.
+    """
+
+    def __init__(self, dataset: DataSet, clips: Sequence[Clip]) -> None:
+        self._dataset = dataset
+        self._clips = clips
+        self.shape = (len(clips), dataset.n_samples)
+        self.broken: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, rows: Any) -> Waveform:
+        """A clip [S], or several [B, S]."""
+        if np.ndim(rows) == 0:
+            return self._load(int(rows))
+        batch = np.empty((len(rows), self.shape[1]), np.float32)
+
+        def put(place: int) -> None:
+            batch[place] = self._load(int(rows[place]))
+
+        for _ in _in_threads(put, range(len(rows))):
+            pass
+        return batch
+
+    def _load(self, row: int) -> Waveform:
+        try:
+            return self._dataset.load(self._clips[row])
+        except DataError as error:
+            self.broken[self._clips[row].id] = str(error)
+            return np.zeros(self.shape[1], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +166,7 @@ class WaveformCache:
         StoreError
             The disk is full, or cannot be written.
         """
-        if not clips:
-            raise DataError(f"No clips of {dataset.card.title} were asked for.")
-        clips = sorted(clips, key=lambda clip: clip.id)
-        with store_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{dataset.card.name}-{self._key(dataset, clips)}"
+        clips, path = self._place(dataset, clips)
         found = _map(path, len(clips), dataset.n_samples)
         if found is not None:
             return found
@@ -143,6 +180,31 @@ class WaveformCache:
         if found is None:
             raise StoreError(f"The cache entry {path} was removed while it was being opened.")
         return found
+
+    def stream(self, dataset: DataSet, clips: Sequence[Clip]) -> Waveforms:
+        """The same where there is such an entry; else none is made, and clips are decoded whenever
+        they are asked for (`Streamed`).
+
+        Raises
+        ------
+        DataError
+            A clip is missing, or there is none.
+        """
+        clips, path = self._place(dataset, clips)
+        there = _map(path, len(clips), dataset.n_samples)
+        if there is not None:
+            return there
+        array = cast("NDArray[np.float32]", Streamed(dataset, clips))
+        return Waveforms(array, {clip.id: row for row, clip in enumerate(clips)}, path)
+
+    def _place(self, dataset: DataSet, clips: Sequence[Clip]) -> tuple[list[Clip], Path]:
+        """Some clips in the order of their entry, and its folder."""
+        if not clips:
+            raise DataError(f"No clips of {dataset.card.title} were asked for.")
+        in_order = sorted(clips, key=lambda clip: clip.id)
+        with store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return in_order, self.folder / f"{dataset.card.name}-{self._key(dataset, in_order)}"
 
     def entries(self, name: str | None = None) -> list[CacheEntry]:
         """Whole entries, of one data set or of all."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -136,6 +137,13 @@ class Loaded:
     classifier: Classifier
     spec: str
     digest: str
+
+    @property
+    def word(self) -> str:
+        """What a run is called after: the file, the module or the checkpoint."""
+        head, colon, tail = self.spec.rpartition(":")
+        path = Path(tail if head == "hf" or not colon else head)
+        return re.sub(r"[^\w.-]+", "_", path.name if head == "hf" else path.stem)[-40:]
 
 
 def open_classifier(spec: str) -> Loaded:

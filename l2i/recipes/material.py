@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from l2i.run.progress import Progress
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
-__all__ = ["PARTS", "Material", "PartName", "heard_by", "prepare"]
+__all__ = ["PARTS", "Material", "PartName", "data_name", "heard_by", "prepare"]
 
 PartName = Literal["test", "train", "all"]
 PARTS: tuple[PartName, ...] = ("test", "train", "all")
@@ -63,6 +64,11 @@ class Material:
         split = self.split
         trained = [*split.train, *split.validate] if part in ("train", "all") else []
         return [*trained, *(split.test if part in ("test", "all") else ())]
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Clips that could not be read, and why, as far as they were asked for."""
+        return dict(getattr(self.waves.array, "broken", {}))
 
     def rows(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
         """Rows of the decoded array."""
@@ -168,6 +174,16 @@ class Material:
         ]
 
 
+def data_name(config: Config, material: Material) -> str:
+    """The data set and its fold; a folder of one's own is called as it is called, and has folds or
+    none."""
+    d = config.dataset
+    if d.name != "folder":
+        return f"{d.name}-fold{d.fold}"
+    title = re.sub(r"[^\w.-]+", "_", material.card.title).strip("_")[-40:] or d.name
+    return f"{title}-fold{d.fold}" if material.card.folds else title
+
+
 def heard_by(config: Config, loaded: Loaded) -> Config:
     """A config whose clips have the rate of a classifier of the user's own.
 
@@ -192,6 +208,7 @@ def prepare(
     classes: Sequence[str] = (),
     who: str = "",
     own: bool = True,
+    stream: bool = False,
 ) -> Material:
     """Open the data set, split it, and decode what is not in the cache yet.
 
@@ -205,6 +222,9 @@ def prepare(
     own : bool
         Whether the classifier is the built-in one. Of another one the classes need not be the data
         set's, labels are not needed, and clips may be of any length.
+    stream : bool
+        Clips that are not in the cache are decoded whenever they are asked for, and one that cannot
+        be read is silence (`l2i.data.cache.Streamed`). It suits who hears each clip once.
 
     Raises
     ------
@@ -251,6 +271,8 @@ def prepare(
         wanted = [*split.train, *split.validate, *split.test]
 
     cache = WaveformCache()
+    if stream:
+        return Material(dataset, split, cache.stream(dataset, wanted), settings)
 
     def wait() -> None:
         progress.say("Another process decodes the same clips; waiting for it.")

@@ -17,14 +17,15 @@ from typing import Any
 
 import torch
 
-from l2i.config import Config
+from l2i.config import Config, resolve
 from l2i.data import refuse_folder
 from l2i.environment import usual_data_dir
-from l2i.explanation import Explainer, Subject
+from l2i.explanation import Explainer, Subject, check_gradients
+from l2i.models.spec import open_classifier
 from l2i.recipes.bundle import explainer_of, open_bundle
 from l2i.recipes.description import DESCRIPTION, escaped, table
 from l2i.recipes.listing import data_differences
-from l2i.recipes.material import Material, prepare
+from l2i.recipes.material import Material, data_name, heard_by, prepare
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
@@ -33,7 +34,7 @@ from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
 from l2i.storage import atomic_write_text, is_output, is_s3, make_output, mark_output, store_errors
 
-__all__ = ["Opened", "open_finished", "write_found"]
+__all__ = ["Opened", "open_finished", "open_unmeasured", "write_found"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def open_finished(
     fold: int | None = None,
     keep: bool = False,
     out: Path | None = None,
+    stream: bool = False,
 ) -> Opened:
     """Networks and clips of a finished run.
 
@@ -82,6 +84,8 @@ def open_finished(
         Another test fold than the run's. Clips of it may have trained the run: that is said.
     keep, out : bool, Path
         As for `write_found`: whether it will be able to write is found out first.
+    stream : bool
+        As for `prepare`.
     """
     run = resolve_run(word)
     if keep:
@@ -111,10 +115,73 @@ def open_finished(
     seed_everything(config.run.seed)
     who = f"run {run.name} ({run.id[:8]})"
     own = not config.classifier.spec
-    material = prepare(config, progress, classes=subject.classifier.classes, who=who, own=own)
+    material = prepare(
+        config, progress, classes=subject.classifier.classes, who=who, own=own, stream=stream
+    )
     # Another fold has the same clips on other sides.
     if "fold" not in changes and (different := data_differences(material, run)):
         progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
+    return Opened(run, config, subject, material, place)
+
+
+def open_unmeasured(
+    spec: str,
+    data_dir: str,
+    progress: Progress,
+    *,
+    method: str = "",
+    device: str = "auto",
+    precision: str = "float32",
+    keep: bool = False,
+    out: Path | None = None,
+) -> Opened:
+    """A classifier of the user's own and the clips of a folder, of which there is no run.
+
+    Parameters
+    ----------
+    spec : str
+        As `l2i.models.spec.open_classifier` takes it.
+    data_dir : str
+        With labels or without; clips are decoded when they are asked for.
+    progress : Progress
+    method : str
+        Empty: one that needs nothing learnt, ``saliency``, or ``occlusion`` of a black box.
+    device, precision : str
+    keep, out : bool, Path
+        As for `open_finished`.
+
+    Returns
+    -------
+    Opened
+        Its run has a name, an experiment and no id.
+    """
+    loaded = open_classifier(spec)
+    usual = "saliency" if loaded.classifier.differentiable else "occlusion"
+    options = {"dataset.data_dir": data_dir, "method.name": method or usual}
+    config = heard_by(resolve(None, options={**options, "classifier.spec": spec}), loaded)
+    check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
+    experiment = config.run.experiment or config.dataset.name
+    if keep:
+        check_place(experiment)
+    if out is not None:
+        with store_errors(out):
+            make_output(out)
+    set_threads(config.run.threads)
+    place, _, sentences = pick_device(device, precision)
+    for sentence in sentences:
+        progress.say(sentence)
+    seed_everything(config.run.seed)
+    material = prepare(config, progress, own=False, stream=True)
+    run = RunInfo(
+        id="",
+        name=f"{loaded.word}-{data_name(config, material)}",
+        experiment=experiment,
+        experiment_id="",
+        status="",
+        artifact_uri="",
+        tags={"l2i.classifier": loaded.spec, "l2i.classifier_digest": loaded.digest},
+    )
+    subject = Subject(loaded.classifier, material.domain, {})
     return Opened(run, config, subject, material, place)
 
 
@@ -129,7 +196,8 @@ def write_found(
     out: Path | None,
     keep: bool,
 ) -> str | None:
-    """Leave what was found: in a folder, and as a run under the one that was measured.
+    """Leave what was found: in a folder, and as a run, under the one that was measured if there is
+    one.
 
     Parameters
     ----------
@@ -172,11 +240,14 @@ def write_found(
     if not keep:
         return None
     run = opened.run
-    words = json.dumps([run.id, kind, params], sort_keys=True, default=str)
+    # What has no run of its own is told apart by its classifier.
+    about = {k: v for k, v in run.tags.items() if k.startswith("l2i.classifier")}
+    words = json.dumps([run.id or about, kind, params], sort_keys=True, default=str)
     signature = hashlib.sha256(words.encode()).hexdigest()[:12]
     tags = provenance.tags(opened.device) | {
+        **about,
         "l2i.kind": kind,
-        "mlflow.parentRunId": run.id,
+        **({"mlflow.parentRunId": run.id} if run.id else {}),
         "l2i.dataset": opened.config.dataset.name,
         "l2i.fold": str(opened.config.dataset.fold),
         "l2i.data_digest": opened.material.digest,
@@ -203,8 +274,9 @@ def _description(
     run: RunInfo, kind: str, params: Mapping[str, Any], scores: Mapping[str, float]
 ) -> str:
     link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    what = f"[{escaped(run.name)}]({link})" if run.id else escaped(run.name)
     asked = ", ".join(f"{k} {v}" for k, v in params.items() if v is not None)
     rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
-    about = f"{kind} of [{escaped(run.name)}]({link}): {escaped(asked)}"
+    about = f"{kind} of {what}: {escaped(asked)}"
     # MLflow keeps no longer tag; the rest is among the metrics.
     return f"{about}\n\n{table(['figure', 'value'], rows[:40])}\n"

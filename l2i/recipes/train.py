@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ from l2i.recipes.fit_classifier import (
     training_precision,
 )
 from l2i.recipes.listing import IDENTITY, data_differences, write_listing
-from l2i.recipes.material import Material, heard_by, prepare
+from l2i.recipes.material import Material, data_name, heard_by, prepare
 from l2i.recipes.measure import Evaluation
 from l2i.recipes.served import write_model
 from l2i.recipes.telling import telling
@@ -143,8 +142,8 @@ def train(
     sounds = replace(material.sounds(), known=known)
     for part in parts:
         part.check(settings[part.name], sounds, material.domain)
-    own_name = "" if loaded is None else f"{_word(loaded)}-"
-    name = config.run.name or f"{own_name}{_data_name(config, material)}-{signature[:6]}"
+    own_name = "" if loaded is None else f"{loaded.word}-"
+    name = config.run.name or f"{own_name}{data_name(config, material)}-{signature[:6]}"
     tags = provenance.tags(device) | {
         "l2i.kind": "train",
         "l2i.dataset": config.dataset.name,
@@ -308,23 +307,6 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     return found
-
-
-def _word(loaded: Loaded) -> str:
-    """What a run is called after: the file, the module or the checkpoint."""
-    head, colon, tail = loaded.spec.rpartition(":")
-    path = Path(tail if head == "hf" or not colon else head)
-    return re.sub(r"[^\w.-]+", "_", path.name if head == "hf" else path.stem)[-40:]
-
-
-def _data_name(config: Config, material: Material) -> str:
-    """The data set and its fold; a folder of one's own is called as it is called, and has folds or
-    none."""
-    d = config.dataset
-    if d.name != "folder":
-        return f"{d.name}-fold{d.fold}"
-    title = re.sub(r"[^\w.-]+", "_", material.card.title).strip("_")[-40:] or d.name
-    return f"{title}-fold{d.fold}" if material.card.folds else title
 
 
 def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from l2i.audit import scan as scan_module
 from l2i.data import DATASETS
+from l2i.data.cache import WaveformCache
+from l2i.run.runs import list_runs
 from tests.stores import Said
 
 Say = Callable[..., Said]
@@ -158,13 +161,62 @@ def test_a_class_that_goes_by_its_sound(say: Say) -> None:
 
 
 def test_a_classifier_without_a_run(say: Say, tmp_path: Path) -> None:
-    """A folder of sounds and a classifier are enough; the run is made, and nothing is trained."""
+    """A folder of sounds and a classifier are enough: nothing is trained, and nothing decoded to
+    disk. The audit is a run of its own, which can be compared with."""
     from tests.miniatures import folder_tree
 
     Path("toys.py").write_text(CLASSIFIERS)
     folder = folder_tree(tmp_path / "sounds")
+    before = set(WaveformCache().folder.glob("folder-*"))
     code, found = _audit(say, "--classifier", "toys.py:low", "--data-dir", str(folder))
     assert code == 0 and found["classes"] and found["method"] == "saliency"
+    assert found["run"] == {"id": "", "name": "toys-sounds"} and found["unreadable"] == []
+    assert set(WaveformCache().folder.glob("folder-*")) == before
+    (run,) = list_runs(kind="all")
+    assert (run.kind, run.id) == ("audit", found["kept"])
+    assert run.tags["l2i.classifier"].endswith("toys.py:low")
+    heard = say("audit", "--compare", run.id, run.id)
+    assert heard.code == 0 and "New suspects: none" in heard.out
+
+
+def test_files_that_cannot_be_read_are_told(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are left out, counted, and named, also where the pass was stopped behind them; the rest
+    is heard as if they had not been there. Where nothing can be read, that is said."""
+    from tests.miniatures import folder_tree
+
+    Path("toys.py").write_text(CLASSIFIERS)
+    folder = folder_tree(tmp_path / "sounds")
+    words = ("--classifier", "toys.py:low", "--data-dir", str(folder), "--no-keep")
+    _, whole = _audit(say, *words)
+    for name in ("a-broken", "b-broken"):
+        (min(folder.iterdir()) / f"{name}.wav").write_bytes(b"RIFF, and no sound")
+    monkeypatch.setattr("l2i.audit.scan.SHARD", 4)
+    kept = scan_module._load
+
+    def stop(path: Path) -> Any:
+        if path.name.startswith("clips-00000004"):
+            raise KeyboardInterrupt
+        return kept(path)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("l2i.audit.scan._load", stop)
+        assert say("audit", *words, "-q").code != 0
+    code, found = _audit(say, *words)
+    assert code == 0
+    assert [Path(line["clip"]).stem for line in found["unreadable"]] == ["a-broken", "b-broken"]
+    assert all(
+        "a-broken" in line["why"] or "b-broken" in line["why"] for line in found["unreadable"]
+    )
+    assert found["notes"][0].startswith("2 files cannot be read, and are left out: ")
+    assert found["clips"] == whole["clips"] + 2 and found["undecided"] == whole["undecided"]
+    assert [c["clips"] for c in found["classes"]] == [c["clips"] for c in whole["classes"]]
+    for path in folder.rglob("*.*"):
+        path.write_bytes(b"nothing")
+    heard = say("audit", *words, "-q")
+    assert heard.code == 1 and "There is nothing to audit" in heard.err
+    assert "Traceback" not in heard.err
 
 
 @pytest.mark.parametrize(
@@ -173,6 +225,7 @@ def test_a_classifier_without_a_run(say: Say, tmp_path: Path) -> None:
         ((), "Give one RUN"),
         (("a", "b"), "Give one RUN"),
         (("--compare", "a"), "Give two RUNs with --compare"),
+        (("--compare", "a", "b", "--out", "x"), "--compare writes no files"),
         (("a", "--classifier", "x.py:y"), "With --classifier give --data-dir, and no RUN"),
         (("latest", "--quiet-db", "3"), "3.0 is not in the range"),
         (("single", "--class", "bel"), "did you mean 'bell'?"),
