@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from l2i.cli.base import Group, Option, emit_json
 if TYPE_CHECKING:
     from l2i.launch.aws_setup import Step
 
-_TYPES = ("g4dn.xlarge", "g5.xlarge", "g6.xlarge")
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @click.group(
@@ -28,6 +29,18 @@ def batch() -> None:
     """Set up AWS Batch, show the rights that are needed, remove all of it again."""
 
 
+def _several(
+    flag: str, name: str, metavar: str, text: str, default: str = "", **more: Any
+) -> _Decorator:
+    text += f"; may be given several times.{default and f'  [default: {default}]'}"
+    return click.option(flag, name, multiple=True, metavar=metavar, help=text, **more)
+
+
+def _number(flag: str, default: int, text: str, least: int = 1) -> _Decorator:
+    kind = click.IntRange(least)
+    return click.option(flag, type=kind, default=default, show_default=True, metavar="N", help=text)
+
+
 _queue = click.option("--queue", metavar="NAME", required=True, help="Name of the queue.")
 _region = click.option(
     "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
@@ -35,20 +48,13 @@ _region = click.option(
 _yes = click.option(
     "--yes", is_flag=True, help="Apply the changes; without it they are only shown."
 )
-_bucket = click.option(
-    "--bucket",
-    "buckets",
-    multiple=True,
-    metavar="NAME",
-    help="Bucket that tasks may read and write; may be given several times.",
-)
-_secret = click.option(
+_bucket = _several("--bucket", "buckets", "NAME", "Bucket that tasks may read and write")
+_secret = _several(
     "--secret",
     "secrets",
-    multiple=True,
-    metavar="NAME=ARN",
+    "NAME=ARN",
+    "Set a variable in tasks from this secret",
     callback=options.pairs,
-    help="Set a variable in tasks from this secret; may be given several times.",
 )
 
 
@@ -71,34 +77,13 @@ _secret = click.option(
     "instance_types",
     multiple=True,
     metavar="NAME",
-    default=_TYPES,
+    default=("g4dn.xlarge", "g5.xlarge", "g6.xlarge"),
     show_default=True,
     help="Type of machine; may be given several times.",
 )
-@click.option(
-    "--max-vcpus",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Processors of all machines together; this bounds the cost of an hour.",
-)
-@click.option(
-    "--gpus",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="GPUs per task.",
-)
-@click.option(
-    "--vcpus",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Processors per task.",
-)
+@_number("--max-vcpus", 64, "Processors of all machines together; this bounds the cost of an hour.")
+@_number("--gpus", 1, "GPUs per task.", least=0)
+@_number("--vcpus", 4, "Processors per task.")
 @click.option(
     "--memory",
     "memory_mib",
@@ -118,73 +103,31 @@ _secret = click.option(
     show_default=True,
     help="Use on-demand machines if Spot has none.",
 )
-@click.option(
-    "--subnet",
-    "subnets",
-    multiple=True,
-    metavar="ID",
-    help="Subnet of the machines; may be given several times.  [default: all of the VPC]",
-)
-@click.option(
+@_several("--subnet", "subnets", "ID", "Subnet of the machines", "all of the VPC")
+@_several(
     "--security-group",
     "groups",
-    multiple=True,
-    metavar="ID",
-    help="Security group of the machines; may be given several times.  [default: that of the "
-    "default VPC]",
+    "ID",
+    "Security group of the machines",
+    "that of the default VPC",
 )
 @_yes
 @options.as_json
-def setup(
-    queue: str,
-    region: str,
-    image: str,
-    buckets: tuple[str, ...],
-    secrets: dict[str, str],
-    instance_types: tuple[str, ...],
-    max_vcpus: int,
-    gpus: int,
-    vcpus: int,
-    memory_mib: int,
-    shared_memory_mib: int,
-    spot: bool,
-    on_demand: bool,
-    subnets: tuple[str, ...],
-    groups: tuple[str, ...],
-    yes: bool,
-    as_json: bool,
-) -> None:
+def setup(yes: bool, as_json: bool, **given: Any) -> None:
     """Show what a queue needs and lacks; with --yes, create it.
 
-    Three roles, compute environments with and without Spot, the queue, a job definition. All of
-    it is tagged, costs nothing while no job runs, and goes away by 'l2i batch teardown'. Again,
-    it changes what differs.
+    It is one stack of CloudFormation: three roles, compute environments with and without Spot, the
+    queue, a job definition. The stack costs nothing while no job runs. Run again with other
+    options, the command changes what differs. 'l2i batch teardown' deletes the stack.
     """
     from l2i.launch.aws_setup import Setup, policies
     from l2i.launch.aws_setup import setup as set_up
 
-    if not (spot or on_demand):
+    wanted = Setup(**given)
+    if not (wanted.spot or wanted.on_demand):
         raise click.UsageError("A queue needs --spot, --on-demand, or both.")
-    wanted = Setup(
-        queue,
-        region,
-        _spec(image, secrets, gpus, vcpus, memory_mib, shared_memory_mib),
-        buckets=buckets,
-        instance_types=instance_types,
-        max_vcpus=max_vcpus,
-        spot=spot,
-        on_demand=on_demand,
-        subnets=subnets,
-        security_groups=groups,
-    )
-    steps = set_up(wanted, do=yes, on_step=lambda s: None if as_json else _say(s))
-    if as_json:
-        emit_json({"done": yes, "steps": [asdict(s) for s in steps]})
-        return
-    if not yes:
-        click.echo("\nRights of the tasks and of what starts them:")
-        emit_json(policies(wanted))
-    _end(steps, yes)
+    rights = policies(wanted.buckets, wanted.secrets.values())
+    _show(set_up(wanted, do=yes), yes, as_json, rights)
 
 
 @batch.command(
@@ -198,11 +141,7 @@ def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
     """Show what 'l2i batch setup' created for a queue; with --yes, remove that and nothing else."""
     from l2i.launch.aws_setup import teardown as tear_down
 
-    steps = tear_down(queue, region, do=yes, on_step=lambda s: None if as_json else _say(s))
-    if as_json:
-        emit_json({"done": yes, "steps": [asdict(s) for s in steps]})
-        return
-    _end(steps, yes)
+    _show(tear_down(queue, region, do=yes), yes, as_json)
 
 
 @batch.command(
@@ -217,41 +156,26 @@ def policy(queue: str, buckets: tuple[str, ...], secrets: dict[str, str]) -> Non
 
     'submit' is for those who submit and watch; 'setup' adds what setting up needs.
     """
-    from l2i.launch.aws_setup import Setup, policies, submitter_policy
+    from l2i.launch.aws_setup import policies, submitter_policy
 
-    wanted = Setup(queue, "-", _spec("", secrets, 1, 4, 14_000, 1024), buckets=buckets)
-    emit_json({**policies(wanted), **submitter_policy(queue)})
-
-
-def _spec(
-    image: str, secrets: dict[str, str], gpus: int, vcpus: int, memory: int, shared: int
-) -> Any:
-    from l2i.launch.job import JobSpec, Task
-
-    return JobSpec.make(
-        name="l2i",
-        image=image,
-        file="-",
-        config={},
-        tasks=(Task(index=0, key="", title=""),),
-        gpus=gpus,
-        vcpus=vcpus,
-        memory_mib=memory,
-        shared_memory_mib=shared,
-        secrets=secrets,
-    )
+    emit_json({**policies(buckets, secrets.values()), **submitter_policy(queue)})
 
 
-def _say(step: Step) -> None:
-    why = f": {step.why}" if step.why else ""
-    click.echo(f"{step.action:<7} {step.kind} {step.name}{why}")
-
-
-def _end(steps: list[Step], yes: bool) -> None:
-    n = sum(step.action != "keep" for step in steps)
+def _show(steps: Iterator[Step], yes: bool, as_json: bool, rights: Any = None) -> None:
+    """Print each step, then what became of them."""
+    seen = []
+    for step in steps:
+        seen.append(step)
+        if not as_json:
+            click.echo(f"{step.action:<7} {step.kind} {step.name}{step.why and ': '}{step.why}")
+    n = sum(step.action != "keep" for step in seen)
+    if as_json:
+        emit_json({"done": yes, "steps": [asdict(s) for s in seen]})
+        return
+    if rights and not yes:
+        click.echo("\nRights of the tasks and of what starts them:")
+        emit_json(rights)
     if not n:
         click.echo("There is nothing to do.")
-    elif yes:
-        click.echo("Done.")
     else:
-        click.echo(f"{n} steps; nothing is done yet: --yes does it.")
+        click.echo("Done." if yes else f"{n} steps; nothing is done yet: --yes does it.")

@@ -9,7 +9,7 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
     local       processes on this machine
     docker      containers of an image on this machine
     aws_batch   an array job of AWS Batch
-    aws_setup   the queue it needs: made, shown, removed
+    aws_setup   the queue it needs, as a stack of CloudFormation
     skypilot, kubernetes, slurm
                 files for what others run
     runner      what keeps the processes of `local` and `docker`

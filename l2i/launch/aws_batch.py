@@ -39,7 +39,6 @@ __all__ = [
     "attempt_states",
     "container",
     "differences",
-    "register",
 ]
 
 MAX_TASKS = 10_000
@@ -278,7 +277,17 @@ class AwsBatch:
             for old in sorted(self._revisions(), key=lambda d: -int(d["revision"])):
                 if not differences(old["containerProperties"], wanted, keys):
                     return str(old["jobDefinitionArn"])
-            return register(self._batch, self._definition, self._queue, spec, wanted)
+            made = self._batch.register_job_definition(
+                jobDefinitionName=self._definition,
+                type="container",
+                containerProperties=wanted,
+                retryStrategy={"attempts": spec.attempts, "evaluateOnExit": RETRY},
+                timeout={"attemptDurationSeconds": spec.timeout_s},
+                propagateTags=True,
+                platformCapabilities=["EC2"],
+                tags={"l2i": self._queue},
+            )
+        return str(made["jobDefinitionArn"])
 
     def _described(self, job: Job) -> list[dict[str, Any]]:
         """What Batch says of each task, in order."""
@@ -392,23 +401,6 @@ class AwsBatch:
                 place = {"queue": self._queue, "region": self._region}
                 jobs.append(Job(each["jobName"], self.name, spec, each["jobId"], place))
         return jobs
-
-
-def register(
-    batch: Any, name: str, queue: str, spec: JobSpec, properties: Mapping[str, Any]
-) -> str:
-    """Make a revision of a queue's job definition; its ARN."""
-    made = batch.register_job_definition(
-        jobDefinitionName=name,
-        type="container",
-        containerProperties=properties,
-        retryStrategy={"attempts": spec.attempts, "evaluateOnExit": RETRY},
-        timeout={"attemptDurationSeconds": spec.timeout_s},
-        propagateTags=True,
-        platformCapabilities=["EC2"],
-        tags={"l2i": queue},
-    )
-    return str(made["jobDefinitionArn"])
 
 
 def differences(

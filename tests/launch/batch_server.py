@@ -24,7 +24,6 @@ from datetime import datetime
 from typing import Any
 
 import moto.batch.models as models
-from moto.batch.models import BatchBackend
 from moto.batch.models import Job as MotoJob
 
 SCRIPTED = os.environ.get("BATCH_SCRIPTED") == "1"
@@ -116,8 +115,6 @@ class Job(MotoJob):
         self._log_backend.put_log_events(GROUP, self.log_stream_name, [event])
 
     def run(self) -> None:
-        retry = self.job_definition.retry_strategy or {}
-        limit = int(retry.get("attempts", 1))
         self.status = "RUNNABLE"
         while not MACHINES.acquire(timeout=0.2):
             if self.stop:
@@ -127,9 +124,9 @@ class Job(MotoJob):
             if self.stop:
                 self._over("FAILED")
                 return
-            for number in range(1, limit + 1):
-                if self._attempt(number) or not self._again(retry) or number == limit:
-                    break
+            number = 1
+            while not self._attempt(number):
+                number += 1
         except Exception as error:  # It must not hang as RUNNING for ever.
             self.reason = f"{type(error).__name__}: {error}"
             self.job_stopped_reason = "the test's server failed"
@@ -165,16 +162,13 @@ class Job(MotoJob):
             self._over("FAILED")
             return True
         self.job_stopped_reason = status_reason
-        if self.code == 0:
-            self._over("SUCCEEDED")
-            return True
-        if not self._again(self.job_definition.retry_strategy or {}) or number == int(
-            (self.job_definition.retry_strategy or {}).get("attempts", 1)
-        ):
-            self._over("FAILED")
-            return True
-        self.status = "RUNNABLE"
-        return False
+        retry = self.job_definition.retry_strategy or {}
+        over = self.code == 0 or number >= int(retry.get("attempts", 1)) or not self._again(retry)
+        if over:
+            self._over("SUCCEEDED" if self.code == 0 else "FAILED")
+        else:
+            self.status = "RUNNABLE"
+        return over
 
     def _over(self, state: str) -> None:
         self.job_stopped = True
@@ -273,30 +267,33 @@ class Job(MotoJob):
         return "Essential container in task exited"
 
 
+def _stacks_of_batch() -> None:
+    """What moto's CloudFormation lacks of Batch: its own role where none is named, and deletion."""
+    make = models.ComputeEnvironment.create_from_cloudformation_json
+
+    def with_role(name: str, resource: Any, account: str, region: str, **more: Any) -> Any:
+        any_role, *_ = models.batch_backends[account][region].iam_backend.get_roles()
+        resource["Properties"]["ServiceRole"] = any_role.arn
+        return make(name, resource, account, region, **more)
+
+    def deleted_by(verb: str) -> Any:
+        def delete(name: str, _: Any, account: str, region: str) -> None:
+            getattr(models.batch_backends[account][region], verb)(name)
+
+        return staticmethod(delete)
+
+    models.ComputeEnvironment.create_from_cloudformation_json = staticmethod(with_role)
+    for model, verb in (
+        (models.ComputeEnvironment, "delete_compute_environment"),
+        (models.JobQueue, "delete_job_queue"),
+        (models.JobDefinition, "deregister_job_definition"),
+    ):
+        model.delete_from_cloudformation_json = deleted_by(verb)
+
+
 def main() -> None:
     models.Job = Job  # type: ignore[misc]
-    make = BatchBackend.create_compute_environment
-
-    def with_role(self: BatchBackend, *args: Any, **kwargs: Any) -> Any:
-        # AWS takes its own role where none is named; moto wants one.
-        if not kwargs.get("service_role"):
-            name = "AWSServiceRoleForBatch"
-            try:
-                role = self.iam_backend.get_role(name)
-            except Exception:
-                role = self.iam_backend.create_role(
-                    role_name=name,
-                    assume_role_policy_document="{}",
-                    path="/",
-                    permissions_boundary=None,
-                    description="",
-                    tags=[],
-                    max_session_duration="3600",
-                )
-            kwargs["service_role"] = role.arn
-        return make(self, *args, **kwargs)
-
-    BatchBackend.create_compute_environment = with_role  # type: ignore[method-assign]
+    _stacks_of_batch()
     from moto.server import main as serve
 
     serve(["-H", "127.0.0.1", "-p", sys.argv[1]])

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import boto3
 import pytest
+from botocore.stub import Stubber
+from cfnlint.api import ManualArgs, lint
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from l2i.errors import LaunchError, UsageError
+from l2i.launch import aws_setup
 from l2i.launch.aws_batch import RETRY, AwsBatch
 from l2i.launch.job import JobSpec, State, Task, list_jobs
 from tests.launch.conftest import IMAGE, REGION, Batch, point_at_batch
@@ -297,41 +305,59 @@ def test_aws_that_is_away(
 # --- set-up -------------------------------------------------------------------------------------
 
 
+WORDS = ("batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team")
+DOWN = ("batch", "teardown", "--queue", "gpu-spot")
+
+
 def _there() -> dict[str, list[str]]:
     batch, iam = boto3.client("batch"), boto3.client("iam")
     definitions = batch.describe_job_definitions(status="ACTIVE")["jobDefinitions"]
+    environments = batch.describe_compute_environments()["computeEnvironments"]
+    profiles = iam.list_instance_profiles()["InstanceProfiles"]
+    stacks = boto3.client("cloudformation").describe_stacks()["Stacks"]
     return {
+        "stacks": [f"{each['StackName']} {each['StackStatus']}" for each in stacks],
         "queues": [q["jobQueueName"] for q in batch.describe_job_queues()["jobQueues"]],
-        "environments": sorted(
-            c["computeEnvironmentName"]
-            for c in batch.describe_compute_environments()["computeEnvironments"]
-        ),
+        "environments": sorted(each["computeEnvironmentName"] for each in environments),
         "definitions": [d["jobDefinitionName"] for d in definitions],
-        "roles": sorted(
-            r["RoleName"] for r in iam.list_roles()["Roles"] if "AWSService" not in r["RoleName"]
-        ),
-        "profiles": [
-            p["InstanceProfileName"] for p in iam.list_instance_profiles()["InstanceProfiles"]
-        ],
+        "roles": sorted(role["RoleName"] for role in iam.list_roles()["Roles"]),
+        "profiles": [each["InstanceProfileName"] for each in profiles],
     }
+
+
+def _foreign_queue(name: str, tags: dict[str, str]) -> None:
+    batch = boto3.client("batch")
+    role = boto3.client("iam").create_role(RoleName="own", AssumeRolePolicyDocument="{}")["Role"]
+    batch.create_compute_environment(
+        computeEnvironmentName="own", type="UNMANAGED", serviceRole=role["Arn"]
+    )
+    order = [{"order": 1, "computeEnvironment": "own"}]
+    batch.create_job_queue(
+        jobQueueName=name, state="ENABLED", priority=1, computeEnvironmentOrder=order, tags=tags
+    )
 
 
 def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Said]) -> None:
     """Without --yes nothing is done; with it all that is missing; again nothing; a change is an
-    update; teardown removes exactly that."""
-    words = ("batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team")
+    update; teardown removes exactly that.
+
+    moto cannot show that parts have the stack's tag, that a role or a part of Batch changes where
+    it is (its plan is a comparison of templates), or what an operation that fails leaves behind.
+    """
+    _foreign_queue("others", {})
     before = _there()
-    said = say(*words)
-    assert said.code == 0 and "8 steps; nothing is done yet" in said.out
+    said = say(*WORDS)
+    assert said.code == 0 and "9 steps; nothing is done yet" in said.out
     assert '"s3:PutObject"' in said.out and "arn:aws:s3:::team/*" in said.out
     assert _there() == before
-    assert say(*words, "--yes").code == 0
-    found = _there()
-    assert found == {
-        "queues": ["gpu-spot"],
-        "environments": ["l2i-gpu-spot-ondemand", "l2i-gpu-spot-spot"],
+    assert say(*WORDS, "--yes").code == 0
+    made = _there()
+    assert made == {
+        "stacks": ["l2i-gpu-spot CREATE_COMPLETE"],
+        "queues": ["others", "gpu-spot"],
+        "environments": ["l2i-gpu-spot-ondemand", "l2i-gpu-spot-spot", "own"],
         "definitions": ["l2i-gpu-spot"],
-        "roles": ["l2i-gpu-spot-execution", "l2i-gpu-spot-instance", "l2i-gpu-spot-job"],
+        "roles": ["l2i-gpu-spot-execution", "l2i-gpu-spot-instance", "l2i-gpu-spot-job", "own"],
         "profiles": ["l2i-gpu-spot-instance"],
     }
     groups = boto3.client("logs").describe_log_groups()["logGroups"]
@@ -342,38 +368,148 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
     assert resources["type"] == "SPOT" and resources["minvCpus"] == 0
     assert resources["allocationStrategy"] == "SPOT_PRICE_CAPACITY_OPTIMIZED"
     assert resources["ec2Configuration"] == [{"imageType": "ECS_AL2023_NVIDIA"}]
-    said = say(*words, "--yes")
-    assert "There is nothing to do." in said.out and _there() == found
-    said = say(*words, "--bucket", "other", "--yes")
-    assert "update  role l2i-gpu-spot-job" in said.out
-    policy = boto3.client("iam").get_role_policy(RoleName="l2i-gpu-spot-job", PolicyName="l2i")
-    assert "arn:aws:s3:::other/*" in json.dumps(policy["PolicyDocument"])
-
-    batch.create_job_queue(
-        jobQueueName="others",
-        state="ENABLED",
-        priority=1,
-        computeEnvironmentOrder=[
-            {
-                "order": 1,
-                "computeEnvironment": spot["computeEnvironments"][0]["computeEnvironmentArn"],
-            }
-        ],
-    )
-    said = say("batch", "teardown", "--queue", "gpu-spot")
-    assert "nothing is done yet" in said.out and _there()["roles"] == found["roles"]
-    assert say("batch", "teardown", "--queue", "gpu-spot", "--yes").code == 0
-    assert _there() == before | {"queues": ["others"]}
-    assert "There is nothing to do." in say("batch", "teardown", "--queue", "gpu-spot").out
+    said = say(*WORDS, "--yes")
+    assert "There is nothing to do." in said.out and _there() == made
+    said = say(*WORDS, "--no-spot")
+    assert "remove  compute environment l2i-gpu-spot-spot\n" in said.out
+    assert "update  queue gpu-spot\n" in said.out and "2 steps" in said.out and _there() == made
+    # Without an image the definition stays.
+    said = say(*WORDS[:4], "--bucket", "team", "--bucket", "other", "--yes")
+    assert "update  role l2i-gpu-spot-job\nkeep" in said.out and said.out.endswith("Done.\n")
+    assert "keep    job definition l2i-gpu-spot\n" in said.out
+    stack = boto3.client("cloudformation").get_template(StackName="l2i-gpu-spot")
+    assert "arn:aws:s3:::other/*" in json.dumps(stack["TemplateBody"])
+    # A revision of `l2i submit`, and one of somebody else's.
+    box = batch.describe_job_definitions()["jobDefinitions"][0]["containerProperties"]
+    for tags in ({"l2i": "gpu-spot"}, {}):
+        batch.register_job_definition(
+            jobDefinitionName="l2i-gpu-spot", type="container", containerProperties=box, tags=tags
+        )
+    assert "8 steps; nothing is done yet" in say(*DOWN).out and _there()["roles"] == made["roles"]
+    assert say(*DOWN, "--yes").code == 0
+    assert _there() == before | {"definitions": ["l2i-gpu-spot"]}
+    assert "There is nothing to do." in say(*DOWN).out
 
 
 def test_setup_leaves_alone_what_is_not_ours(aws: Batch, say: Callable[..., Said]) -> None:
-    """A queue of the name that somebody else made is neither changed nor removed."""
-    boto3.client("iam").create_role(RoleName="l2i-gpu-spot-job", AssumeRolePolicyDocument="{}")
-    for verb in ("setup", "teardown"):
-        said = say("batch", verb, "--queue", "gpu-spot", "--yes")
-        assert said.code == 1 and "that l2i did not make" in said.err
-    assert "l2i-gpu-spot-job" in _there()["roles"]
+    """Neither a queue without a stack, as earlier versions made it, nor somebody else's stack."""
+    _foreign_queue("gpu-spot", {"l2i": "gpu-spot"})
+    before = _there()
+    for words in (WORDS, DOWN):
+        said = say(*words, "--yes")
+        assert said.code == 1 and "The queue 'gpu-spot' is no part of a stack" in said.err
+        assert "that version's 'l2i batch teardown'" in said.err
+    assert _there() == before
+    topic = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}
+    boto3.client("cloudformation").create_stack(
+        StackName="l2i-gpu-spot", TemplateBody=json.dumps(topic)
+    )
+    for words in (WORDS, DOWN):
+        said = say(*words, "--yes")
+        assert said.code == 1 and "There is a stack 'l2i-gpu-spot' that l2i did not" in said.err
+
+
+def _wanted(**changed: Any) -> aws_setup.Setup:
+    secret = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:mlflow-ab12:password::"
+    what = ("gpu_spot", REGION, IMAGE, ("team",), {"X": secret}, ("g5.xlarge",))
+    return replace(aws_setup.Setup(*what, 64, 1, 4, 14_000, 1024, True, True, (), ()), **changed)
+
+
+def test_a_stack_that_fails(
+    aws: Batch, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that AWS refuses is deleted, with its empty stack; of a change that fails the first
+    part that failed is named, with its reason. (AWS's answers are made up here.)"""
+    cloud, real = boto3.client("cloudformation"), aws_setup.client
+    monkeypatch.setattr(aws_setup, "client", lambda s, r: cloud if s[:3] == "clo" else real(s, r))
+    monkeypatch.setattr(aws_setup.uuid, "uuid4", lambda: UUID(int=7))
+    token, arn = f"l2i-{7:032}", "arn:aws:cloudformation:::stack/l2i-gpu-spot/7"
+    common = {"StackName": "l2i-gpu-spot", "StackId": arn}
+    plan = {"Id": f"{arn}/plan", "StackId": arn}
+
+    def stack(state: str) -> dict[str, Any]:
+        tags = [{"Key": "l2i", "Value": "gpu-spot"}]
+        one = {**common, "StackStatus": state, "Tags": tags, "CreationTime": datetime(2026, 1, 1)}
+        return {"Stacks": [one]}
+
+    def event(kind: str, name: str, reason: str, by: str = token) -> dict[str, Any]:
+        when = {"EventId": name, "Timestamp": datetime(2026, 1, 1), "ClientRequestToken": by}
+        what = {"ResourceType": f"AWS::{kind}", "LogicalResourceId": name}
+        how = {"ResourceStatus": "UPDATE_FAILED", "ResourceStatusReason": reason}
+        return {**common, **when, **what, **how}
+
+    with Stubber(cloud) as stub:
+        absent = "Stack with id l2i-gpu-spot does not exist"
+        stub.add_client_error("describe_stacks", "ValidationError", absent)
+        stub.add_response("create_change_set", plan)
+        refused = {"Status": "FAILED", "StatusReason": "The role is there already."}
+        stub.add_response("describe_change_set", refused)  # For who waits,
+        stub.add_response("describe_change_set", refused)  # and for who reads.
+        stub.add_response("delete_change_set", {}, {"ChangeSetName": plan["Id"]})
+        stub.add_response("delete_stack", {}, {"StackName": arn})
+        said = say(*WORDS, "--yes")
+        sentence = "AWS did not plan the changes: The role is there already.\n"
+        assert said.code == 1 and said.err.endswith(sentence)
+        stub.assert_no_pending_responses()
+
+        old = aws_setup.template(_wanted(queue="gpu-spot"), ["subnet-1"], ["sg-1"])
+        target = {"Attribute": "Properties", "Name": "ComputeResources"}
+        change = {"Action": "Modify", "LogicalResourceId": "SpotEnvironment"}
+        changes = [{"ResourceChange": change | {"Details": [{"Target": target}]}}]
+        stub.add_response("describe_stacks", stack("CREATE_COMPLETE"))
+        stub.add_response("get_template", {"TemplateBody": json.dumps(old)})
+        stub.add_response("create_change_set", plan)
+        for _ in range(2):
+            planned = {"Status": "CREATE_COMPLETE", "Changes": changes}
+            stub.add_response("describe_change_set", planned)
+        execute = {"ChangeSetName": plan["Id"], "ClientRequestToken": token}
+        stub.add_response("execute_change_set", {}, execute)
+        for _ in range(2):
+            stub.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
+        events = [
+            event("Batch::JobQueue", "Queue", "Resource update cancelled"),
+            event("Batch::ComputeEnvironment", "SpotEnvironment", "No subnet."),
+            event("IAM::Role", "JobRole", "Long ago", by="another"),
+        ]
+        stub.add_response("describe_stack_events", {"StackEvents": events})
+        said = say(*WORDS, "--yes")
+        stub.assert_no_pending_responses()
+    assert "update  compute environment l2i-gpu-spot-spot: ComputeResources\n" in said.out
+    assert said.code == 1 and said.err.endswith(
+        "AWS could not update the stack l2i-gpu-spot, which is UPDATE_ROLLBACK_COMPLETE now: the "
+        "compute environment SpotEnvironment failed (No subnet). Mend that, and give the same "
+        "command again.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"gpus": 0, "spot": False, "secrets": {}}, {"image": "", "buckets": ()}]
+)
+def test_the_template_fits_the_schema(changed: dict[str, Any]) -> None:
+    """cfn-lint knows the properties of every resource, and objects to one of another name."""
+    subnets, groups = ["subnet-0123456789abcdef0"], ["sg-0123456789abcdef0"]
+    made = aws_setup.template(_wanted(**changed), subnets, groups)
+    config = ManualArgs(regions=[REGION])
+    assert lint(json.dumps(made), config=config) == []
+    made["Resources"]["Queue"]["Properties"]["Rank"] = 1
+    assert [match.rule.id for match in lint(json.dumps(made), config=config)] == ["E3002"]
+
+
+def test_who_sets_up_has_the_rights_that_cloudformation_needs() -> None:
+    """CloudFormation works with the rights of its caller: all that its schema lists for the types
+    of the template, save those of properties that the template does not use."""
+    unused = re.compile(
+        "eks:.*|ec2:describelaunchtemplateversions|batch:setcapacitytags"
+        "|iam:(put|delete)rolepermissionsboundary"
+    )
+    rights = aws_setup.submitter_policy("q").values()
+    has = {a.lower() for d in rights for s in d["Statement"] for a in s["Action"]}
+    template = aws_setup.template(_wanted(), [], [])
+    for kind in {part["Type"] for part in template["Resources"].values()}:
+        handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
+        for verb in ("create", "read", "update", "delete"):
+            needs = {right.lower() for right in handlers[verb]["permissions"]}
+            assert not [right for right in needs - has if not unused.fullmatch(right)], (kind, verb)
 
 
 def test_teardown_refuses_while_a_job_runs(
