@@ -352,7 +352,8 @@ class _Stack:
         self.change_set = ""
         there = self._describe()
         # A stack of which there is nothing but a plan has that state.
-        self.made = there.get("StackStatus", "REVIEW_IN_PROGRESS") != "REVIEW_IN_PROGRESS"
+        self.state = there.get("StackStatus", "REVIEW_IN_PROGRESS")
+        self.made = self.state != "REVIEW_IN_PROGRESS"
         with aws_errors("show its queues"):
             queues = self.batch.describe_job_queues(jobQueues=[queue])["jobQueues"]
         self.has_queue = any(each.get("status") != "DELETED" for each in queues)
@@ -415,6 +416,11 @@ class _Stack:
 
     def plan(self, new: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What a template would change, by logical name; nothing is done until `apply`."""
+        if self.state == "ROLLBACK_COMPLETE" or self.state.endswith("_FAILED"):
+            raise LaunchError(
+                f"The stack {self.id} is {self.state}, and cannot be changed: remove it with "
+                f"'l2i batch teardown --queue {self.queue} --yes', and set it up again."
+            )
         with aws_errors("plan the changes"):
             made = self.cloud.create_change_set(
                 StackName=self.id,

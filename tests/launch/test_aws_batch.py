@@ -15,7 +15,7 @@ from uuid import UUID
 
 import boto3
 import pytest
-from botocore.stub import Stubber
+from botocore.stub import ANY, Stubber
 from cfnlint.api import ManualArgs, lint
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
@@ -441,7 +441,9 @@ def test_a_stack_that_fails(
     with Stubber(cloud) as stub:
         absent = "Stack with id l2i-gpu-spot does not exist"
         stub.add_client_error("describe_stacks", "ValidationError", absent)
-        stub.add_response("create_change_set", plan)
+        asked = dict.fromkeys(("ChangeSetName", "TemplateBody", "Capabilities", "Tags"), ANY)
+        asked |= {"StackName": "l2i-gpu-spot", "ChangeSetType": "CREATE"}
+        stub.add_response("create_change_set", plan, asked | {"OnStackFailure": "DELETE"})
         refused = {"Status": "FAILED", "StatusReason": "The role is there already."}
         stub.add_response("describe_change_set", refused)  # For who waits,
         stub.add_response("describe_change_set", refused)  # and for who reads.
@@ -474,6 +476,10 @@ def test_a_stack_that_fails(
         stub.add_response("describe_stack_events", {"StackEvents": events})
         said = say(*WORDS, "--yes")
         stub.assert_no_pending_responses()
+
+        stub.add_response("describe_stacks", stack("DELETE_FAILED"))
+        stub.add_response("get_template", {"TemplateBody": json.dumps(old)})
+        assert "is DELETE_FAILED, and cannot be changed: remove it with" in say(*WORDS).err
     assert "update  compute environment l2i-gpu-spot-spot: ComputeResources\n" in said.out
     assert said.code == 1 and said.err.endswith(
         "AWS could not update the stack l2i-gpu-spot, which is UPDATE_ROLLBACK_COMPLETE now: the "
