@@ -157,7 +157,7 @@ def policies(buckets: Collection[str], secrets: Collection[str]) -> dict[str, di
 def submitter_policy(queue: str) -> dict[str, dict[str, Any]]:
     """The rights of people: to submit and look on, and to set up.
 
-    CloudFormation does with the rights of who calls it what the stack's parts need.
+    CloudFormation makes the parts of the stack with the rights of its caller.
 
     Returns
     -------
