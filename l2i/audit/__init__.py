@@ -3,6 +3,7 @@
 ===========  ================================================================================
 ``cues``     what a classifier might go by, as something that can be cut out and put in
 ``scan``     one pass over all clips: a row for each class that is said of each
+``hearing``  the pass as a whole: stopped, gone on with, shared among the tasks of a job
 ``groups``   whether a class's explanations are of one kind
 ``proof``    cues tried, and the counter-proof
 ``report``   the document, the table, the lines
@@ -14,5 +15,6 @@
 
 from l2i.audit.audit import audit
 from l2i.audit.changes import changes
+from l2i.audit.hearing import hear_share
 
-__all__ = ["audit", "changes"]
+__all__ = ["audit", "changes", "hear_share"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from l2i.audit.cues import Palette
 from l2i.audit.groups import Groups, grouped
+from l2i.audit.hearing import Pass
 from l2i.audit.page import Entry, group_entry, suspect_entry, write_audit_page
 from l2i.audit.proof import Proof, Settings, prove, proved, screen
 from l2i.audit.report import (
@@ -28,22 +26,20 @@ from l2i.audit.report import (
     suspect_facts,
     table,
 )
-from l2i.audit.scan import SHARD, Rows, scan
+from l2i.audit.scan import Rows
 from l2i.data.base import listed
 from l2i.data.planted import Planted
 from l2i.errors import DataError
 from l2i.explained import Explained, explain_by
-from l2i.explanation import ExplanationMethod, MethodSettings, make_method
+from l2i.explanation import ExplanationMethod
 from l2i.models.heard import hear
 from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
-from l2i.recipes.examples import spread
 from l2i.recipes.material import PartName
 from l2i.recipes.opened import Opened, open_finished, open_unmeasured, write_found
 from l2i.recipes.shortcut import cue_answers
 from l2i.run.progress import Progress
-from l2i.run.store import locate
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text
 from l2i.types import Clip
 
 __all__ = ["audit"]
@@ -123,49 +119,30 @@ def audit(
         opened = open_finished(word, progress, data_dir=data_dir, stream=True, **how)
     names = opened.classes
     asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
-    clips = opened.material.clips(part)
-    if limit is not None:
-        clips = [clips[i] for i in spread(clips, limit)]
-    own = opened.config.explanation
-    name = method or opened.config.method.name
-    told = MethodSettings(own.threshold, own.max_components, opened.config.run.seed)
-    way = make_method(name, opened.subject, told)
-    palette = Palette(opened.subject.domain, opened.subject.parts.get("dictionary"), opened.device)
-    work = locate().root / "work" / "audits" / _signature(opened, name, clips)
-    broken = _Broken(work / "broken.json")
-    rows_of = opened.material.rows(clips)
-    array = opened.material.waves.array
-
-    def read(numbers: Any) -> NDArray[np.float32]:
-        x = np.array(array[rows_of[numbers]])
-        broken.add(opened.material.broken)
-        return x
-
-    done = len(list(work.glob("clips-*.npz"))) * SHARD
-    if done:
-        progress.say(f"An audit of these clips was stopped; {min(done, len(clips))} are heard.")
-    with progress.task("clips", total=len(clips), unit="clip") as bar:
-        rows = scan(opened.subject, way, palette, read, len(clips), work, bar.advance)
+    p = Pass.begin(opened, part, limit, method)
+    clips, palette, read = p.clips, p.palette, p.read
+    p.take_over(progress)
+    rows = p.hear(progress)
     if not len(rows):
         raise DataError(
-            f"There is nothing to audit: of {len(clips)} clips {len(broken.clips)} cannot be read, "
-            "and the others are silent or none of the classes that the classifier knows."
+            f"There is nothing to audit: of {len(clips)} clips {len(p.broken)} cannot be read, and "
+            "the others are silent or none of the classes that the classifier knows."
         )
     labels = opened.material.labels(clips, names)
     numbers = asked or sorted({int(c) for c in rows.classes})
     proofs, notes = _proofs(opened, palette, rows, numbers, read, s, progress)
     judged = proved(proofs, s)
-    groups = {c: grouped(rows.evidence[rows.classes == c], told.seed) for c in numbers}
+    groups = {c: grouped(rows.evidence[rows.classes == c], opened.config.run.seed) for c in numbers}
     document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
-    document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(broken.clips.items())]
-    document["undecided"] -= len(broken.clips)
-    document["notes"] = broken.notes() + notes + _notes(document, names, rows, labels, clips)
-    document |= {"part": part, "method": name}
+    document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(p.broken.items())]
+    document["undecided"] -= len(p.broken)
+    document["notes"] = _unread(p.broken) + notes + _notes(document, names, rows, labels, clips)
+    document |= {"part": part, "method": p.method}
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = _planted(opened, data, document["suspects"])
     entries: list[Entry] = []
     if keep or out is not None:
-        entries = _entries(opened, way, name, palette, document, judged, clips, read)
+        entries = _entries(opened, p.way, p.method, palette, document, judged, clips, read)
 
     def write(folder: Path) -> None:
         atomic_write_text(folder / "audit.csv", table(document))
@@ -181,48 +158,15 @@ def audit(
     kept = write_found(
         opened,
         "audit",
-        {"clips": len(clips), "part": part, "method": name, "limit": limit},
+        {"clips": len(clips), "part": part, "method": p.method, "limit": limit},
         {"suspects": float(len(document["suspects"])), "tested": float(len(judged))},
         document,
         write,
         out=out,
         keep=keep,
     )
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(p.work, ignore_errors=True)
     return document | {"lines": lines(document), "kept": kept}
-
-
-class _Broken:
-    """Clips that cannot be read, kept beside the rows of a pass that may be stopped."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.clips: dict[str, str] = {}
-        with suppress(OSError, ValueError):
-            self.clips = json.loads(path.read_text(encoding="utf-8"))
-
-    def add(self, some: Mapping[str, str]) -> None:
-        """Keep them at once: the rows that lack them are kept next."""
-        if some.keys() - self.clips.keys():
-            self.clips |= some
-            with store_errors(self._path):
-                atomic_write_text(self._path, json.dumps(self.clips))
-
-    def notes(self) -> list[str]:
-        """A sentence, where there are any."""
-        if not self.clips:
-            return []
-        n = len(self.clips)
-        which = "1 file cannot be read, and is" if n == 1 else f"{n} files cannot be read, and are"
-        return [f"{which} left out: {listed(sorted(self.clips), 3)}."]
-
-
-def _signature(opened: Opened, method: str, clips: Sequence[Clip]) -> str:
-    """Of all that the rows of a pass hang on."""
-    columns = [field.name for field in fields(Rows)]
-    who = opened.run.id or opened.run.tags["l2i.classifier_digest"]
-    words = [columns, who, opened.material.digest, method, [clip.id for clip in clips]]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 
 def _proofs(
@@ -311,6 +255,15 @@ def _document(
         "cleared": [facts for facts, bad in proofs if not bad],
         "classes": told,
     }
+
+
+def _unread(broken: Mapping[str, str]) -> list[str]:
+    """A sentence, where there are any."""
+    if not broken:
+        return []
+    n = len(broken)
+    which = "1 file cannot be read, and is" if n == 1 else f"{n} files cannot be read, and are"
+    return [f"{which} left out: {listed(sorted(broken), 3)}."]
 
 
 def _notes(

@@ -27,10 +27,10 @@ from l2i.explanation import ExplanationMethod, Subject, audible, split_audio
 from l2i.models.heard import Heard, hear
 from l2i.storage import atomic_write_bytes, store_errors
 
-__all__ = ["SHARD", "TIMES", "Rows", "scan"]
+__all__ = ["TIMES", "Rows", "files_of", "scan"]
 
+# Clips of one file.
 SHARD = 128
-"""Clips of one file."""
 TIMES = 16
 """Parts of a clip's duration that an explanation's energy is told for."""
 _BATCH = 16
@@ -95,6 +95,7 @@ def scan(
     count: int,
     folder: Path,
     on_clips: Callable[[int], None],
+    share: tuple[int, int] = (0, 1),
 ) -> Rows:
     """Hear and explain all clips.
 
@@ -111,7 +112,14 @@ def scan(
     folder : Path
         Files of rows are kept in it; those that are there are not made again.
     on_clips : callable
-        Called with a number of clips after each shard.
+        Called with a number of clips after each file.
+    share : (int, int)
+        Which of how many shares of the files is made here, from 0; by default all.
+
+    Returns
+    -------
+    Rows
+        Those of the share.
 
     Raises
     ------
@@ -121,9 +129,7 @@ def scan(
     shards = []
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, count, SHARD):
-        end = min(start + SHARD, count)
-        path = folder / f"clips-{start:08d}-{end:08d}.npz"
+    for path, start, end in files_of(count, folder, share):
         if not path.exists():
             parts = [
                 _rows(subject, way, palette, read(slice(at, min(at + _BATCH, end))), at)
@@ -135,7 +141,16 @@ def scan(
                 atomic_write_bytes(path, whole.getvalue())
         shards.append(_load(path))
         on_clips(end - start)
-    return Rows.joined(shards)
+    return Rows.joined(shards) if shards else _nothing(len(palette.parts))
+
+
+def files_of(
+    count: int, folder: Path, share: tuple[int, int] = (0, 1)
+) -> list[tuple[Path, int, int]]:
+    """The files of a pass, and the clips that each is about: from, to."""
+    ends = [(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
+    own, shares = share
+    return [(folder / f"clips-{a:08d}-{b:08d}.npz", a, b) for a, b in ends[own::shares]]
 
 
 def _load(path: Path) -> Rows:

@@ -1,4 +1,4 @@
-"""``l2i submit``: a sweep's trainings as one job, on an engine."""
+"""``l2i submit``: a sweep's trainings, or the clips of an audit, as one job on an engine."""
 
 from __future__ import annotations
 
@@ -45,9 +45,25 @@ class _Engine(click.Choice[str]):
         "l2i submit experiments/esc50/five_folds.toml --on aws-batch --queue gpu-spot",
         "l2i submit experiments/demo/seeds.toml --on docker --image l2i:cpu --dry-run",
         "l2i submit experiments/demo/seeds.toml --on slurm --write seeds.sbatch",
+        "l2i submit --audit latest --shares 8 --on aws-batch --queue gpu-spot",
     ],
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument(
+    "file", metavar="[FILE]", type=click.Path(path_type=Path, dir_okay=False), required=False
+)
+@click.option(
+    "--audit",
+    "audited",
+    metavar="RUN",
+    default="",
+    help="Explain all clips for the audit of RUN, in place of a FILE; each task has a share.",
+)
+@click.option(
+    "--shares",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="Divide the clips of an audit among N tasks.",
+)
 @click.option(
     "--on",
     type=_Engine(_ON),
@@ -165,7 +181,9 @@ class _Engine(click.Choice[str]):
 @options.quiet
 @options.as_json
 def submit(
-    file: Path,
+    file: Path | None,
+    audited: str,
+    shares: int | None,
     on: str,
     queue: str,
     region: str,
@@ -180,6 +198,9 @@ def submit(
 ) -> int:
     """Submit everything that FILE varies as one job; each training is a task.
 
+    With --audit a task is a share of the clips of RUN's audit instead; 'l2i audit RUN' gathers what
+    they heard, and ends it.
+
     Tasks write to the MLflow store that MLFLOW_TRACKING_URI names, and survive the loss of their
     machine. Submission is idempotent: the same again submits nothing. FILE without a table
     [sweep] is one task.
@@ -190,7 +211,14 @@ def submit(
         from l2i.launch.docker import resolve_image
 
         image = resolve_image(image)
-    spec = _describe(file, on, image, given)
+    if audited:
+        if file is not None or shares is None or given["overrides"]:
+            raise click.UsageError("With --audit give --shares, no FILE and no --override.")
+        spec = _describe_audit(audited, shares, on, image, given)
+    elif file is None or shares is not None:
+        raise click.UsageError("Give a FILE, or --audit and --shares.")
+    else:
+        spec = _describe(file, on, image, given)
     _bound(spec, max_gpu_hours)
     if on in EXPORTS:
         text = EXPORTS[on](spec)
@@ -256,7 +284,6 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
     from l2i.launch import ENGINES, EXPORTS
     from l2i.launch.job import JobSpec, Task
     from l2i.recipes.sweep_file import read_sweep
-    from l2i.run.store import locate
 
     here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
     data_dir = options.resolved(given["data_dir"])
@@ -286,11 +313,7 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         elif value and on == "docker":
             # It is mounted where it is here.
             laid[key] = str(Path(value).expanduser().resolve())
-    if not here and data_dir and not data_dir.startswith("s3://"):
-        raise click.UsageError(
-            f"--data-dir {data_dir} is on this machine, which tasks on {on} do not see: put it "
-            "into a bucket, and give its s3:// address."
-        )
+    _check_place(data_dir, on, here)
     if "sweep" in tree:
         wanted = read_sweep(file, overrides=overrides, options=laid)
         sweep = wanted.signature
@@ -299,6 +322,59 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         config = resolve(file, overrides=overrides, options=laid)
         sweep = ""
         tasks = [Task(index=0, key=config.signature(), title=file.stem)]
+    return JobSpec.make(
+        name=re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or "job",
+        file=file.name,
+        config=tree,
+        overrides=tuple(overrides),
+        options=laid,
+        sweep=sweep,
+        tasks=tuple(tasks),
+        inputs=inputs,
+        checkpoint_minutes=given["checkpoint_minutes"],
+        **_needs(on, image, given, here),
+    )
+
+
+def _describe_audit(word: str, shares: int, on: str, image: str, given: dict[str, Any]) -> Any:
+    """The description of the job that hears the clips of an audit."""
+    from l2i.launch import ENGINES, EXPORTS
+    from l2i.launch.job import JobSpec, Task
+    from l2i.run.runs import resolve_run
+
+    here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
+    data_dir = options.resolved(given["data_dir"])
+    _check_place(data_dir, on, here)
+    run = resolve_run(word)
+    laid = {"dataset.data_dir": data_dir, "run.device": given["device"]}
+    group = f"audit-{run.id[:12]}-{shares}"
+    tasks = tuple(
+        Task(index=i, key=f"{group}-{i}", title=f"share {i + 1} of {shares}") for i in range(shares)
+    )
+    return JobSpec.make(
+        name=group,
+        file=group,
+        config={},
+        options={key: value for key, value in laid.items() if value},
+        sweep=group,
+        audit={"run": run.id, "shares": shares},
+        tasks=tasks,
+        **_needs(on, image, given, here),
+    )
+
+
+def _check_place(data_dir: str | None, on: str, here: bool) -> None:
+    if not here and data_dir and not data_dir.startswith("s3://"):
+        raise click.UsageError(
+            f"--data-dir {data_dir} is on this machine, which tasks on {on} do not see: put it "
+            "into a bucket, and give its s3:// address."
+        )
+
+
+def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, Any]:
+    """Where a job's tasks write, and what each needs."""
+    from l2i.run.store import locate
+
     store = locate()
     outputs = {"tracking": store.uri}
     if store.artifacts_chosen and store.artifacts:
@@ -312,28 +388,19 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
             "server or a database that they reach."
         )
     gpus = given["gpus"] if given["gpus"] is not None else 0 if here else 1
-    return JobSpec.make(
-        name=re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or "job",
-        image=image,
-        file=file.name,
-        config=tree,
-        overrides=tuple(overrides),
-        options=laid,
-        sweep=sweep,
-        tasks=tuple(tasks),
-        inputs=inputs,
-        outputs=outputs,
-        gpus=gpus,
-        vcpus=given["vcpus"] or (4 if gpus else 2),
-        memory_mib=given["memory_mib"] or (14_000 if gpus else 4096),
-        shared_memory_mib=given["shared_memory_mib"],
-        timeout_s=given["timeout_s"],
-        attempts=given["attempts"],
-        parallel=given["parallel"],
-        checkpoint_minutes=given["checkpoint_minutes"],
-        environment=_environment(given["environment"]),
-        secrets=dict(_pair(word) for word in given["secrets"]),
-    )
+    return {
+        "image": image,
+        "outputs": outputs,
+        "gpus": gpus,
+        "vcpus": given["vcpus"] or (4 if gpus else 2),
+        "memory_mib": given["memory_mib"] or (14_000 if gpus else 4096),
+        "shared_memory_mib": given["shared_memory_mib"],
+        "timeout_s": given["timeout_s"],
+        "attempts": given["attempts"],
+        "parallel": given["parallel"],
+        "environment": _environment(given["environment"]),
+        "secrets": dict(_pair(word) for word in given["secrets"]),
+    }
 
 
 def _pair(word: str) -> tuple[str, str]:

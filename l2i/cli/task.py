@@ -1,4 +1,4 @@
-"""``l2i task``: one training of a job, as an engine starts it."""
+"""``l2i task``: one training of a job, or one share of an audit, as an engine starts it."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ def _do(job: str, index: int | None) -> int:
     if place >= len(payload["tasks"]):
         raise UsageError(f"The job has {len(payload['tasks'])} tasks: there is no task {place}.")
     progress = Progress()
+    if payload["audit"]:
+        return _hear(payload, payload["tasks"][place], progress)
     folder = locate().root / "work" / "tasks" / payload["job"]
     path = folder / str(place) / payload["file"]
     with store_errors(path):
@@ -115,23 +117,9 @@ def _do(job: str, index: int | None) -> int:
 
     from l2i.recipes.sweep_table import facts, gather
     from l2i.recipes.train import train
-    from l2i.run import outbox
-    from l2i.run.family import make_parent, member_tag
+    from l2i.run.family import make_parent
 
-    attempt = _first(_ATTEMPT, str(1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))))
-    native = _first(_NATIVE, "")
-    engine = os.environ.get("L2I_TASK_ENGINE", "")
-    marks = {
-        member_tag(group): key,
-        "l2i.job": payload["job"],
-        "l2i.job_task": str(place),
-        "l2i.engine": engine,
-        "l2i.native": native,
-        "l2i.attempt": attempt,
-        f"l2i.attempt.{attempt}": f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {native}",
-    }
-    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-        marks["l2i.region"] = region
+    marks = _marks(payload["job"], place, group, key)
     parent = ""
     if wanted is not None:
         experiment, name, tags, params = facts(wanted)
@@ -139,16 +127,64 @@ def _do(job: str, index: int | None) -> int:
     done = train(config, progress, parent=parent, owner=f"{group}/{key}", marks=marks)
     word = "was done before" if done.found else "is done"
     progress.say(f"Run {done.name} ({done.run_id}) {word}.")
-    if outbox.UNSENT:
-        # In a container nothing of it would be left.
-        for sentence in outbox.UNSENT:
-            click.echo(sentence, err=True)
-        outbox.UNSENT.clear()
+    if _unsent():
         return RUN_AGAIN
     if wanted is not None:
         finished, total = gather(wanted)
         progress.say(f"{finished} of {total} trainings of the sweep are done.")
     return 0
+
+
+def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
+    """A share of an audit."""
+    from l2i.audit import hear_share
+    from l2i.launch.job import RUN_AGAIN
+
+    run, shares, options = payload["audit"]["run"], payload["audit"]["shares"], payload["options"]
+    progress.say(f"Share {share + 1} of {shares} of the audit of run {run[:8]}.")
+    _reach(progress)
+    place = payload["tasks"].index(share)
+    made = hear_share(
+        run,
+        progress,
+        (share, shares),
+        data_dir=options.get("dataset.data_dir"),
+        device=options.get("run.device", "auto"),
+        marks=_marks(payload["job"], place, payload["sweep"], f"{payload['sweep']}-{share}"),
+    )
+    progress.say(f"Run {made} has it.")
+    return RUN_AGAIN if _unsent() else 0
+
+
+def _marks(job: str, place: int, group: str, key: str) -> dict[str, str]:
+    """The tags of a task's run: what it is a part of, and who does it."""
+    from l2i.run.family import member_tag
+
+    attempt = _first(_ATTEMPT, str(1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))))
+    native = _first(_NATIVE, "")
+    marks = {
+        member_tag(group): key,
+        "l2i.job": job,
+        "l2i.job_task": str(place),
+        "l2i.engine": os.environ.get("L2I_TASK_ENGINE", ""),
+        "l2i.native": native,
+        "l2i.attempt": attempt,
+        f"l2i.attempt.{attempt}": f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {native}",
+    }
+    if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        marks["l2i.region"] = region
+    return marks
+
+
+def _unsent() -> bool:
+    """Whether the store has not got all; in a container nothing of it would be left."""
+    from l2i.run import outbox
+
+    for sentence in outbox.UNSENT:
+        click.echo(sentence, err=True)
+    unsent = bool(outbox.UNSENT)
+    outbox.UNSENT.clear()
+    return unsent
 
 
 def _fetch(uri: str, target: str, progress: Any) -> None:

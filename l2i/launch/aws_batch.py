@@ -517,6 +517,7 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         overrides=tuple(found["overrides"]),
         options=found["options"],
         sweep=found["sweep"],
+        audit=found["audit"],
         tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in found["tasks"]),
         inputs=found["inputs"],
         outputs={k: v for k, v in named.items() if v},

@@ -1,8 +1,8 @@
 """What a job is: its description, the states of its tasks, and what an engine can do.
 
-A task is one training of a sweep. It is done where ``l2i task`` finds two variables: ``L2I_JOB``
-(what there is to do, `l2i.launch.payload`) and an index, ``L2I_TASK_INDEX`` or that of the engine.
-How a task ends tells the engine whether to try again:
+A task is one training of a sweep, or a share of the clips of an audit. It is done where ``l2i
+task`` finds two variables: ``L2I_JOB`` (what there is to do, `l2i.launch.payload`) and an index,
+``L2I_TASK_INDEX`` or that of the engine. How a task ends tells the engine whether to try again:
 
 ==============  ================================================================
 exit code       what it means
@@ -36,6 +36,7 @@ __all__ = [
     "BUG",
     "OUTPUT_VARIABLES",
     "RUN_AGAIN",
+    "Audit",
     "Check",
     "Job",
     "JobSpec",
@@ -72,8 +73,23 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Audit(_Model):
+    """An audit whose clips are heard by a job's tasks, a share each.
+
+    Attributes
+    ----------
+    run : str
+        The id of the audited run.
+    shares : int
+        How many there are; a task's index is its share.
+    """
+
+    run: str
+    shares: int = Field(ge=1)
+
+
 class Task(_Model):
-    """One training.
+    """One training, or one share of an audit.
 
     Attributes
     ----------
@@ -104,7 +120,9 @@ class JobSpec(_Model):
     file, config, overrides, options
         The sweep's file: its name, its tree, and what was laid over it.
     sweep : str
-        The sweep's signature; empty: one training.
+        The sweep's signature, or another word that its runs have in common; empty: one training.
+    audit : Audit, optional
+        In place of trainings.
     tasks : tuple of Task
     inputs : dict of str to str
         Setting -> ``s3://`` address of the file that a task fetches for it, once.
@@ -136,6 +154,7 @@ class JobSpec(_Model):
     overrides: tuple[str, ...] = ()
     options: dict[str, str] = Field(default_factory=dict)
     sweep: str = ""
+    audit: Audit | None = None
     tasks: tuple[Task, ...] = Field(min_length=1)
     inputs: dict[str, str] = Field(default_factory=dict)
     outputs: dict[str, str] = Field(default_factory=dict)
@@ -188,7 +207,9 @@ class JobSpec(_Model):
     @property
     def signature(self) -> str:
         """Twelve hexadecimal digits; the same description is the same job."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # As it was before there were audits: a job that is known stays the same.
+        known = self.model_dump(mode="json", exclude=None if self.audit else {"audit"})
+        text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property

@@ -19,7 +19,10 @@ __all__ = ["LIMIT", "decode", "encode"]
 LIMIT = 6000
 """Characters of a payload, at most."""
 
-_KEYS = ("name", "file", "config", "overrides", "options", "sweep", "inputs", "checkpoint_minutes")
+_KEYS = (
+    *("name", "file", "config", "overrides", "options", "sweep", "audit", "inputs"),
+    "checkpoint_minutes",
+)
 
 
 def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
@@ -70,6 +73,7 @@ def decode(word: str) -> dict[str, Any]:
             "overrides": [],
             "options": {},
             "sweep": "",
+            "audit": None,
             "inputs": {},
             "checkpoint_minutes": 0,
             **found,

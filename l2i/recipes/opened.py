@@ -195,6 +195,7 @@ def write_found(
     *,
     out: Path | None,
     keep: bool,
+    marks: Mapping[str, str] | None = None,
 ) -> str | None:
     """Leave what was found: in a folder, and as a run, under the one that was measured if there is
     one.
@@ -216,6 +217,8 @@ def write_found(
         A folder of the user's; made.
     keep : bool
         Whether a run is made.
+    marks : mapping, optional
+        More tags of it.
 
     Returns
     -------
@@ -251,6 +254,7 @@ def write_found(
         "l2i.dataset": opened.config.dataset.name,
         "l2i.fold": str(opened.config.dataset.fold),
         "l2i.data_digest": opened.material.digest,
+        **(marks or {}),
     }
     with (
         tempfile.TemporaryDirectory() as folder,

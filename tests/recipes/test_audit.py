@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from l2i.audit import scan as scan_module
 from l2i.data import DATASETS
 from l2i.data.cache import WaveformCache
+from l2i.launch.job import JobSpec
 from l2i.run.runs import list_runs
 from tests.stores import Said
 
@@ -158,6 +160,58 @@ def test_a_class_that_goes_by_its_sound(say: Say) -> None:
     # Few clips: said, and no suspect.
     few = say("audit", "low", "--limit", "8", "--no-keep", "-q")
     assert few.code == 0 and "Too few clips for a counter-proof" in few.out
+
+
+def test_many_tasks_hear_and_one_command_gathers(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's tasks hear a share each, on machines of their own; the audit takes all of it over,
+    hears nothing again, and says what it says when it hears all itself."""
+    monkeypatch.setattr("l2i.audit.scan.SHARD", 16)
+    _train(say, "low", "demo")
+    _, whole = _audit(say, "low", "--no-keep")
+    told = say("submit", "--audit", "low", "--shares", "3", "--dry-run")
+    assert told.code == 0, told.err
+    spec = JobSpec(
+        **{k: v for k, v in json.loads(told.out).items() if k not in ("id", "gpu_hours")}
+    )
+    assert [task.title for task in spec.tasks] == [f"share {n} of 3" for n in (1, 2, 3)]
+    work = Path("mlruns/work/audits")
+    for share in range(3):
+        # Some tasks are tried again by themselves: their share is still that of three.
+        again = spec.only([share])
+        done = say("task", "--job", again.payload, "--index", "0")
+        assert done.code == 0, done.err
+        assert len(list(work.glob("*/clips-*.npz"))) == [3, 3, 2][share]
+        shutil.rmtree(work)  # Its machine is gone.
+    assert "heard before" in say("task", "--job", spec.payload, "--index", "1").err
+    shares = list_runs(kind="audit-share")
+    assert {run.tags["l2i.job_task"] for run in shares} == {"0"} and len(shares) == 3
+    assert {run.tags["mlflow.parentRunId"] for run in shares} == {whole["run"]["id"]}
+
+    def deaf(*_: Any) -> Any:
+        raise AssertionError("a clip was heard again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("l2i.audit.scan._rows", deaf)
+        heard = say("audit", "low", "--json", "--no-keep")
+    assert heard.code == 0 and "Took over what 3 tasks have heard." in heard.err
+    assert json.loads(heard.out) == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "Give a FILE, or --audit and --shares."),
+        (("--audit", "low"), "With --audit give --shares, no FILE and no --override."),
+        (("--shares", "2"), "Give a FILE, or --audit and --shares."),
+        (("x.toml", "--audit", "low", "--shares", "2"), "With --audit give --shares, no FILE"),
+    ],
+)
+def test_jobs_of_audits_that_are_wrong(say: Say, words: tuple[str, ...], sentence: str) -> None:
+    """One sentence, and exit code 2."""
+    heard = say("submit", *words)
+    assert heard.code == 2 and sentence in " ".join(heard.err.split())
 
 
 def test_a_classifier_without_a_run(say: Say, tmp_path: Path) -> None:
