@@ -1,0 +1,78 @@
+"""The disk that a training needs, told before it begins."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from l2i.config import Config
+from l2i.data.base import DataSet
+from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.errors import DataError
+from l2i.models.classifier import FrozenClassifier
+from l2i.models.features import FeatureStore, compute_features
+from l2i.models.vgg import MIN_FRAMES, VGG
+
+__all__ = ["Disk", "disk_needed"]
+
+
+class Disk(NamedTuple):
+    """Bytes.
+
+    Attributes
+    ----------
+    decoded : int
+        The decoded clips, in the cache for as long as nobody removes them.
+    hidden : int
+        What the interpreter is trained on, in the run store until that stage ends, as far as memory
+        does not hold it.
+    """
+
+    decoded: int
+    hidden: int
+
+
+def disk_needed(config: Config, dataset: DataSet) -> Disk:
+    """What a training of the built-in classifier takes.
+
+    One clip of noise is heard by an untrained network, which is as large as a trained one.
+
+    Parameters
+    ----------
+    config : Config
+    dataset : DataSet
+        Its clips need not be there.
+
+    Raises
+    ------
+    DataError
+        It cannot be split, or its clips are too short for the network.
+    """
+    d, s, i = config.dataset, config.spectrogram, config.interpreter
+    domain = SpectrogramSettings(dataset.sample_rate, s.n_fft, s.hop_length, s.n_mels)
+    if domain.n_frames(dataset.n_samples) < MIN_FRAMES:
+        raise DataError(f"Clips of {dataset.card.title} are too short for the network.")
+    head = config.classifier.head
+    network = VGG(max(1, len(dataset.card.classes)), head=head).eval()
+    names = tuple(map(str, dataset.card.classes)) or ("one",)
+    clf = FrozenClassifier(network, domain, names, dataset.card.task)
+    noise = np.random.default_rng(0).normal(size=(1, dataset.n_samples)).astype(np.float32)
+    w = torch.rand(domain.n_bins, config.dictionary.components)
+    with tempfile.TemporaryDirectory() as folder:
+        maps = tuple(dict.fromkeys(i.maps))
+        row = np.zeros(1, np.int64)
+        one = compute_features(clf, w, domain.domain, noise, row, maps, Path(folder))
+    split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
+    rows = len(split.train) * i.views + len(split.validate)
+    clips = len(dataset.clips())
+    return Disk(4 * dataset.n_samples * clips, rows * _bytes_of(one))
+
+
+def _bytes_of(store: FeatureStore) -> int:
+    """What a store's arrays take."""
+    arrays = (store.logits, *store.maps, store.audible, store.projected, store.energy)
+    return sum(array.nbytes for array in arrays)
