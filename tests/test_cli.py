@@ -140,7 +140,7 @@ def test_no_variable_means_two_things() -> None:
             if word == "--yes" or option.multiple or option.hidden:
                 assert option.envvar is None
                 continue
-            if word == "--data-dir" and path[0] in _MEASURE:
+            if word in ("--data-dir", "--dataset") and path[0] in _MEASURE:
                 assert not option.envvar
                 continue
             assert len(variables_of(option)) == 1 + len(old), (path, word)

@@ -55,6 +55,7 @@ def audit(
     progress: Progress,
     *,
     classifier: str = "",
+    dataset: str = "",
     part: PartName = "all",
     classes: Sequence[str] = (),
     limit: int | None = None,
@@ -79,6 +80,8 @@ def audit(
     classifier : str
         A classifier of the user's own, as `l2i.models.spec.open_classifier` takes it, in place of a
         run; it is heard on the clips in `data_dir`.
+    dataset : str
+        With a `classifier`, which data set lies there; empty: a folder of the user's own.
     part : {'test', 'train', 'all'}
         The clips that are heard. What a model took for a class in training it takes for it later,
         so that training clips say as much as others.
@@ -114,7 +117,9 @@ def audit(
     s = settings or Settings()
     how: dict[str, Any] = {"device": device, "precision": precision, "keep": keep, "out": out}
     if classifier:
-        opened = open_unmeasured(classifier, data_dir or "", progress, method=method, **how)
+        opened = open_unmeasured(
+            classifier, data_dir or "", progress, dataset=dataset, method=method, **how
+        )
     else:
         opened = open_finished(word, progress, data_dir=data_dir, stream=True, **how)
     names = opened.classes

@@ -31,6 +31,15 @@ SUSPECT = 4
     help="Audit a classifier of your own instead of a RUN, on the clips in --data-dir "
     "('l2i classifiers --help' says what SPEC may be).",
 )
+@click.option(
+    "--dataset",
+    type=options.DATASET,
+    metavar="NAME",
+    # The variable is for trainings; of a RUN it would be wrong.
+    envvar=(),
+    help="With --classifier, the data set in --data-dir ('l2i data list').  [default: a folder of "
+    "your own]",
+)
 @options.run_data_dir
 @click.option(
     "--class",
@@ -80,6 +89,7 @@ SUSPECT = 4
 def audit(
     runs: tuple[str, ...],
     classifier: str | None,
+    dataset: str | None,
     data_dir: Path | str | None,
     classes: tuple[str, ...],
     part: Any,
@@ -111,6 +121,8 @@ def audit(
         return
     if classifier is not None and (runs or data_dir is None):
         raise click.UsageError("With --classifier give --data-dir, and no RUN.")
+    if dataset is not None and classifier is None:
+        raise click.UsageError("--dataset goes with --classifier: a RUN knows its data.")
     if classifier is None and len(runs) != 1:
         raise click.UsageError("Give one RUN, or a --classifier, or --compare and two RUNs.")
     from l2i.audit import audit as run_audit
@@ -122,6 +134,7 @@ def audit(
         runs[0] if runs else "",
         progress,
         classifier=options.classifier_spec(classifier) or "",
+        dataset=dataset or "",
         part=part,
         classes=classes,
         limit=limit,

@@ -129,6 +129,7 @@ def open_unmeasured(
     data_dir: str,
     progress: Progress,
     *,
+    dataset: str = "",
     method: str = "",
     device: str = "auto",
     precision: str = "float32",
@@ -144,6 +145,8 @@ def open_unmeasured(
     data_dir : str
         With labels or without; clips are decoded when they are asked for.
     progress : Progress
+    dataset : str
+        The data set that is there; empty: a folder of the user's own.
     method : str
         Empty: one that needs nothing learnt, ``saliency``, or ``occlusion`` of a black box.
     device, precision : str
@@ -158,7 +161,8 @@ def open_unmeasured(
     loaded = open_classifier(spec)
     usual = "saliency" if loaded.classifier.differentiable else "occlusion"
     options = {"dataset.data_dir": data_dir, "method.name": method or usual}
-    config = heard_by(resolve(None, options={**options, "classifier.spec": spec}), loaded)
+    options |= {"classifier.spec": spec}
+    config = heard_by(resolve(None, dataset=dataset or None, options=options), loaded)
     check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
     experiment = config.run.experiment or config.dataset.name
     if keep:

@@ -280,6 +280,7 @@ def test_files_that_cannot_be_read_are_told(
         (("a", "b"), "Give one RUN"),
         (("--compare", "a"), "Give two RUNs with --compare"),
         (("--compare", "a", "b", "--out", "x"), "--compare writes no files"),
+        (("a", "--dataset", "esc10"), "--dataset goes with --classifier"),
         (("a", "--classifier", "x.py:y"), "With --classifier give --data-dir, and no RUN"),
         (("latest", "--quiet-db", "3"), "3.0 is not in the range"),
         (("single", "--class", "bel"), "did you mean 'bell'?"),
