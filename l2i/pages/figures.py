@@ -30,6 +30,8 @@ _COLUMNS = {
     "auprc": "Classifier AUPRC",
     "fidelity_auprc": "Fidelity AUPRC",
     "components": "Components, mean",
+    "ff_share": "FF over probability",
+    "kept": "Energy kept",
 }
 _LISTEN = "explanations/index.html"
 # What the page to listen to calls those found, missed, wrongly and rightly not named.

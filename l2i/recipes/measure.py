@@ -390,7 +390,8 @@ def beside(own: Evaluation, published: Evaluation) -> Evaluation:
         scores=both(own.scores, published.scores),
         intervals=both(own.intervals, published.intervals),
         per_class={
-            name: published.per_class.get(name, {}) | figures
+            # The method's own come first.
+            name: {**figures, **published.per_class.get(name, {}), **figures}
             for name, figures in own.per_class.items()
         },
         interpreter_logits=published.interpreter_logits,
