@@ -352,49 +352,7 @@ def test_multi_label_decisions_use_each_classs_threshold(network: VGG) -> None:
         torch.testing.assert_close(frozen.probabilities(logits), logits.sigmoid())
 
 
-# --- published weights ------------------------------------------------------------------------
-
-
-def _published(prefix: str = "") -> dict[str, torch.Tensor]:
-    """A state dict in the form of the published AudioSet weights: the trunk, without counters of
-    batches as torch before 0.4.1 wrote it, and the AudioSet classes in ``layer19``."""
-    trunk = _trained(5).netx.state_dict()
-    state = {k: v for k, v in trunk.items() if not k.endswith("num_batches_tracked")}
-    state["layer19.0.weight"] = torch.ones(527, 1024, 1, 1)
-    state["layer19.0.bias"] = torch.ones(527)
-    return {prefix + k: v for k, v in state.items()}
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_audioset_weights_fit_with_both_forms_of_keys(prefix: str) -> None:
-    """With or without ``module.``, every weight of the trunk is taken; only the AudioSet classes
-    are left over, and the head keeps its own weights."""
-    network = _trained(0)
-    head = network.fc.weight.detach().clone()
-    left = network.load_audioset(_published(prefix))
-    assert left == ["layer19.0.bias", "layer19.0.weight"]
-    want = _published()
-    got = network.netx.state_dict()
-    assert "layer1.0.weight" in want and "layer18.1.running_var" in want
-    for name, value in want.items():
-        if not name.startswith("layer19"):
-            assert got[name].equal(value), name
-    assert network.fc.weight.equal(head)
-
-
-def test_audioset_weights_that_do_not_fit_are_refused() -> None:
-    """A weight that is absent or of another shape is named, and the network stays as it was."""
-    network = _trained(0)
-    before = copy.deepcopy(network.state_dict())
-    state = _published()
-    del state["layer14.1.running_mean"]
-    state["layer2.0.weight"] = torch.zeros(16, 16, 5, 5)
-    with pytest.raises(ValueError) as caught:
-        network.load_audioset(state)
-    assert "absent: layer14.1.running_mean" in str(caught.value)
-    assert "layer2.0.weight (16, 16, 5, 5) for (16, 16, 3, 3)" in str(caught.value)
-    after = network.state_dict()
-    assert all(before[name].equal(after[name]) for name in before)
+# --- the published network --------------------------------------------------------------------
 
 
 def test_the_network_is_the_published_one() -> None:

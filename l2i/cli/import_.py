@@ -93,7 +93,7 @@ def import_(
                 "run_id": done.run_id or None,
                 "name": done.name or None,
                 "experiment": done.experiment or None,
-                "found": done.found,
+                "found": done.existed,
                 "files": described,
                 **done.sizes,
                 "checkpoints": {kind: str(path) for kind, path in done.checkpoints.items()},
@@ -102,7 +102,8 @@ def import_(
         return
     for item in described:
         click.echo(f"{item['file']}: {item['kind']}")
-        click.echo(f"  git blob {item['git_blob']}, {_known(item['known'])}")
+        known = f"known:\n  {item['known']}" if item["known"] else "not among the published files"
+        click.echo(f"  git blob {item['git_blob']}, {known}")
     words = {
         "components": "K = {} components",
         "classes": "{} classes",
@@ -119,11 +120,7 @@ def import_(
         if "trunk" in file.parts:
             click.echo(f"-o classifier.audioset_weights={file.path} takes it as it is.")
     if done.run_id:
-        if done.found:
+        if done.existed:
             progress.say("These very files are a finished run already.")
         click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
         progress.say("'l2i evaluate latest' measures it; 'l2i explain latest FILE' explains.")
-
-
-def _known(known: str | None) -> str:
-    return f"known:\n  {known}" if known else "not among the published files"

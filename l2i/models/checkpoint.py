@@ -23,7 +23,15 @@ from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import CheckpointError
 from l2i.storage import atomic_write_bytes
 
-__all__ = ["load_checkpoint", "load_weights", "read_domain", "read_settings", "save_checkpoint"]
+__all__ = [
+    "check_weights",
+    "encode_checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "read_domain",
+    "read_settings",
+    "save_checkpoint",
+]
 
 FORMAT = 1
 
@@ -35,12 +43,27 @@ def save_checkpoint(
     metadata: Mapping[str, Any],
     settings: Domain | None = None,
 ) -> None:
-    """Write a checkpoint, atomically.
+    """Write a checkpoint, atomically; see `encode_checkpoint`.
 
     Parameters
     ----------
     path : Path
         Ends in ``.safetensors``.
+    kind, tensors, metadata, settings
+    """
+    atomic_write_bytes(path, encode_checkpoint(kind, tensors, metadata, settings))
+
+
+def encode_checkpoint(
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    settings: Domain | None = None,
+) -> bytes:
+    """What `save_checkpoint` writes.
+
+    Parameters
+    ----------
     kind : str
     tensors : mapping of str to Tensor
     metadata : mapping
@@ -52,7 +75,7 @@ def save_checkpoint(
     if settings is not None:
         document["spectrogram"] = asdict(settings)
     data = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    atomic_write_bytes(path, save(data, {"l2i": json.dumps(document)}))
+    return save(data, {"l2i": json.dumps(document)})
 
 
 def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -126,8 +149,14 @@ def _same(path: Path, found: Domain, wanted: Domain) -> None:
         )
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put `tensors` into `module`; every one of them must fit and none may be missing."""
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse `tensors` that do not fit `module`, which may have shapes alone (device ``meta``).
+
+    Raises
+    ------
+    CheckpointError
+        Some are missing, unknown or of another shape; the first three of each are named.
+    """
     own = module.state_dict()
     missing = sorted(set(own) - set(tensors))
     extra = sorted(set(tensors) - set(own))
@@ -143,5 +172,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     ]
     if problems:
         raise CheckpointError(f"{path} does not fit the network ({'; '.join(problems)}).")
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put `tensors` into `module`, once `check_weights` has seen that they fit."""
+    check_weights(module, tensors, path)
     with torch.no_grad():
         module.load_state_dict(dict(tensors))

@@ -20,7 +20,6 @@ of the published weights, so that a state dict fits without a translation (layer
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -147,41 +146,6 @@ class VGG(nn.Module):
     def block(self, number: int) -> list[nn.Module]:
         """The layers of one of the trunk's blocks, from 0."""
         return list(self.netx.children())[_layers(number) : _layers(number + 1)]
-
-    def load_audioset(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Put published AudioSet weights into the trunk.
-
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-            Keys ``layer1.0.weight`` ..., with or without ``module.``. ``layer19``, the
-            AudioSet classes, is left out: the head takes its place.
-
-        Returns
-        -------
-        list of str
-            The keys that were not used.
-
-        Raises
-        ------
-        ValueError
-            If a weight of the trunk is absent or has another shape.
-        """
-        state = {k.removeprefix("module."): v for k, v in state.items()}
-        own = self.netx.state_dict()
-        # Weights saved before torch 0.4.1 have no counter of batches, and none is needed.
-        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-        wrong = [
-            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-            for k in own
-            if k in state and state[k].shape != own[k].shape
-        ]
-        if missing or wrong:
-            what = [f"absent: {', '.join(missing[:3])}"] if missing else []
-            what += [f"of another shape: {', '.join(wrong[:3])}"] if wrong else []
-            raise ValueError("; ".join(what))
-        self.netx.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-        return sorted(k for k in state if k not in own)
 
 
 class _Patches(nn.Module):

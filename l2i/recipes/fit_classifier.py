@@ -17,9 +17,10 @@ from l2i.dsp.spectrogram import magnitude, mel_bands, peak_normalise, power_to_d
 from l2i.errors import CheckpointError, DeviceError, UsageError
 from l2i.metrics.classification import best_thresholds
 from l2i.models.augmentation import augment, cropped
-from l2i.models.checkpoint import load_checkpoint, read_settings
+from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
+from l2i.models.published import fit, read_published
 from l2i.models.vgg import BLOCKS, MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.bundle import build_classifier
 from l2i.recipes.material import Material
@@ -253,23 +254,18 @@ def _begin(config: Config, material: Material, progress: Progress) -> VGG:
     network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
     if c.audioset_weights:
         path = Path(c.audioset_weights)
-        unused = _load_audioset(network, path)
-        progress.say(f"AudioSet weights from {path.name}; unused: {', '.join(unused) or 'none'}.")
+        _load_audioset(network, path)
+        progress.say(f"AudioSet weights from {path.name}.")
     if not c.train_trunk:
         network.netx.requires_grad_(False)
     return network
 
 
-def _load_audioset(network: VGG, path: Path) -> list[str]:
-    """What of the file's weights the network has no use for."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return network.load_audioset(state)
-    except Exception as error:  # torch.load raises whatever the bytes make it raise.
-        line = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path} does not hold the trunk's AudioSet weights: {line}"
-        ) from None
+def _load_audioset(network: VGG, path: Path) -> None:
+    networks = fit([read_published(path)])
+    if "trunk" not in networks.tensors:
+        raise CheckpointError(f"{path} does not hold the trunk's AudioSet weights.")
+    load_weights(network.netx, networks.tensors["trunk"], path)
 
 
 def _network_input(

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +23,16 @@ import torch
 
 from l2i.config import Config, Method
 from l2i.data import DATASETS, card, open_dataset
-from l2i.data.base import Card
+from l2i.data.base import Card, clip_settings
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import DataError, UsageError
-from l2i.models.checkpoint import save_checkpoint
+from l2i.models.checkpoint import encode_checkpoint
 from l2i.models.published import (
     MAPS,
     SETTINGS,
     THRESHOLDS,
-    Found,
-    Published,
+    Networks,
+    PublishedFile,
     fit,
     read_published,
 )
@@ -43,7 +42,7 @@ from l2i.recipes.served import write_model
 from l2i.run import provenance
 from l2i.run.progress import Progress
 from l2i.run.tracker import find_finished, open_run
-from l2i.storage import make_output, store_errors
+from l2i.storage import atomic_write_bytes, make_output, store_errors
 from l2i.types import Task
 
 __all__ = ["Imported", "describe", "import_files"]
@@ -55,30 +54,29 @@ class Imported:
 
     Attributes
     ----------
-    files : tuple of Found
+    files : tuple of PublishedFile
         What each file is.
     sizes : mapping of str to int
         ``components`` (K), ``classes`` (C), ``head``, ``attention_width``, where they are known.
     run_id, name, experiment : str
         The run; empty where none was asked for.
-    found : bool
+    existed : bool
         Whether the run was there already.
     checkpoints : mapping of str to Path
         Kind to file, where checkpoints were asked for.
     """
 
-    files: tuple[Found, ...]
+    files: tuple[PublishedFile, ...]
     sizes: Mapping[str, int]
     run_id: str = ""
     name: str = ""
     experiment: str = ""
-    found: bool = False
+    existed: bool = False
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
 
 
-def describe(file: Found) -> dict[str, Any]:
+def describe(file: PublishedFile) -> dict[str, Any]:
     """What a file is, for JSON: kind, size, git blob id, and whether it is a published one."""
-    known = file.known
     return {
         "file": file.path.name,
         "kind": file.kind,
@@ -86,7 +84,7 @@ def describe(file: Found) -> dict[str, Any]:
         "bytes": file.size,
         "git_blob": file.git_blob,
         "sha256": file.sha256,
-        "known": f"{known.title} ({known.file} of {known.where})" if known else None,
+        "known": file.known,
     }
 
 
@@ -117,33 +115,32 @@ def import_files(
     ------
     UsageError
         The data set is not named, or the config contradicts the files.
-    DataError
+    DataError, CheckpointError
         A file is absent, damaged, unsafe or does not fit, or a part is missing.
     """
     files = tuple(read_published(path) for path in paths)
     networks = fit(files)
-    if set(networks.origin) == {"trunk"}:
+    if set(networks.tensors) == {"trunk"}:
         # `classifier.audioset_weights` takes the file as it is.
         return Imported(files, networks.sizes)
     about: Card | None = None
-    if networks.classifier or networks.interpreter:
+    if {"classifier", "interpreter"} & set(networks.tensors):
         about, config = _settle(config, networks)
-        for sentence in _doubts(config, about, files):
-            progress.say(sentence)
+    checkpoints = _encode(networks, config, about)
     if out is not None:
-        documents = _documents(networks, config, about)
-        return Imported(files, networks.sizes, checkpoints=_convert(networks, documents, out))
-    if networks.missing:
+        return Imported(files, networks.sizes, checkpoints=_write(checkpoints, out))
+    needed = ("classifier", "dictionary", "interpreter")
+    if missing := [part for part in needed if part not in checkpoints]:
         raise DataError(
             "A run needs a classifier, a dictionary and an interpreter, and there is no "
-            f"{' and no '.join(networks.missing)} in {', '.join(str(path) for path in paths)}: "
-            "give the whole model's file, or --out DIR for checkpoints of what there is."
+            f"{' and no '.join(missing)} in {', '.join(map(str, paths))}: give the whole model's "
+            "file, or --out DIR for checkpoints of what there is."
         )
     assert config is not None and about is not None
-    return _make_run(networks, files, config, about, progress)
+    return _make_run(checkpoints, networks.sizes, files, config, about, progress)
 
 
-def _settle(config: Config | None, networks: Published) -> tuple[Card, Config]:
+def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
     """The data set's card, and the config with what the tensors say."""
     sizes = networks.sizes
     n_classes = sizes["classes"]
@@ -167,20 +164,13 @@ def _settle(config: Config | None, networks: Published) -> tuple[Card, Config]:
             f"{about.title} has no fold {config.dataset.fold}; its folds are "
             f"{', '.join(map(str, about.folds))}."
         )
-    spectrogram = config.spectrogram
-    asked = SpectrogramSettings(
-        config.dataset.sample_rate or about.sample_rate,
-        spectrogram.n_fft,
-        spectrogram.hop_length,
-        spectrogram.n_mels,
-    )
+    rate, _ = clip_settings(about, config.dataset)
+    s = config.spectrogram
+    asked = SpectrogramSettings(rate, s.n_fft, s.hop_length, s.n_mels)
     if different := SETTINGS.differences(asked):
-        words = [word.split()[0] for word in different]
-        keys = [f"{'dataset' if w == 'sample_rate' else 'spectrogram'}.{w}" for w in words]
-        options = [f"-o {k}={getattr(SETTINGS, w)}" for k, w in zip(keys, words, strict=True)]
         raise UsageError(
-            f"The published networks were made under other settings ({', '.join(different)}): "
-            f"give {' '.join(options)}."
+            f"The published networks were made under other settings ({', '.join(different)} asked "
+            "for now): set dataset.sample_rate and spectrogram to theirs with -o."
         )
     thresholds = list(config.classifier.thresholds)
     if about.task is Task.MULTI_LABEL:
@@ -189,118 +179,69 @@ def _settle(config: Config | None, networks: Published) -> tuple[Card, Config]:
             raise UsageError(
                 f"classifier.thresholds has {len(thresholds)} values for {n_classes} classes."
             )
-    updates: dict[str, Any] = {}
-    if networks.classifier:
-        updates["classifier"] = {"head": sizes["head"], "thresholds": thresholds}
-    if "components" in sizes:
-        updates["dictionary"] = {"components": sizes["components"]}
-    if networks.interpreter:
-        updates["interpreter"] = {
+    # What is published has no gates.
+    sections: dict[str, Any] = {"method": Method(name="l2i"), "parts": {}}
+    updates = {
+        "classifier": {"head": sizes.get("head"), "thresholds": thresholds},
+        "dictionary": {"components": sizes.get("components")},
+        "interpreter": {
             "maps": list(MAPS),
             "pooling": "attention",
-            "attention_width": sizes["attention_width"],
-        }
-    sections = {
-        name: getattr(config, name).model_copy(update=values) for name, values in updates.items()
+            "attention_width": sizes.get("attention_width"),
+        },
     }
-    # What is published has no gates.
-    published: dict[str, Any] = {"method": Method(name="l2i"), "parts": {}}
-    return about, config.model_copy(update=sections | published)
-
-
-def _doubts(config: Config, about: Card, files: Sequence[Found]) -> list[str]:
-    """Where the words of the command are at odds with what is known of a file."""
-    found = []
-    for file in files:
-        known, name = file.known, file.path.name
-        if known is None or not known.dataset:
-            continue
-        if known.dataset != about.name:
-            found.append(
-                f"{name} was trained on {known.dataset}; the classes of {about.name} may be in "
-                "another order."
-            )
-        elif known.fold is not None and known.fold != config.dataset.fold:
-            found.append(
-                f"{name} was trained for fold {known.fold}: clips of fold {config.dataset.fold} "
-                "trained it, and figures on them say little."
-            )
-    return found
+    for name, values in updates.items():
+        if name in networks.tensors:
+            sections[name] = getattr(config, name).model_copy(update=values)
+    return about, config.model_copy(update=sections)
 
 
 # --- checkpoints --------------------------------------------------------------------------------
 
 
-def _documents(
-    networks: Published, config: Config | None, about: Card | None
-) -> dict[str, dict[str, Any]]:
-    """Metadata of each checkpoint, as the stages of `train` write them."""
+def _encode(networks: Networks, config: Config | None, about: Card | None) -> dict[str, bytes]:
+    """Each checkpoint's content by its kind, with the metadata that the stages of `train` write."""
     sizes = networks.sizes
-
-    def source(part: str) -> dict[str, Any]:
-        file = networks.origin[part]
-        return {"source": file.path.name, "git_blob": file.git_blob, "history": []}
-
-    found: dict[str, dict[str, Any]] = {}
-    if networks.classifier:
-        assert config is not None and about is not None
-        found["classifier"] = {
+    documents: dict[str, dict[str, Any]] = {"dictionary": {"method": "published", "classes": []}}
+    if config is not None and about is not None:
+        documents["classifier"] = {
             "classes": list(about.classes),
             "task": str(about.task),
-            "head": sizes["head"],
+            "head": sizes.get("head"),
             "dropout": config.classifier.dropout,
             "thresholds": list(config.classifier.thresholds),
-            **source("classifier"),
         }
-    if networks.dictionary is not None:
-        found["dictionary"] = {"method": "published", "classes": [], **source("dictionary")}
-    if networks.interpreter:
-        found["interpreter"] = {
-            "components": sizes["components"],
+        documents["interpreter"] = {
+            "components": sizes.get("components"),
             "n_classes": sizes["classes"],
             "maps": list(MAPS),
             "rows": SETTINGS.n_mels // 32,
             "pooling": "attention",
-            "attention_width": sizes["attention_width"],
-            **source("interpreter"),
+            "attention_width": sizes.get("attention_width"),
         }
-    return found
+    encoded = {}
+    for kind, tensors in networks.tensors.items():
+        if kind != "trunk":
+            file = networks.origin[kind]
+            source = {"source": file.path.name, "git_blob": file.git_blob, "history": []}
+            encoded[kind] = encode_checkpoint(kind, tensors, documents[kind] | source, SETTINGS)
+    return encoded
 
 
-def _write(networks: Published, documents: Mapping[str, dict[str, Any]], folder: Path) -> None:
-    tensors = {
-        "classifier": networks.classifier,
-        "dictionary": {} if networks.dictionary is None else {"W": networks.dictionary},
-        "interpreter": networks.interpreter,
-    }
-    for kind, document in documents.items():
-        path = folder / f"{kind}.safetensors"
-        save_checkpoint(path, kind, tensors[kind], document, SETTINGS)
-
-
-def _convert(
-    networks: Published, documents: Mapping[str, dict[str, Any]], out: Path
-) -> dict[str, Path]:
-    """Write checkpoints to the user's folder: all of them or, where one cannot be, none."""
-    if not documents:
-        raise DataError(
-            f"There is nothing to convert: there is no {' and no '.join(networks.missing)}."
-        )
-    paths = {kind: out / f"{kind}.safetensors" for kind in documents}
-    with store_errors(out):
-        make_output(out)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=out) as work:
-            _write(networks, documents, Path(work))
-            fresh = {kind: Path(work) / path.name for kind, path in paths.items()}
-            for kind, path in paths.items():
-                if os.path.lexists(path) and (
-                    not path.is_file() or path.read_bytes() != fresh[kind].read_bytes()
-                ):
-                    raise DataError(
-                        f"{path} is there already and is something else: choose another --out."
-                    )
-            for kind, path in paths.items():
-                os.replace(fresh[kind], path)
+def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
+    """Write the checkpoints, all of them or, where another file is in the way, none."""
+    paths = {kind: folder / f"{kind}.safetensors" for kind in checkpoints}
+    with store_errors(folder):
+        make_output(folder)
+        for kind, path in paths.items():
+            if os.path.lexists(path) and (
+                not path.is_file() or path.read_bytes() != checkpoints[kind]
+            ):
+                raise DataError(
+                    f"{path} is there already and is something else: choose another --out."
+                )
+        for kind, path in paths.items():
+            atomic_write_bytes(path, checkpoints[kind])
     return paths
 
 
@@ -308,8 +249,9 @@ def _convert(
 
 
 def _make_run(
-    networks: Published,
-    files: tuple[Found, ...],
+    checkpoints: Mapping[str, bytes],
+    sizes: Mapping[str, int],
+    files: tuple[PublishedFile, ...],
     config: Config,
     about: Card,
     progress: Progress,
@@ -322,7 +264,7 @@ def _make_run(
     signature = hashlib.sha256(words.encode()).hexdigest()[:12]
     experiment = config.run.experiment or about.name
     if (done := find_finished(experiment, signature)) is not None:
-        return Imported(files, networks.sizes, done.id, done.name, done.experiment, found=True)
+        return Imported(files, sizes, done.id, done.name, done.experiment, existed=True)
     name = config.run.name or f"{about.name}-fold{config.dataset.fold}-import-{signature[:6]}"
     tags = provenance.tags(torch.device("cpu")) | {
         "l2i.kind": "import",
@@ -341,12 +283,12 @@ def _make_run(
         store_errors(run.folder),
     ):
         progress.say(f"Run {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
-        out = run.folder / "artifacts"
-        shutil.rmtree(out, ignore_errors=True)
-        bundle = run.folder / "bundle"
+        out, bundle = run.folder / "artifacts", run.folder / "bundle"
         for folder in (out, bundle):
-            folder.mkdir(parents=True, exist_ok=True)
-        _write(networks, _documents(networks, config, about), bundle)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        for kind, content in checkpoints.items():
+            atomic_write_bytes(bundle / f"{kind}.safetensors", content)
         # As `evaluate` and `explain` will: what they cannot open is not to be found finished.
         device = torch.device("cpu")
         explainer = explainer_of(build_subject(bundle, config, device, torch.float32))
@@ -361,4 +303,4 @@ def _make_run(
         names = ", ".join(file.path.name for file in files)
         run.tags(told | {DESCRIPTION: f"{about.title}: {escaped(names)}, imported\n"})
         shutil.rmtree(run.folder, ignore_errors=True)
-        return Imported(files, networks.sizes, run.run_id, run.name, experiment)
+        return Imported(files, sizes, run.run_id, run.name, experiment)

@@ -151,8 +151,7 @@ def test_twice_is_once(whole: str, say: Say) -> None:
 
 
 def test_what_it_prints(whole: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kind, sizes, git blob and whether it is a published file; of one that is, where it is from
-    and that the words of the command are at odds with it."""
+    """Kind, sizes, git blob and whether it is a published file; if it is one, where it is from."""
     blob = published.git_blob_id(Path(whole).read_bytes())
     said = say("import", whole, *ESC50)
     lines = said.out.splitlines()
@@ -160,13 +159,9 @@ def test_what_it_prints(whole: str, say: Say, monkeypatch: pytest.MonkeyPatch) -
     assert lines[1] == f"  git blob {blob}, not among the published files"
     assert lines[2] == ("K = 6 components, 50 classes, classifier's head 12 wide, attention 5 wide")
     assert lines[3].startswith("Run esc50-fold1-import-") and len(lines) == 4
-    known = published.Known("ESC-50 fold 3, whole model", "a/b.pt", "somewhere", "esc50", 3)
-    monkeypatch.setattr(published, "KNOWN", {blob: known})
-    said = say("import", whole, *ESC50)
-    assert "known:\n  ESC-50 fold 3, whole model (a/b.pt of somewhere)\n" in said.out
-    assert "trained for fold 3: clips of fold 1 trained it" in " ".join(said.err.split())
-    said = say("import", whole, *ESC50, "--fold", "3")
-    assert "trained for fold" not in said.err
+    monkeypatch.setattr(published, "KNOWN", {blob: "ESC-50 fold 3 (a/b.pt of somewhere)"})
+    again = say("import", whole, *ESC50)
+    assert "known:\n  ESC-50 fold 3 (a/b.pt of somewhere)\n" in again.out
 
 
 def test_a_multi_label_model_has_thresholds(say: Say) -> None:
@@ -228,16 +223,15 @@ def test_the_words_do_not_fit(whole: str, say: Say) -> None:
         "-o",
         "dataset.sample_rate=16000",
     )
-    _fails(said, "-o dataset.sample_rate=44100 -o spectrogram.hop_length=512", code=2)
+    _fails(said, "sample_rate 44100 against 16000, hop_length 512 against 256", code=2)
     _fails(say("import", whole, "--dataset", "esc5"), "esc5", code=2)
     _fails(say("import", whole, *ESC50, "-o", "dataset.fild=1"), "dataset.fold", code=2)
 
 
 def test_the_files_do_not_fit(model: originals.Model, say: Say) -> None:
-    """Missing tensors, another K, NaN, a truncated file, one that is none: exit code 1, what is
-    wrong and where, and no run."""
+    """Missing tensors, another K, a file that is none: exit code 1, what is wrong and where, and
+    no run."""
     content = originals.hollow(model.content())
-    w = content["W_state_dict"]
 
     def tried(**changes: Any) -> Said:
         path = originals.save({**content, **changes}, Path("file.pt"))
@@ -247,17 +241,12 @@ def test_the_files_do_not_fit(model: originals.Model, say: Say) -> None:
     _fails(
         tried(h_state_dict=head),
         "file.pt does not fit",
-        "head: attention_U.0.weight is missing; [width=5, K=6] is expected",
-        "head: attention_U.0.bias is missing",
+        "missing: pool.attention_U.0.bias, pool.attention_U.0.weight",
     )
-    _fails(tried(W_state_dict={"W": torch.ones(513, 9)}), "W has the shape [513, 9]", "K=6")
-    _fails(tried(W_state_dict={"W": w["W"] * float("nan")}), "W holds values that are not finite")
+    _fails(tried(W_state_dict={"W": torch.ones(513, 9)}), "W (513, 9) for (513, 6)")
     _fails(say("import", "nothing.pt", *ESC50), "There is no file nothing.pt")
-    data = Path("file.pt").read_bytes()
-    Path("file.pt").write_bytes(data[: len(data) // 2])
-    _fails(say("import", "file.pt", *ESC50), "file.pt is neither", "or is damaged")
     Path("file.pt").write_text("hello")
-    _fails(say("import", "file.pt", *ESC50), "file.pt is neither")
+    _fails(say("import", "file.pt", *ESC50), "file.pt is neither", "or is damaged")
 
 
 def test_a_file_that_bites(say: Say) -> None:
@@ -346,7 +335,7 @@ def test_audioset_weights_are_checked(model: originals.Model, say: Say) -> None:
     assert said.out.splitlines()[-1] == "-o classifier.audioset_weights=a.pkl takes it as it is."
     del state["module.layer18.0.bias"]
     originals.save(state, Path("a.pkl"))
-    _fails(say("import", path), "trunk: layer18.0.bias is missing; [1024] is expected")
+    _fails(say("import", path), "missing: layer18.0.bias")
 
 
 def test_a_learnt_dictionary_is_taken(bench: Path) -> None:

@@ -379,6 +379,9 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert any(key.startswith("netx.") for key in tensors)
     Path("audioset.pkl").write_bytes(b"nothing of the kind")
     begun = sorted(Path("mlruns/work").iterdir())
+    with pytest.raises(CheckpointError, match=r"audioset\.pkl is neither a file that torch\.save"):
+        train(small_config("demo", *over), QUIET)
+    torch.save({"f_state_dict": VGG(5).state_dict()}, "audioset.pkl")
     with pytest.raises(CheckpointError, match="does not hold the trunk's AudioSet weights"):
         train(small_config("demo", *over), QUIET)
     assert sorted(Path("mlruns/work").iterdir()) == begun
