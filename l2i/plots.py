@@ -25,10 +25,8 @@ __all__ = [
     "component_spectra",
     "conditions",
     "confusion_matrix",
-    "decision_counts",
     "dictionary",
     "explanation",
-    "faithfulness",
     "sweep",
     "training_curves",
 ]
@@ -148,60 +146,34 @@ def dictionary(w: NDArray[np.floating], settings: Domain, path: Path) -> None:
     _save(figure, path)
 
 
-def confusion_matrix(table: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
-    """Counts [C, C]: rows are what the clip is, columns what the classifier says."""
-    n = len(classes)
-    side = max(4.5, 0.42 * n + 1.5)
-    figure = _figure(side + 0.6, side)
-    axes = figure.subplots()
-    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    size = 8 if n <= 20 else 5
-    for row, column in zip(*np.nonzero(table), strict=True):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(
-            column, row, table[row, column], ha="center", va="center", color=colour, fontsize=size
-        )
-    axes.set_xticks(range(n), classes, rotation=90, fontsize=size + 1, parse_math=False)
-    axes.set_yticks(range(n), classes, fontsize=size + 1, parse_math=False)
-    axes.set_xlabel("the classifier says")
-    axes.set_ylabel("the clip is")
-    axes.set_title(f"{np.trace(table)} of {table.sum()} right", fontsize=10)
-    _save(figure, path)
-
-
-def decision_counts(
-    decisions: NDArray[np.bool_], labels: NDArray[np.bool_], classes: Sequence[str], path: Path
+def confusion_matrix(
+    counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], path: Path
 ) -> None:
-    """Multi-label: per class how many clips are found, missed, falsely named, rightly not named.
+    """How many clips of each class the classifier says what of.
 
     Parameters
     ----------
-    decisions, labels : bool [N, C]
+    counts : int64 [C, C] or [C, A]
+        Columns are what the classifier says: a class, or an answer.
+    rows, columns : sequence of str
+        What they are called.
+    path : Path
+        A ``.png``.
     """
-    counts = np.stack(
-        [
-            (decisions & labels).sum(axis=0),
-            (~decisions & labels).sum(axis=0),
-            (decisions & ~labels).sum(axis=0),
-            (~decisions & ~labels).sum(axis=0),
-        ],
-        axis=1,
-    )
-    n = len(classes)
-    figure = _figure(7, max(3.0, 0.4 * n + 1.6))
+    size = 8 if len(rows) <= 20 else 5
+    figure = _figure(max(5.1, 0.42 * len(columns) + 2.1), max(4.5, 0.42 * len(rows) + 1.5))
     axes = figure.subplots()
-    share = counts / max(1, len(labels))
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for row in range(n):
-        for column in range(4):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(
-                column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9
-            )
-    axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly not named"])
-    axes.set_yticks(range(n), classes)
-    axes.set_title(f"Decisions on {len(labels)} clips", fontsize=10)
+    for at in zip(*np.nonzero(counts), strict=True):
+        ink = "white" if share[at] > 0.5 else "black"
+        axes.text(*at[::-1], counts[at], ha="center", va="center", color=ink, fontsize=size)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size + 1, parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, fontsize=size + 1, parse_math=False)
+    if list(rows) == list(columns):
+        axes.set_xlabel("the classifier says")
+        axes.set_ylabel("the clip is")
+        axes.set_title(f"{np.trace(counts)} of {counts.sum()} right", fontsize=10)
     _save(figure, path)
 
 
@@ -409,55 +381,6 @@ def _means(have: int, wanted: int) -> Any:
     index = np.arange(ends[-1]) - np.repeat(ends[:-1] - first, count)
     weight = np.repeat(1 / count, count).astype(np.float32)
     return csr_array((weight, index, ends), shape=(wanted, have))
-
-
-def faithfulness(curve: Sequence[Mapping[str, float]], path: Path) -> None:
-    """What removal costs the classifier, as a function of tau, beside random removal.
-
-    Parameters
-    ----------
-    curve : sequence of mappings
-        ``threshold``, ``faithfulness_probability``, ``random_probability``,
-        ``random_probability_std``, ``faithfulness_logit``, ``random_logit`` and
-        ``components_removed``.
-    path : Path
-        A ``.png``.
-    """
-    tau = [line["threshold"] for line in curve]
-    figure = _figure(9, 3.2)
-    panels = figure.subplots(1, 3)
-    for axes, name, title in zip(
-        panels,
-        ("probability", "logit"),
-        ("fall of probability, median", "fall of logit, median"),
-        strict=False,
-    ):
-        axes.plot(tau, [x[f"faithfulness_{name}"] for x in curve], "o-", color=_BLUE, ms=4)
-        axes.plot(tau, [x[f"random_{name}"] for x in curve], "s--", color=_GREY, ms=4)
-        axes.annotate(
-            "L2I",
-            (tau[0], curve[0][f"faithfulness_{name}"]),
-            (4, 5),
-            textcoords="offset points",
-            color=_BLUE,
-            fontsize=8,
-        )
-        axes.annotate(
-            "as many at random",
-            (tau[0], curve[0][f"random_{name}"]),
-            (4, 5),
-            textcoords="offset points",
-            color=_GREY,
-            fontsize=8,
-        )
-        axes.set_title(title, fontsize=9)
-    panels[2].plot(tau, [x["components_removed"] for x in curve], "o-", color=_GREEN, ms=4)
-    panels[2].set_title("components removed, mean", fontsize=9)
-    for axes in panels:
-        axes.set_xlabel("relevance threshold τ")
-        axes.margins(y=0.15)
-        _tidy(axes)
-    _save(figure, path)
 
 
 def conditions(found: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:

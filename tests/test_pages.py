@@ -25,7 +25,7 @@ from PIL import Image
 import l2i
 from l2i.errors import StoreError
 from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, write_listening_page
-from l2i.pages.figures import _figure
+from l2i.pages.figures import _figure, _ticks
 from l2i.pages.page import data_block
 from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture, spectrum_line
 from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps, rounded
@@ -516,6 +516,23 @@ def test_curves_leave_out_what_is_not_there(folder: Path) -> None:
     assert "classifier: loss" in titles
     assert "dictionary: loss" in titles
     assert not [t for t in titles if t.startswith("interpreter")]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "ticks"),
+    [
+        (0.0, 1.0, False, [0, 0.25, 0.5, 0.75, 1]),
+        (1.0, 30.0, False, [10, 20, 30]),
+        (-0.1, 0.1, False, [-0.1, -0.05, 0, 0.05, 0.1]),
+        (0.06, 3.0, True, [0.1, 0.2, 0.5, 1, 2]),
+        (0.004, 50.0, True, [0.01, 0.1, 1, 10]),
+        # Less than a step of a logarithmic scale: by equal steps.
+        (1.2, 1.9, True, [1.2, 1.4, 1.6, 1.8]),
+    ],
+)
+def test_ticks_are_round_and_few(low: float, high: float, log: bool, ticks: list[float]) -> None:
+    """And within the axis, its ends included."""
+    assert _ticks(low, high, log) == pytest.approx(ticks)
 
 
 def test_the_epoch_that_was_kept_is_marked(folder: Path) -> None:

@@ -35,6 +35,27 @@ def test_the_epoch_that_was_kept_is_marked(tmp_path: Path, monkeypatch: pytest.M
     assert marked == {"classifier: loss": [3], "interpreter: loss": []}
 
 
+@pytest.mark.parametrize("answers", [(), ("found", "missed", "false alarm", "rightly not named")])
+def test_counts_stand_in_their_cells(
+    answers: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every count but nought, its class to the left and what was decided below; a title only where
+    the counts on the diagonal are right."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    classes = ["a", "$b$"]
+    counts = np.array([[1, 3, 0, 2], [0, 0, 1, 5]])[:, : 4 if answers else 2]
+    plots.confusion_matrix(counts, classes, answers or classes, tmp_path / "counts.png")
+
+    (figure,) = drawn
+    (axes,) = figure.axes
+    cells = {t.get_position()[::-1]: t.get_text() for t in axes.texts}
+    assert cells == {at: str(n) for at, n in np.ndenumerate(counts) if n}
+    assert [t.get_text() for t in axes.get_yticklabels()] == classes
+    assert [t.get_text() for t in axes.get_xticklabels()] == list(answers or classes)
+    assert axes.get_title() == ("" if answers else "1 of 4 right")
+
+
 @pytest.mark.parametrize("scale", [4e-5, 0.9, 30.0, 2e5])
 def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
     scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,23 +55,18 @@ def _figure(value: float | None, unit: str = "") -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def _nice_step(span: float) -> float:
-    raw = span / 4
-    power = 10.0 ** math.floor(math.log10(raw))
-    return power * next(m for m in (1, 2, 2.5, 5, 10) if raw <= m * power * 1.0001)
-
-
 def _ticks(low: float, high: float, log: bool) -> list[float]:
-    if log:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        within = [m * 10.0**n for n in powers for m in (1, 2, 5)]
-        found = [v for v in within if low * 0.999 <= v <= high * 1.001]
-        if len(found) >= 2:
-            decades = [v for v in found if math.isclose(math.log10(v) % 1, 0, abs_tol=1e-9)]
-            return decades if len(decades) >= 3 else found
-    step = _nice_step(high - low)
-    first = math.ceil(low / step - 1e-9)
-    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    # The pictures' library, which what evaluates has loaded already.
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    locator: LogLocator | MaxNLocator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+    # Fewer than two of 1, 2, 5 may lie within less.
+    if log and high >= 5 * low:
+        decades = math.floor(math.log10(high)) - math.ceil(math.log10(low))
+        locator = LogLocator(subs=(1,) if decades > 1 else (1, 2, 5), numticks=8)
+    slack = 1e-9 * (high - low)
+    ticks = locator.tick_values(low, high)
+    return [float(v) for v in ticks if low - slack <= v <= high + slack]
 
 
 def _chart(

@@ -50,8 +50,8 @@ def evaluate(
     threshold : float, optional
         tau for removal, instead of the run's own.
     out : Path, optional
-        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``,
-        ``faithfulness.png`` and ``figures.html``.
+        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``
+        and ``figures.html``.
     keep : bool
         Whether a run is made of it, under the one that is measured.
 

@@ -66,7 +66,7 @@ def write_evaluation(
     heard: Sequence[int] = (),
 ) -> None:
     """Write ``scores.json``, ``clips.csv``, ``labels.csv`` (the labels that the classifier doubts
-    most), ``confusion_matrix.png``, ``faithfulness.png`` and ``figures.html``.
+    most), ``confusion_matrix.png`` and ``figures.html``.
 
     Parameters
     ----------
@@ -126,39 +126,36 @@ def write_evaluation(
     # Where no class was detected in any clip, the columns of pairs are absent.
     frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
     atomic_write_text(folder / "clips.csv", frame.to_csv(index=False, float_format="%.6g"))
-    if e.curve:
-        plots.faithfulness(e.curve, folder / "faithfulness.png")
-    picture = folder / "confusion_matrix.png"
     there: Counter[tuple[int, int]] = Counter()
     counts = doubted = None
+    answers: tuple[str, ...] = ()
     if e.labels is not None:
         doubted = doubted_labels(
             p, e.decisions, e.labels, e.task, [clip.id for clip in clips], classes
         )
         atomic_write_text(folder / "labels.csv", doubted.to_csv(index=False, float_format="%.6g"))
-    if e.labels is None:
-        pass
-    elif single:
-        counts = classification.confusion(
-            e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
-        )
-        there.update((int(e.labels[i].argmax()), int(e.logits[i].argmax())) for i in heard)
-        plots.confusion_matrix(counts, classes, picture)
-    else:
-        plots.decision_counts(e.decisions, e.labels, classes, picture)
-        pairs = [(e.decisions, e.labels), (~e.decisions, e.labels)]
-        pairs += [(e.decisions, ~e.labels), (~e.decisions, ~e.labels)]
-        counts = np.stack([(said & true).sum(axis=0) for said, true in pairs], axis=1)
-        for column, (said, true) in enumerate(pairs):
-            for c, n in enumerate((said & true)[list(heard)].sum(axis=0)):
-                there[c, column] = int(n)
+        if single:
+            counts = classification.confusion(
+                e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
+            )
+            there.update((int(e.labels[i].argmax()), int(e.logits[i].argmax())) for i in heard)
+        else:
+            answers = ("found", "missed", "false alarm", "rightly not named")
+            pairs = [(e.decisions, e.labels), (~e.decisions, e.labels)]
+            pairs += [(e.decisions, ~e.labels), (~e.decisions, ~e.labels)]
+            counts = np.stack([(decided & true).sum(axis=0) for decided, true in pairs], axis=1)
+            for column, (decided, true) in enumerate(pairs):
+                for c, n in enumerate((decided & true)[list(heard)].sum(axis=0)):
+                    there[c, column] = int(n)
+        picture = folder / "confusion_matrix.png"
+        plots.confusion_matrix(counts, classes, answers or classes, picture)
     write_figures_page(
         folder / "figures.html",
         known,
         title=title,
         classes=classes,
         counts=counts,
-        answers=() if single else ("found", "missed", "false alarm", "rightly not named"),
+        answers=answers,
         histories=histories,
         kept=kept,
         doubted=None if doubted is None else doubted.to_dict("records"),
