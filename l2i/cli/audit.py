@@ -80,12 +80,7 @@ SUSPECT = 4
 @click.option(
     "--compare", "beside", is_flag=True, help="Show what changed between the audits of two RUNs."
 )
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def audit(
     runs: tuple[str, ...],
     classifier: str | None,

@@ -102,33 +102,15 @@ _SHORT = {
 @options.run_data_dir
 @measuring.threshold
 @measuring.max_components
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def benchmark(
     run: str,
-    methods: tuple[str, ...],
-    protocols: tuple[str, ...],
     everything: bool,
-    evaluator: str,
     against: str | None,
-    repeats: int,
-    shuffled_labels: bool,
-    roar: bool,
-    epochs: int,
-    limit: int | None,
-    data_dir: Path | str | None,
-    threshold: float | None,
-    max_components: int | None,
     out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Judge explanation methods on RUN's test clips, under the same figures.
 
@@ -153,23 +135,10 @@ def benchmark(
     result = run_benchmark(
         run,
         Progress(quiet),
-        methods=methods,
-        protocols=protocols,
         everything=everything,
-        evaluator=evaluator,
         against=against or "",
-        repeats=repeats,
-        shuffled_labels=shuffled_labels,
-        roar=roar,
-        epochs=epochs,
-        limit=limit,
-        data_dir=options.resolved(data_dir),
-        threshold=threshold,
-        max_components=max_components,
-        device=device or "auto",
-        precision=precision or "float32",
         out=out,
-        keep=keep,
+        **measuring.arguments(given),
     )
     if as_json:
         emit_json(result)

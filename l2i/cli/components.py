@@ -28,24 +28,14 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
 @options.run_data_dir
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def components(
     run: str,
-    part: Any,
-    top: int,
     sounds: bool,
-    data_dir: Path | str | None,
     out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Show which components speak for which class, and how they sound.
 
@@ -56,16 +46,7 @@ def components(
     from l2i.run.progress import Progress
 
     result = run_components(
-        run,
-        Progress(quiet),
-        part=part,
-        top=top,
-        sounds=sounds,
-        data_dir=options.resolved(data_dir),
-        device=device or "auto",
-        precision=precision or "float32",
-        out=out,
-        keep=keep,
+        run, Progress(quiet), sounds=sounds, out=out, **measuring.arguments(given)
     )
     if as_json:
         emit_json(result)

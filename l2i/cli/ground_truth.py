@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
-from l2i.cli.base import Command, Option, emit_json, emit_table
+from l2i.cli import measuring
+from l2i.cli.base import Command, emit_json, emit_table
 
 
 @click.command(
@@ -25,39 +26,11 @@ from l2i.cli.base import Command, Option, emit_json, emit_table
     help="Explain the predicted class, or the labels.",
 )
 @measuring.method
-@click.option(
-    "--save-sounds",
-    "sounds",
-    cls=Option,
-    old="--sounds",
-    type=click.IntRange(0),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Save the sounds of N clips; 0: none.",
-)
+@measuring.sounds("clips")
 @measuring.threshold
 @measuring.max_components
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
-def ground_truth(
-    run: str,
-    explain: str,
-    method: str | None,
-    sounds: int,
-    threshold: float | None,
-    max_components: int | None,
-    out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+@measuring.shared
+def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Compare explanations with the parts that RUN's test clips were made of.
 
     RUN is a run id, a run name, or 'latest', of demo or demo-multilabel. SI-SDR, its improvement
@@ -67,19 +40,7 @@ def ground_truth(
     from l2i.recipes.ground_truth import ground_truth as run_ground_truth
     from l2i.run.progress import Progress
 
-    result = run_ground_truth(
-        run,
-        Progress(quiet),
-        method=method or "",
-        explain=explain,
-        threshold=threshold,
-        max_components=max_components,
-        device=device or "auto",
-        precision=precision or "float32",
-        sounds=sounds,
-        out=out,
-        keep=keep,
-    )
+    result = run_ground_truth(run, Progress(quiet), out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

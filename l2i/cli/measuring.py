@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from l2i.cli.base import emit_table
+from l2i.cli import options
+from l2i.cli.base import Option, emit_table
 from l2i.errors import ConfigError, UnknownName
 from l2i.registry import METHODS, nearest
 
@@ -21,6 +22,7 @@ _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
 
 __all__ = [
     "ARROWS",
+    "arguments",
     "caution",
     "explain_stars",
     "figure",
@@ -29,8 +31,10 @@ __all__ = [
     "method",
     "out",
     "preset",
+    "shared",
     "show_differences",
     "show_figures",
+    "sounds",
     "where",
 ]
 
@@ -123,6 +127,45 @@ max_components: _Decorator = click.option(
     metavar="N",
     help="Keep at most N components per explanation; 0: all.  [default: the run's]",
 )
+
+
+def sounds(what: str) -> _Decorator:
+    """How many of `what` are saved as sounds."""
+    return click.option(
+        "--save-sounds",
+        "sounds",
+        cls=Option,
+        old="--sounds",
+        type=click.IntRange(0),
+        default=4,
+        show_default=True,
+        metavar="N",
+        help=f"Save the sounds of N {what}; 0: none.",
+    )
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that measures: they stand last, in one order."""
+    decorators = (
+        out,
+        keep,
+        options.device,
+        options.precision,
+        options.quiet,
+        options.as_json,
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as recipes take them, who call them by the same names."""
+    unless_given = {"device": "auto", "precision": "float32", "method": ""}
+    words = {k: unless_given.get(k) if v is None else v for k, v in given.items()}
+    if "data_dir" in words:
+        words["data_dir"] = options.resolved(words["data_dir"])
+    return words
 
 
 def _read_preset(ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:

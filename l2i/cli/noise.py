@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -43,26 +42,14 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.method
 @measuring.limit
 @options.run_data_dir
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def noise(
     run: str,
     snrs_db: tuple[float, ...],
     colours: tuple[Any, ...],
-    seed: int,
-    method: str | None,
-    limit: int | None,
-    data_dir: Path | str | None,
-    out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Measure RUN on its test clips with noise added, over a range of levels.
 
@@ -76,14 +63,7 @@ def noise(
         Progress(quiet),
         snrs_db=snrs_db or (20.0, 10.0, 0.0, -10.0),
         colours=colours or ("white", "pink"),
-        method=method or "",
-        seed=seed,
-        limit=limit,
-        data_dir=options.resolved(data_dir),
-        device=device or "auto",
-        precision=precision or "float32",
-        out=out,
-        keep=keep,
+        **measuring.arguments(given),
     )
     if as_json:
         emit_json(result)
@@ -117,4 +97,4 @@ def noise(
     figures = [f"{short[n]}{arrow}" for n, arrow in zip(names, arrows, strict=True)]
     head = ["noise", "SNR", *figures]
     emit_table(head, rows, right=list(range(1, len(head))))
-    measuring.kept(result, out)
+    measuring.kept(result, given["out"])

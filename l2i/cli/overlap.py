@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -112,26 +113,11 @@ _TABLES: tuple[dict[str, str], ...] = (
     metavar="N",
     help="Random seed for drawing pairs.",
 )
-@click.option(
-    "--save-sounds",
-    "sounds",
-    cls=Option,
-    old="--sounds",
-    type=click.IntRange(0),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="Save the sounds of N mixtures per level; 0: none.",
-)
+@measuring.sounds("mixtures per level")
 @options.run_data_dir
 @measuring.threshold
 @measuring.max_components
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def overlap(
     run: str,
     mixtures: int,
@@ -139,21 +125,14 @@ def overlap(
     gains_db: tuple[float, ...],
     level: str,
     noise_db: float | None,
-    fold: int | None,
     second_fold: int | None,
     explain: str,
     method: str | None,
     seed: int,
-    sounds: int,
-    data_dir: Path | str | None,
-    threshold: float | None,
-    max_components: int | None,
     out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
@@ -177,20 +156,7 @@ def overlap(
         method=method or "",
         seed=seed,
     )
-    result = run_overlap(
-        run,
-        wanted,
-        Progress(quiet),
-        data_dir=options.resolved(data_dir),
-        fold=fold,
-        threshold=threshold,
-        max_components=max_components,
-        device=device or "auto",
-        precision=precision or "float32",
-        sounds=sounds,
-        out=out,
-        keep=keep,
-    )
+    result = run_overlap(run, wanted, Progress(quiet), out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

@@ -72,12 +72,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @options.config_file
 @options.overrides
-@measuring.out
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@measuring.shared
 def shortcut(
     dataset: str,
     data_dir: Path | str | None,
