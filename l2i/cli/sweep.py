@@ -113,7 +113,7 @@ def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from l2i.recipes.sweep_table import spread
+    from l2i.recipes.sweep_table import plus_minus
 
     click.echo(f"Sweep {result['run']['name']} ({result['run']['id'][:8]})")
     n = [f["n"] for row in result["table"] for f in row["figures"].values()]
@@ -130,7 +130,7 @@ def _show(result: dict[str, Any]) -> None:
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         lines = [
-            [result["meaning"][name], *(spread(row["figures"].get(name)) for row in some)]
+            [result["meaning"][name], *(plus_minus(row["figures"].get(name)) for row in some)]
             for name in names
         ]
         head = ["figure", *(row["setting"] for row in some)]

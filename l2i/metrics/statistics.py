@@ -6,15 +6,32 @@ others of the same kind would do to a figure, and nothing of other seeds or fold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bootstrap_interval", "holm", "mcnemar", "median", "ratio_of_means", "wilcoxon"]
+__all__ = [
+    "bootstrap_interval",
+    "finite",
+    "holm",
+    "mcnemar",
+    "median",
+    "ratio_of_means",
+    "wilcoxon",
+]
 
 Values = NDArray[np.floating]
+
+
+def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures as JSON has them: what is NaN or infinite is None.
+
+    >>> finite({"accuracy": 0.5, "si_sdr": float("nan")})
+    {'accuracy': 0.5, 'si_sdr': None}
+    """
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def median(values: Values, axis: int | None = None) -> Any:

@@ -19,6 +19,7 @@ from l2i.explanation import (
     usual_methods,
 )
 from l2i.metrics import METRICS
+from l2i.metrics.statistics import finite
 from l2i.models.checkpoint import load_checkpoint, load_weights
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.vgg import VGG
@@ -303,7 +304,7 @@ def _judged(
     scores, intervals = scores | more[0], intervals | more[1]
     names += probed
     return {
-        "scores": {k: _plain(scores[k]) for k in names},
+        "scores": finite({name: scores[name] for name in names}),
         "intervals": {k: list(intervals[k]) for k in names if k in intervals},
         "seconds_per_clip": round(sum(seconds) / protocol.count, 4),
     }, rows
@@ -350,9 +351,7 @@ def _roar(
     for name in methods:
         columns = right[name] | random
         scores, intervals = mean_scores(columns, list(columns), settings.seed, groups)
-        found.append(
-            ({k: _plain(v) for k, v in scores.items()}, {k: list(v) for k, v in intervals.items()})
-        )
+        found.append((finite(scores), {k: list(v) for k, v in intervals.items()}))
     return found
 
 
@@ -418,10 +417,6 @@ def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -
     if left := [name for name in usual_methods() if name not in fitting]:
         progress.say(f"Left out, for want of what they need: {', '.join(left)}.")
     return fitting if own in fitting else [own, *fitting]
-
-
-def _plain(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _settings(

@@ -17,6 +17,7 @@ from scipy.special import expit, softmax
 from l2i import plots
 from l2i.metrics import CONTROLS, METRICS, PUBLISHED, classification
 from l2i.metrics.labels import doubted_labels
+from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
 from l2i.recipes.measure import Evaluation
 from l2i.storage import atomic_write_text
@@ -29,10 +30,6 @@ _BY_THRESHOLD = ("faithfulness_", "random_", "components_removed")
 
 def document(e: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them, each with what it means."""
-
-    def plain(values: dict[str, float]) -> dict[str, float | None]:
-        return {k: v if np.isfinite(v) else None for k, v in values.items()}
-
     meaning = {name: asdict(METRICS[name]) for name in e.scores}
     if any(name.startswith(PUBLISHED) for name in e.scores):
         # Another rule has no threshold: what hangs on it is the published rule's, too.
@@ -42,10 +39,10 @@ def document(e: Evaluation) -> dict[str, Any]:
     return {
         "clips": len(e.logits),
         "task": str(e.task),
-        "scores": plain(e.scores),
-        "per_class": {name: plain(figures) for name, figures in e.per_class.items()},
+        "scores": finite(e.scores),
+        "per_class": {name: finite(figures) for name, figures in e.per_class.items()},
         "intervals": {name: list(ends) for name, ends in e.intervals.items()},
-        "faithfulness": [plain(line) for line in e.curve],
+        "faithfulness": [finite(line) for line in e.curve],
         "warnings": e.warnings,
         "weak_classes": e.weak_classes,
         "meaning": meaning,

@@ -6,11 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
+from l2i.metrics.statistics import finite
 from l2i.recipes.opened import open_finished, write_found
 from l2i.recipes.truth import (
     TRUTH_SCORES,
@@ -119,13 +118,13 @@ def ground_truth(
                 figures, _ = truth_scores(
                     {k: v[mine] for k, v in rows.items()}, settings.seed, settings.metrics
                 )
-                per_class[name] = {"explained": int(mine.sum()), **_plain(figures)}
+                per_class[name] = {"explained": int(mine.sum()), **finite(figures)}
         document = {
             "run": {"id": opened.run.id, "name": opened.run.name},
             "clips": len(clips),
             "method": method,
             "explained": len(rows["scene"]),
-            "scores": _plain(scores),
+            "scores": finite(scores),
             "intervals": {k: list(v) for k, v in intervals.items()},
             "per_class": per_class,
             "meaning": {k: asdict(METRICS[k]) for k in scores},
@@ -153,7 +152,3 @@ def ground_truth(
             keep=keep,
         )
     return document | {"kept": kept}
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {k: v if np.isfinite(v) else None for k, v in values.items()}

@@ -16,6 +16,7 @@ import numpy as np
 from l2i.dsp.mixing import Colour, add_noise
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS, own_metrics
+from l2i.metrics.statistics import finite
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips
 from l2i.recipes.opened import Opened, open_finished, write_found
@@ -129,7 +130,7 @@ def noise(
             {
                 "colour": colour,
                 "snr_db": snr,
-                "scores": {k: v if np.isfinite(v) else None for k, v in scores.items()},
+                "scores": finite(scores),
                 "intervals": {k: list(v) for k, v in intervals.items()},
             }
         )

@@ -20,6 +20,7 @@ from l2i.dsp.mixing import coloured_noise, db_to_gain, rms
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS
+from l2i.metrics.statistics import finite
 from l2i.recipes.bundle import class_index
 from l2i.recipes.judging import mask_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
@@ -186,7 +187,7 @@ def overlap(
                 {
                     "gain_db": gain_db,
                     "explained": len(rows["scene"]),
-                    "scores": {k: v if np.isfinite(v) else None for k, v in scores.items()},
+                    "scores": finite(scores),
                     "intervals": {k: list(v) for k, v in intervals.items()},
                 }
             )

@@ -17,7 +17,7 @@ from l2i.recipes.sweep_file import METRICS_SHOWN, Sweep
 from l2i.run.family import find_parent, members, write_parent
 from l2i.storage import atomic_write_text, store_errors
 
-__all__ = ["describe_table", "facts", "gather", "spread", "summary", "table_of", "write_table"]
+__all__ = ["describe_table", "facts", "gather", "plus_minus", "summary", "table_of", "write_table"]
 
 
 def facts(wanted: Sweep) -> tuple[str, str, dict[str, str], dict[str, Any]]:
@@ -57,11 +57,13 @@ def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str,
     return table
 
 
-def spread(figure: dict[str, Any] | None) -> str:
+def plus_minus(figure: dict[str, Any] | None) -> str:
     """Mean and deviation, as a table has them.
 
-    >>> spread({"mean": 0.85, "std": 0.0213, "n": 5}), spread({"mean": 1.0, "std": None, "n": 1})
-    ('0.850 ± 0.021', '1.000')
+    >>> plus_minus({"mean": 0.85, "std": 0.0213, "n": 5})
+    '0.850 ± 0.021'
+    >>> plus_minus({"mean": 1.0, "std": None, "n": 1})
+    '1.000'
     """
     if figure is None:
         return "-"
@@ -133,7 +135,7 @@ def describe_table(wanted: Sweep, found: dict[str, Any]) -> str:
         settings=found["settings"],
         meaning=found["meaning"],
         cells={
-            row["setting"]: [spread(row["figures"].get(name)) for name in found["meaning"]]
+            row["setting"]: [plus_minus(row["figures"].get(name)) for name in found["meaning"]]
             for row in found["table"]
         },
     )
@@ -147,7 +149,7 @@ def _plain(text: str) -> str:
 def _text(found: dict[str, Any]) -> str:
     names = list(found["meaning"])
     data = {
-        row["setting"]: [spread(row["figures"].get(name)) for name in names]
+        row["setting"]: [plus_minus(row["figures"].get(name)) for name in names]
         for row in found["table"]
     }
     frame = pd.DataFrame(data, index=[found["meaning"][name] for name in names])
