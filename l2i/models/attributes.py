@@ -94,8 +94,8 @@ class Attributes(nn.Module):
 
     def decoded(self, phi: Tensor) -> Tensor:
         """Coarse spectrogram [B, 32, 32] of attributes [B, J]."""
-        found: Tensor = self.decode(self.spread(phi).view(-1, 64, 4, 4))
-        return found.squeeze(1)
+        decoded: Tensor = self.decode(self.spread(phi).view(-1, 64, 4, 4))
+        return decoded.squeeze(1)
 
     def coarse(self, size: Tensor) -> Tensor:
         """What is decoded: log(1 + ``|X|``) of magnitudes [B, F, T], mean of mel rows and times."""

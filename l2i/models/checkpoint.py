@@ -93,15 +93,15 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str,
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         document = json.loads(header["l2i"])
-        version, found = int(document["format"]), document["kind"]
+        version, held = int(document["format"]), document["kind"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of l2i, or is damaged ({error}); make it again."
         ) from None
     if version > FORMAT:
         raise CheckpointError(f"{path} was written by a newer l2i (format {version}); update l2i.")
-    if found != kind:
-        raise CheckpointError(f"{path} holds a {found}, where a {kind} is wanted.")
+    if held != kind:
+        raise CheckpointError(f"{path} holds a {held}, where a {kind} is wanted.")
     return tensors, document
 
 
@@ -116,12 +116,12 @@ def read_settings(
         If it differs from `wanted`.
     """
     try:
-        found = SpectrogramSettings(**metadata["spectrogram"])
+        settings = SpectrogramSettings(**metadata["spectrogram"])
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
     if wanted is not None:
-        _same(path, found, wanted)
-    return found
+        _same(path, settings, wanted)
+    return settings
 
 
 def read_domain(path: Path, metadata: Mapping[str, Any], wanted: Domain | None = None) -> Domain:
@@ -134,16 +134,16 @@ def read_domain(path: Path, metadata: Mapping[str, Any], wanted: Domain | None =
     """
     try:
         told = metadata["spectrogram"]
-        found = Domain(told["sample_rate"], told["n_fft"], told["hop_length"])
+        domain = Domain(told["sample_rate"], told["n_fft"], told["hop_length"])
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
     if wanted is not None:
-        _same(path, found, wanted.domain)
-    return found
+        _same(path, domain, wanted.domain)
+    return domain
 
 
-def _same(path: Path, found: Domain, wanted: Domain) -> None:
-    if different := found.differences(wanted):
+def _same(path: Path, have: Domain, wanted: Domain) -> None:
+    if different := have.differences(wanted):
         raise CheckpointError(
             f"{path} was made under other settings: {', '.join(different)} asked for now."
         )

@@ -74,14 +74,14 @@ class ChunkSelector(nn.Module):
         """Rows on the mel scale [B, 1, 64, T] of magnitudes [B, F, T], masked as their logarithm:
         the mean of their bins."""
         weight = _rows(self.n_bins, self.sample_rate, size.device)
-        found: Tensor = weight @ (mask * size.log1p())
-        return found.unsqueeze(1)
+        rows: Tensor = weight @ (mask * size.log1p())
+        return rows.unsqueeze(1)
 
     def odds(self, size: Tensor) -> Tensor:
         """Unnormalised log-probabilities of each chunk [B, 8, n] of magnitudes [B, F, T]."""
         pieces = max(1, round(size.shape[2] / self.length))
-        found: Tensor = F.adaptive_avg_pool2d(self.explainer(self.rows(size)), (_HIGH, pieces))
-        return found.squeeze(1)
+        scores: Tensor = F.adaptive_avg_pool2d(self.explainer(self.rows(size)), (_HIGH, pieces))
+        return scores.squeeze(1)
 
     def count(self, odds: Tensor) -> int:
         """How many chunks [B, 8, n] are kept."""
@@ -102,8 +102,8 @@ class ChunkSelector(nn.Module):
 
     def approximate(self, mask: Tensor, size: Tensor) -> Tensor:
         """Logits [B, C] by what a mask of log magnitudes keeps."""
-        found: Tensor = self.approximator(self.rows(size, mask))
-        return found
+        logits: Tensor = self.approximator(self.rows(size, mask))
+        return logits
 
 
 def drawn(odds: Tensor, count: int, temperature: float) -> Tensor:

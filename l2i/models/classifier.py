@@ -55,12 +55,12 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
         the network meanwhile.
     """
     own = get_ident()
-    found: list[Tensor] = [torch.empty(0)] * len(layers)
+    outputs: list[Tensor] = [torch.empty(0)] * len(layers)
 
     def keep(index: int):  # type: ignore[no-untyped-def]
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             if get_ident() == own:
-                found[index] = output
+                outputs[index] = output
 
         return hook
 
@@ -68,7 +68,7 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
     modules = [network.get_submodule(name) for name in layers]
     handles = [module.register_forward_hook(keep(i)) for i, module in enumerate(modules)]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -178,12 +178,12 @@ class FrozenClassifier(Answers):
         for some in spectrum.split(_AT_ONCE.get(self.device.type, 16)):
             mel = log_mel(some, self.settings).contiguous(memory_format=torch.channels_last)
             with (
-                hidden_maps(self.network, layers) as found,
+                hidden_maps(self.network, layers) as outputs,
                 torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32),
             ):
                 logits.append(self.network(mel).float())
             # From frames first [B, D, T, F] to rows of frequency, columns of time.
-            parts.append([y.float().transpose(2, 3) for y in found])
+            parts.append([y.float().transpose(2, 3) for y in outputs])
         return Features(
             torch.cat(logits), tuple(_join(list(pieces)) for pieces in zip(*parts, strict=True))
         )
@@ -197,14 +197,14 @@ class FrozenClassifier(Answers):
             return self.features(waveform).logits
         mel = log_mel(self.spectrum(waveform), self.settings)
         with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-            found: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
-        return found.float()
+            logits: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
+        return logits.float()
 
     def logits_of(self, size: Tensor) -> Tensor:
         """Logits [B, C] of magnitudes [B, F, T], to which gradients flow; float32 always."""
         mel = log_mel(size, self.settings).contiguous(memory_format=torch.channels_last)
-        found: Tensor = self.network(mel)
-        return found
+        logits: Tensor = self.network(mel)
+        return logits
 
     def logits_above(self, map_: Tensor, name: str, *more: str) -> tuple[Tensor, list[Tensor]]:
         """Logits [B, C] of a hidden map [B, D, F, T], and deeper maps [B, D, T, F] on the way to

@@ -293,17 +293,17 @@ def _first_columns(
     while wanted > 0 and position < len(order):
         draw = order[position : position + max(4 * wanted, 64)].numpy()
         position += len(draw)
-        found: dict[int, Tensor] = {}
+        drawn: dict[int, Tensor] = {}
         owner = np.searchsorted(starts, draw, side="right") - 1
         for index in np.unique(owner):
             block = blocks[int(index)]
             for n in draw[owner == index]:
                 column = block[:, int(n - starts[index])]
                 if float(column.square().sum()) > 1e-8:
-                    found[int(n)] = column.clone()
+                    drawn[int(n)] = column.clone()
         for n in draw:
-            if int(n) in found and wanted > 0:
-                chosen.append(found[int(n)])
+            if int(n) in drawn and wanted > 0:
+                chosen.append(drawn[int(n)])
                 wanted -= 1
     if wanted > 0:
         raise DataError(

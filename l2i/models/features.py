@@ -127,12 +127,12 @@ class _Disk:
     def take_up(self) -> tuple[list[Tensor], int]:
         """The arrays that an earlier process has left, and its rows; none, and 0."""
         try:
-            found = json.loads(self._mark.read_text())
-            if found["about"] != self._about:
+            mark = json.loads(self._mark.read_text())
+            if mark["about"] != self._about:
                 return [], 0
-            paths = [self._path(i) for i in range(found["arrays"])]
+            paths = [self._path(i) for i in range(mark["arrays"])]
             self._files = [np.lib.format.open_memmap(path, "r+") for path in paths]
-            return [torch.from_numpy(file) for file in self._files], int(found["rows"])
+            return [torch.from_numpy(file) for file in self._files], int(mark["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             return [], 0
 

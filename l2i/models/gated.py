@@ -81,9 +81,9 @@ class Taken:
         """Mask [B, F, T] in [0, 1] of gates [B, K, T]; 0 where nothing is explained."""
         part = torch.matmul(self.w, gates * self.activations)
         explained = self.whole > _FLOOR
-        found = part / torch.where(explained, self.whole, 1.0)
+        share = part / torch.where(explained, self.whole, 1.0)
         # Sums of the same terms may differ by rounding.
-        return torch.where(explained, found, 0.0).clamp(0.0, 1.0)
+        return torch.where(explained, share, 0.0).clamp(0.0, 1.0)
 
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Each component's share of the explanation, and how much of it counts [B, K] each.

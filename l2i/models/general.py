@@ -50,10 +50,10 @@ def _resizing(old: int, new: int, device: torch.device, dtype: torch.dtype) -> T
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
         eye = torch.eye(old).unsqueeze(0)
         if new <= old:
-            found = F.adaptive_avg_pool1d(eye, new)
+            matrix = F.adaptive_avg_pool1d(eye, new)
         else:
-            found = F.interpolate(eye, size=new, mode="linear", align_corners=False)
-        return found[0].to(device, dtype)
+            matrix = F.interpolate(eye, size=new, mode="linear", align_corners=False)
+        return matrix[0].to(device, dtype)
 
 
 def in_time(x: Tensor, frames: int) -> Tensor:
@@ -95,8 +95,8 @@ class GeneralInterpreter(Psi):
     --------
     >>> shapes = ((64, 8), (512, 1))
     >>> psi = GeneralInterpreter(10, 3, maps=("a=B D F T", "b=B T D"), shapes=shapes)
-    >>> said = psi((torch.rand(2, 64, 8, 50), torch.rand(2, 512, 1, 12)), frames=200)
-    >>> said.activations.shape, said.logits.shape
+    >>> interpretation = psi((torch.rand(2, 64, 8, 50), torch.rand(2, 512, 1, 12)), frames=200)
+    >>> interpretation.activations.shape, interpretation.logits.shape
     (torch.Size([2, 10, 200]), torch.Size([2, 3]))
     """
 

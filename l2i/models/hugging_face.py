@@ -145,7 +145,7 @@ def from_transformers(
 
 def _transformers() -> Any:
     try:
-        found = importlib.import_module("transformers")
+        package = importlib.import_module("transformers")
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise DataError(f"transformers cannot be imported: {_told(error)}") from error
@@ -160,10 +160,10 @@ def _transformers() -> Any:
     except Exception:
         # A torchaudio made for another torch cannot be imported. transformers asks only whether
         # one is installed, and would fail with it; without one it computes in numpy.
-        for place in (found.utils, found.utils.import_utils):
+        for place in (package.utils, package.utils.import_utils):
             for name in ("is_torchaudio_available", "is_speech_available"):
                 setattr(place, name, lambda: False)
-    return found
+    return package
 
 
 def _load(transformers: Any, folder: Path, extractor: Any) -> tuple[nn.Module, Any]:
@@ -225,14 +225,14 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 def _names(where: str, config: Any) -> tuple[str, ...]:
     names = {int(i): str(name) for i, name in (config.id2label or {}).items()}
-    found = tuple(names[i] for i in sorted(names))
-    if all(name == f"LABEL_{i}" for i, name in enumerate(found)):
+    classes = tuple(names[i] for i in sorted(names))
+    if all(name == f"LABEL_{i}" for i, name in enumerate(classes)):
         warnings.warn(
-            f"{where} has no class names, only LABEL_0 to LABEL_{len(found) - 1}: write them into "
-            "id2label of its config.",
+            f"{where} has no class names, only LABEL_0 to LABEL_{len(classes) - 1}: write them "
+            "into id2label of its config.",
             stacklevel=3,
         )
-    return found
+    return classes
 
 
 def _task(where: str, config: Any) -> Task:
@@ -426,17 +426,17 @@ class _Original:
         self.takes = set(inspect.signature(model.forward).parameters)
 
     def features(self, windows: Tensor) -> dict[str, Tensor]:
-        found = self.extractor(
+        inputs = self.extractor(
             [x.numpy() for x in windows],
             sampling_rate=self.extractor.sampling_rate,
             return_tensors="pt",
         )
-        if (name := self.model.main_input_name) not in found:
+        if (name := self.model.main_input_name) not in inputs:
             raise DataError(
                 f"{type(self.model).__name__} takes {name}, and {type(self.extractor).__name__} "
-                f"gives {', '.join(found)}: it is another model's."
+                f"gives {', '.join(inputs)}: it is another model's."
             )
-        return {k: v for k, v in found.items() if k in self.takes}
+        return {k: v for k, v in inputs.items() if k in self.takes}
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         windows = self.cut(torch.from_numpy(x))
@@ -465,9 +465,9 @@ class _Original:
         mask = wanted.pop("attention_mask", None)
         if wanted or (mask is not None and not bool(mask.all())):
             return f"{name} gives more than is computed in torch here"
-        found = twin(windows)
-        if found.shape != features.shape:
-            return f"{name} gives the shape {list(features.shape)}, not {list(found.shape)}"
-        most = float((found - features).abs().max())
+        ours = twin(windows)
+        if ours.shape != features.shape:
+            return f"{name} gives the shape {list(features.shape)}, not {list(ours.shape)}"
+        most = float((ours - features).abs().max())
         # NaN differs, too.
         return "" if most <= _SAME else f"{name} gives features that differ from ours by {most:.3g}"

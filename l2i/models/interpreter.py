@@ -67,10 +67,10 @@ def _tile_matrix(rows: int, dtype: torch.dtype) -> Tensor:
     """B' of every tile of four of `rows` rows between two of zeros [6 * tiles, rows]."""
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
         tiles = rows // 4
-        found = torch.zeros(6, tiles, rows + 2, dtype=dtype)
+        matrix = torch.zeros(6, tiles, rows + 2, dtype=dtype)
         for tile in range(tiles):
-            found[:, tile, 4 * tile : 4 * tile + 6] = winograd.matrices(dtype)[1]
-        return found[:, :, 1:-1].reshape(6 * tiles, rows).contiguous()
+            matrix[:, tile, 4 * tile : 4 * tile + 6] = winograd.matrices(dtype)[1]
+        return matrix[:, :, 1:-1].reshape(6 * tiles, rows).contiguous()
 
 
 def _transformed(weight: Tensor) -> Tensor:

@@ -291,7 +291,7 @@ def read(model: nn.Module, layers: Sequence[Layer], clips: int) -> Iterator[list
     UsageError
         A layer is not there, has other axes, or is run more than once or not at all.
     """
-    found: list[Tensor] = [torch.empty(0)] * len(layers)
+    outputs: list[Tensor] = [torch.empty(0)] * len(layers)
     runs = [0] * len(layers)
 
     def keep(index: int, layer: Layer) -> Callable[[nn.Module, object, object], None]:
@@ -304,7 +304,7 @@ def read(model: nn.Module, layers: Sequence[Layer], clips: int) -> Iterator[list
                     f"layer, or its axes, of which B has the clips."
                 )
             # It is in the module's own precision, and may be a view of what is changed later.
-            found[index] = y.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+            outputs[index] = y.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
         return hook
 
@@ -317,7 +317,7 @@ def read(model: nn.Module, layers: Sequence[Layer], clips: int) -> Iterator[list
         for i, (layer, module) in enumerate(zip(layers, modules, strict=True))
     ]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -428,17 +428,17 @@ def probes(samples: int) -> Tensor:
     Silence, noise in each fifth, low noise, high noise.
     """
     noise = torch.randn(samples, generator=torch.Generator().manual_seed(0))
-    found = torch.zeros(_FIFTHS + 3, samples)
+    sounds = torch.zeros(_FIFTHS + 3, samples)
     length = -(-samples // _FIFTHS)
     for i in range(_FIFTHS):
-        there = found[i + 1, i * length : (i + 1) * length]
+        there = sounds[i + 1, i * length : (i + 1) * length]
         there[:] = noise[: len(there)]  # The same noise, so that nothing but its place differs.
     spectrum = torch.fft.rfft(noise)
     at = torch.linspace(0, 0.5, len(spectrum))  # Of the sample rate.
     for i, keep in ((-2, at < 1 / 32), (-1, at > 3 / 16)):
         y = torch.fft.irfft(spectrum * keep, n=samples)
-        found[i] = y / y.square().mean().sqrt().clamp_min(1e-9)
-    return _LEVEL * found
+        sounds[i] = y / y.square().mean().sqrt().clamp_min(1e-9)
+    return _LEVEL * sounds
 
 
 def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tuple[Found, ...]:
@@ -454,7 +454,7 @@ def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tu
     """
     given = probes(samples)
     runs: dict[str, int] = {}
-    found: dict[str, Found | None] = {}
+    candidates: dict[str, Found | None] = {}
     handles = []
 
     learned = False
@@ -467,7 +467,9 @@ def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tu
             if runs[name] == 1 and learned:
                 # What it changed is measured here: a later step may work in place, and to keep
                 # all maps of a network would take much memory.
-                found[name] = _candidate(name, type(module).__name__, tensor_of(output), len(given))
+                candidates[name] = _candidate(
+                    name, type(module).__name__, tensor_of(output), len(given)
+                )
 
         return hook
 
@@ -479,7 +481,7 @@ def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tu
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(f for name, f in found.items() if f is not None and runs[name] == 1)
+    return tuple(f for name, f in candidates.items() if f is not None and runs[name] == 1)
 
 
 def _candidate(name: str, kind: str, x: Tensor | None, clips: int) -> Found | None:
@@ -566,8 +568,8 @@ def _leading(along: _Along) -> int:
     most = heard.max(0)
     alike = heard.min(0) / np.maximum(most, 1e-300)
     least = max(_ALIKE, 2 * float(np.median(alike[2:])))
-    found = [bool(most[i] > 0 and alike[i] > least) for i in range(2)]
-    return sum(found) if found[0] else 0
+    moved = [bool(most[i] > 0 and alike[i] > least) for i in range(2)]
+    return sum(moved) if moved[0] else 0
 
 
 def _four(along: Mapping[int, _Along]) -> tuple[float, list[str]]:
@@ -584,7 +586,7 @@ def _four(along: Mapping[int, _Along]) -> tuple[float, list[str]]:
 
 
 def _three(along: Mapping[int, _Along], leading: Mapping[int, int]) -> tuple[float, list[str]]:
-    found = []
+    choices = []
     for i in (1, 2):
         word, moves = "T", _in_time(along[i])
         grids = (g for before in (0, 1, 2) for g in _grids(along[i], before))
@@ -593,8 +595,8 @@ def _three(along: Mapping[int, _Along], leading: Mapping[int, int]) -> tuple[flo
             word, moves = grid, score
         elif leading[i]:
             word = f"(T)+{leading[i]}"
-        found.append((moves, [word, "D"] if i == 1 else ["D", word]))
-    moves, axes = max(found, key=lambda f: f[0])
+        choices.append((moves, [word, "D"] if i == 1 else ["D", word]))
+    moves, axes = max(choices, key=lambda f: f[0])
     return (moves, axes) if moves >= _MOVES else (0.0, [])
 
 
@@ -615,12 +617,12 @@ def _grids(along: _Along, leading: int) -> Iterator[tuple[str, float]]:
                 yield word, time + _rows_in_pitch(grid)
 
 
-def choose(found: Sequence[Found], count: int = _WANTED) -> tuple[Found, ...]:
+def choose(layers: Sequence[Found], count: int = _WANTED) -> tuple[Found, ...]:
     """Which layers are read where nobody names any; see the module.
 
     Parameters
     ----------
-    found : sequence of Found
+    layers : sequence of Found
         All candidates, in the order in which they end.
     count : int
 
@@ -629,11 +631,11 @@ def choose(found: Sequence[Found], count: int = _WANTED) -> tuple[Found, ...]:
     tuple of Found
         At most `count`, in the same order.
     """
-    order = {f: i for i, f in enumerate(found)}
-    blocks = _blocks(found)
+    order = {f: i for i, f in enumerate(layers)}
+    blocks = _blocks(layers)
     names = {f.layer.name for f in blocks}
     outer = [
-        f for f in found if "Pad" not in f.kind and not names.intersection(_above(f.layer.name))
+        f for f in layers if "Pad" not in f.kind and not names.intersection(_above(f.layer.name))
     ]
     last: list[Found] = []
     for f in outer:
@@ -656,10 +658,10 @@ def _alike(a: Found, b: Found) -> bool:
     )
 
 
-def _blocks(found: Sequence[Found]) -> set[Found]:
+def _blocks(layers: Sequence[Found]) -> set[Found]:
     """Modules that a number names, and that have a neighbour of the same class."""
     rows: dict[tuple[str, str], list[Found]] = {}
-    for f in found:
+    for f in layers:
         parent, _, name = f.layer.name.rpartition(".")
         if name.isdigit():
             rows.setdefault((parent, f.kind), []).append(f)

@@ -109,8 +109,8 @@ def grouped(w: Tensor, h: Tensor, count: int) -> NDArray[np.int64]:
     alike = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
     upper = np.triu_indices(n, 1)
     tree = linkage((1 - alike[upper]).clip(min=0), "average")
-    found: NDArray[np.int64] = fcluster(tree, count, "maxclust").astype(np.int64) - 1
-    return found
+    groups: NDArray[np.int64] = fcluster(tree, count, "maxclust").astype(np.int64) - 1
+    return groups
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ class _Reader(nn.Module):
         if weight is not None:
             y = y * weight[:, :, None, None]
         y = in_time(F.relu(self.inner(y)), times)
-        found: Tensor = self.out(y.flatten(1, 2).transpose(1, 2))
-        return found
+        output: Tensor = self.out(y.flatten(1, 2).transpose(1, 2))
+        return output
 
 
 class ShapleyHead(nn.Module):
@@ -251,5 +251,5 @@ class ShapleyHead(nn.Module):
             y = y + reader(x, self.times)
         scale, shift = self.asked(direction).unsqueeze(1).chunk(2, dim=2)
         y = F.relu(y * (1 + scale) + shift)
-        found: Tensor = self.out(y + F.relu(self.hidden(y))).transpose(1, 2)
-        return found
+        output: Tensor = self.out(y + F.relu(self.hidden(y))).transpose(1, 2)
+        return output

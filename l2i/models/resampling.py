@@ -79,5 +79,5 @@ class Resampler:
         """Waveforms [B, S'] of waveforms [B, S], float32; gradients flow."""
         if self._transform is None:
             return waveform
-        found: Tensor = self._transform.to(waveform.device)(waveform.float())
-        return found
+        resampled: Tensor = self._transform.to(waveform.device)(waveform.float())
+        return resampled

@@ -35,12 +35,12 @@ def shuffled(classifier: Classifier, seed: int) -> Classifier | None:
     names = [name for name, value in vars(classifier).items() if isinstance(value, nn.Module)]
     if not any(True for name in names for _ in getattr(classifier, name).parameters()):
         return None
-    found = deepcopy(classifier)
+    shuffled = deepcopy(classifier)
     # A module may hold another one: each tensor is shuffled once.
-    weights = {id(w): w for name in names for w in getattr(found, name).parameters()}
+    weights = {id(w): w for name in names for w in getattr(shuffled, name).parameters()}
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for w in weights.values():
             order = torch.randperm(w.numel(), generator=generator)
             w.copy_(w.flatten()[order.to(w.device)].view_as(w))
-    return found
+    return shuffled

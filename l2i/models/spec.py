@@ -76,14 +76,14 @@ def load_classifier(spec: str) -> Classifier:
     spec = CLASSIFIERS.where(spec)
     if not all(spec.rpartition(":")[::2]):
         raise UsageError(f"{spec!r} names no classifier: give {CLASSIFIERS.forms}.")
-    found = load_object(spec)
-    if not isinstance(found, Classifier) and callable(found):
-        found = call(spec, found)
-    if not isinstance(found, Classifier):
+    classifier = load_object(spec)
+    if not isinstance(classifier, Classifier) and callable(classifier):
+        classifier = call(spec, classifier)
+    if not isinstance(classifier, Classifier):
         raise UsageError(
-            f"{spec} is {_a(found)}, no classifier: let it return what l2i.wrap(...) gives."
+            f"{spec} is {_a(classifier)}, no classifier: let it return what l2i.wrap(...) gives."
         )
-    return found
+    return classifier
 
 
 def _is_script(spec: str) -> bool:
@@ -148,23 +148,23 @@ class Loaded:
 
 def open_classifier(spec: str) -> Loaded:
     """Load a classifier, and find out what identifies it; as `load_classifier`."""
-    found = load_classifier(spec)
+    classifier = load_classifier(spec)
     if not _is_script(spec):
         spec = CLASSIFIERS.where(spec)
-    words = hashlib.sha256(repr(found.classes).encode())
+    words = hashlib.sha256(repr(classifier.classes).encode())
     base, files = _sources(spec)
     for path in files:
         words.update(path.relative_to(base).as_posix().encode() + path.read_bytes())
     if not files or ".py:" in spec:
         words.update(source_digest(spec).encode())
-    model = getattr(found, "model", None)
+    model = getattr(classifier, "model", None)
     if isinstance(model, nn.Module):
         for name, tensor in sorted(model.state_dict().items()):
             words.update(name.encode())
             if isinstance(tensor, Tensor):
                 plain = tensor.detach().cpu().contiguous()
                 words.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Loaded(found, spec, words.hexdigest()[:20])
+    return Loaded(classifier, spec, words.hexdigest()[:20])
 
 
 def keep_classifier(loaded: Loaded, folder: Path) -> None:
@@ -240,21 +240,21 @@ def reopen_classifier(folder: Path) -> Loaded:
             spec = f"{head}{folder / spec.removeprefix(head)}"
             break
     try:
-        found = open_classifier(spec)
+        loaded = open_classifier(spec)
     except L2IError as error:
         needs = ", ".join(about["requirements"])
         raise CheckpointError(
             f"The classifier of this run cannot be loaded: {error}"
             + (f" It needs: {needs}." if needs else "")
         ) from error
-    have = found.classifier
+    have = loaded.classifier
     if list(have.classes) != about["classes"] or have.sample_rate != about["sample_rate"]:
         raise CheckpointError(
             f"{about['spec']} is another classifier than this run was made with: it has "
             f"{len(have.classes)} classes at {have.sample_rate} Hz, and had "
             f"{len(about['classes'])} at {about['sample_rate']} Hz."
         )
-    return found
+    return loaded
 
 
 def kept_classifier(folder: Path) -> dict[str, Any]:
@@ -301,13 +301,13 @@ def _kept(spec: str) -> list[Path]:
     if not where.endswith(".py"):
         return []
     source = Path(where).expanduser()
-    found = []
+    files = []
     for word in getattr(_module(where), "KEEP", ()):
         path = source.parent / word
         if not path.is_file() or ".." in Path(word).parts or Path(word).is_absolute():
             raise DataError(f"KEEP of {source} names {word!r}, which is no file beside it.")
-        found.append(path)
-    return found
+        files.append(path)
+    return files
 
 
 def _requirements(spec: str) -> list[str]:
@@ -342,8 +342,8 @@ def _of_packages(names: Sequence[str]) -> list[str]:
     """Distributions of importable names, with versions; without what l2i itself needs."""
     known = packages_distributions()
     own = {"l2i", "torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr"}
-    found = dict.fromkeys(d for n in names if n not in own for d in known.get(n, ()))
-    return [f"{d}=={version(d).partition('+')[0]}" for d in found]
+    packages = dict.fromkeys(d for n in names if n not in own for d in known.get(n, ()))
+    return [f"{d}=={version(d).partition('+')[0]}" for d in packages]
 
 
 def _module(where: str) -> Any:

@@ -166,7 +166,7 @@ def wrap(
         raise UsageError(
             f"threshold {threshold!r} is no probability: give one above 0 and below 1."
         )
-    found = Wrapped(
+    wrapped = Wrapped(
         model,
         int(sample_rate),
         None if classes is None else tuple(map(str, classes)),
@@ -182,9 +182,9 @@ def wrap(
         differentiable=isinstance(model, nn.Module) if differentiable is None else differentiable,
     )
     if check or classes is None:
-        found.check()
-    found.set_thresholds(thresholds)
-    return found
+        wrapped.check()
+    wrapped.set_thresholds(thresholds)
+    return wrapped
 
 
 class Wrapped(Answers):
@@ -322,13 +322,13 @@ class Wrapped(Answers):
         UsageError
             There is none, or the model is TorchScript or no module.
         """
-        if not (found := choose(self.layers(), count)):
+        if not (chosen := choose(self.layers(), count)):
             raise UsageError(
                 "No hidden layer was found that follows the sound in time: name layers and their "
                 "axes ('blocks.5=B D F T'), or take a method without training ('gates', "
                 "'shapley'), which needs none."
             )
-        return found
+        return chosen
 
     def layer(self, word: str) -> Layer:
         """The layer that a word names, with or without its axes (``=B D F T``).
@@ -393,9 +393,9 @@ class Wrapped(Answers):
         for some in windows.split(clips * count):
             scores, maps = [], []
             for piece in some.split(max(1, _AT_ONCE // inside)):
-                with as_found(model), read(model, read_from, len(piece) * inside) as found:
+                with as_found(model), read(model, read_from, len(piece) * inside) as outputs:
                     scores.append(self._scores(piece))
-                maps.append(list(found))
+                maps.append(list(outputs))
             logits.append(self._of_clips(torch.cat(scores), count))
             parts.append(
                 [
@@ -420,8 +420,8 @@ class Wrapped(Answers):
         given: list[Tensor] = []
 
         def keep(_module: nn.Module, _inputs: object, output: Any) -> Any:
-            if (found := tensor_of(output)) is not None:
-                given.append(found)
+            if (tensor := tensor_of(output)) is not None:
+                given.append(tensor)
             # What comes next may work in place.
             return output.clone() if isinstance(output, Tensor) else None
 
@@ -485,8 +485,8 @@ class Wrapped(Answers):
             x = noise.clone().to(self.device).requires_grad_()
             scores = self.logits(x)
             if scores.requires_grad:
-                (found,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
-                if found is not None:
+                (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
+                if gradient is not None:
                     return
         raise UsageError(
             "No gradient of the scores reaches the waveform: something on the way leaves torch "
@@ -514,8 +514,8 @@ class Wrapped(Answers):
         """Where the windows of clips of so many samples lie."""
         if self._window is None or self._hop is None:
             places = getattr(self._front_end, "places", None)
-            found: Places = places(samples) if places else Places((0,), samples, samples)
-            return found
+            where: Places = places(samples) if places else Places((0,), samples, samples)
+            return where
         count = 1 + max(0, -(-(samples - self._window) // self._hop))
         return Places(tuple(i * self._hop for i in range(count)), self._window, self._window)
 
