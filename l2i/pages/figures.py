@@ -121,7 +121,7 @@ def _chart(
     if mark is not None:
         at = f"{at_x(mark):.1f}"
         drawn.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{_TOP}" y2="{_H - _BOTTOM}"/>')
-    keys, said = [], []
+    keys, ranges = [], []
     for number, (name, ys) in enumerate(lines):
         points = [
             (at_x(a), at_y(b))
@@ -141,8 +141,8 @@ def _chart(
         )
         known = [v for v in ys if v is not None]
         if known:
-            said.append(f"{name} from {known[0]:.4g} to {known[-1]:.4g}")
-    words = escape(f"{title}: {'; '.join(said)}")
+            ranges.append(f"{name} from {known[0]:.4g} to {known[-1]:.4g}")
+    words = escape(f"{title}: {'; '.join(ranges)}")
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" role="img" '
         f'viewBox="0 0 {_W} {_H}" aria-label="{words}">{"".join(drawn)}</svg>'
@@ -342,11 +342,11 @@ def _confusion(
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     square = counts.shape[0] == counts.shape[1] and list(rows) == list(columns)
     if square:
-        said = f"{np.trace(counts)} of {counts.sum()} clips are right; rows are what a clip is."
+        note = f"{np.trace(counts)} of {counts.sum()} clips are right; rows are what a clip is."
     else:
-        said = "Clips, by what they are and what the classifier says."
+        note = "Clips, by what they are and what the classifier says."
     if any(heard.values()):
-        said += " An underlined number leads to those of its clips that can be heard."
+        note += " An underlined number leads to those of its clips that can be heard."
     head = "".join(f'<th scope="col"><span>{escape(c)}</span></th>' for c in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
@@ -365,7 +365,7 @@ def _confusion(
     )
     kind = "confusion upright" if square else "confusion"
     return (
-        f'<section><h2>Confusions</h2><p class="soft">{said}</p>'
+        f'<section><h2>Confusions</h2><p class="soft">{note}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusions">'
         f'<table class="{kind}"><thead><tr><th scope="col" class="soft">{escape(corner)}</th>{head}'
         f"</tr></thead><tbody>{body}</tbody></table></div></section>"

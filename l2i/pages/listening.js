@@ -146,9 +146,9 @@ const player = {
 
 function bytes(text) {
   const raw = atob(text);
-  const found = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) found[i] = raw.charCodeAt(i);
-  return found.buffer;
+  const made = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) made[i] = raw.charCodeAt(i);
+  return made.buffer;
 }
 
 function decoded(name) {
@@ -274,13 +274,13 @@ function setLevel() {
 
 function showLevels() {
   const { levels } = page.media;
-  const found = Object.entries(gains());
+  const levelled = Object.entries(gains());
   const first = PARTS[0];
   const [reference] = levels[first] ?? [0];
   const others = PARTS.filter((part) => part !== first && levels[part]);
   const level = (part) => (levels[part][0] > 1e-4 ? decibels(levels[part][0] / reference) : "silent");
-  byId("levels").textContent = found.length
-    ? `All at one loudness: ${found.map(([part, gain]) => `${titled(part)} ${decibels(gain)}`).join(", ")}.`
+  byId("levels").textContent = levelled.length
+    ? `All at one loudness: ${levelled.map(([part, gain]) => `${titled(part)} ${decibels(gain)}`).join(", ")}.`
     : reference > 1e-4 && others.length
       ? `Level against the ${titled(first)}: ${others.map((part) => `${titled(part)} ${level(part)}`).join(", ")}.`
       : "";
@@ -364,12 +364,12 @@ function showVerdicts(clip) {
     byId("verdicts").replaceChildren(...(clip.lines ?? []).map((line) => make("li", { textContent: line })));
     return;
   }
-  const said = `classifier: ${named(clip.decided)}`;
+  const line = `classifier: ${named(clip.decided)}`;
   const items = [];
-  if (clip.right === null) items.push(make("li", { textContent: said }));
+  if (clip.right === null) items.push(make("li", { textContent: line }));
   else {
     items.push(make("li", { textContent: `label: ${named(clip.labels)}` }));
-    items.push(verdict(clip.right, `${said} (${clip.right ? "right" : "wrong"})`));
+    items.push(verdict(clip.right, `${line} (${clip.right ? "right" : "wrong"})`));
   }
   if (clip.interpreter) {
     const agrees = clip.agree ? "agrees" : "disagrees";
@@ -404,30 +404,30 @@ function drawn(spectrum) {
   return picture;
 }
 
-function component(clip, found, selected) {
-  const heard = selected && page.media.sounds[found.component];
+function component(clip, item, selected) {
+  const heard = selected && page.media.sounds[item.component];
   const more = [
-    found.energy === undefined ? "" : `${percent(found.energy)} of the clip’s energy`,
-    found.evidence === undefined ? "" : `${Math.round(100 * found.evidence)} % of it counts`,
-    found.text ?? "",
+    item.energy === undefined ? "" : `${percent(item.energy)} of the clip’s energy`,
+    item.evidence === undefined ? "" : `${Math.round(100 * item.evidence)} % of it counts`,
+    item.text ?? "",
   ].filter(Boolean);
   const made = make(
     heard ? "button" : "div",
     { className: selected ? "component" : "component rest" },
-    make("span", { textContent: `#${found.component}` }),
-    bar(found.relevance),
-    make("span", { textContent: found.relevance.toFixed(2) }),
-    make("span", { textContent: peak(found) }),
+    make("span", { textContent: `#${item.component}` }),
+    bar(item.relevance),
+    make("span", { textContent: item.relevance.toFixed(2) }),
+    make("span", { textContent: peak(item) }),
     ...(more.length ? [make("small", { textContent: more.join(", ") })] : []),
-    ...(found.spectrum ? [drawn(found.spectrum)] : []),
+    ...(item.spectrum ? [drawn(item.spectrum)] : []),
   );
   if (heard) {
     made.type = "button";
-    made.dataset.part = String(found.component);
+    made.dataset.part = String(item.component);
     made.setAttribute(
       "aria-label",
-      `Listen to component ${found.component}: ${clip.interpreter ? "relevance" : "share"} ${found.relevance.toFixed(2)}, ` +
-        [`strongest ${found.peak_hz ? `at ${peak(found)}` : peak(found)}`, ...more].join(", "),
+      `Listen to component ${item.component}: ${clip.interpreter ? "relevance" : "share"} ${item.relevance.toFixed(2)}, ` +
+        [`strongest ${item.peak_hz ? `at ${peak(item)}` : peak(item)}`, ...more].join(", "),
     );
   } else {
     made.title = selected ? "" : "not selected";
@@ -457,8 +457,8 @@ function showComponents(clip) {
   byId("components-title").textContent = clip.interpreter || clip.about ? "Relevance of components" : "Components";
   byId("about").textContent = aboutComponents(clip);
   byId("components").replaceChildren(
-    ...clip.components.map((found) => component(clip, found, true)),
-    ...(clip.others ?? []).map((found) => component(clip, found, false)),
+    ...clip.components.map((item) => component(clip, item, true)),
+    ...(clip.others ?? []).map((item) => component(clip, item, false)),
   );
 }
 
@@ -601,7 +601,7 @@ function passing() {
   const words = byId("by-name").value.toLowerCase().split(/\s+/).filter(Boolean);
   const passes = VERDICTS[byId("by-verdict").value];
   const key = ORDERS[byId("order").value];
-  const found = [...facts.clips.keys()].filter((i) => {
+  const shown = [...facts.clips.keys()].filter((i) => {
     const clip = facts.clips[i];
     const name = clip.name.toLowerCase();
     return (
@@ -612,19 +612,19 @@ function passing() {
     );
   });
   const byName = (a, b) => facts.clips[a].name.localeCompare(facts.clips[b].name, undefined, { numeric: true });
-  return found.sort((a, b) => key(facts.clips[a], a) - key(facts.clips[b], b) || byName(a, b));
+  return shown.sort((a, b) => key(facts.clips[a], a) - key(facts.clips[b], b) || byName(a, b));
 }
 
 function listed(i) {
   const clip = facts.clips[i];
   const marks = clip.right == null ? "" : clip.right ? " ✓" : " ✗ wrong";
   const doubts = (clip.warnings ?? []).map((doubt) => doubt.mark).join(", ");
-  const said = clip.decided ? `${named(clip.decided)}${marks}${clip.agree === false ? " · interpreter disagrees" : ""}` : (clip.short ?? "");
+  const line = clip.decided ? `${named(clip.decided)}${marks}${clip.agree === false ? " · interpreter disagrees" : ""}` : (clip.short ?? "");
   const button = make(
     "button",
     { type: "button" },
     clip.name,
-    make("small", {}, said, make("span", { className: "rated", textContent: rated(clip) })),
+    make("small", {}, line, make("span", { className: "rated", textContent: rated(clip) })),
     ...(doubts ? [make("small", { className: "doubt", textContent: `⚠ ${doubts}` })] : []),
   );
   button.dataset.clip = String(i);

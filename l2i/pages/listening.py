@@ -197,9 +197,9 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     if not forgotten and sum(seen) + sum(map(_total, whole)) <= room:
         return whole, len(media), "Sounds are lossless."
 
-    if not forgotten and (found := _fit_rounded(whole, room - sum(seen))):
-        sounds, said = found
-        return sounds, len(media), f"{_SMALL} rounded to 12 bits{said}. {_BESIDE}"
+    if not forgotten and (fitted := _fit_rounded(whole, room - sum(seen))):
+        sounds, note = fitted
+        return sounds, len(media), f"{_SMALL} rounded to 12 bits{note}. {_BESIDE}"
 
     def bounds(level: int, components: bool) -> list[int]:
         return [
@@ -228,12 +228,12 @@ def _fit(media: Sequence[Media], room: int) -> tuple[list[dict[str, bytes]], int
     for (i, name), encoded in zip(wanted, smaller, strict=True):
         smaller_sounds[i][name] = encoded
     rates = sorted({mp3_kbps(m.sample_rate, level) for m in media})
-    said = f"{_SMALL} MP3 of {' and '.join(map(str, rates))} kbit/s"
+    note = f"{_SMALL} MP3 of {' and '.join(map(str, rates))} kbit/s"
     if not components:
-        said += _NOT_ALONE
+        note += _NOT_ALONE
     if kept < len(media):
-        said += f"; sounds and pictures of the last {len(media) - kept} clips are not in it"
-    return smaller_sounds, kept, f"{said}. {_BESIDE}"
+        note += f"; sounds and pictures of the last {len(media) - kept} clips are not in it"
+    return smaller_sounds, kept, f"{note}. {_BESIDE}"
 
 
 def _fit_rounded(
@@ -255,17 +255,17 @@ def _rounded(
 ) -> tuple[list[dict[str, bytes]], int]:
     """The parts of each clip, or its components, rounded; and what is left of the room. Where that
     is less than nothing there may be more of them."""
-    found: list[dict[str, bytes]] = [{} for _ in whole]
+    encoded: list[dict[str, bytes]] = [{} for _ in whole]
     # The encoder lets go of Python's lock.
     with ThreadPoolExecutor() as pool:
-        for sounds, own in zip(whole, found, strict=True):
+        for sounds, own in zip(whole, encoded, strict=True):
             names = [name for name in sounds if of_components != (name in PARTS)]
             smaller = pool.map(rounded, [sounds[name] for name in names])
             own.update(zip(names, smaller, strict=True))
             room -= _total(own)
             if room < 0:
                 break
-    return found, room
+    return encoded, room
 
 
 def write_listening_page(
@@ -324,11 +324,11 @@ def write_listening_page(
         return
     blocks = [data_block("facts", facts)]
     used = _OWN + len(blocks[0]) + 400 * len(media)
-    sounds, kept, said = _fit(media, max(0, max_bytes - used))
+    sounds, kept, note = _fit(media, max(0, max_bytes - used))
     for number, (heard, m) in enumerate(zip(sounds, media, strict=True)):
         shown = replace(m, sounds=heard, pictures=m.pictures if number < kept else {})
         blocks.append(data_block(f"media-{number}", _encoded(shown)))
-    own = {"data": "\n".join(blocks), "sound": escape(said)}
+    own = {"data": "\n".join(blocks), "sound": escape(note)}
     write_page(path, "listening", title, {**fields, **own})
 
 
