@@ -18,7 +18,7 @@ from l2i.explanation import MethodSettings, split_audio
 from l2i.recipes.figures import document
 from l2i.recipes.judging import FF_SHARE, MASK_SCORES, judge_masks, mean_scores
 from l2i.recipes.measure import Evaluation, evaluate_clips, finish_evaluation
-from l2i.recipes.truth import Part, Scene, judge_scenes, said, truth_scores
+from l2i.recipes.truth import Part, Scene, judge_scenes, predicted, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation, Task
 from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer, tone_subject
@@ -297,7 +297,7 @@ def _scene(level: float = 0.5) -> Scene:
 def test_an_exact_mask_separates_the_tones() -> None:
     """The mixture's SI-SDR is the level between two tones that are orthogonal, 6.02 dB; the
     explanation has the right part as it was, and of the other what leaks at the clip's ends."""
-    rows = judge_scenes(tone_subject(), "l2i", MethodSettings(), [_scene()], said)
+    rows = judge_scenes(tone_subject(), "l2i", MethodSettings(), [_scene()], predicted)
     scores, _ = truth_scores(rows, 0)
     assert rows["class"].tolist() == ["tone-2"] and rows["present"].tolist() == [True]
     assert scores["si_sdr"] > 25
@@ -334,14 +334,14 @@ def test_an_explanation_points_at_the_moment_of_its_class() -> None:
 
 def test_sir_and_sar_tell_the_leak_from_the_damage() -> None:
     """The full mask leaves the right part as it is, and the other 6.02 dB below it."""
-    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], said)
+    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], predicted)
     assert rows["sar"][0] > 60
     assert rows["sir"][0] == pytest.approx(20 * math.log10(2), abs=0.05)
 
 
 def test_a_full_mask_improves_nothing() -> None:
     """It is the mixture: no improvement, both parts whole, the share of energy 1 / (1 + 0.25)."""
-    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], said)
+    rows = judge_scenes(tone_subject(), "full", MethodSettings(), [_scene()], predicted)
     scores, _ = truth_scores(rows, 0)
     assert scores["si_sdr_improvement"] == pytest.approx(0, abs=1e-3)
     assert scores["class_left"] == pytest.approx(0, abs=1e-3)
@@ -370,7 +370,7 @@ def test_what_the_explanation_keeps_is_the_sum_of_what_it_keeps_of_the_parts() -
         "l2i",
         MethodSettings(),
         [_scene()],
-        said,
+        predicted,
         keep_sounds=lambda scene, c, sounds: held.update(sounds),
     )
     e, _, _ = explainer.explain(torch.from_numpy(_scene().sound()).unsqueeze(0))
@@ -384,7 +384,9 @@ def test_gain_of_a_scene_changes_no_figure() -> None:
     """Ten times softer, parts and all: the same figures."""
     one = _scene()
     soft = Scene("two", 0, tuple(Part(-0.1 * p.sound, p.classes) for p in one.parts))
-    rows = [judge_scenes(tone_subject(), "l2i", MethodSettings(), [s], said) for s in (one, soft)]
+    rows = [
+        judge_scenes(tone_subject(), "l2i", MethodSettings(), [s], predicted) for s in (one, soft)
+    ]
     for name in rows[0]:
         if rows[0][name].dtype.kind == "f":
             np.testing.assert_allclose(rows[0][name], rows[1][name], atol=1e-2, err_msg=name)

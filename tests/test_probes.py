@@ -49,7 +49,7 @@ from l2i.recipes.probes import (
     of_class,
 )
 from l2i.recipes.reexplained import Absent, Contrast, Randomised, Stability
-from l2i.recipes.truth import Part, Scene, judge_scenes, said
+from l2i.recipes.truth import Part, Scene, judge_scenes, predicted
 from l2i.recipes.tuned import _loss, _masked, tuned_on_masks
 from l2i.run.progress import Progress
 from l2i.types import Task
@@ -655,7 +655,7 @@ def test_scenes_are_probed() -> None:
         "l2i",
         TOLD,
         scenes,
-        said,
+        predicted,
         probes=[Curves(), Contrast()],
         on_seconds=seconds.append,
     )

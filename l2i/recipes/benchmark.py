@@ -33,7 +33,7 @@ from l2i.recipes.probed import all_probes, finished
 from l2i.recipes.probes import Evaluator, Probe
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
 from l2i.recipes.reexplained import Absent
-from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, said, table_of, truth_scores
+from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, predicted, table_of, truth_scores
 from l2i.recipes.tuned import tuned_on_masks
 from l2i.registry import nearest
 from l2i.run.artifacts import download
@@ -161,7 +161,7 @@ def benchmark(
     if limit is not None:
         clips = tuple(clips[i] for i in spread(clips, limit))
     forgetful = retrained.relearnt(opened, chosen, epochs, progress) if shuffled_labels else None
-    found: dict[str, dict[str, Any]] = {}
+    by_protocol: dict[str, dict[str, Any]] = {}
     tables: list[dict[str, NDArray[Any]]] = []
     differences: list[dict[str, Any]] = []
     names: dict[str, None] = {}
@@ -177,7 +177,7 @@ def benchmark(
                 "has none here: say --protocol mix0 or mix12."
             )
     for word_, protocol in opened_protocols.items():
-        found[word_] = {}
+        by_protocol[word_] = {}
         pairs: dict[str, dict[str, NDArray[Any]]] = {}
         for name in chosen:
             probes: list[Probe] = [judge] if judge is not None else []
@@ -186,14 +186,14 @@ def benchmark(
             if forgetful is not None:
                 probes.append(retrained.DataRandomised(name, forgetful, settings))
             if everything:
-                again = protocol.some(repeats, clips) if len(found) == 1 else frozenset()
+                again = protocol.some(repeats, clips) if len(by_protocol) == 1 else frozenset()
                 probes += all_probes(opened.subject, name, settings, again)
             # One of one's own by its name alone, unless two are called so.
             short = name.rpartition(":")[2]
-            called = name if short in found[word_] else short
+            called = name if short in by_protocol[word_] else short
             shown = f"{called}, {word_}" if len(protocols) > 1 else called
             result, rows = _judged(opened, protocol, name, settings, probes, progress, shown)
-            found[word_][called] = result
+            by_protocol[word_][called] = result
             pairs[called] = {k: v for k, v in rows.items() if k in ("scene", *result["scores"])}
             if name == against:
                 base = called
@@ -205,7 +205,7 @@ def benchmark(
         if against and all("scene" in rows for rows in pairs.values()):
             differences += [{"protocol": word_, **line} for line in _against(pairs, base, protocol)]
     if roar:
-        each = next(iter(found.values()))
+        each = next(iter(by_protocol.values()))
         figures = _roar(opened, chosen, settings, clips, epochs, progress)
         for result, (scores, intervals) in zip(each.values(), figures, strict=True):
             result["scores"] |= scores
@@ -221,8 +221,8 @@ def benchmark(
         "max_components": settings.max_components,
         "metrics": list(names),
         "meaning": {name: asdict(METRICS[name]) for name in names},
-        "methods": next(iter(found.values())),
-        "protocols": found,
+        "methods": next(iter(by_protocol.values())),
+        "protocols": by_protocol,
     }
 
     def write(folder: Path) -> None:
@@ -232,7 +232,7 @@ def benchmark(
 
         lines = [
             {"method": m, "protocol": p, **f["scores"]}
-            for p, each in found.items()
+            for p, each in by_protocol.items()
             for m, f in each.items()
         ]
         text = pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
@@ -251,7 +251,7 @@ def benchmark(
             "methods": chosen,
             "clips": len(clips),
             **asdict(settings),
-            **({"protocols": list(found)} if list(found) != ["clean"] else {}),
+            **({"protocols": list(by_protocol)} if list(by_protocol) != ["clean"] else {}),
             **({"all": True, "repeats": repeats} if everything else {}),
             **({"evaluator": evaluator} if evaluator else {}),
             **({"against": against} if against else {}),
@@ -261,7 +261,7 @@ def benchmark(
         },
         {
             f"{m}/{k}" if p == "clean" else f"{p}/{m}/{k}": v
-            for p, each in found.items()
+            for p, each in by_protocol.items()
             for m, f in each.items()
             for k, v in f["scores"].items()
             if v is not None
@@ -291,7 +291,7 @@ def _judged(
             method,
             settings,
             protocol.scenes(),
-            said,
+            predicted,
             probes=probes,
             on_scene=bar.advance,
             on_seconds=seconds.append,
@@ -320,15 +320,15 @@ def _against(
     each = {name: pd.DataFrame(rows).groupby("scene").mean() for name, rows in pairs.items()}
     first = each.pop(base)
     groups = protocol.groups(list(first.index))
-    found: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
     for name, second in each.items():
         lines = [
             difference(k, first[k].to_numpy(np.float64), second[k].to_numpy(np.float64), groups)
             for k in first
             if k in second
         ]
-        found += [{"method": name, **line} for line in corrected(lines)]
-    return found
+        differences += [{"method": name, **line} for line in corrected(lines)]
+    return differences
 
 
 def _roar(
@@ -347,12 +347,12 @@ def _roar(
         for name, values in right[retrained.CONTROL].items()
         if name != "roar_at_0"
     }
-    found = []
+    accuracies = []
     for name in methods:
         columns = right[name] | random
         scores, intervals = mean_scores(columns, list(columns), settings.seed, groups)
-        found.append((finite(scores), {k: list(v) for k, v in intervals.items()}))
-    return found
+        accuracies.append((finite(scores), {k: list(v) for k, v in intervals.items()}))
+    return accuracies
 
 
 def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

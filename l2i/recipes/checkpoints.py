@@ -54,7 +54,7 @@ class Checkpoints:
         """
         if not (self._run.resumed and self._run.is_remote):
             return ""
-        found = ""
+        latest = ""
         there = set(self._run.listed(_FOLDER))
         for name, signature in stages.items():
             word = f"{name}-{signature}"
@@ -77,10 +77,10 @@ class Checkpoints:
             target.parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(target)
             self._sent[target] = _mark(target)
-            found = f"{name}, epoch {len(document['history'])}"
+            latest = f"{name}, epoch {len(document['history'])}"
             if kind != "state":
-                found = f"{name}, finished"
-        return found
+                latest = f"{name}, finished"
+        return latest
 
     def saved(self, path: Path) -> None:
         """A stage has written this file: its state after an epoch, or its result."""
@@ -114,8 +114,8 @@ class Checkpoints:
 
 
 def _mark(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @contextmanager
@@ -129,9 +129,9 @@ def keep_checkpoints(run: Tracker, minutes: float, progress: Progress) -> Iterat
         Between copies; 0: none.
     progress : Progress
     """
-    found = Checkpoints(run, minutes, progress)
+    checkpoints = Checkpoints(run, minutes, progress)
     try:
-        yield found
+        yield checkpoints
     except BaseException:
-        found.stopped()
+        checkpoints.stopped()
         raise

@@ -227,24 +227,24 @@ def _read(word: str) -> _Measured:
             raise
     try:
         tree = json.loads(scores.read_text(encoding="utf-8"))
-        found, classes = tree["scores"], list(tree.get("per_class", {}))
+        measured, classes = tree["scores"], list(tree.get("per_class", {}))
         table = pd.read_csv(clips, dtype={"clip": str, "labels": str, "class": str})
         labels = table.get("labels", pd.Series(dtype=str)).fillna("")
         labels = labels.groupby(table["clip"]).first()
-        return _Measured(name, found, settings, _per_clip(table, set(found)), classes, labels)
+        return _Measured(name, measured, settings, _per_clip(table, set(measured)), classes, labels)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The figures of {name} cannot be read: {error}.") from None
 
 
 def _per_clip(table: pd.DataFrame, figures: set[str]) -> pd.DataFrame:
     """What each clip adds to the figures: of several classes in one clip, the mean."""
-    found = pd.DataFrame({"clip": table["clip"]})
+    by_clip = pd.DataFrame({"clip": table["clip"]})
     if "accuracy" in figures:
-        found["accuracy"] = (table["class"] == table["labels"]).astype(float)
+        by_clip["accuracy"] = (table["class"] == table["labels"]).astype(float)
     if "rank" in table:
         for name in figures & {f"fidelity_top{k}" for k in (1, 3, 5)}:
-            found[name] = (table["rank"] <= int(name[-1])).astype(float)
+            by_clip[name] = (table["rank"] <= int(name[-1])).astype(float)
     for figure, column in _COLUMNS.items():
         if column in table and figure in figures:
-            found[figure] = table[column].astype(float)
-    return found.groupby("clip", sort=False).mean()
+            by_clip[figure] = table[column].astype(float)
+    return by_clip.groupby("clip", sort=False).mean()

@@ -113,14 +113,14 @@ def components(
             table[c] = heard.relevance[mine].mean(axis=0)
     settings = explainer.domain
     hz = np.arange(settings.n_bins) * settings.sample_rate / settings.n_fft
-    found = []
+    described = []
     for index in range(k):
         order = [
             c for c in np.argsort(-np.nan_to_num(table[:, index], nan=-9)) if table[c, index] > 0
         ][:3]
         exciting = np.argsort(-heard.pooled[:, index], kind="stable")[:top]
         total = float(w[:, index].sum())
-        found.append(
+        described.append(
             {
                 "component": index,
                 "peak_hz": round(float(hz[w[:, index].argmax()]), 1),
@@ -148,13 +148,13 @@ def components(
         "silent": silent,
         "part": part,
         "classes": by_class,
-        "components": found,
+        "components": described,
     }
 
     def write(folder: Path) -> None:
         import shutil
 
-        _write(folder, table, names, found, heard, w, settings)
+        _write(folder, table, names, described, heard, w, settings)
         if any(held.iterdir()):
             shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
             title = f"{opened.run.name}: components"
@@ -217,8 +217,8 @@ def _sound(explainer: Explainer, x: NDArray[np.float32], index: int) -> NDArray[
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
     audio, _ = split_audio(heard.spectrum, mask, heard.domain, len(x), heard.size)
-    found: NDArray[np.float32] = audio[0].cpu().numpy()
-    return found
+    sound: NDArray[np.float32] = audio[0].cpu().numpy()
+    return sound
 
 
 def _page(
@@ -277,7 +277,7 @@ def _write(
     folder: Path,
     table: NDArray[np.floating],
     names: tuple[str, ...],
-    found: list[dict[str, Any]],
+    described: list[dict[str, Any]],
     heard: Heard,
     w: NDArray[np.floating],
     settings: Any,
@@ -296,14 +296,14 @@ def _write(
             "classes": ";".join(f"{c['class']} {c['relevance']:.2f}" for c in f["classes"]),
             "clips": ";".join(c["clip"] for c in f["clips"]),
         }
-        for f in found
+        for f in described
     ]
     atomic_write_text(folder / "components.csv", pd.DataFrame(lines).to_csv(index=False))
     plots.component_relevance(table, names, folder / "relevance.png")
     strength = np.nan_to_num(table, nan=0.0).max(axis=0)
     order = [int(i) for i in np.argsort(-strength)[:_SHOWN]]
     titles = [
-        f"{i}: {found[i]['classes'][0]['class']}" if found[i]["classes"] else f"{i}: none"
+        f"{i}: {described[i]['classes'][0]['class']}" if described[i]["classes"] else f"{i}: none"
         for i in order
     ]
     plots.component_spectra(w, order, titles, settings, folder / "spectra.png")
@@ -320,5 +320,5 @@ def _plane(x: NDArray[np.float32]) -> NDArray[np.floating]:
         plane: NDArray[np.floating] = PCA(2, random_state=0).fit_transform(x)
         return plane
     near = min(30.0, (len(x) - 1) / 3)
-    found: NDArray[np.floating] = TSNE(2, perplexity=near, random_state=0).fit_transform(x)
-    return found
+    points: NDArray[np.floating] = TSNE(2, perplexity=near, random_state=0).fit_transform(x)
+    return points

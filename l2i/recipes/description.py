@@ -112,14 +112,14 @@ def describe_model(
     if listen:
         links.insert(0, ("**Listen to the explanations**", "explanations/index.html"))
     pages = " · ".join(f"[{word}]({_page(experiment_id, run_id, to)})" for word, to in links)
-    found = table([f"{clips} test clips", "figure", "95 % interval"], rows)
+    figures_table = table([f"{clips} test clips", "figure", "95 % interval"], rows)
     main = ", ".join(
         f"{word} **{value}**" + (f" ({beside})" if beside else "")
         for word, value, beside, _ in main_figures(scores)
     )
     cautions = "".join(f"**Caution:** {escaped(sentence)}\n\n" for sentence in warnings)
     # MLflow shows three lines, and the rest when it is asked: what can be heard comes first.
-    return f"{pages}\n\n{escaped(what)}: {main}\n\n{cautions}{found}\n"
+    return f"{pages}\n\n{escaped(what)}: {main}\n\n{cautions}{figures_table}\n"
 
 
 def describe_sweep(

@@ -60,10 +60,10 @@ class Encoding:
             return {"encoded": np.zeros(0), "encoded_control": np.zeros(0)}
         features, classes = np.concatenate(self._features), np.concatenate(self._classes)
         sounds = np.concatenate(self._sounds)
-        found = {name: np.full(len(classes), np.nan) for name in ("encoded", "encoded_control")}
-        for i, values in enumerate(found.values()):
+        columns = {name: np.full(len(classes), np.nan) for name in ("encoded", "encoded_control")}
+        for i, values in enumerate(columns.values()):
             values[sounds] = read_from(features[sounds, i], classes[sounds], groups[sounds])
-        return found
+        return columns
 
 
 def _means(mask: Tensor, tile: Tensor) -> Tensor:

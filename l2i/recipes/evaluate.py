@@ -136,14 +136,14 @@ def evaluate_run(
             seed=seed,
             progress=progress,
         )
-    found = published
-    if found is None or method != "l2i":
+    evaluation = published
+    if evaluation is None or method != "l2i":
         scenes = list(clip_scenes(material, clips, subject.classifier.classes))
-        found = evaluate_method(subject, method, told, scenes, labels, progress=progress)
+        evaluation = evaluate_method(subject, method, told, scenes, labels, progress=progress)
         if published is not None:
-            found = beside(found, published)
+            evaluation = beside(evaluation, published)
     task = subject.classifier.task
-    warnings = run_doubts(found.scores, found.logits, labels, task, settings.warn)
-    warnings += class_doubts(found.per_class, settings.warn)
-    weak = weak_classes(found.per_class, settings.warn)
-    return replace(found, warnings=warnings, weak_classes=weak)
+    warnings = run_doubts(evaluation.scores, evaluation.logits, labels, task, settings.warn)
+    warnings += class_doubts(evaluation.per_class, settings.warn)
+    weak = weak_classes(evaluation.per_class, settings.warn)
+    return replace(evaluation, warnings=warnings, weak_classes=weak)

@@ -116,7 +116,7 @@ def write_explanation(
     """
     classifier = explainer.classifier
     x = waveform.unsqueeze(0)
-    e, at_once, said = explainer.explain(
+    e, at_once, interpretation = explainer.explain(
         x,
         None if explained is None else [explained],
         threshold=settings.threshold,
@@ -124,7 +124,7 @@ def write_explanation(
     )
     c = int(e.classes[0])
     p = classifier.probabilities(at_once.logits)[0]
-    g = classifier.probabilities(said.logits)[0]
+    g = classifier.probabilities(interpretation.logits)[0]
     original = peak_normalise(x.to(e.audio.device))
     sounds = {"original": original, "explanation": e.audio, "removal": e.removal}
     parts = at_once.judge(torch.cat([e.audio, e.removal]), [0, 0])
@@ -157,7 +157,7 @@ def write_explanation(
         for name, spectrum in zip(sounds, spectra, strict=True)
     }
     masks, peaks, energies = {"mask": e.mask[0]}, {}, {}
-    for k, mask, sound in _alone(explainer, at_once, said, chosen[:_HEARD]):
+    for k, mask, sound in _alone(explainer, at_once, interpretation, chosen[:_HEARD]):
         # Its share of a bin is often small: the picture goes up to the greatest.
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
@@ -190,7 +190,7 @@ def write_explanation(
     both = {k for q in (p, g) for k in q.topk(min(3, len(q))).indices.tolist()}
     decided, also = (
         [classes[k] for k in classifier.decisions(logits)[0].nonzero()[:, 0].tolist()]
-        for logits in (at_once.logits, said.logits)
+        for logits in (at_once.logits, interpretation.logits)
     )
 
     def described(some: Sequence[int]) -> list[dict[str, Any]]:
@@ -245,14 +245,14 @@ def write_explanation(
 
 @torch.inference_mode()
 def _alone(
-    explainer: Explainer, heard: Heard, said: Interpretation, components: Sequence[int]
+    explainer: Explainer, heard: Heard, interpretation: Interpretation, components: Sequence[int]
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """What single components keep of one clip: number, mask [F, T], sound [S] at its level.
 
     One by one: of a clip of minutes, masks are large.
     """
     direction, loud = phase(heard.spectrum, heard.size), heard.size.log1p()
-    h = said.activations
+    h = interpretation.activations
     share = reconstruction(explainer.w, h)
     share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
     for k in components:
@@ -276,8 +276,8 @@ def _detected(subject: Subject, x: Tensor) -> list[int]:
     clf = subject.classifier
     logits = clf.logits(x.unsqueeze(0).to(clf.device))
     order = logits[0].argsort(descending=True).tolist()[:_CLASSES]
-    said = clf.decisions(logits)[0].tolist()
-    return [c for c in order if said[c]] or order[:1]
+    decided = clf.decisions(logits)[0].tolist()
+    return [c for c in order if decided[c]] or order[:1]
 
 
 def write_by(
@@ -394,10 +394,10 @@ def write_examples(
         heading = f"{clip.id} ({words or 'no class'})"
         mine = None if known is None else [classes[c] for c in known[index].nonzero()[0]]
         if way is None:
-            found, shown = write_explanation(
+            about, shown = write_explanation(
                 explainer_of(subject), x, folder / place, settings, title=heading, labels=mine
             )
-            listed.append({"clip": clip.id, "folder": place, "why": why, **found})
+            listed.append({"clip": clip.id, "folder": place, "why": why, **about})
             media.append(shown)
         else:
             key = int(rows[index])
@@ -405,7 +405,7 @@ def write_examples(
                 # Two classes of one clip are two explanations; the likeliest has the plain name.
                 again = bool(listed) and listed[-1]["clip"] == clip.id
                 where = f"{place}-{_word(classes[c])}" if again else place
-                found, shown = write_by(
+                about, shown = write_by(
                     way,
                     method,
                     subject,
@@ -416,7 +416,7 @@ def write_examples(
                     labels=mine,
                     warn=settings.warn,
                 )
-                listed.append({"clip": clip.id, "folder": where, "why": why, **found})
+                listed.append({"clip": clip.id, "folder": where, "why": why, **about})
                 media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)

@@ -148,7 +148,7 @@ def explain(
     refuse_foreign(page)
     _refuse_other_run(out, run)
 
-    found: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     seen: list[dict[str, Any]] = []
     media = MediaList(beside=out)
 
@@ -180,14 +180,14 @@ def explain(
         x = torch.from_numpy(np.pad(sound, (0, max(0, shortest - len(sound)))))
         n = len(sound)
         if explainer is None:
-            said, media = write_by(
+            about, media = write_by(
                 way, name, subject, x, target, explained=own, n_samples=n, warn=settings.warn
             )
         else:
-            said, media = write_explanation(
+            about, media = write_explanation(
                 explainer, x, target, settings, title=path.name, explained=own, n_samples=n
             )
-        return said, {**said, "name": path.name}, media
+        return about, {**about, "name": path.name}, media
 
     def work(path: Path, folders: Sequence[Path]) -> list[_Written]:
         with _file(path) as file:
@@ -219,13 +219,13 @@ def explain(
                     raise
                 on_failure(error)
             else:
-                for said, shown, sounds in done:
-                    found.append(said)
+                for about, shown, sounds in done:
+                    listed.append(about)
                     seen.append(shown)
                     with store_errors(out):
-                        media.append(sounds, Path(said["folder"]).name)
+                        media.append(sounds, Path(about["folder"]).name)
             bar.advance(1)
-    if not found:
+    if not listed:
         return []
     with store_errors(out):
         write_listening_page(
@@ -235,7 +235,7 @@ def explain(
             title=f"Explained by {run.name}",
             summary=main_figures(run.scores),
         )
-    return found
+    return listed
 
 
 @contextmanager
@@ -343,13 +343,13 @@ def _write(
     new.mkdir()
     try:
         mark_output(new, run.id, run.name)
-        said, shown, media = write(new)
-        found = {**more, **said, "folder": str(folder)}
-        atomic_write_text(new / _MARK, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        about, shown, media = write(new)
+        entry = {**more, **about, "folder": str(folder)}
+        atomic_write_text(new / _MARK, json.dumps(entry, indent=2, ensure_ascii=False) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     # Where the files lie on this machine is nobody's business who is given the page.
-    return found, {"start_s": more["start_s"], **shown}, media
+    return entry, {"start_s": more["start_s"], **shown}, media

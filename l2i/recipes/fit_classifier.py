@@ -60,14 +60,14 @@ def training_precision(
     if not own or config.classifier.weights:
         return dtype, []
     try:
-        found = pick_device(device.type, own)[1]
+        chosen = pick_device(device.type, own)[1]
     except DeviceError as error:
         # The option's words, of this setting.
         raise DeviceError(str(error).replace("--precision", "classifier.precision")) from None
-    if own == "auto" and found == torch.float16:
-        found = torch.float32  # Gradients would be lost below its range.
-    word = str(found).removeprefix("torch.")
-    return found, [f"The classifier is trained in {word}."] if found != dtype else []
+    if own == "auto" and chosen == torch.float16:
+        chosen = torch.float32  # Gradients would be lost below its range.
+    word = str(chosen).removeprefix("torch.")
+    return chosen, [f"The classifier is trained in {word}."] if chosen != dtype else []
 
 
 def check_classifier(config: Config, material: Material) -> None:
@@ -384,10 +384,10 @@ def _classify(
 ) -> Tensor:
     """Logits [n, C] of unchanged clips, on the CPU."""
     folded = fold_batch_norm(network)
-    found = []
+    logits = []
     for some in rows.split(batch_size):
         x = power_to_db(mel[some].to(device)).unsqueeze(1)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             y = folded(x.contiguous(memory_format=torch.channels_last))
-        found.append(y.float().cpu())
-    return torch.cat(found)
+        logits.append(y.float().cpu())
+    return torch.cat(logits)

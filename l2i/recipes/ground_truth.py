@@ -15,7 +15,7 @@ from l2i.recipes.truth import (
     TRUTH_SCORES,
     clip_scenes,
     judge_scenes,
-    said,
+    predicted,
     sound_writer,
     table_of,
     truth_scores,
@@ -104,7 +104,7 @@ def ground_truth(
                 method,
                 settings,
                 clip_scenes(material, clips, classes),
-                said if explain == "predicted" else lambda scene, _: labels[scene.id],
+                predicted if explain == "predicted" else lambda scene, _: labels[scene.id],
                 on_scene=bar.advance,
                 keep_sounds=sound_writer(held, classes, opened.subject.domain.sample_rate, sounds),
             )

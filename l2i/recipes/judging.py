@@ -71,7 +71,7 @@ def judge_masks(
 
     y_c, o_c, q_c = (of_class(classifier.probabilities(x)) for x in (logits, o, q))
     kept = classifier.decisions(o).gather(1, index)[:, 0]
-    found = {
+    columns = {
         "explanation_probability": o_c,
         "removal_probability": q_c,
         "average_increase": faithfulness.average_increase(y_c, o_c),
@@ -89,9 +89,9 @@ def judge_masks(
     if metrics:
         arrays = (mask, size, audio, removal, classes, logits, o, q)
         judged = Judged(*(x.cpu().numpy() for x in arrays))
-        found |= {m.name: np.asarray(m(judged), np.float64) for m in metrics}
+        columns |= {m.name: np.asarray(m(judged), np.float64) for m in metrics}
     sounds = audible(size).cpu().numpy()
-    return {"probability": y_c} | {k: np.where(sounds, v, np.nan) for k, v in found.items()}
+    return {"probability": y_c} | {k: np.where(sounds, v, np.nan) for k, v in columns.items()}
 
 
 MASK_SCORES = (
@@ -210,5 +210,5 @@ def mean_scores(
 
 
 def _mean(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    found: NDArray[Any] = values[..., 0].mean(axis=axis)
-    return found
+    mean: NDArray[Any] = values[..., 0].mean(axis=axis)
+    return mean

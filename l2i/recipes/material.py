@@ -100,9 +100,9 @@ class Material:
     def labels(self, clips: Sequence[Clip], classes: Sequence[str]) -> NDArray[np.bool_] | None:
         """Labels as indices of a classifier's `classes`, bool [N, C]; None where it has not all of
         the card's classes, or where nothing is labelled."""
-        found = self.places(classes)
-        places = [at for at in found if at is not None]
-        if not places or len(places) < len(found):
+        every = self.places(classes)
+        places = [at for at in every if at is not None]
+        if not places or len(places) < len(every):
             return None
         y = np.zeros((len(clips), len(classes)), dtype=np.bool_)
         for row, clip in enumerate(clips):

@@ -123,13 +123,13 @@ def evaluate_clips(
             some = rows[start : start + _BATCH]
             x = torch.from_numpy(np.asarray(waveforms[some]))
             heard = explainer.hear(x)
-            said = explainer.interpret(heard)
-            residual = heard.size.log1p() - reconstruction(explainer.w, said.activations)
+            interpretation = explainer.interpret(heard)
+            residual = heard.size.log1p() - reconstruction(explainer.w, interpretation.activations)
             error += float(residual.square().mean()) * len(some)
             decisions = classifier.decisions(heard.logits)
             which, classes = decisions.nonzero(as_tuple=True)
             logits.append(heard.logits.cpu().numpy())
-            interpreted.append(said.logits.float().cpu().numpy())
+            interpreted.append(interpretation.logits.float().cpu().numpy())
             decided.append(decisions.cpu().numpy())
             for clip, c in zip(which.split(_BATCH), classes.split(_BATCH), strict=True):
                 if not len(clip):
@@ -137,14 +137,14 @@ def evaluate_clips(
                 part = _Part(
                     heard.take(clip),
                     c,
-                    said.activations[clip],
-                    said.pooled[clip],
+                    interpretation.activations[clip],
+                    interpretation.pooled[clip],
                     [int(rows[start + i]) for i in clip.tolist()],
                 )
-                found, fallen = _judge(explainer, part, thresholds, settings, seed)
-                found["clip"] = clip.cpu().numpy() + start
-                found["class"] = c.cpu().numpy()
-                for name, values in found.items():
+                columns, fallen = _judge(explainer, part, thresholds, settings, seed)
+                columns["clip"] = clip.cpu().numpy() + start
+                columns["class"] = c.cpu().numpy()
+                for name, values in columns.items():
                     table.setdefault(name, []).append(values)
                 falls.append(fallen)
             bar.advance(len(some))
@@ -197,8 +197,8 @@ def _judge(
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
     own = own_metrics(settings.metrics)
-    found = judge_masks(heard, part.classes, mask, linear=False, metrics=own)
-    found["components"] = chosen.sum(dim=1).cpu().numpy()
+    columns = judge_masks(heard, part.classes, mask, linear=False, metrics=own)
+    columns["components"] = chosen.sum(dim=1).cpu().numpy()
     if classifier.task is Task.MULTI_LABEL:
 
         def mask_of(rows: list[int], others: Tensor) -> Tensor:
@@ -206,14 +206,14 @@ def _judge(
             picked = select(theirs, settings.threshold, settings.max_components)
             return soft_mask(explainer.w, h[rows], picked)
 
-        found |= judge_absent(heard, part.classes, part.keys, seed, mask_of, linear=False)
+        columns |= judge_absent(heard, part.classes, part.keys, seed, mask_of, linear=False)
 
     rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
     variants = []
     for threshold in thresholds:
         mine = select(r, threshold)
         count = mine.sum(dim=1).view(-1, 1, 1)
-        found[f"components@{threshold:g}"] = count.flatten().cpu().numpy()
+        columns[f"components@{threshold:g}"] = count.flatten().cpu().numpy()
         variants.append(torch.cat([mine.unsqueeze(1), rank < count], dim=1))
     wanted = torch.stack(variants, dim=1)  # [P, thresholds, 1 + draws, K]
     # The same components of the same clip are asked for more than once: heard once.
@@ -241,14 +241,14 @@ def _judge(
     falls = (before - of_class(answers)).gather(4, index.unsqueeze(0).expand(2, *index.shape))
     drop = falls.squeeze(4).permute(2, 3, 0, 1).double().cpu().numpy()
     main = list(thresholds).index(settings.faithfulness_threshold)
-    found |= {
-        "components_removed": found[f"components@{settings.faithfulness_threshold:g}"],
+    columns |= {
+        "components_removed": columns[f"components@{settings.faithfulness_threshold:g}"],
         "fall_probability": drop[main, 0, 0],
         "fall_logit": drop[main, 0, 1],
         "random_probability": drop[main, 1:, 0].mean(axis=0),
         "random_logit": drop[main, 1:, 1].mean(axis=0),
     }
-    return found, drop
+    return columns, drop
 
 
 def finish_evaluation(
@@ -301,12 +301,12 @@ def _scores(
             shares |= {f"fidelity_top{k}": ranks <= k for k in told}
         if not single:
             scores |= fidelity.agreement(expit(e.interpreter_logits), e.decisions)
-    found = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
-    scores |= found[0]
-    intervals |= found[1]
+    means = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
+    scores |= means[0]
+    intervals |= means[1]
     if threshold is None:
-        found = mean_scores(e.pairs, names_of_masks, seed)
-        return scores | found[0], intervals | found[1]
+        means = mean_scores(e.pairs, names_of_masks, seed)
+        return scores | means[0], intervals | means[1]
     nothing = np.zeros(0)
     main = next((line for line in e.curve if line["threshold"] == threshold), None)
     names = ("probability", "probability_mean", "logit")
@@ -322,12 +322,12 @@ def _scores(
     ):
         if len(values := e.pairs.get(column, nothing)):
             intervals[name] = bootstrap_interval(values.astype(float), statistic, seed)
-    found = mean_scores(e.pairs, (*names_of_masks, "components"), seed)
-    return scores | found[0], intervals | found[1]
+    means = mean_scores(e.pairs, (*names_of_masks, "components"), seed)
+    return scores | means[0], intervals | means[1]
 
 
 def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    per_class: dict[str, dict[str, float]] = {}
     precision: dict[int, float] = {}
     agreed: dict[int, float] = {}
     ranks = None
@@ -340,7 +340,7 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
         if e.interpreter_logits is not None:
             _, _, agreed = classification.auprc(expit(e.interpreter_logits), e.decisions)
     for c, name in enumerate(classes):
-        said = e.decisions[:, c]
+        decided = e.decisions[:, c]
         # Labelled so, or, where nobody knows, said to be so.
         figures: dict[str, float] = {
             "clips": int((e.labels if e.labels is not None else e.decisions)[:, c].sum())
@@ -351,8 +351,8 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
             if figures["clips"] and e.labels is not None:
                 mine = e.labels[:, c]
                 figures["accuracy"] = classification.accuracy(e.logits[mine], e.labels[mine])
-            if said.any() and ranks is not None:
-                figures["fidelity_top1"] = fidelity.topk_fidelity(ranks[said], 1)
+            if decided.any() and ranks is not None:
+                figures["fidelity_top1"] = fidelity.topk_fidelity(ranks[decided], 1)
         if c in precision:
             figures["auprc"] = precision[c]
         if c in agreed:
@@ -367,8 +367,8 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
                 figures["kept"] = float(e.pairs["kept"][mine].mean())
             if "components" in e.pairs:
                 figures["components"] = float(e.pairs["components"][mine].mean())
-        found[name] = figures
-    return found
+        per_class[name] = figures
+    return per_class
 
 
 def beside(own: Evaluation, published: Evaluation) -> Evaluation:

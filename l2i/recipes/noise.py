@@ -20,7 +20,7 @@ from l2i.metrics.statistics import finite
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips
 from l2i.recipes.opened import Opened, open_finished, write_found
-from l2i.recipes.truth import Part, Scene, evaluate_method, judge_scenes, said, truth_scores
+from l2i.recipes.truth import Part, Scene, evaluate_method, judge_scenes, predicted, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -121,10 +121,10 @@ def noise(
         scores, intervals = dict(evaluation.scores), dict(evaluation.intervals)
         if colour is not None:
             with progress.task("explanations", total=len(clips), unit="clip") as bar:
-                found = judge_scenes(
-                    opened.subject, method, told, scenes, said, on_scene=bar.advance
+                rows = judge_scenes(
+                    opened.subject, method, told, scenes, predicted, on_scene=bar.advance
                 )
-            truth = truth_scores(found, seed, settings.metrics)
+            truth = truth_scores(rows, seed, settings.metrics)
             scores, intervals = truth[0] | scores, truth[1] | intervals
         conditions.append(
             {

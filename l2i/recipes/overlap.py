@@ -29,7 +29,7 @@ from l2i.recipes.truth import (
     Part,
     Scene,
     judge_scenes,
-    said,
+    predicted,
     sound_writer,
     table_of,
     truth_scores,
@@ -307,7 +307,7 @@ def _asked(
     carried: Carried,
 ) -> Callable[[Scene, NDArray[np.bool_]], Sequence[int]]:
     if explain == "predicted":
-        return said
+        return predicted
     if explain in ("first", "second"):
         clips = firsts if explain == "first" else seconds
         return lambda scene, decisions: sorted(carried(clips[scene.key]))

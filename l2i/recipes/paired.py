@@ -50,8 +50,8 @@ def difference(
 
     Examples
     --------
-    >>> found = difference("kept", np.zeros(5), np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
-    >>> found["difference"], found["p"]
+    >>> result = difference("kept", np.zeros(5), np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    >>> result["difference"], result["p"]
     (3.0, 0.0625)
     """
     both = np.isfinite(first) & np.isfinite(second)

@@ -26,22 +26,22 @@ def all_probes(
     subject: Subject, method: str, settings: MethodSettings, again: frozenset[str]
 ) -> list[Probe]:
     """All there are; of `again`, ids of scenes, those that have the method explain again."""
-    found: list[Probe] = [Curves(), Attributions(settings.seed), Encoding()]
+    probes: list[Probe] = [Curves(), Attributions(settings.seed), Encoding()]
     if hasattr(subject.classifier, "logits_of") and subject.domain == getattr(
         subject.classifier, "domain", None
     ):
-        found.append(SpectrogramProtocol())
+        probes.append(SpectrogramProtocol())
     # An oracle knows the parts of these mixtures, and of no sound that hardly differs from them.
     if again and not getattr(METHODS[method], "knows_parts", False):
         if hasattr(METHODS[method], "relevances_of"):
-            found.append(OnSome(Completeness(), again))
+            probes.append(OnSome(Completeness(), again))
         for probe in (
             Stability(settings.seed),
             Contrast(),
             Randomised(method, subject, settings),
         ):
-            found.append(OnSome(probe, again))
-    return found
+            probes.append(OnSome(probe, again))
+    return probes
 
 
 def finished(

@@ -125,8 +125,8 @@ def of_class(classifier: Classifier, logits: Tensor, classes: Tensor) -> NDArray
 
 
 def _decided(classifier: Classifier, logits: Tensor, classes: Tensor) -> NDArray[np.float64]:
-    said = classifier.decisions(logits)
-    return said.gather(1, classes.unsqueeze(1))[:, 0].double().cpu().numpy()
+    decided = classifier.decisions(logits)
+    return decided.gather(1, classes.unsqueeze(1))[:, 0].double().cpu().numpy()
 
 
 def _split(heard: Heard, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,11 +149,11 @@ class OnSome:
     def __call__(self, case: Case) -> Columns:
         """Values of the clips that are meant."""
         rows = [i for i, name in enumerate(case.ids) if name in self.ids]
-        found = {name: np.full(len(case.ids), np.nan) for name in self.names}
+        columns = {name: np.full(len(case.ids), np.nan) for name in self.names}
         if rows:
             for name, values in self.probe(case.take(rows)).items():
-                found[name][rows] = values
-        return found
+                columns[name][rows] = values
+        return columns
 
 
 class Curves:
@@ -175,7 +175,7 @@ class Curves:
         order = ByEnergy(case.mask, heard.size)
         y = of_class(classifier, heard.logits, c)
         silence = of_class(classifier, heard.judge(torch.zeros_like(heard.waveform)), c)
-        kept, left, found = [silence], [y], {}
+        kept, left, columns = [silence], [y], {}
         for share in SHARES[1:-1]:
             audio, removal = _split(heard, order.gain(share))
             logits = heard.judge(audio)
@@ -183,18 +183,18 @@ class Curves:
             left.append(of_class(classifier, heard.judge(removal), c))
             if share in FIXED:
                 word = f"at_{round(100 * share)}"
-                found[f"ff_{word}"] = y - left[-1]
-                found[f"fid_in_{word}"] = _decided(classifier, logits, c)
+                columns[f"ff_{word}"] = y - left[-1]
+                columns[f"fid_in_{word}"] = _decided(classifier, logits, c)
         inside, outside = np.stack([*kept, y]), np.stack([*left, silence])
         stated = [SHARES.index(share) for share in STATED]
-        found |= {
+        columns |= {
             "insertion": area(SHARES, inside),
             "deletion": area(SHARES, outside),
             "insertion_less_deletion": area(SHARES, inside - outside),
             "sufficiency": (y - inside[stated]).mean(axis=0),
             "comprehensiveness": (y - outside[stated]).mean(axis=0),
         }
-        return found
+        return columns
 
 
 class Attributions:
@@ -387,7 +387,7 @@ class Evaluator:
 def columns_of(probes: Iterable[Probe], case: Case) -> Columns:
     """All columns of some probes [P]; NaN for silent clips, of which nothing is explained."""
     sounds = (case.heard.size.amax(dim=(1, 2)) > 0).cpu().numpy()
-    found: Columns = {}
+    columns: Columns = {}
     for probe in probes:
-        found |= {k: np.where(sounds, v, np.nan) for k, v in probe(case).items()}
-    return found
+        columns |= {k: np.where(sounds, v, np.nan) for k, v in probe(case).items()}
+    return columns

@@ -65,11 +65,11 @@ class Stability:
             other, stays = self._again(case, x + _RADIUS * norm * self._noise(case, draw))
             changes.append(np.where(stays, _numbers(relative_change(other, mask)), -np.inf))
         greatest = np.max(changes, axis=0)
-        found = {"max_sensitivity": np.where(np.isfinite(greatest), greatest, np.nan)}
+        columns = {"max_sensitivity": np.where(np.isfinite(greatest), greatest, np.nan)}
         for snr in _SNRS_DB:
             noise = db_to_gain(-snr) * norm * self._noise(case, _DRAWS + snr)
             other, stays = self._again(case, x + noise)
-            found[f"stability_{snr}"] = np.where(stays, rank_correlation(other, mask), np.nan)
+            columns[f"stability_{snr}"] = np.where(stays, rank_correlation(other, mask), np.nan)
         hop, n = case.heard.domain.hop_length, x.shape[1]
         frames = min(round(_SHIFT_S * case.heard.domain.sample_rate / hop), n // hop // 2)
         other, stays = self._again(case, x.roll(frames * hop, dims=1))
@@ -77,10 +77,10 @@ class Stability:
         around = slice(0, max(1, n // hop))
         back = other[:, :, around].roll(-frames, dims=2)
         away = _numbers(cosine_distance(back, mask[:, :, around]))
-        found["shift_change"] = np.where(stays, away, np.nan)
+        columns["shift_change"] = np.where(stays, away, np.nan)
         other, stays = self._again(case, db_to_gain(_SOFTER_DB) * x)
-        found["gain_change"] = np.where(stays, _numbers(relative_change(other, mask)), np.nan)
-        return found
+        columns["gain_change"] = np.where(stays, _numbers(relative_change(other, mask)), np.nan)
+        return columns
 
     def _noise(self, case: Case, number: int) -> Tensor:
         """White noise of norm 1 [P, S], each clip's its own."""
@@ -94,8 +94,8 @@ class Stability:
     @staticmethod
     def _again(case: Case, x: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
         other, heard = case.again(x)
-        said = heard.classifier.decisions(heard.logits)
-        return other, said.gather(1, case.classes.unsqueeze(1))[:, 0].cpu().numpy()
+        decided = heard.classifier.decisions(heard.logits)
+        return other, decided.gather(1, case.classes.unsqueeze(1))[:, 0].cpu().numpy()
 
 
 class Contrast:
@@ -111,11 +111,11 @@ class Contrast:
         """Two more explanations for each clip; NaN where the classifier has one class."""
         if case.heard.logits.shape[1] < 2:
             return {name: np.full(len(case.ids), np.nan) for name in self.names}
-        found = {}
+        columns = {}
         for word, classes in zip(("next", "absent"), _others(case), strict=True):
             mask = case.explain(case.heard, classes, case.keys)
-            found[f"contrast_{word}"] = _numbers(cosine_distance(mask, case.mask))
-        return found
+            columns[f"contrast_{word}"] = _numbers(cosine_distance(mask, case.mask))
+        return columns
 
 
 class Absent:
@@ -185,28 +185,28 @@ class Randomised:
 
     def __call__(self, case: Case) -> Columns:
         """Two more explanations for each clip; NaN for a classifier without weights."""
-        found = {name: np.full(len(case.ids), np.nan) for name in self.names}
+        columns = {name: np.full(len(case.ids), np.nan) for name in self.names}
         if self.classifier is None:
-            return found
+            return columns
         mask, heard = case.again(case.heard.waveform, self.classifier, self.explain)
-        found["randomised"] = rank_correlation(mask, case.mask)
-        found["randomised_control"] = control(case, case.mask)
+        columns["randomised"] = rank_correlation(mask, case.mask)
+        columns["randomised_control"] = control(case, case.mask)
         if min(mask.shape[1:]) >= 7:
-            found["randomised_ssim"] = _numbers(ssim(mask, case.mask))
+            columns["randomised_ssim"] = _numbers(ssim(mask, case.mask))
         several = case.heard.logits.shape[1] > 1
         if several:
             other = case.explain(case.heard, _others(case)[0], case.keys)
-            found["randomised_class"] = rank_correlation(other, case.mask)
+            columns["randomised_class"] = rank_correlation(other, case.mask)
         if "randomised_gates" in self.names:
             explain: Any = case.explain
             own = explain.gates_of(case.heard, case.classes)
             gates = self.explain.gates_of(heard, case.classes)
-            found["randomised_gates"] = rank_correlation(gates, own)
-            found["randomised_gates_control"] = control(case, own)
+            columns["randomised_gates"] = rank_correlation(gates, own)
+            columns["randomised_gates_control"] = control(case, own)
             if several:
                 other = explain.gates_of(case.heard, _others(case)[0])
-                found["randomised_gates_class"] = rank_correlation(other, own)
-        return found
+                columns["randomised_gates_class"] = rank_correlation(other, own)
+        return columns
 
 
 def control(case: Case, own: Tensor) -> NDArray[np.float64]:
@@ -214,10 +214,10 @@ def control(case: Case, own: Tensor) -> NDArray[np.float64]:
 
     NaN where the batch has no other clip.
     """
-    found = np.full(len(case.ids), np.nan)
+    correlations = np.full(len(case.ids), np.nan)
     for row, name in enumerate(case.ids):
         ahead = [*range(row + 1, len(case.ids)), *range(row)]
         other = next((i for i in ahead if case.ids[i] != name), None)
         if other is not None:
-            found[row] = rank_correlation(own[[row]], own[[other]])[0]
-    return found
+            correlations[row] = rank_correlation(own[[row]], own[[other]])[0]
+    return correlations

@@ -194,7 +194,7 @@ def roar(
         f"{config.classifier.epochs} epochs on {len(split.train)} clips each, and "
         f"{len(every)} clips are explained by each of {len(names)} methods."
     )
-    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    columns: dict[str, dict[str, NDArray[np.float64]]] = {}
     labels = material.targets(clips)
 
     def judged(changed: Material) -> NDArray[np.float64]:
@@ -204,11 +204,11 @@ def roar(
 
     whole = judged(material)
     for name in names:
-        found[name] = {"roar_at_0": whole}
+        columns[name] = {"roar_at_0": whole}
         with _without(opened, name, settings, every, progress) as treated:
             for share, changed in zip(ROAR, treated, strict=True):
-                found[name][f"roar_at_{round(100 * share)}"] = judged(changed)
-    return found
+                columns[name][f"roar_at_{round(100 * share)}"] = judged(changed)
+    return columns
 
 
 @contextmanager
@@ -276,9 +276,9 @@ def _right(
     labels: torch.Tensor,
 ) -> NDArray[np.float64]:
     """1 where all that is said of a clip is what it is labelled, else 0 [N]."""
-    found = []
+    right = []
     for start in range(0, len(rows), _BATCH):
         x = torch.from_numpy(np.asarray(waveforms[rows[start : start + _BATCH]]))
-        said = classifier.decisions(classifier.logits(x.to(classifier.device))).cpu()
-        found.append((said == labels[start : start + _BATCH].bool()).all(dim=1))
-    return torch.cat(found).double().numpy()
+        decided = classifier.decisions(classifier.logits(x.to(classifier.device))).cpu()
+        right.append((decided == labels[start : start + _BATCH].bool()).all(dim=1))
+    return torch.cat(right).double().numpy()

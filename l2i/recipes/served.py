@@ -194,18 +194,18 @@ class ServedModel(PythonModel):
         )
         least = shortest_input(self._config, clf)
         x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
-        found: dict[str, Any] = {}
+        answer: dict[str, Any] = {}
         if self._config.method.name == "l2i":
-            e, heard, said = explainer_of(subject).explain(
+            e, heard, interpretation = explainer_of(subject).explain(
                 x,
                 None if explained is None else [explained],
                 threshold=settings.threshold,
                 max_components=settings.max_components,
             )
             c = int(e.classes[0])
-            g = clf.probabilities(said.logits)[0].tolist()
+            g = clf.probabilities(interpretation.logits)[0].tolist()
             order = e.relevance[0].argsort(descending=True).tolist()
-            found = {
+            answer = {
                 "interpreter_probability": g[c],
                 "interpreter_probabilities": dict(zip(clf.classes, g, strict=True)),
                 "relevances": e.relevance[0].tolist(),
@@ -226,7 +226,7 @@ class ServedModel(PythonModel):
                 audio, removal = (torch.from_numpy(y)[None] for y in (one.audio, one.removal))
         p = clf.probabilities(heard.logits)[0].tolist()
         decided = clf.decisions(heard.logits)[0].nonzero()[:, 0].tolist()
-        found |= {
+        answer |= {
             "class": clf.classes[c],
             "probability": p[c],
             "decided": [clf.classes[k] for k in decided],
@@ -238,9 +238,9 @@ class ServedModel(PythonModel):
             sounds = {"explanation": audio.cpu(), "removal": removal.cpu()}
             gain = common_gain((original, *sounds.values()))
             for name, samples in sounds.items():
-                found[name] = flac((samples[0] * gain).numpy()[: len(sound)], rate)
-            found["sample_rate"] = rate
-        return found
+                answer[name] = flac((samples[0] * gain).numpy()[: len(sound)], rate)
+            answer["sample_rate"] = rate
+        return answer
 
 
 @contextmanager
@@ -279,17 +279,17 @@ def _columns(row: Any) -> dict[str, Any]:
             f"a row is a path, the bytes of a sound file, or a dict with {_ONE_OF}; it is of type "
             f"{type(row).__name__}."
         )
-    found = {str(k): v for k, v in row.items() if _given(v)}
-    if unknown := sorted(set(found) - set(_COLUMNS)):
+    cells = {str(k): v for k, v in row.items() if _given(v)}
+    if unknown := sorted(set(cells) - set(_COLUMNS)):
         raise DataError(f"it has a column {unknown[0]!r}; a row has {_ONE_OF}.")
-    return found
+    return cells
 
 
 def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
     given = [name for name in _COLUMNS[:3] if name in row]
     if len(given) != 1:
-        said = f"it has {' and '.join(given)}" if given else "it has none"
-        raise DataError(f"a row has {_ONE_OF}; {said}.")
+        which = f"it has {' and '.join(given)}" if given else "it has none"
+        raise DataError(f"a row has {_ONE_OF}; {which}.")
     (kind,) = given
     if kind == "samples":
         x = _samples(row, sample_rate)
@@ -346,13 +346,13 @@ def _bytes(data: Any, sample_rate: int) -> NDArray[np.float32]:
 
 
 def _requirements(bundle: Path) -> list[str]:
-    found = [f"mlflow=={metadata.version('mlflow')}"]
+    requirements = [f"mlflow=={metadata.version('mlflow')}"]
     for name in _NEEDS:
         # A build's own mark (+cpu) is not a version that an index knows.
-        found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+        requirements.append(f"{name}=={metadata.version(name).partition('+')[0]}")
     if is_kept(bundle):
-        found += kept_classifier(bundle)["requirements"]
-    return found
+        requirements += kept_classifier(bundle)["requirements"]
+    return requirements
 
 
 def _signature() -> Any:

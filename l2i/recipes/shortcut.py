@@ -107,7 +107,7 @@ def shortcut(
     chosen = chosen_methods(methods, opened, progress)
     label = class_index(opened.classes, cue.label, "The classifier")
     groups = {clip.id: clip.group for clip in clips}
-    found: dict[str, Any] = {}
+    by_method: dict[str, Any] = {}
     tables: list[dict[str, NDArray[Any]]] = []
     for name in chosen:
         with progress.task(name, total=len(clips), unit="clip") as bar:
@@ -124,8 +124,8 @@ def shortcut(
         rows["cue_lost"] = rows["ff_mean"]
         of = np.array([groups[i] for i in rows["scene"]])
         short = name.rpartition(":")[2]
-        called = name if short in found else short
-        found[called] = {
+        called = name if short in by_method else short
+        by_method[called] = {
             "scores": {k: float(np.nanmean(rows[k])) for k in CUE_SCORES},
             "intervals": {
                 k: list(bootstrap_interval(rows[k], seed=settings.seed, groups=of))
@@ -139,7 +139,7 @@ def shortcut(
         **heard,
         "clips": len(clips),
         "meaning": {name: asdict(METRICS[name]) for name in CUE_SCORES},
-        "methods": found,
+        "methods": by_method,
     }
 
     def write(folder: Path) -> None:
@@ -150,7 +150,7 @@ def shortcut(
         opened,
         "shortcut",
         {"methods": chosen, "clips": len(clips), **asdict(cue), **asdict(settings)},
-        {f"{m}/{k}": v for m, f in found.items() for k, v in f["scores"].items()} | heard,
+        {f"{m}/{k}": v for m, f in by_method.items() for k, v in f["scores"].items()} | heard,
         document,
         write,
         out=out,
@@ -187,15 +187,15 @@ def _by_the_cue(
     if not isinstance(data, Planted):
         raise UsageError("There is no cue in this run's data.")
     clips, table = cue_answers(data, opened.subject.classifier, opened.material.split.test)
-    said, still = table[:, 2] > 0, table[:, 3] > 0
-    needed = said & ~still
+    taken, still = table[:, 2] > 0, table[:, 3] > 0
+    needed = taken & ~still
     heard = {
-        "used": float(needed.sum() / max(1, said.sum())),
+        "used": float(needed.sum() / max(1, taken.sum())),
         "with_cue": float(table[:, 0].mean()),
         "without_cue": float(table[:, 1].mean()),
     }
     progress.say(
-        f"With the beep {said.sum()} of {len(clips)} test clips are taken for {cue.label!r}; "
+        f"With the beep {taken.sum()} of {len(clips)} test clips are taken for {cue.label!r}; "
         f"without it {needed.sum()} of them no longer are, and those are explained."
     )
     if not needed.any():

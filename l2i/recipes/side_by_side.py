@@ -53,7 +53,7 @@ def write_side_by_side(
     """
     refuse_foreign(page)
     by: list[dict[str, Explained]] = []
-    said: dict[str, dict[str, str]] = {clip: {} for clip in clips}
+    verdicts: dict[str, dict[str, str]] = {clip: {} for clip in clips}
     labels: dict[str, list[str]] = {}
     with progress.task("explanations", total=len(clips) * len(words), unit="clip") as bar:
         for word, letter in zip(words, letters, strict=True):
@@ -77,7 +77,7 @@ def write_side_by_side(
                 c = clf.classes.index(target)
                 e = explain_by(way, heard, c, method=method, key=int(row), warn=settings.warn)
                 of[clip.id] = e
-                said[clip.id][letter] = f"{letter} says {likeliest}. {e.verdict}"
+                verdicts[clip.id][letter] = f"{letter} says {likeliest}. {e.verdict}"
                 labels[clip.id] = [word for word in label.split(";") if word]
                 bar.advance(1)
             by.append(of)
@@ -85,7 +85,7 @@ def write_side_by_side(
     facts: list[dict[str, Any]] = []
     for number, (name, short) in enumerate(clips.items(), start=1):
         each = {letter: of[name] for letter, of in zip(letters, by, strict=True)}
-        facts.append(_facts(name, each, labels[name], list(said[name].values()), short))
+        facts.append(_facts(name, each, labels[name], list(verdicts[name].values()), short))
         media.append(_media(each), f"clip-{number:02d}")
     parts = [("original", "original")]
     parts += [(f"{part} {letter}", f"{part} {letter}") for part in _PARTS for letter in letters]

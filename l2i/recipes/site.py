@@ -123,16 +123,16 @@ def _artifact(request: Request) -> FileResponse | HTMLResponse | PlainTextRespon
     if parts[0] not in ("explanations", "figures.html", "index.html", "audit.html"):
         return PlainTextResponse("Only the pages of a run are served here.", 404)
     try:
-        found = download(resolve_run(request.path_params["run"]), path)
+        file = download(resolve_run(request.path_params["run"]), path)
     except L2IError as error:
         return PlainTextResponse(str(error), 404)
-    if not found.is_file():
+    if not file.is_file():
         return PlainTextResponse("There is no such page.", 404)
-    kind = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     if kind != "text/html":
-        return FileResponse(found, media_type=kind, headers=headers)
-    content = found.read_bytes()
+        return FileResponse(file, media_type=kind, headers=headers)
+    content = file.read_bytes()
     headers["Content-Security-Policy"] = (
         policy_of(content) or "sandbox allow-scripts allow-downloads"
     )

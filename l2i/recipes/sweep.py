@@ -75,14 +75,14 @@ def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
     Only those whose run is still there, finished, and of these very settings and data.
     """
     try:
-        found: dict[str, dict[str, Any]] = json.loads(_record(sweep).read_text(encoding="utf-8"))
+        record: dict[str, dict[str, Any]] = json.loads(_record(sweep).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    children = [child for child in sweep.children if child.key in found]
+    children = [child for child in sweep.children if child.key in record]
     identities: dict[str, str] = {}
     kept = {}
     for child in children:
-        run = find_run(found[child.key]["run_id"])
+        run = find_run(record[child.key]["run_id"])
         if run is None or not _has_settings(run, child):
             continue
         if IDENTITY in run.tags:
@@ -92,7 +92,7 @@ def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
                 identities[where] = _identity(child.config)
             if identities[where] not in ("", run.tags[IDENTITY]):
                 continue
-        kept[child.key] = found[child.key]
+        kept[child.key] = record[child.key]
     return kept
 
 
@@ -166,7 +166,7 @@ def sweep(
         that failed, with ``title``, ``why`` and ``log``.
     """
     experiment, name, tags, params = facts(wanted)
-    found: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     with (
         suppress(_SomeFailed),
         open_run(
@@ -190,15 +190,15 @@ def sweep(
             for child in wanted.children
             if child.key in results
         ]
-        found |= table_of(wanted, run.run_id, run.name, children) | {"failed": failed}
+        table |= table_of(wanted, run.run_id, run.name, children) | {"failed": failed}
         if children:
             out = run.folder / "artifacts"
-            run.final(write_table(wanted, found, out))
+            run.final(write_table(wanted, table, out))
             run.artifacts(out)
-            run.tags({DESCRIPTION: describe_table(wanted, found)})
+            run.tags({DESCRIPTION: describe_table(wanted, table)})
         if failed:
             raise _SomeFailed
-    return found
+    return table
 
 
 def _train_all(
@@ -303,10 +303,10 @@ def _result(work: _Work) -> dict[str, Any] | str:
     code = work.process.returncode
     if code in (0, 3):  # 3: done, and not all could be sent yet.
         with suppress(OSError, ValueError, KeyError):
-            said = json.loads(work.out.read_text(encoding="utf-8"))
-            if said["config"] != work.child.key:
+            result = json.loads(work.out.read_text(encoding="utf-8"))
+            if result["config"] != work.child.key:
                 return f"It trained other settings than it was told ({work.log} has its words.)"
-            return {"run_id": said["run_id"], "name": said["name"], "scores": said["scores"]}
+            return {"run_id": result["run_id"], "name": result["name"], "scores": result["scores"]}
     lines = []
     with suppress(OSError):
         lines = work.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -85,13 +85,13 @@ def table_of(
     }
 
 
-def write_table(wanted: Sweep, found: dict[str, Any], out: Path) -> dict[str, float | None]:
+def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, float | None]:
     """Write a table's files into a folder; the figures, by the names they have in the store.
 
     Parameters
     ----------
     wanted : Sweep
-    found : dict
+    table : dict
         Of `table_of`.
     out : Path
     """
@@ -101,42 +101,42 @@ def write_table(wanted: Sweep, found: dict[str, Any], out: Path) -> dict[str, fl
         out.mkdir(parents=True, exist_ok=True)
         rows = [
             {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}
-            for c in found["children"]
+            for c in table["children"]
         ]
         frame = pd.DataFrame(rows)
         atomic_write_text(out / "children.csv", frame.to_csv(index=False, float_format="%.6g"))
         lines = [
             {"setting": row["setting"], "figure": name, **figure}
-            for row in found["table"]
+            for row in table["table"]
             for name, figure in row["figures"].items()
         ]
         long = pd.DataFrame(lines)
         atomic_write_text(out / "sweep.csv", long.to_csv(index=False, float_format="%.6g"))
-        atomic_write_text(out / "sweep.txt", _text(found))
+        atomic_write_text(out / "sweep.txt", _text(table))
         atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
-        plots.sweep(found["children"], found["meaning"], found["settings"], out / "sweep.png")
+        plots.sweep(table["children"], table["meaning"], table["settings"], out / "sweep.png")
         atomic_write_text(
-            out / "sweep.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+            out / "sweep.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n"
         )
     means: dict[str, float | None] = {}
-    for row in found["table"]:
-        word = "" if len(found["table"]) == 1 else f"{_plain(row['setting'])}/"
+    for row in table["table"]:
+        word = "" if len(table["table"]) == 1 else f"{_plain(row['setting'])}/"
         for name, figure in row["figures"].items():
             means[f"{word}{name}/mean"] = figure["mean"]
             means[f"{word}{name}/std"] = figure["std"]
     return means
 
 
-def describe_table(wanted: Sweep, found: dict[str, Any]) -> str:
+def describe_table(wanted: Sweep, table: dict[str, Any]) -> str:
     """The table in Markdown, for MLflow's page of the run above all of a sweep."""
-    n = len(found["children"])
+    n = len(table["children"])
     return describe_sweep(
         what=f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings",
-        settings=found["settings"],
-        meaning=found["meaning"],
+        settings=table["settings"],
+        meaning=table["meaning"],
         cells={
-            row["setting"]: [plus_minus(row["figures"].get(name)) for name in found["meaning"]]
-            for row in found["table"]
+            row["setting"]: [plus_minus(row["figures"].get(name)) for name in table["meaning"]]
+            for row in table["table"]
         },
     )
 
@@ -146,14 +146,14 @@ def _plain(text: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. =" else "_" for c in text).replace("=", "_")
 
 
-def _text(found: dict[str, Any]) -> str:
-    names = list(found["meaning"])
+def _text(table: dict[str, Any]) -> str:
+    names = list(table["meaning"])
     data = {
         row["setting"]: [plus_minus(row["figures"].get(name)) for name in names]
-        for row in found["table"]
+        for row in table["table"]
     }
-    frame = pd.DataFrame(data, index=[found["meaning"][name] for name in names])
-    n = {f["n"] for row in found["table"] for f in row["figures"].values()}
+    frame = pd.DataFrame(data, index=[table["meaning"][name] for name in names])
+    n = {f["n"] for row in table["table"] for f in row["figures"].values()}
     head = "Mean and standard deviation over folds and seeds"
     counts = f"{min(n)} to {max(n)}" if len(n) > 1 else f"{n.pop()}"
     return f"{head} ({counts} trainings a setting)\n\n{frame.to_string()}\n"
@@ -200,9 +200,9 @@ def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
             means: dict[str, float | None] = {}
             tags: dict[str, str] = {}
             if children:
-                found = table_of(wanted, run.id, run.name, children)
-                means = write_table(wanted, found | {"failed": []}, Path(folder))
-                tags[DESCRIPTION] = describe_table(wanted, found)
+                table = table_of(wanted, run.id, run.name, children)
+                means = write_table(wanted, table | {"failed": []}, Path(folder))
+                tags[DESCRIPTION] = describe_table(wanted, table)
             word = "FINISHED" if over else status or "RUNNING"
             write_parent(run, means, len(done), Path(folder), word, tags)
         seen = {r.id for r in done.values()}

@@ -287,13 +287,13 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
             problems.append(
                 f"There is no part {name!r} of method {config.method.name!r}: [parts.{name}]{hint}"
             )
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for part in parts:
         if part.name not in own:
-            found[part.name] = getattr(config, part.name)
+            settings[part.name] = getattr(config, part.name)
             continue
         try:
-            found[part.name] = part.settings.model_validate(config.parts.get(part.name, {}))
+            settings[part.name] = part.settings.model_validate(config.parts.get(part.name, {}))
         except ValidationError as error:
             for e in error.errors():
                 key = ".".join(map(str, ("parts", part.name, *e["loc"])))
@@ -306,7 +306,7 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
                 problems.append(f"There is no setting {key!r}{hint}")
     if problems:
         raise ConfigError(problems)
-    return found
+    return settings
 
 
 def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> None:
@@ -368,7 +368,7 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
         "classifier": (c.weights, c.audioset_weights),
         "dictionary": (config.dictionary.weights,),
     }
-    found = []
+    digests = []
     for part, words in named.items():
         for word in words:
             if word and (stage == part or stage not in named):
@@ -376,8 +376,8 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
                 if not path.is_file():
                     raise CheckpointError(f"There are no {part} weights at {path}.")
                 with path.open("rb") as file:
-                    found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return " ".join([*found, *filter(None, code)])
+                    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return " ".join([*digests, *filter(None, code)])
 
 
 def _found(done: RunInfo) -> Outcome:

@@ -38,7 +38,7 @@ __all__ = [
     "clip_scenes",
     "evaluate_method",
     "judge_scenes",
-    "said",
+    "predicted",
     "sound_writer",
     "table_of",
     "truth_scores",
@@ -172,16 +172,16 @@ def judge_scenes(
             ids = tuple(batch[i].id for i in at)
             case = Case(part, classes, mask, explain, tuple(keys), ids)
             with torch.inference_mode():
-                found: dict[str, Any] = judge_masks(
+                columns: dict[str, Any] = judge_masks(
                     part, classes, mask, linear=explain.linear, metrics=own
                 )
                 known = np.array([s is not None for s in split])
                 truth, kept = _against(part, mask, explain.linear, sounds_of, known)
-            found |= truth | columns_of(probes, case)
-            found["scene"] = list(ids)
-            found["class"] = [classifier.classes[c] for _, c in some]
-            found["present"] = known
-            for name, values in found.items():
+            columns |= truth | columns_of(probes, case)
+            columns["scene"] = list(ids)
+            columns["class"] = [classifier.classes[c] for _, c in some]
+            columns["present"] = known
+            for name, values in columns.items():
                 rows.setdefault(name, []).extend(list(values))
             if keep_sounds is not None:
                 for n, (i, c) in enumerate(some):
@@ -277,10 +277,10 @@ def truth_scores(
         if len(values):
             own = None if groups is None else groups[defined]
             intervals[name] = bootstrap_interval(values, statistic, seed, groups=own)
-    found = mean_scores(rows, mask_scores(metrics), seed, groups)
+    means = mean_scores(rows, mask_scores(metrics), seed, groups)
     present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
     scores["present"] = float(present.mean()) if len(present) else float("nan")
-    return scores | found[0], intervals | found[1]
+    return scores | means[0], intervals | means[1]
 
 
 def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
@@ -339,7 +339,7 @@ def clip_scenes(
         yield Scene(clip.id, int(row), parts or (whole,))
 
 
-def said(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
+def predicted(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
     """What the classifier says, for `judge_scenes`."""
     return [int(c) for c in decisions.nonzero()[0]]
 
@@ -373,7 +373,7 @@ def evaluate_method(
 
     def asked(scene: Scene, decisions: NDArray[np.bool_]) -> list[int]:
         decided.append(decisions)
-        return said(scene, decisions)
+        return predicted(scene, decisions)
 
     # Where one class is said, all others are absent, and nobody asks for them.
     if subject.classifier.task is Task.MULTI_LABEL:
