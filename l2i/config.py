@@ -464,8 +464,8 @@ class Config(_Section):
         Parameters
         ----------
         stage : str, optional
-            ``classifier``, ``dictionary`` or ``interpreter``: only what this stage reads counts. Of
-            a part of another method all does.
+            ``classifier``, ``dictionary`` or ``interpreter``: only what this stage reads counts.
+            For a part of another method all does.
 
         Examples
         --------

@@ -105,7 +105,7 @@ class Component:
     ----------
     number : int
     share : float
-        Of the explanation, in [0, 1]; all shares add up to 1.
+        Share of the explanation, in [0, 1]; all shares add up to 1.
     evidence : float
         How much of the component is in the explanation, in [0, 1].
     peak_hz : float

@@ -101,7 +101,7 @@ def explain(
     on_clip : callable, optional
         Called with how many clips are done, or windows of a long file.
     **settings
-        Of the method: ``components``, ``steps``, ``size``, ...
+        The method's own: ``components``, ``steps``, ``size``, ...
 
     Returns
     -------

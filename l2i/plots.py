@@ -192,12 +192,12 @@ def explanation(
     magnitudes : sequence of [F, T]
         |X| of original, explanation, removal, of as many frames.
     titles : sequence of str
-        Of each.
+        One for each.
     relevances : sequence of (component, relevance)
-        Of the components chosen, the most relevant first.
+        The components chosen, the most relevant first.
     settings : Domain
     title : str
-        Of the whole.
+        The whole picture's.
     path : Path
     """
     from PIL import Image
@@ -250,7 +250,7 @@ class _Panels:
     Parameters
     ----------
     count : int
-        Of the spectrograms.
+        How many spectrograms.
     seconds, kilohertz : float
         Where their axes end.
     """

@@ -183,7 +183,7 @@ class Recording:
 
     @property
     def duration_s(self) -> float:
-        """Of what is explained."""
+        """Length of what is explained."""
         return self.samples / self.sample_rate
 
     def __str__(self) -> str:

@@ -124,7 +124,7 @@ class Registry(Mapping[str, Any]):
     table : Mapping of str to str
         ``name -> "module:attribute"``.
     group : str
-        Of entry points that name more; empty: the table alone, and no words with a colon.
+        The entry points that name more; empty: the table alone, and no words with a colon.
     forms : str
         The words with a colon that there are, for messages.
 

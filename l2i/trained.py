@@ -90,7 +90,7 @@ class Fitted:
         The classifier, where the masks live, and what was learnt.
     settings : MethodSettings
     history : dict of str to list of dict
-        Of each part, the figures of each epoch.
+        Each part's figures, epoch by epoch.
     """
 
     method: str
@@ -265,8 +265,9 @@ def fit(
     progress : bool
         Say on standard error how far it is.
     **settings
-        Of the method's parts, such as ``components`` and ``epochs`` (see ``l2i config show``); of
-        the transform, ``n_fft`` and ``hop_length``; ``threshold`` and ``max_components``.
+        Settings of the method's parts, such as ``components`` and ``epochs`` (see ``l2i config
+        show``); of the transform, ``n_fft`` and ``hop_length``; ``threshold`` and
+        ``max_components``.
 
     Returns
     -------

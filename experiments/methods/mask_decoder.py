@@ -52,7 +52,7 @@ class Network(nn.Module):
         )
 
     def forward(self, map_: Tensor, size: Tensor, classes: Tensor) -> Tensor:
-        """Of maps [B, D, F_l, T_l], magnitudes [B, F, T] and classes [B]."""
+        """Masks from maps [B, D, F_l, T_l], magnitudes [B, F, T] and classes [B]."""
         heard = self.read(F.relu(map_)) + self.asked(classes)[:, :, None, None]
         wide = F.interpolate(heard, size.shape[1:], mode="bilinear", align_corners=False)
         mask: Tensor = self.out(wide + self.seen(size.log1p().unsqueeze(1)))[:, 0].sigmoid()
@@ -71,7 +71,7 @@ class Decoder(MaskPart):
         return layers_of(classifier)[-1:]
 
     def shape(self, settings: Settings, first: Heard) -> dict[str, Any]:
-        """Of the network, beside the layer."""
+        """The network's, beside the layer."""
         return {
             "channels": first.features.maps[0].shape[1],
             "classes": len(first.classifier.classes),

@@ -53,7 +53,7 @@ class Cue:
     ----------
     kind : {'component', 'band', 'time'}
     number : int
-        Of the component, the band, or the stretch.
+        The component's, the band's or the stretch's.
     low_hz, high_hz : float
         Where it lies; of a component, the middle 90 % of its spectrum.
     start, end : float

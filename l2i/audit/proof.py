@@ -117,7 +117,7 @@ class Proof:
         Which of `hosts` become the class with the cue, and with as much of the rest; for a trait,
         which become the class, and which the other class that most of them become.
     p : float
-        Of either, doubled for two tests; see `proved` for what it becomes.
+        The smaller of both p values, doubled for two tests; see `proved` for what it becomes.
     """
 
     trial: Trial
@@ -187,7 +187,7 @@ class Bench:
         self.clean = [peak_normalise(h.waveform.to(h.size.device)) for h in (self.own, self.hosts)]
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Of the class [N]."""
+        """The class's [N]."""
         return self.subject.classifier.probabilities(logits)[:, self.label]
 
     def decided(self, logits: Tensor) -> Tensor:
@@ -330,7 +330,7 @@ def prove(
     subject : Subject
     palette : Palette
     trials : sequence of Trial
-        Of one class.
+        All for one class.
     own : int64 [M]
         Numbers of clips that the classifier takes for the class.
     hosts : int64 [N]
@@ -390,7 +390,7 @@ def _proof(
 
 
 def _p(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
-    """Of the cue changing more decisions than its control; 1 where it does not."""
+    """The p value of the cue changing more decisions than its control; 1 if it does not."""
     if not len(flips) or flips.sum() <= control.sum():
         return 1.0
     return mcnemar(flips, control)

@@ -49,7 +49,7 @@ class Rows:
     second : int64 [P]
         The class that is the most probable of the others, by the clip.
     probability, alone : float32 [P]
-        Of the class, by the clip and by the explanation alone.
+        The class's, from the clip and from the explanation alone.
     alone_as : int64 [P]
         The class that is most probable by the explanation alone.
     kept : float32 [P]

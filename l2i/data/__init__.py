@@ -112,7 +112,7 @@ def open_dataset(
     ----------
     wanted : l2i.config.Dataset
     seed : int
-        Of the split: where only some clips are wanted, these.
+        Decides which clips are taken if only some are wanted.
     on_bytes : callable, optional
         Called with the bytes fetched since the last call, and the bytes of all.
     unlabelled : bool

@@ -88,7 +88,7 @@ class Card:
     duration_s : float
         What clips are cut or padded to.
     n_clips : int or None
-        Of the whole data set.
+        Clips of the whole data set.
     licence, citation, homepage, notes : str
     folds : tuple of int
         Empty where the data set is split by name.
@@ -378,9 +378,9 @@ def make_split(
     fold : int
         From 1; must be 1 where there are no folds.
     validation_share : float
-        Of the training clips.
+        The share of the training clips that validate.
     seed : int
-        Of the validation split and of `limit`; the test clips do not depend on it.
+        Draws the validation split and what `limit` keeps; the test clips do not depend on it.
     limit : int, optional
         At most so many clips on each side, drawn evenly from the classes.
 

@@ -62,7 +62,7 @@ def fetch(
     Parameters
     ----------
     name : str
-        Of the registry.
+        Its name in the registry.
     data_dir : path, optional
         The shelf it is put on; see `l2i.data.places.data_folder`.
     progress : callable, optional

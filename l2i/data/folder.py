@@ -303,7 +303,7 @@ def _is_sound(file: Path) -> bool:
 def _files(folder: Path) -> Iterator[Path]:
     """Files of a class, and of folders in it, linked ones too; without those that are hidden.
 
-    Of a link to where it has been, or to a folder above the class, it gives the link itself.
+    A link to where it has been, or to a folder above the class, is given itself.
     """
     seen = {*folder.parent.resolve().parents, folder.parent.resolve(), *folder.resolve().parents}
     for above, folders, files in os.walk(folder, followlinks=True):

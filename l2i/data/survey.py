@@ -44,7 +44,7 @@ class Heard:
     Attributes
     ----------
     seconds : float
-        Of the whole file.
+        Length of the whole file.
     silent : bool
         What is used of it.
     changes : float32 [bands, frames]
@@ -57,7 +57,7 @@ class Heard:
 
 
 def listen(x: NDArray[np.float32], sample_rate: int, n_samples: int) -> Heard:
-    """Of samples [S], of which the first `n_samples` are used."""
+    """What samples [S] are like; the first `n_samples` are used."""
     used = x[:n_samples]
     return Heard(len(x) / sample_rate, not used.any(), _fluctuations(used, n_samples))
 

@@ -51,7 +51,7 @@ def mix(
     Parameters
     ----------
     x, y : float [S]
-        Of the same length.
+        Equally long.
     gain_db : float, optional
         ``x + g y``: `y` is added as it is, times this gain. 0 where neither is given.
     ratio_db : float, optional

@@ -233,7 +233,8 @@ def audible_frames(spectrum: Tensor) -> Tensor:
     Returns
     -------
     Tensor [B, T], bool
-        Whether a frame's loudest bin is less than 80 dB below the clip's. Of a silent clip none is.
+        Whether a frame's loudest bin is less than 80 dB below the clip's; in a
+        silent clip no frame is.
 
     Examples
     --------

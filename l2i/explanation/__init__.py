@@ -109,7 +109,7 @@ class MethodSettings:
     max_components : int
         0: no limit.
     seed : int
-        Of whatever a method draws.
+        Seed of whatever a method draws.
     metrics : tuple of str
         Figures of one's own that explanations are judged by; see `l2i.metrics`.
     """

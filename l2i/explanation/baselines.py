@@ -104,7 +104,7 @@ class _FromSpectrogram(nn.Module):
 
     @property
     def n_samples(self) -> int:
-        """Of the clip."""
+        """Length of the clip."""
         return self._clip[0].n_samples
 
     def forward(self, size: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class Saliency(_Attribution):
     """Absolute gradient of the logit (Simonyan, Vedaldi, Zisserman 2014, arXiv 1312.6034)."""
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
-        """Of one clip."""
+        """Attribution for one clip."""
         from captum.attr import Saliency as Method
 
         found: Tensor = Method(self.forward).attribute(size.requires_grad_(), target=target)
@@ -190,7 +190,7 @@ class SmoothGrad(_Attribution):
     """
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
-        """Of one clip."""
+        """Attribution for one clip."""
         from captum.attr import NoiseTunnel
         from captum.attr import Saliency as Method
 
@@ -209,7 +209,7 @@ class IntegratedGradients(_Attribution):
     """Gradients along the way from silence (Sundararajan, Taly, Yan 2017, arXiv 1703.01365)."""
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
-        """Of one clip, in 24 steps."""
+        """Attribution for one clip, in 24 steps."""
         from captum.attr import IntegratedGradients as Method
 
         found: Tensor = Method(self.forward).attribute(
@@ -239,7 +239,7 @@ class GradCam(_Attribution):
     needs_layers = True
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
-        """Of one clip."""
+        """Attribution for one clip."""
         classifier: Any = self.classifier
         frames = size.shape[2]
         if not hasattr(classifier, "to_bins"):
@@ -283,7 +283,7 @@ class Occlusion(_Attribution):
     needs_gradients = False
 
     def attribute(self, size: Tensor, target: int) -> Tensor:
-        """Of one clip."""
+        """Attribution for one clip."""
         from captum.attr import Occlusion as Method
 
         bins = -(-size.shape[1] // 8)

@@ -72,9 +72,9 @@ class Iba:
     needs_layers = True
     costly = True
     steps, learning_rate, copies = 10, 1.0, 10
-    """Of Adam, and how many draws of the noise each of them hears; as published."""
+    """Adam's, and how many draws of the noise each step hears; as published."""
     start, weight, blur = 5.0, 10.0, 1.0
-    """Of a, of the information, and the standard deviation of the blur in places of the map."""
+    """The start of a; the information's weight; the blur's standard deviation in places."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         clf: Any = subject.classifier

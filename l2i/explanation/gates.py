@@ -96,7 +96,7 @@ class Gated:
     audio, removal : Tensor [B, S]
         They add up to the clips.
     domain : Domain
-        Of the mask.
+        Where the mask lives.
     """
 
     spectrum: Tensor
@@ -220,7 +220,7 @@ class Gates:
     margin : float
         By how much the log-odds are to fall below even, or below the clip's, by the removal.
     seed : int
-        Of the dictionary's start.
+        Seed of the dictionary's start.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """L2I's relevance with an honest mask: nothing more is learnt, and each clip has its own cut.
 
 What is there is said by the activations of the sound, not by the interpreter; the mask is a linear
-gain; and there is no threshold. Of the components in the order of their relevance as few are taken
-as the classifier needs: the explanation has nine tenths of the class's probability, the removal
+gain; and there is no threshold. Components are taken in the order of their relevance, as few as the
+classifier needs: the explanation has nine tenths of the class's probability, the removal
 half of it at most. Where no number of components does that, the one with the best balance of both
 is taken, and of what is kept. It costs two passes of the classifier for each number that is tried.
 """

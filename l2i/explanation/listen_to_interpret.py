@@ -257,7 +257,7 @@ class Explainer:
     interpreter : Psi
         In evaluation mode.
     domain : Domain
-        Of the dictionary.
+        The dictionary's.
     """
 
     classifier: Classifier
@@ -327,7 +327,7 @@ class OnInterpreter:
 
     @cached_property
     def explainer(self) -> Explainer:
-        """Of the parts."""
+        """The classifier and the parts, as one object."""
         s = self.subject
         return Explainer(s.classifier, s.parts["dictionary"], s.parts["interpreter"], s.domain)
 

@@ -130,9 +130,9 @@ class JobSpec(_Model):
         ``tracking``: the MLflow store; ``artifacts``: where new experiments keep artifacts;
         ``endpoint``: the S3-compatible store, where it is not Amazon's.
     gpus, vcpus, memory_mib, shared_memory_mib : int
-        Of each task.
+        What each task has.
     timeout_s : int
-        Of each attempt.
+        Limit of each attempt.
     attempts : int
         At most, of each task, the first included.
     parallel : int

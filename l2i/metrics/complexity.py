@@ -19,7 +19,7 @@ __all__ = ["complexity", "sparseness"]
 def sparseness(mask: Tensor) -> Tensor:
     """SPS: Gini index of each mask, 0 where all bins are equal, near 1 where few have all.
 
-    Of the values in ascending order m_1 ... m_N::
+    With the values in ascending order m_1 ... m_N::
 
         1 - 2 sum_i m_i (N - i + 1/2) / (N sum_i m_i)
 

@@ -34,12 +34,12 @@ def doubted_labels(
     Parameters
     ----------
     probabilities : float [N, C]
-        Of clips that the classifier was not trained on.
+        For clips that the classifier was not trained on.
     decisions : bool [N, C]
         Classes that it says are there.
     labels : bool [N, C]
     task : Task
-        Of several labels per clip each class is a question of its own, and ``not x`` an answer.
+        With several labels per clip each class is a question of its own, and ``not x`` an answer.
     clips : sequence of str, N
     classes : sequence of str, C
 

@@ -89,8 +89,8 @@ def frame_f1(kept: Tensor, part: Tensor) -> Tensor:
     """F1 of the frames that count most, as many as the part has active ones.
 
     So the threshold is each clip's own, and no method is better for a lucky one: as many frames are
-    named as there are, and precision and recall are the same. Of frames that count alike each is
-    named in part. Frames of which nothing is kept are never named.
+    named as there are, and precision and recall are the same. Frames that count alike are
+    each named in part. Frames of which nothing is kept are never named.
 
     Parameters
     ----------

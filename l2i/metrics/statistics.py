@@ -160,7 +160,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     Parameters
     ----------
     first, second : bool [N]
-        Of the same clips.
+        About the same clips.
 
     Examples
     --------

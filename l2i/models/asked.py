@@ -28,7 +28,7 @@ def class_gradients(
     layers : sequence of str
         As the classifier has its layers, the deepest last.
     maps : sequence of Tensor [B, D_l, F_l, T_l]
-        Of those layers.
+        What those layers give.
     classes : Tensor [B], int64
 
     Returns

@@ -43,7 +43,7 @@ class Attributes(nn.Module):
     channels : sequence of int
         D_l of each.
     n_classes, n_bins, sample_rate : int
-        Of the classifier, and of the spectrogram.
+        The classifier's, and the spectrogram's.
     attributes : int
         J.
     width : int

@@ -85,7 +85,7 @@ def filter_bands(
         Magnitudes.
     gain_db : float
         Each of `points` gains, evenly spaced over the bands, is drawn from +-gain_db; between
-        them decibels are interpolated. Of one point it is a gain of the clip as a whole.
+        them decibels are interpolated. A single point is a gain of the clip as a whole.
     """
     db = (torch.rand(len(mel), 1, points, generator=generator) * 2 - 1) * gain_db
     db = F.interpolate(db, size=mel.shape[2], mode="linear", align_corners=True)

@@ -37,9 +37,9 @@ class ChunkSelector(nn.Module):
     maps : sequence of str
         None of them: it reads the spectrogram itself.
     n_classes, n_bins, sample_rate, hop_length : int
-        Of the classifier, and of the spectrogram.
+        The classifier's, and the spectrogram's.
     share : float
-        Of the chunks that are kept, in (0, 1].
+        Share of the chunks that are kept, in (0, 1].
     width : int
         Channels of the convolutions.
     piece_s : float

@@ -89,7 +89,7 @@ class FrozenClassifier(Answers):
         Multi-label: from which probability on a class counts as present; 0.5 without.
     device : torch.device
     dtype : torch.dtype
-        Of the network's arithmetic; the front-end is float32 always.
+        The network's arithmetic; the front-end is float32 always.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class FrozenClassifier(Answers):
 
     @property
     def domain(self) -> Domain:
-        """Of the transform that its front-end begins with."""
+        """The transform that its front-end begins with."""
         return self.settings.domain
 
     @property
@@ -213,7 +213,7 @@ class FrozenClassifier(Answers):
         Parameters
         ----------
         map_ : Tensor [B, D, F, T]
-            Of the layer `name`.
+            What the layer `name` gives.
         name : str
         *more : str
             Deeper layers.

@@ -160,7 +160,7 @@ def _silenced(x: Tensor, given: Tensor, length: Tensor, where: Tensor) -> Tensor
     given : Tensor [B, 1], bool
         Which clips.
     length : Tensor [B, 1]
-        Of the stretch, as a share of the clip. What leaves it at the clip's end re-enters at its
+        The stretch's, as a share of the clip. What leaves it at the clip's end re-enters at its
         start, as in a rotation.
     where : Tensor [B, 1]
         How far into the stretch the loudest sample lies, in [0, 1).
@@ -211,11 +211,11 @@ def compute_features(
         by v / views of its length.
     mixed_db : float
         Unless 0: in every view but the first each clip has another one of `rows` added, both
-        peak-normalised and rotated at random, at a level drawn from 0 to so many dB below it. Of
-        the clips it was trained on a classifier is sure, and its outputs say hardly more than
+        peak-normalised and rotated at random, at a level drawn from 0 to so many dB below it. A
+        classifier is sure of the clips it was trained on, and its outputs say hardly more than
         their labels; of mixtures it is as unsure as of clips it has never heard.
     silenced : float
-        Of this share of the clips in every view but the first, a stretch of a tenth to the whole,
+        In every view but the first, of this share of the clips a stretch of a tenth to the whole,
         drawn at random with the loudest sample in it, is left; the rest is zeros.
     generator : torch.Generator, optional
         On the CPU; all that is random is drawn from it. Needed where `mixed_db` or `silenced` is

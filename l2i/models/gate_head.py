@@ -156,7 +156,7 @@ class GateHead(nn.Module):
         ----------
         maps : tuple of Tensor [B, D_l, F_l, T_l]
         gradients : tuple of Tensor [B, D_l]
-            Of the class's logit by the channels of the deepest maps, of any length.
+            The class's logit by the channels of the deepest maps, of any length.
         frames : int
             T.
 

@@ -131,7 +131,7 @@ class Gating:
     shift: float = 0.0
 
     def log_odds(self, heard: Heard, classes: Tensor) -> Tensor:
-        """Of the gates [B, K, T] of a class [B] of each of B clips, as they were trained."""
+        """Log-odds of the gates [B, K, T] for a class [B] of each clip, as they were trained."""
         maps, n = heard.features.maps, self.head.depths
         gradients = class_gradients(heard, self.layers[-n:], maps[-n:], classes)
         odds: Tensor = self.head(maps, gradients, heard.size.shape[2])

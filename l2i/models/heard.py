@@ -33,7 +33,7 @@ class Heard:
     waveform : Tensor [B, S]
         As they are.
     spectrum : Tensor [B, F, T], complex
-        Of the clips, each scaled to its peak.
+        The clips', each scaled to its peak.
     size : Tensor [B, F, T]
         ``|X|``.
     features : Features

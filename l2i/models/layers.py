@@ -35,10 +35,10 @@ end, from the first one with weights: what comes before is a front-end.
 
 Which are taken, unless the user names some (`choose`). Blocks are modules that a number names and
 that have a neighbour of the same class (``layers.3``); what lies inside of them is not taken, nor
-is padding. Of each size (F, T) it is the module that ends last; of those the last three. Sizes that
-differ by less than two fifths, as by a convolution without padding, are one. Where there are fewer
-sizes, as in a transformer, the rest are blocks of the last size, evenly spread over depth; if there
-are none, any modules of that size.
+is padding. For each size (F, T) it is the module that ends last; of those the last three. Sizes
+that differ by less than two fifths, as by a convolution without padding, are one. Where there are
+fewer sizes, as in a transformer, the rest are blocks of the last size, evenly spread over depth; if
+there are none, any modules of that size.
 """
 
 from __future__ import annotations
@@ -363,7 +363,7 @@ class Places:
         Parameters
         ----------
         maps : Tensor [B * n, D, F, T]
-            Of all windows of the first clip, then of the second, ...
+            All windows of the first clip, then of the second, ...
         samples : int
             S, of the clips.
 

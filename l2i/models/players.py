@@ -204,7 +204,7 @@ class ShapleyHead(nn.Module):
     objects, times : int
         J and Q: who plays.
     width : int
-        Of the hidden layers.
+        Width of the hidden layers.
 
     Examples
     --------
@@ -243,7 +243,7 @@ class ShapleyHead(nn.Module):
         ----------
         maps : sequence of Tensor [B, D_l, F_l, T_l]
         gradient : Tensor [B, D]
-            Of the class's logit by the channels of the deepest map.
+            The class's logit by the channels of the deepest map.
         """
         direction = F.normalize(gradient, dim=1) * gradient.shape[1] ** 0.5
         y = self.evidence(maps[-1], self.times, direction)

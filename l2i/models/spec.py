@@ -130,7 +130,7 @@ class Loaded:
     spec : str
         The word that named it; of an entry point the ``MODULE:NAME`` behind it.
     digest : str
-        Of its code, of the files that it keeps, and of its weights where they can be seen: another
+        Covers its code, the files that it keeps, and its weights if they can be seen: another
         classifier by the same word has another one.
     """
 

@@ -64,7 +64,7 @@ class TimeDomainMask(nn.Module):
     blocks, within, along : int
         Blocks, and the layers of each of the two transformers of a block.
     heads : int
-        Of their attention; `width` must be a multiple.
+        Heads of their attention; `width` must be a multiple.
     chunk : int
         Frames of a chunk.
     alpha : float

@@ -63,7 +63,7 @@ def _layers(blocks: int) -> int:
 def last_map_size(frames: int, bands: int) -> int:
     """How many values of a channel of the trunk's last map there are per clip.
 
-    Of one value alone a batch norm can learn nothing: torch refuses to train on one clip where
+    A batch norm can learn nothing from one value: torch refuses to train on one clip where
     this is 1.
     """
     step = 2 ** len(_POOLS)

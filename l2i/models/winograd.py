@@ -61,7 +61,7 @@ def worthwhile(x: Tensor, rows: int) -> bool:
 def kept_with(conv: nn.Conv2d, transform: Callable[[Tensor], Tensor]) -> Tensor:
     """What a convolution's weights are transformed to.
 
-    Of frozen weights it is kept beside them for as long as they are what they were.
+    For frozen weights the result is kept beside them until they change.
     """
     weight = conv.weight
     if weight.requires_grad or weight.is_inference():

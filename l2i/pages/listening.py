@@ -95,7 +95,7 @@ class Media:
         pictures: Mapping[str, bytes],
         rates: Mapping[str, int] | None = None,
     ) -> Media:
-        """Of sounds [S] in [-1, 1], all as long as each other; `rates` are those that differ."""
+        """From sounds [S] in [-1, 1] of one length; `rates` are those that differ."""
         hz = dict.fromkeys(sounds, sample_rate) | dict(rates or {})
         return cls(
             sample_rate,
@@ -116,7 +116,7 @@ class MediaList(list[Media]):
     Parameters
     ----------
     max_bytes : int
-        Of the page.
+        The page's size at most.
     beside : Path, optional
         The page's folder. When it has no room for all of them, they are written into the clips'
         folders within this one, as they are.
@@ -169,7 +169,7 @@ class MediaList(list[Media]):
 
 
 def _base64_bytes(n: int) -> int:
-    """Of a file of `n` bytes, its name and quotes included."""
+    """What a file of `n` bytes takes, its name and quotes included."""
     return 4 * -(-n // 3) + 24
 
 
@@ -289,7 +289,7 @@ def write_listening_page(
     clips : sequence of mappings
         What ``explanations.json`` holds of each; ``name`` is what the clip is called.
     media : sequence of Media
-        Of the same clips.
+        The same clips' sounds and pictures.
     title : str
     max_bytes : int
         Beyond it, sounds are rounded, and components lose theirs if need be; if that is too much

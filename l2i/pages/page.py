@@ -129,7 +129,7 @@ def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool 
     Parameters
     ----------
     name : {'listening', 'figures', 'start'}
-        Of the template, and of its style and script.
+        What the template, its style and its script are called.
     title : str
         Plain text.
     fields : mapping of str to str

@@ -113,7 +113,7 @@ def mask_picture(
     sample_rate : int
         Hz.
     magnitude, reference
-        Of the spectrogram's picture.
+        As for the spectrogram's picture.
     """
     there = magnitude > reference * 10 ** (-_RANGE_DB / 20)
     kept = _shrink(mask * there, sample_rate / 2)

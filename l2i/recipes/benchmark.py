@@ -102,7 +102,7 @@ def benchmark(
         Whether classifiers are trained on clips without what each method points at: three for each,
         on clips as they are, whatever the protocols; see `l2i.recipes.retrained.roar`.
     epochs : int
-        Of classifiers trained for either, at most.
+        Epochs of the classifiers trained for either, at most.
     limit : int, optional
         At most so many test clips, spread over the classes; or so many mixtures.
     data_dir : str, optional

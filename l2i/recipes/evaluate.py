@@ -115,7 +115,7 @@ def evaluate_run(
     seed : int
     progress : Progress
     tau : float, optional
-        Of the methods that L2I is compared with, instead of the settings' threshold.
+        For the methods that L2I is compared with, instead of the settings' threshold.
     """
     labels = material.labels(clips, subject.classifier.classes)
     told = MethodSettings(

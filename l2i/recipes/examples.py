@@ -89,7 +89,7 @@ def write_explanation(
         sounds have one common gain, by which the original's peak is full scale or less.
     settings : l2i.config.Explanation
     title : str
-        Of the picture.
+        The picture's.
     explained : int, optional
         The class; without it the one that the classifier finds most probable.
     n_samples : int, optional
@@ -371,7 +371,7 @@ def write_examples(
     on_clip : callable
         Called after each clip.
     title : str
-        Of the page.
+        The page's.
     labels : sequence of str
         The names of each clip's labels, joined by ``;``.
     known : bool [N, C] or None

@@ -74,7 +74,7 @@ def write_evaluation(
     folder : Path
         Is there.
     title : str
-        Of the page.
+        The page's.
     labels : sequence of str, optional
         What each clip is labelled; by default its labels are indices of `classes`.
     histories : mapping of str to sequence of mappings, optional

@@ -43,7 +43,7 @@ def training_precision(
     config : Config
     device : device
     dtype : dtype
-        Of all else.
+        What all else computes in.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def fit_classifier(
     stage : Stage
     device : device
     dtype : dtype
-        Of the network's arithmetic; weights and losses are float32.
+        The network's arithmetic; weights and losses are float32.
     progress : Progress
 
     Raises
@@ -332,7 +332,7 @@ def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Sequential:
 
 
 def _learning_rate(config: Config, step: int, batches: int, last: int) -> float:
-    """Of one step, in closed form, so that a resumed run needs no scheduler's state.
+    """One step's, in closed form, so that a resumed run needs no scheduler's state.
 
     What learns up to epoch `last` alone has a cycle of its own.
     """

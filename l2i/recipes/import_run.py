@@ -99,7 +99,7 @@ def import_files(
         Together they hold a classifier, a dictionary and an interpreter with its head; for
         checkpoints, any of these.
     config : Config, optional
-        Of the data set the networks were trained on. What the files themselves say (K, the widths
+        For the data set the networks were trained on. What the files themselves say (K, the widths
         of head and attention) replaces what it says. A dictionary and AudioSet weights can do
         without.
     progress : Progress

@@ -117,7 +117,7 @@ def judge_absent(
 ) -> dict[str, NDArray[Any]]:
     """What is kept for a class that is not there.
 
-    Of the classes with a probability below 0.02 one is drawn for each pair, so that classes which
+    One of the classes with a probability below 0.02 is drawn for each pair, so that classes which
     are easily told from all others do not stand for the rest.
 
     Parameters

@@ -56,7 +56,7 @@ class Material:
 
     @property
     def n_frames(self) -> int:
-        """Of a clip's spectrogram."""
+        """Frames of a clip's spectrogram."""
         return self.settings.n_frames(self.dataset.n_samples)
 
     def clips(self, part: PartName) -> list[Clip]:
@@ -128,7 +128,7 @@ class Material:
 
     @property
     def digest(self) -> str:
-        """Of the decoded clips, and so of their content."""
+        """Digest of the decoded clips, and so of their content."""
         return self.waves.path.name.rpartition("-")[2]
 
     @cached_property
@@ -220,7 +220,7 @@ def prepare(
         Those that a trained network knows, in its order, if there is one; `who` names it for the
         message. Labels are then indices into them.
     own : bool
-        Whether the classifier is the built-in one. Of another one the classes need not be the data
+        Whether the classifier is the built-in one. Another one's classes need not be the data
         set's, labels are not needed, and clips may be of any length.
     stream : bool
         Clips that are not in the cache are decoded whenever they are asked for, and one that cannot

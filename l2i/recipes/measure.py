@@ -109,7 +109,7 @@ def evaluate_clips(
     labels : bool [N, C] or None
     settings : l2i.config.Explanation
     seed : int
-        Of the random baseline.
+        Seed of the random baseline.
     progress : Progress
     """
     classifier = explainer.classifier

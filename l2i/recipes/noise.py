@@ -69,7 +69,7 @@ def noise(
     data_dir : str, optional
         Where the data lie now.
     seed : int
-        Of the noise. A clip has the same noise at every level.
+        Seed of the noise. A clip has the same noise at every level.
     device, precision : str
     out : Path, optional
         A folder for ``noise.json``, ``noise.csv`` and ``noise.png``.

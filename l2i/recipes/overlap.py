@@ -58,7 +58,7 @@ class Overlap:
     pairs : tuple of (str, str)
         Ids of clips, instead of random ones.
     gains_db : tuple of float
-        Of the second clip; each pair is mixed at each gain.
+        Gains of the second clip; each pair is mixed at each gain.
     level : {'peak', 'energy'}
         What both clips are scaled to before.
     noise_db : float or None

@@ -37,7 +37,7 @@ def difference(
     figure : str
         A name in `l2i.metrics.METRICS`: shares have a test of their own.
     first, second : [N]
-        Of the same clips; where either is not finite, the clip is left out.
+        The same clips'; where either is not finite, the clip is left out.
     groups : array [N], optional
         The recording of each clip: the interval is then over recordings.
 

@@ -81,7 +81,7 @@ def relearnt(opened: Opened, methods: Sequence[str], epochs: int, progress: Prog
     methods : sequence of str
         Where none of them learns, no part is learnt.
     epochs : int
-        Of the classifier, at most.
+        The classifier's, at most.
     progress : Progress
     """
     config, material = opened.config, opened.material
@@ -164,19 +164,19 @@ def roar(
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Accuracy of classifiers trained on clips without what a method points at.
 
-    Of every clip that trains, chooses or tests, the bins that come first for what the classifier
-    says are removed until a share of `ROAR` of the energy is gone.
+    Every clip that trains, chooses or tests loses the bins that come first for what the classifier
+    says, until a share of `ROAR` of the energy is gone.
 
     Parameters
     ----------
     opened : Opened
-        Of one class per clip.
+        A run with one class per clip.
     methods : sequence of str
     settings : MethodSettings
     clips : sequence of Clip
         Test clips to judge by.
     epochs : int
-        Of each classifier, at most.
+        Each classifier's, at most.
     progress : Progress
 
     Returns

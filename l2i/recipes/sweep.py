@@ -128,7 +128,7 @@ def time_of_one(wanted: Sweep) -> tuple[float, str] | None:
     """Seconds that a training like those of a sweep took, and the name of that run.
 
     It is the newest finished one of the same data set and method that learnt for as many epochs;
-    None where there is none. Of a run that took stages over from another it is less than it takes.
+    None where there is none. A run that took over stages from another took less.
     """
     first = wanted.children[0].config
     same = ("method.name", "classifier.epochs", "interpreter.epochs", "dataset.duration_s")

@@ -166,7 +166,7 @@ def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
     ----------
     wanted : Sweep
     status : str
-        Of that run, where not all are finished; empty: RUNNING.
+        That run's, if not all are finished; empty: RUNNING.
 
     Returns
     -------

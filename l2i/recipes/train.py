@@ -1,8 +1,8 @@
 """The whole method on one fold: classifier -> dictionary -> interpreter -> figures -> sounds.
 
 Classifier and parts are stages that survive a crash (see `l2i.training`); the same command again
-goes on from the last finished epoch, in the same MLflow run. Of a classifier of the user's own
-nothing is trained but the parts, and the run keeps how it is loaded.
+goes on from the last finished epoch, in the same MLflow run. With a classifier of the user's
+own nothing is trained but the parts, and the run keeps how it is loaded.
 """
 
 from __future__ import annotations

@@ -409,7 +409,7 @@ def send(
     ----------
     source : Path
     place : Location
-        Of a file: its own name in the store; of a folder: the prefix.
+        A file's own name in the store, or a folder's prefix.
     jobs : int
         Files sent at once.
     patience_s : float
@@ -474,7 +474,7 @@ def _md5(path: Path) -> str:
 def _same(path: Path, etag: str) -> bool:
     """Whether a store would call these bytes by this ETag, had `send` sent them.
 
-    Of a large file, sent in pieces, that is the MD5 of the pieces' MD5s, and their number; some
+    For a large file, sent in pieces, that is the MD5 of the pieces' MD5s, and their number; some
     stores give the MD5 of the whole even so.
     """
     if _md5(path) == etag:

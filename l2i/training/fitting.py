@@ -51,7 +51,7 @@ def average_weights(
 def in_batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
     """Rows of a shuffled epoch in batches of nearly the same size.
 
-    The last batch is no leftover. Of 289 clips in batches of 16 it would be a single clip, and by
+    The last batch is no leftover. Batches of 16 would leave one of 289 clips over, and by
     batch norms that know one clip alone its gradient is up to 80 times that of 16: Adam remembers
     the square of it for a thousand steps, and takes small ones.
 

@@ -309,7 +309,7 @@ class _Teacher:
         return teacher
 
     def weight(self, name: str, *, warm: bool) -> float:
-        """Of a term; in the first epochs only separation counts."""
+        """A term's weight; in the first epochs only separation counts."""
         return float(name == "separate") if warm else self.weights.get(name, 0.0)
 
     def total(self, terms: Mapping[str, Tensor], *, warm: bool) -> Tensor:

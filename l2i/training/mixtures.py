@@ -138,7 +138,7 @@ class Mixer:
     ) -> list[tuple[int, int]]:
         """Row and first sample of each stretch; clip n's view v is stretch ``v * len(rows) + n``.
 
-        Of a few drawn at random that one is taken which is loudest by half or more.
+        A few are drawn at random, and the one is taken that is loudest by half or more.
         """
         found = []
         for _ in range(views):

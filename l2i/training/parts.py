@@ -65,7 +65,7 @@ class Sounds:
     classes : tuple of str
         The data set's, which need not be the classifier's; none where nothing is labelled.
     labels : sequence of sequence of int
-        Of each clip of `train`, indices into `classes`.
+        For each clip of `train`, indices into `classes`.
     title : str
         What they are, for messages.
     known : tuple of str
@@ -102,7 +102,7 @@ class Context:
     seed : int
     device : torch.device
     dtype : torch.dtype
-        Of networks' arithmetic; weights and losses are float32.
+        The networks' arithmetic; weights and losses are float32.
     progress : Progress
     """
 
@@ -122,7 +122,7 @@ class Part(Protocol):
     Attributes
     ----------
     name : str
-        Of its checkpoint, its stage, and its table of settings.
+        What its checkpoint, its stage and its table of settings are called.
     settings : type of pydantic.BaseModel
     """
 
