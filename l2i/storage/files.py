@@ -14,9 +14,11 @@ import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from l2i.errors import DataError, StoreError
 
@@ -284,17 +286,7 @@ def _refuse(archive: Path, name: str, why: str) -> DataError:
     return DataError(f"The archive {archive} was not unpacked: its member {name!r} {why}.")
 
 
-def _refuse_contradiction(archive: Path, files: Iterable[str], folders: Iterable[str]) -> None:
-    paths = {name: PurePosixPath(name) for name in files}
-    inner = {parent for path in paths.values() for parent in path.parents}
-    inner.update(PurePosixPath(name) for name in folders)
-    for name, path in paths.items():
-        if path in inner:
-            raise _refuse(archive, name, "is a file and a folder at once")
-
-
 def _extract_zip(archive: Path, target: Path) -> list[Path]:
-    written: list[Path] = []
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         for member in members:
@@ -307,26 +299,11 @@ def _extract_zip(archive: Path, target: Path) -> list[Path]:
                 raise _refuse(archive, member.filename, "is a link or a device")
             if member.flag_bits & 1:
                 raise _refuse(archive, member.filename, "is encrypted")
-        _refuse_contradiction(
-            archive,
-            [member.filename for member in members if not member.is_dir()],
-            [member.filename for member in members if member.is_dir()],
-        )
-        target.mkdir(parents=True, exist_ok=True)
-        for member in members:
-            path = target / member.filename
-            if member.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file.open(member) as source:
-                _write(source, path)
-            written.append(path)
-    return written
+        files = {m.filename: partial(file.open, m) for m in members if not m.is_dir()}
+        return _write_all(archive, target, files, [m.filename for m in members if m.is_dir()])
 
 
 def _extract_tar(archive: Path, target: Path) -> list[Path]:
-    written: list[Path] = []
     with tarfile.open(archive) as file:
         members = file.getmembers()
         # A tar says where it ends, and the rest is not read: but there is the checksum of it all.
@@ -337,23 +314,29 @@ def _extract_tar(archive: Path, target: Path) -> list[Path]:
                 raise _refuse(archive, member.name, "would leave the folder")
             if not (member.isfile() or member.isdir()):
                 raise _refuse(archive, member.name, "is a link or a device")
-        _refuse_contradiction(
-            archive,
-            [member.name for member in members if member.isfile()],
-            [member.name for member in members if member.isdir()],
-        )
-        target.mkdir(parents=True, exist_ok=True)
-        for member in members:
-            path = target / member.name
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            source = file.extractfile(member)
-            assert source is not None  # A regular file, as judged above.
-            with source:
-                _write(source, path)
-            written.append(path)
+        files = {m.name: partial(file.extractfile, m) for m in members if m.isfile()}
+        return _write_all(archive, target, files, [m.name for m in members if m.isdir()])
+
+
+def _write_all(
+    archive: Path, target: Path, files: Mapping[str, Callable[[], Any]], folders: Sequence[str]
+) -> list[Path]:
+    """Write the files of an archive, by name and what opens them, and make its folders."""
+    paths = {name: PurePosixPath(name) for name in files}
+    inner = {parent for path in paths.values() for parent in path.parents}
+    inner.update(map(PurePosixPath, folders))
+    for name in files:
+        if paths[name] in inner:
+            raise _refuse(archive, name, "is a file and a folder at once")
+    for folder in (".", *folders):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, opened in files.items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened() as source:
+            _write(source, path)
+        written.append(path)
     return written
 
 
