@@ -29,14 +29,10 @@ from l2i.cli.base import Command, emit_json
     help="Name of the data set that the networks were trained on.",
 )
 @options.data_dir
-@click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
-)
+@options.fold
 @options.overrides
 @options.experiment
-@click.option(
-    "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
-)
+@options.run_name
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

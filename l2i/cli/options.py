@@ -31,6 +31,7 @@ __all__ = [
     "device",
     "experiment",
     "file_word",
+    "fold",
     "load_classifier",
     "memory_mib",
     "model_name",
@@ -40,6 +41,8 @@ __all__ = [
     "quiet",
     "resolved",
     "run_data_dir",
+    "run_name",
+    "seed",
     "shared_memory",
     "timeout_s",
 ]
@@ -214,6 +217,18 @@ experiment: _Decorator = click.option(
     "--experiment",
     metavar="NAME",
     help="MLflow experiment to file runs under.  [default: the data set's name]",
+)
+fold: _Decorator = click.option(
+    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
+)
+seed: _Decorator = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Random seed: weights, order, split.  [default: 0]",
+)
+run_name: _Decorator = click.option(
+    "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
 )
 quiet: _Decorator = click.option(
     "-q", "--quiet", is_flag=True, help="Print results only, no progress."

@@ -58,15 +58,8 @@ from l2i.cli.base import Command, emit_json, emit_table
     help="Amplitude of the beep over the clip's peak, dB.",
 )
 @measuring.methods
-@click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Random seed: weights, order, split.  [default: 0]",
-)
+@options.fold
+@options.seed
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="Use at most N clips with the beep."
 )

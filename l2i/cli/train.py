@@ -40,15 +40,8 @@ from l2i.cli.base import Command, Option, emit_json
     metavar="NAME",
     help="Explanation method to train.  [default: the data set's]",
 )
-@click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Random seed: weights, order, split.  [default: 0]",
-)
+@options.fold
+@options.seed
 @options.device
 @options.precision
 @click.option(
@@ -69,9 +62,7 @@ from l2i.cli.base import Command, Option, emit_json
 @options.config_file
 @options.overrides
 @options.experiment
-@click.option(
-    "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
-)
+@options.run_name
 @click.option(
     "--again",
     is_flag=True,
