@@ -79,44 +79,33 @@ def import_(
     )
     progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
-    from l2i.recipes.import_run import describe, import_files
+    from l2i.recipes.import_run import import_files
 
     done = import_files(files, config if named else None, progress, out=out)
-    described = [describe(file) for file in done.files]
     if as_json:
-        emit_json(
-            {
-                "run_id": done.run_id or None,
-                "name": done.name or None,
-                "experiment": done.experiment or None,
-                "found": done.existed,
-                "files": described,
-                **done.sizes,
-                "checkpoints": {kind: str(path) for kind, path in done.checkpoints.items()},
-            }
-        )
+        emit_json(done)
         return
-    for item in described:
-        click.echo(f"{item['file']}: {item['kind']}")
-        known = f"known:\n  {item['known']}" if item["known"] else "not among the published files"
-        click.echo(f"  git blob {item['git_blob']}, {known}")
+    for file in done["files"]:
+        click.echo(f"{file['file']}: {file['kind']}")
+        known = f"known:\n  {file['known']}" if file["known"] else "not among the published files"
+        click.echo(f"  git blob {file['git_blob']}, {known}")
     words = {
         "components": "K = {} components",
         "classes": "{} classes",
         "head": "classifier's head {} wide",
         "attention_width": "attention {} wide",
     }
-    if sizes := [text.format(done.sizes[key]) for key, text in words.items() if key in done.sizes]:
+    if sizes := [text.format(done[key]) for key, text in words.items() if key in done]:
         click.echo(", ".join(sizes))
-    for kind, path in done.checkpoints.items():
+    for kind, path in done["checkpoints"].items():
         click.echo(f"Wrote {path}")
         if kind != "interpreter":
             click.echo(f"-o {kind}.weights={path} takes it.")
-    for file in done.files:
-        if "trunk" in file.parts:
-            click.echo(f"-o classifier.audioset_weights={file.path} takes it as it is.")
-    if done.run_id:
-        if done.existed:
+    for path, file in zip(files, done["files"], strict=True):
+        if "trunk" in file["parts"]:
+            click.echo(f"-o classifier.audioset_weights={path} takes it as it is.")
+    if done["run_id"]:
+        if done["found"]:
             progress.say("These very files are a finished run already.")
-        click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
+        click.echo(f"Run {done['name']} ({done['run_id'][:8]}) of experiment {done['experiment']}")
         progress.say("'l2i evaluate latest' measures it; 'l2i explain latest FILE' explains.")

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,52 +44,12 @@ from l2i.run.tracker import find_finished, open_run
 from l2i.storage import atomic_write_bytes, make_output, store_errors
 from l2i.types import Task
 
-__all__ = ["Imported", "describe", "import_files"]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What `import_files` gives back.
-
-    Attributes
-    ----------
-    files : tuple of PublishedFile
-        What each file is.
-    sizes : mapping of str to int
-        ``components`` (K), ``classes`` (C), ``head``, ``attention_width``, where they are known.
-    run_id, name, experiment : str
-        The run; empty where none was asked for.
-    existed : bool
-        Whether the run was there already.
-    checkpoints : mapping of str to Path
-        Kind to file, where checkpoints were asked for.
-    """
-
-    files: tuple[PublishedFile, ...]
-    sizes: Mapping[str, int]
-    run_id: str = ""
-    name: str = ""
-    experiment: str = ""
-    existed: bool = False
-    checkpoints: Mapping[str, Path] = field(default_factory=dict)
-
-
-def describe(file: PublishedFile) -> dict[str, Any]:
-    """What a file is, for JSON: kind, size, git blob id, and whether it is a published one."""
-    return {
-        "file": file.path.name,
-        "kind": file.kind,
-        "parts": list(file.parts),
-        "bytes": file.size,
-        "git_blob": file.git_blob,
-        "sha256": file.sha256,
-        "known": file.known,
-    }
+__all__ = ["import_files"]
 
 
 def import_files(
     paths: Sequence[Path], config: Config | None, progress: Progress, *, out: Path | None = None
-) -> Imported:
+) -> dict[str, Any]:
     """Turn published files into a finished run, or into checkpoints.
 
     Parameters
@@ -109,7 +68,11 @@ def import_files(
 
     Returns
     -------
-    Imported
+    dict
+        ``files``: what each is; ``components`` (K), ``classes`` (C), ``head``,
+        ``attention_width``, if they are known; ``checkpoints``: kind to file; ``run_id``,
+        ``name`` and ``experiment`` of the run, None if none was asked for; ``found``: whether the
+        run was there already.
 
     Raises
     ------
@@ -120,15 +83,18 @@ def import_files(
     """
     files = tuple(read_published(path) for path in paths)
     networks = fit(files)
+    described = [_describe(file) for file in files]
+    done: dict[str, Any] = {"run_id": None, "name": None, "experiment": None, "found": False}
+    done |= {"files": described, **networks.sizes, "checkpoints": {}}
     if set(networks.tensors) == {"trunk"}:
         # `classifier.audioset_weights` takes the file as it is.
-        return Imported(files, networks.sizes)
+        return done
     about: Card | None = None
     if {"classifier", "interpreter"} & set(networks.tensors):
         about, config = _settle(config, networks)
     checkpoints = _encode(networks, config, about)
     if out is not None:
-        return Imported(files, networks.sizes, checkpoints=_write(checkpoints, out))
+        return done | {"checkpoints": _write(checkpoints, out)}
     needed = ("classifier", "dictionary", "interpreter")
     if missing := [part for part in needed if part not in checkpoints]:
         raise DataError(
@@ -137,7 +103,20 @@ def import_files(
             "file, or --out DIR for checkpoints of what there is."
         )
     assert config is not None and about is not None
-    return _make_run(checkpoints, networks.sizes, files, config, about, progress)
+    return done | _make_run(checkpoints, described, config, about, progress)
+
+
+def _describe(file: PublishedFile) -> dict[str, Any]:
+    """What a file is: kind, size, git blob id, and whether it is a published one."""
+    return {
+        "file": file.path.name,
+        "kind": file.kind,
+        "parts": list(file.parts),
+        "bytes": file.size,
+        "git_blob": file.git_blob,
+        "sha256": file.sha256,
+        "known": file.known,
+    }
 
 
 def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
@@ -228,7 +207,7 @@ def _encode(networks: Networks, config: Config | None, about: Card | None) -> di
     return encoded
 
 
-def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
+def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, str]:
     """Write the checkpoints, all of them or, where another file is in the way, none."""
     paths = {kind: folder / f"{kind}.safetensors" for kind in checkpoints}
     with store_errors(folder):
@@ -242,7 +221,7 @@ def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
                 )
         for kind, path in paths.items():
             atomic_write_bytes(path, checkpoints[kind])
-    return paths
+    return {kind: str(path) for kind, path in paths.items()}
 
 
 # --- a run --------------------------------------------------------------------------------------
@@ -250,27 +229,27 @@ def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
 
 def _make_run(
     checkpoints: Mapping[str, bytes],
-    sizes: Mapping[str, int],
-    files: tuple[PublishedFile, ...],
+    files: Sequence[Mapping[str, Any]],
     config: Config,
     about: Card,
     progress: Progress,
-) -> Imported:
+) -> dict[str, Any]:
     """The finished run of these files and this config: the one that is there, or a new one."""
     from l2i import plots
 
-    digests = sorted(file.sha256 for file in files)
+    digests = sorted(file["sha256"] for file in files)
     words = json.dumps(["import", config.signature(), digests])
     signature = hashlib.sha256(words.encode()).hexdigest()[:12]
     experiment = config.run.experiment or about.name
     if (done := find_finished(experiment, signature)) is not None:
-        return Imported(files, sizes, done.id, done.name, done.experiment, existed=True)
+        known = {"run_id": done.id, "name": done.name, "experiment": done.experiment}
+        return known | {"found": True}
     name = config.run.name or f"{about.name}-fold{config.dataset.fold}-import-{signature[:6]}"
     tags = provenance.tags(torch.device("cpu")) | {
         "l2i.kind": "import",
         "l2i.dataset": about.name,
         "l2i.fold": str(config.dataset.fold),
-        "l2i.files": ", ".join(f"{file.path.name} {file.git_blob}" for file in files),
+        "l2i.files": ", ".join(f"{file['file']} {file['git_blob']}" for file in files),
     }
     with (
         open_run(
@@ -294,13 +273,13 @@ def _make_run(
         explainer = explainer_of(build_subject(bundle, config, device, torch.float32))
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         plots.dictionary(explainer.w.numpy(), explainer.domain, out / "dictionary.png")
-        document = {"config": config.signature(), "files": [describe(file) for file in files]}
+        document = {"config": config.signature(), "files": files}
         (out / "provenance.json").write_text(
             json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         told = write_model(bundle, config, out / MODEL)
         run.artifacts(out)
-        names = ", ".join(file.path.name for file in files)
+        names = ", ".join(file["file"] for file in files)
         run.tags(told | {DESCRIPTION: f"{about.title}: {escaped(names)}, imported\n"})
         shutil.rmtree(run.folder, ignore_errors=True)
-        return Imported(files, sizes, run.run_id, run.name, experiment)
+        return {"run_id": run.run_id, "name": run.name, "experiment": experiment}
