@@ -75,9 +75,9 @@ def test_nothing_is_fetched_twice(s3: S3, tmp_path: Path, monkeypatch: pytest.Mo
     from l2i.storage import s3 as store
 
     fetched: list[str] = []
-    real = store._fetch_one
+    real = store._download
     monkeypatch.setattr(
-        store, "_fetch_one", lambda p, f, *rest: (fetched.append(f.name), real(p, f, *rest))
+        store, "_download", lambda p, f, *rest: (fetched.append(f.name), real(p, f, *rest))
     )
     miniatures.opened("folder", "s3://bucket/data")  # type: ignore[arg-type]
     assert fetched == []

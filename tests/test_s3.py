@@ -1,7 +1,8 @@
-"""`l2i.storage.s3` against a real server, and against moto's: whole, resumed, verified."""
+"""`l2i.storage.s3` against a real server, and against moto's: whole, repeated, verified."""
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,10 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _names(folder: Path) -> set[str]:
+    return {p.name for p in folder.rglob("*") if p.is_file()}
+
+
 def _fill(folder: Path) -> Path:
     """Files of all sorts: empty, nested, of odd names, and one that is sent in pieces."""
     for name, data in {
@@ -74,7 +79,7 @@ def test_there_and_back(any_s3: str, tmp_path: Path) -> None:
     assert fetch(PLACE, tmp_path / "back", on_bytes=done.append) == 5
     assert sum(done) == sizes
     assert _files(tmp_path / "back") == _files(source)
-    assert not list((tmp_path / "back").rglob("*.part"))
+    assert not list((tmp_path / "back").rglob("*.tmp*"))
 
 
 def test_again_nothing_is_moved(any_s3: str, tmp_path: Path) -> None:
@@ -112,36 +117,54 @@ def test_one_file(s3: S3, tmp_path: Path) -> None:
     assert store.exists(PLACE / "z") and not store.exists(PLACE / "w")
 
 
-def test_what_broke_off_goes_on(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server is killed in the middle of a large file, and started again: the rest is asked
-    for, not the whole."""
-    size = 40 << 20
-    (s3.folder / "bucket/big").write_bytes(bytes(size))
+def test_what_broke_off_is_fetched_again(s3: S3, tmp_path: Path) -> None:
+    """The server is killed in the middle of a large file, and started again: nothing has the
+    file's name before it is whole, and its bytes are told once in sum."""
+    data = random.Random(0).randbytes(40 << 20)
+    (s3.folder / "bucket/big").write_bytes(data)
+    path = tmp_path / "back/big"
     told: list[int] = []
-    asked: list[str] = []
-    real = store._client()
-    get = real.get_object
-
-    def spy(**how: object) -> object:
-        asked.append(str(how.get("Range", "")))
-        return get(**how)
-
-    monkeypatch.setattr(real, "get_object", spy)
+    killed: list[bool] = []
 
     def on_bytes(n: int) -> None:
         told.append(n)
         if sum(told) >= 10 << 20 and not killed:
-            killed.append(sum(told))
+            killed.append(path.exists())
             s3.kill()
             threading.Timer(1.0, s3.start).start()
 
-    killed: list[int] = []
-    fetch(Location("bucket"), tmp_path / "back", on_bytes=on_bytes, patience_s=60)
-    assert killed
-    assert (tmp_path / "back/big").stat().st_size == size
-    assert sum(told) == size
-    assert asked[0] == "" and asked[-1].startswith("bytes=")
-    assert int(asked[-1][6:-1]) >= 10 << 20
+    assert fetch(Location("bucket"), tmp_path / "back", on_bytes=on_bytes, patience_s=60) == 1
+    assert killed == [False]
+    assert path.read_bytes() == data
+    assert sum(told) == len(data) and min(told) < 0
+    assert _names(tmp_path / "back") == {".l2i-fetched", "big"}
+
+
+def test_one_that_cannot_be_fetched(any_s3: str, tmp_path: Path) -> None:
+    """An object that is gone since it was listed ends it with its name; the others stay whole, and
+    only what is missing is fetched afterwards."""
+    source = _fill(tmp_path / "source")
+    send(source, PLACE)
+    files = listing(PLACE)
+    store._client().delete_object(Bucket="bucket", Key="shelf/large.bin")
+    with pytest.raises(StoreError, match=r"There is nothing at s3://bucket/shelf/large\.bin"):
+        fetch(PLACE, tmp_path / "back", files, patience_s=1)
+    back = _files(tmp_path / "back")
+    assert back.items() < _files(source).items()
+    assert _names(tmp_path / "back") - {".l2i-fetched"} == {Path(name).name for name in back}
+    send(source, PLACE)
+    assert fetch(PLACE, tmp_path / "back") == 5 - len(back)
+
+
+def test_changed_since_it_was_listed(any_s3: str, tmp_path: Path) -> None:
+    """Said as that, and nothing of it is left."""
+    store.write(PLACE / "a", b"one")
+    files = listing(PLACE)
+    for other in (b"two", b"three"):
+        store.write(PLACE / "a", other)
+        with pytest.raises(StoreError, match="shelf/a changed while it was read: give the same"):
+            fetch(PLACE, tmp_path / "back", files)
+        assert _names(tmp_path / "back") == set()
 
 
 def test_a_store_that_is_away_for_a_while(s3: S3, tmp_path: Path) -> None:
@@ -273,21 +296,20 @@ def test_no_bucket(any_s3: str, tmp_path: Path) -> None:
         send(tmp_path / "x", nowhere, patience_s=2)
 
 
-def test_damaged_on_the_way(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other bytes of the same number are found out, and nothing of them is left."""
+@pytest.mark.parametrize("sent", [b"eno", b"on"])
+def test_damaged_on_the_way(
+    sent: bytes, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other bytes, or fewer, are found out, and nothing of them is left."""
     send(_fill(tmp_path / "source") / "a.txt", PLACE / "a.txt")
-    (found,) = listing(PLACE)
-    lied = store.RemoteFile("a.txt", found.size, "0" * 32)
-    monkeypatch.setattr(store, "listing", lambda *a, **k: [lied])
     real = store._client()
-    get = real.get_object
-    monkeypatch.setattr(real, "get_object", lambda IfMatch="", **how: get(**how))
-    with pytest.raises(
-        StoreError, match=r"s3://bucket/shelf/a.txt came damaged \(another checksum\)"
-    ):
+    monkeypatch.setattr(
+        real, "download_fileobj", lambda bucket, key, out, **how: out.write(sent) and None
+    )
+    what = "another checksum" if len(sent) == 3 else "2 of 3 bytes"
+    with pytest.raises(StoreError, match=rf"s3://bucket/shelf/a.txt came damaged \({what}\)"):
         fetch(PLACE, tmp_path / "back")
-    assert _files(tmp_path / "back") == {}
-    assert not list((tmp_path / "back").rglob("*.part"))
+    assert _names(tmp_path / "back") == set()
 
 
 def test_names_that_leave_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

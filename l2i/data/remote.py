@@ -1,8 +1,8 @@
 """A data set that lies at ``s3://``: what a run needs of it, brought here once.
 
 Lists and texts are fetched first; they say which clips there are, and of the sounds only those of
-the clips wanted follow, many at once. What is here already is not fetched again, and what broke
-off goes on: see `l2i.storage.s3`. Archives are left where they are.
+the clips wanted follow, many at once. What is here already is not fetched again: see
+`l2i.storage.s3`. Archives are left where they are.
 """
 
 from __future__ import annotations

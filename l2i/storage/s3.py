@@ -1,18 +1,19 @@
 """``s3://bucket/prefix``: list, fetch, send. The only code that speaks S3.
 
 Any S3-compatible store: ``AWS_ENDPOINT_URL_S3`` (or MLflow's ``MLFLOW_S3_ENDPOINT_URL``) names it,
-the usual AWS variables, files and roles hold the keys. Many objects go at once; what is fetched
-is resumed where it broke off and checked against what the store says of it; what fails is tried
-again with growing pauses, since a store that is away for a minute is no reason to lose hours.
+the usual AWS variables, files and roles hold the keys. Many objects go at once, and a large one in
+pieces; what is fetched is checked against what the store says of it; what fails is tried again
+with growing pauses, since a store that is away for a minute is no reason to lose hours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from l2i.errors import StoreError, UsageError
-from l2i.storage.files import is_inside, store_errors
+from l2i.storage.files import atomic_path, is_inside, store_errors
 from l2i.storage.patience import patiently
 
 __all__ = [
@@ -38,8 +39,9 @@ __all__ = [
     "write",
 ]
 
-_JOBS = 8
-_CHUNK = 1 << 20
+# At once: files, and pieces of a large one.
+_FILES = 8
+_PIECES = 2
 _PIECE = 8 << 20
 T = TypeVar("T")
 
@@ -151,7 +153,7 @@ def _client() -> Any:
                     read_timeout=60,
                     # Ours wait longer, and know what is worth another try.
                     retries={"mode": "standard", "total_max_attempts": 2},
-                    max_pool_connections=2 * _JOBS,
+                    max_pool_connections=_FILES * _PIECES,
                     # Stores that are not Amazon's stumble over checksums that newer clients add.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
@@ -268,14 +270,15 @@ def _sentences(place: Location, doing: str) -> Iterator[None]:
         raise StoreError(f"{place} could not be reached to {doing} it ({first}).") from error
 
 
-def _patiently(work: Callable[[], T], place: Location, patience_s: float | None) -> T:
-    """Do it, and again while the store is away."""
-    return patiently(
-        work,
-        _may_pass,
-        lambda error: f"The store of s3://{place.bucket} is away ({_first_line(error)})",
-        patience_s,
-    )
+def _ask(place: Location, doing: str, work: Callable[[], T], patience_s: float | None) -> T:
+    """Do it, and again while the store is away; what goes wrong is one sentence."""
+    with _sentences(place, doing):
+        return patiently(
+            work,
+            _may_pass,
+            lambda error: f"The store of s3://{place.bucket} is away ({_first_line(error)})",
+            patience_s,
+        )
 
 
 def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteFile]:
@@ -288,19 +291,16 @@ def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteF
     """
     prefix = f"{place.prefix}/" if place.prefix else ""
 
-    def pages() -> list[RemoteFile]:
-        found = []
-        for page in (
-            _client().get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=prefix)
-        ):
-            for item in page.get("Contents", ()):
-                name = item["Key"].removeprefix(prefix)
-                if name and not name.endswith("/"):
-                    found.append(RemoteFile(name, item["Size"], item.get("ETag", "").strip('"')))
-        return found
+    def items() -> list[dict[str, Any]]:
+        pages = _client().get_paginator("list_objects_v2")
+        pages = pages.paginate(Bucket=place.bucket, Prefix=prefix)
+        return [item for page in pages for item in page.get("Contents", ())]
 
-    with _sentences(place, "list"):
-        return sorted(_patiently(pages, place, patience_s), key=lambda f: f.name)
+    files = [
+        RemoteFile(item["Key"].removeprefix(prefix), item["Size"], item.get("ETag", "").strip('"'))
+        for item in _ask(place, "list", items, patience_s)
+    ]
+    return sorted((f for f in files if f.name and not f.name.endswith("/")), key=lambda f: f.name)
 
 
 def read(place: Location, *, patience_s: float | None = None) -> bytes:
@@ -313,11 +313,9 @@ def read(place: Location, *, patience_s: float | None = None) -> bytes:
     """
 
     def get() -> bytes:
-        body: bytes = _client().get_object(Bucket=place.bucket, Key=place.prefix)["Body"].read()
-        return body
+        return _client().get_object(Bucket=place.bucket, Key=place.prefix)["Body"].read()
 
-    with _sentences(place, "read"):
-        return _patiently(get, place, patience_s)
+    return _ask(place, "read", get, patience_s)
 
 
 def exists(place: Location, *, patience_s: float | None = None) -> bool:
@@ -333,18 +331,16 @@ def exists(place: Location, *, patience_s: float | None = None) -> bool:
             raise
         return True
 
-    with _sentences(place, "read"):
-        return _patiently(head, place, patience_s)
+    return _ask(place, "read", head, patience_s)
 
 
 def write(place: Location, data: bytes, *, patience_s: float | None = None) -> None:
     """Put one small object; it is there whole or not at all."""
-    with _sentences(place, "write"):
-        _patiently(
-            lambda: _client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data),
-            place,
-            patience_s,
-        )
+
+    def put() -> None:
+        _client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data)
+
+    _ask(place, "write", put, patience_s)
 
 
 def remove(place: Location, *, patience_s: float | None = None) -> int:
@@ -356,47 +352,62 @@ def remove(place: Location, *, patience_s: float | None = None) -> int:
         It cannot be listed, or these keys may not remove.
     """
     files = listing(place, patience_s=patience_s)
-    with _sentences(place, "write"):
-        for file in files:
-            target = place / file.name
-            _patiently(
-                partial(_client().delete_object, Bucket=target.bucket, Key=target.prefix),
-                target,
-                patience_s,
-            )
+    for file in files:
+        target = place / file.name
+        delete = partial(_client().delete_object, Bucket=target.bucket, Key=target.prefix)
+        _ask(target, "write", delete, patience_s)
     return len(files)
 
 
-def _side_by_side(work: Sequence[Callable[[], None]], jobs: int) -> None:
-    """Do all of it, some at a time; the first error ends what has not begun, and is raised."""
-    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(work) or 1))) as pool:
-        futures = [pool.submit(item) for item in work]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+def _each(work: Callable[[T], bool], items: Iterable[T]) -> int:
+    """How many are true, some worked on at a time; the first error ends what has not begun."""
+    with ThreadPoolExecutor(_FILES) as pool:
+        return sum(pool.map(work, items))
 
 
-def _one_at_a_time(on_bytes: Callable[[int], None] | None) -> Callable[[int], None] | None:
-    if on_bytes is None:
-        return None
+def _one_at_a_time(on_bytes: Callable[[int], None] | None) -> Callable[[int], None]:
     lock = threading.Lock()
 
     def tell(n: int) -> None:
-        with lock:
-            on_bytes(n)
+        if on_bytes is not None:
+            with lock:
+                on_bytes(n)
 
     return tell
+
+
+def _in_pieces(size: int) -> Any:
+    """How boto3 moves so many bytes: one piece needs no threads beside those of `_each`."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(
+        multipart_threshold=_PIECE,
+        multipart_chunksize=_PIECE,
+        max_concurrency=_PIECES,
+        use_threads=size > _PIECE,
+        # The other one, taken where it is installed, knows neither our client nor our errors.
+        preferred_transfer_client="classic",
+    )
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Raise what boto3's transfers hide: it says whether another try is worth while."""
+    from boto3.exceptions import S3UploadFailedError
+    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+
+    try:
+        yield
+    except RetriesExceededError as error:
+        raise error.last_exception from None
+    except (S3UploadFailedError, S3DownloadFailedError) as error:
+        raise (error.__context__ or error) from None
 
 
 def send(
     source: Path,
     place: Location,
     *,
-    jobs: int = _JOBS,
     patience_s: float | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> int:
@@ -410,8 +421,6 @@ def send(
     source : Path
     place : Location
         A file's own name in the store, or a folder's prefix.
-    jobs : int
-        Files sent at once.
     patience_s : float
         How long the store may be away; by default as ``L2I_PATIENCE`` says.
     on_bytes : callable, optional
@@ -427,65 +436,44 @@ def send(
     StoreError
         It could not be sent.
     """
+    there: dict[str, RemoteFile] = {}
+    files = [source]
     if source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.is_file())
         there = {f.name: f for f in listing(place, patience_s=patience_s)}
-        pairs = [(p, place / p.relative_to(source).as_posix()) for p in files]
-        known = [there.get(p.relative_to(source).as_posix()) for p in files]
-    else:
-        pairs, known = [(source, place)], [None]
-    sent = 0
-    from boto3.exceptions import S3UploadFailedError
-    from boto3.s3.transfer import TransferConfig
+        files = sorted(p for p in source.rglob("*") if p.is_file())
+    tell = _one_at_a_time(on_bytes)
 
-    on_bytes = _one_at_a_time(on_bytes)
-    pieces = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIECE)
+    def one(path: Path) -> bool:
+        name = path.relative_to(source).as_posix()
+        target = place if path == source else place / name
+        size, old = path.stat().st_size, there.get(name)
+        changed = old is None or old.size != size or not _same(path, old.etag)
 
-    def upload(path: Path, target: Location) -> None:
-        try:
-            _client().upload_file(str(path), target.bucket, target.prefix, Config=pieces)
-        except S3UploadFailedError as error:
-            # It hides what happened, which says whether another try is worth while.
-            raise (error.__context__ or error) from None
+        def put() -> None:
+            with _unwrapped():
+                _client().upload_file(
+                    str(path), target.bucket, target.prefix, Config=_in_pieces(size)
+                )
 
-    def task(path: Path, target: Location, old: RemoteFile | None) -> Callable[[], None]:
-        def work() -> None:
-            nonlocal sent
-            size = path.stat().st_size
-            if old is None or old.size != size or not _same(path, old.etag):
-                with _sentences(target, "write"):
-                    _patiently(lambda: upload(path, target), target, patience_s)
-                with _lock:
-                    sent += 1
-            if on_bytes is not None:
-                on_bytes(size)
+        if changed:
+            _ask(target, "write", put, patience_s)
+        tell(size)
+        return changed
 
-        return work
-
-    _side_by_side([task(p, t, o) for (p, t), o in zip(pairs, known, strict=True)], jobs)
-    return sent
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return _each(one, files)
 
 
 def _same(path: Path, etag: str) -> bool:
     """Whether a store would call these bytes by this ETag, had `send` sent them.
 
-    For a large file, sent in pieces, that is the MD5 of the pieces' MD5s, and their number; some
-    stores give the MD5 of the whole even so.
+    It is their MD5; for a large file, sent in pieces, that of the pieces' MD5s, and their number.
     """
-    if _md5(path) == etag:
-        return True
-    if path.stat().st_size < _PIECE:
-        return False
-    sums = []
+    md5 = partial(hashlib.md5, usedforsecurity=False)
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            sums.append(hashlib.md5(piece, usedforsecurity=False).digest())
-    return f"{hashlib.md5(b''.join(sums), usedforsecurity=False).hexdigest()}-{len(sums)}" == etag
+        if "-" not in etag:
+            return hashlib.file_digest(file, md5).hexdigest() == etag
+        sums = [md5(piece).digest() for piece in iter(partial(file.read, _PIECE), b"")]
+    return f"{md5(b''.join(sums)).hexdigest()}-{len(sums)}" == etag
 
 
 def fetch(
@@ -493,14 +481,12 @@ def fetch(
     folder: Path,
     files: Sequence[RemoteFile] | None = None,
     *,
-    jobs: int = _JOBS,
     patience_s: float | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> int:
     """Bring objects into a folder: those that are not there yet, some at a time.
 
-    A file that broke off goes on where it stopped, if the object is still the same. Size and,
-    where the ETag is one, MD5 are checked before a file gets its name.
+    Size and, where the ETag is one, MD5 are checked before a file gets its name.
 
     Parameters
     ----------
@@ -509,12 +495,11 @@ def fetch(
         Made.
     files : sequence of RemoteFile, optional
         Of `listing`; by default all.
-    jobs : int
-        Files fetched at once.
     patience_s : float
         How long the store may be away; by default as ``L2I_PATIENCE`` says.
     on_bytes : callable, optional
-        Called with the bytes done since the last call, those that were there included.
+        Called with the bytes done since the last call, those that were there included; fewer than
+        none where something broke off and begins anew.
 
     Returns
     -------
@@ -533,116 +518,69 @@ def fetch(
                 f"{place} has an object {file.name!r}, whose name leaves the folder: nothing was "
                 "fetched."
             )
-    fetched = 0
-    on_bytes = _one_at_a_time(on_bytes)
+    tell = _one_at_a_time(on_bytes)
+    # By ETag, which the bytes of a large object alone do not tell.
+    record = folder / ".l2i-fetched"
+    known: dict[str, str] = {}
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        record = _Record(folder)
-
-    def task(file: RemoteFile) -> Callable[[], None]:
-        def work() -> None:
-            nonlocal fetched
-            if record.has(file):
-                if on_bytes is not None:
-                    on_bytes(file.size)
-                return
-            _fetch_one(place / file.name, file, folder / file.name, patience_s, on_bytes)
-            record.add(file)
-            with _lock:
-                fetched += 1
-
-        return work
-
-    with store_errors(folder):
-        _side_by_side([task(file) for file in wanted], jobs)
-    return fetched
-
-
-class _Record:
-    """Which objects a folder has, by ETag: of a large object the bytes alone do not tell."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / ".l2i-fetched"
-        self._known: dict[str, str] = {}
-        if self._path.is_file():
+        if record.is_file():
+            lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
             # A line that a crash cut is no line.
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-                etag, tab, name = line.partition("\t")
-                if tab:
-                    self._known[name] = etag
+            pairs = (line.split("\t", 1) for line in lines if "\t" in line)
+            known = {name: etag for etag, name in pairs}
 
-    def has(self, file: RemoteFile) -> bool:
-        path = self._folder / file.name
+    def is_there(file: RemoteFile) -> bool:
+        path = folder / file.name
         if not path.is_file() or path.stat().st_size != file.size:
             return False
-        if file.name in self._known:
-            return self._known[file.name] == file.etag
+        if file.name in known:
+            return known[file.name] == file.etag
         # Fetched just before a crash, or put there by hand.
         return _same(path, file.etag)
 
-    def add(self, file: RemoteFile) -> None:
-        with _lock:
-            with self._path.open("a", encoding="utf-8") as out:
-                out.write(f"{file.etag}\t{file.name}\n")
-            self._known[file.name] = file.etag
+    def one(file: RemoteFile) -> bool:
+        if is_there(file):
+            tell(file.size)
+            return False
+        target = place / file.name
+
+        def get() -> None:
+            with atomic_path(folder / file.name) as part:
+                _download(target, file, part, tell)
+
+        _ask(target, "read", get, patience_s)
+        with _lock, record.open("a", encoding="utf-8") as out:
+            out.write(f"{file.etag}\t{file.name}\n")
+        return True
+
+    with store_errors(folder):
+        return _each(one, wanted)
 
 
-def _fetch_one(
-    place: Location,
-    file: RemoteFile,
-    path: Path,
-    patience_s: float | None,
-    on_bytes: Callable[[int], None] | None,
-) -> None:
-    # The part's name holds the ETag: what is left of another version is not gone on with.
-    mark = hashlib.sha256(file.etag.encode()).hexdigest()[:8]
-    part = path.with_name(f".{path.name}.{mark}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    told = 0
-    sums = False
+def _download(place: Location, file: RemoteFile, part: Path, tell: Callable[[int], None]) -> None:
+    done: list[int] = []
 
-    def get() -> None:
-        nonlocal told, sums
-        have = part.stat().st_size if part.exists() else 0
-        if have > file.size:
-            part.unlink()
-            have = 0
-        if on_bytes is not None and have > told:
-            on_bytes(have - told)
-            told = have
-        ask: dict[str, str] = {"IfMatch": f'"{file.etag}"'} if file.etag else {}
-        if 0 < have == file.size:
-            sums = _etag_is_md5(
-                _client().head_object(Bucket=place.bucket, Key=place.prefix, **ask), file
+    def count(n: int) -> None:
+        done.append(n)
+        tell(n)
+
+    try:
+        with part.open("wb") as out, _unwrapped():
+            _client().download_fileobj(
+                place.bucket, place.prefix, out, Config=_in_pieces(file.size), Callback=count
             )
-            return
-        if have:
-            ask["Range"] = f"bytes={have}-"
-        answer = _client().get_object(Bucket=place.bucket, Key=place.prefix, **ask)
-        sums = _etag_is_md5(answer, file)
-        with part.open("ab" if have else "wb") as out:
-            for chunk in answer["Body"].iter_chunks(_CHUNK):
-                out.write(chunk)
-                told += len(chunk)
-                if on_bytes is not None:
-                    on_bytes(len(chunk))
-
-    with _sentences(place, "read"):
-        _patiently(get, place, patience_s)
+    except BaseException:
+        tell(-sum(done))
+        raise
     size = part.stat().st_size
-    if size != file.size or (sums and _md5(part) != file.etag):
-        part.unlink(missing_ok=True)
-        what = f"{size} of {file.size} bytes" if size != file.size else "another checksum"
-        raise StoreError(f"{place} came damaged ({what}); the same command fetches it again.")
-    os.replace(part, path)
-
-
-def _etag_is_md5(answer: dict[str, Any], file: RemoteFile) -> bool:
-    """Not of an object sent in pieces, nor of one that a key of the user's encrypts."""
-    return (
-        len(file.etag) == 32
-        and set(file.etag) <= set("0123456789abcdef")
-        and answer.get("ServerSideEncryption") in (None, "AES256")
-        and not answer.get("SSECustomerAlgorithm")
-    )
+    # The ETag of an object sent in pieces is no MD5 of its bytes.
+    sums = re.fullmatch("[0-9a-f]{32}", file.etag)
+    if size != file.size or (sums and not _same(part, file.etag)):
+        there = _client().head_object(Bucket=place.bucket, Key=place.prefix)
+        if there.get("ETag", "").strip('"') != file.etag:
+            raise StoreError(f"{place} changed while it was read: give the same command again.")
+        # Nor is that of one that a key of the user's encrypts.
+        if size != file.size or there.get("ServerSideEncryption") in (None, "AES256"):
+            what = "another checksum" if size == file.size else f"{size} of {file.size} bytes"
+            raise StoreError(f"{place} came damaged ({what}); the same command fetches it again.")
