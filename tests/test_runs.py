@@ -16,11 +16,11 @@ import pytest
 
 from l2i.errors import StoreError, UsageError
 from l2i.run.artifacts import download
-from l2i.run.lock import RunLock
 from l2i.run.runs import find_finished, list_runs, mount_namespace, reap, resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, experiment_id
 from l2i.run.tracker import open_run
+from l2i.storage import FileLock
 
 
 class Stopped(Exception):
@@ -122,7 +122,7 @@ def test_killed_runs_are_resumed_without_repeated_steps(
 def test_a_lock_that_is_held_is_a_life(store: Store) -> None:
     """While the lock is held the run lives; when it is free the run is dead."""
     run_id = _by_hand(store, host=platform.node(), mounts=mount_namespace())
-    lock = RunLock(store.lock(run_id))
+    lock = FileLock(store.lock(run_id))
     assert lock.take()
     assert reap() == []
     lock.release()

@@ -15,7 +15,6 @@ so many tasks at once, an attempt more where a task says so by its exit code or 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -41,7 +40,7 @@ from l2i.launch.job import (
     find_job,
     keep_job,
 )
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import FileLock, atomic_write_text, store_errors
 
 __all__ = ["KeptHere", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
 
@@ -133,25 +132,14 @@ def begin(
     return keeper.pid
 
 
-def _lock(folder: Path) -> int | None:
-    """The job's lock, as an open file; None where another process has it."""
-    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
-
-
 def is_alive(folder: Path) -> bool:
     """Whether a process keeps the job now."""
     if not (folder / "lock").exists():
         return False
-    file = _lock(folder)
-    if file is None:
+    lock = FileLock(folder / "lock")
+    if not lock.take():
         return True
-    os.close(file)
+    lock.release()
     return False
 
 
@@ -442,12 +430,12 @@ def _die_with_keeper() -> None:
 def _main(folder: Path) -> int:
     end = time.monotonic() + 5
     # Whoever looks whether it is held holds it for an instant.
-    while (lock := _lock(folder)) is None:
+    lock = FileLock(folder / "lock")
+    while not lock.take():
         if time.monotonic() > end:
             return 0
         time.sleep(0.05)
-    os.ftruncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
+    lock.path.write_text(str(os.getpid()))
     keeper = _Keeper(folder)
 
     def stop(_number: int, _frame: object) -> None:

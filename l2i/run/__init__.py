@@ -5,7 +5,6 @@
     device       which device, which arithmetic, how many threads; every seed
     provenance   where a result comes from: commit, versions, machine, command
     progress     bars on a terminal, timed lines elsewhere
-    lock         which runs are alive
     signals      what must be whole before a signal ends it
     store        where runs are kept, and the traps of keeping them
     outbox       what a run says, kept here until a store that may be away has it

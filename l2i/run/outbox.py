@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
-from l2i.run.lock import RunLock
 from l2i.run.store import Store, connect, local_path, mask, store_errors
-from l2i.storage import atomic_write_text, is_s3, s3
+from l2i.storage import FileLock, atomic_write_text, is_s3, s3
 from l2i.storage import store_errors as disk_errors
 from l2i.storage.patience import PATIENCE_S, patience_s
 
@@ -429,7 +428,7 @@ def _remove_files(artifact_uri: str, folder: str) -> None:
 
 
 @contextmanager
-def _free(lock: RunLock) -> Iterator[bool]:
+def _free(lock: FileLock) -> Iterator[bool]:
     taken = lock.take()
     try:
         yield taken
@@ -467,7 +466,7 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
     for box in outboxes(store):
         if only and box.run_id != only:
             continue
-        lock = RunLock(store.lock(box.run_id))
+        lock = FileLock(store.lock(box.run_id))
         with _free(lock) as free:
             if not free:
                 continue

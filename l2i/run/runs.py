@@ -15,10 +15,10 @@ from pathlib import Path
 
 from l2i.errors import StoreError, UsageError
 from l2i.registry import nearest
-from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event, sync
 from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_runs
 from l2i.run.store import Store, check_own, connect, locate, store_errors
+from l2i.storage import FileLock
 
 __all__ = [
     "OURS",
@@ -56,7 +56,7 @@ def _is_dead(store: Store, run: RunInfo) -> bool:
     recorded = run.tags.get("l2i.lock")
     path = Path(recorded) if recorded and same_paths else store.lock(run.id)
     if path.exists():
-        lock = RunLock(path)
+        lock = FileLock(path)
         if lock.take():
             lock.release()
             return True

@@ -43,8 +43,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from l2i.errors import L2IError, StoreError
-from l2i.run.lock import RunLock
 from l2i.run.signals import held_signals
+from l2i.storage import FileLock
 from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def _create(store: Store) -> None:
 
     database = store.database
     assert database is not None
-    lock = RunLock(database.with_name(f".{database.name}.lock"))
+    lock = FileLock(database.with_name(f".{database.name}.lock"))
     lock.take(wait=True)
     try:
         if database.exists():

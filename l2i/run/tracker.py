@@ -47,7 +47,6 @@ from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
 from l2i.run.artifacts import download, fetch_artifact, list_artifacts
-from l2i.run.lock import RunLock
 from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event, sync
 from l2i.run.runs import find_finished, list_runs, mount_namespace, reap, resolve_run
 from l2i.run.search import RunInfo
@@ -63,7 +62,7 @@ from l2i.run.store import (
     mask,
     store_errors,
 )
-from l2i.storage import is_output, mark_output
+from l2i.storage import FileLock, is_output, mark_output
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -117,7 +116,7 @@ class Tracker:
         run: Any,
         *,
         folder: Path,
-        lock: RunLock,
+        lock: FileLock,
         resumed: bool,
         stopped_wait_s: float = _STOPPED_WAIT_S,
     ) -> None:
@@ -416,7 +415,7 @@ def _verdict(error: BaseException) -> tuple[str, str]:
 
 def _take_over(
     store: Store, client: MlflowClient, experiment: str, signature: str, owner: str
-) -> tuple[Any, RunLock] | None:
+) -> tuple[Any, FileLock] | None:
     """The newest unfinished run of a signature, locked, or None."""
     query = f"tags.`l2i.signature` = '{signature}' AND attributes.status != 'FINISHED'"
     with store_errors(store, "read"):
@@ -431,7 +430,7 @@ def _take_over(
         own = is_own(candidate)
         if candidate.info.status == "RUNNING" and not own:
             continue  # `reap` has been here: it is alive, or on a machine out of our sight.
-        lock = RunLock(store.lock(candidate.info.run_id))
+        lock = FileLock(store.lock(candidate.info.run_id))
         if not lock.take():
             continue
         with store_errors(store, "written"):
@@ -446,7 +445,7 @@ def _take_over(
 
 def _new(
     store: Store, client: MlflowClient, experiment: str, name: str, signature: str, owner: str
-) -> tuple[Any, RunLock]:
+) -> tuple[Any, FileLock]:
     with suppress(Exception):
         os.environ.setdefault("LOGNAME", getpass.getuser())
     with store_errors(store, "written"):
@@ -461,7 +460,7 @@ def _new(
                 **({"l2i.task": owner} if owner else {}),
             },
         )
-    lock = RunLock(store.lock(run.info.run_id))
+    lock = FileLock(store.lock(run.info.run_id))
     lock.take()
     return run, lock
 
@@ -526,7 +525,7 @@ def open_run(
     where = experiment_id(store, client, experiment)
     with _signals() as ignore_signals:
         tracker: Tracker | None = None
-        lock: RunLock | None = None
+        lock: FileLock | None = None
         try:
             taken = _take_over(store, client, where, signature, owner) if resume else None
             run, lock = taken or _new(store, client, where, mask(name), signature, owner)

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from l2i.errors import DataError, StoreError
-from l2i.run.lock import RunLock
 from l2i.run.outbox import send_event
 from l2i.run.search import RunInfo
 from l2i.run.store import (
@@ -40,7 +39,15 @@ from l2i.run.store import (
     store_errors,
     unlocked,
 )
-from l2i.storage import atomic_path, atomic_write_text, is_s3, make_output, s3, safe_extract
+from l2i.storage import (
+    FileLock,
+    atomic_path,
+    atomic_write_text,
+    is_s3,
+    make_output,
+    s3,
+    safe_extract,
+)
 from l2i.storage import store_errors as disk_errors
 
 __all__ = ["export_archive", "export_run", "import_runs", "relocate"]
@@ -233,7 +240,7 @@ def _import(
     with store_errors(store, "written"):
         run = client.create_run(where, document["start"], tags, name)
     run_id, uri = run.info.run_id, run.info.artifact_uri
-    lock = RunLock(store.lock(run_id))
+    lock = FileLock(store.lock(run_id))
     lock.take()
 
     def put(kind: str, data: Any, files: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, locks that die with their holder, archives that stay inside.
+"""Files that are whole or absent, archives that stay inside.
 
 A file written here is first written under another name in the same folder, brought to disk, and
 then renamed: whoever reads it, and whenever the power goes, it is the old file or the new one.
@@ -22,17 +22,11 @@ from typing import Any
 
 from l2i.errors import DataError, StoreError
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - only on Windows, where two processes are not kept apart.
-    fcntl = None  # type: ignore[assignment]
-
 __all__ = [
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_text",
     "disk_usage",
-    "file_lock",
     "format_bytes",
     "is_inside",
     "safe_extract",
@@ -139,52 +133,6 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Write a whole file of UTF-8 text or none, line ends as given; see `atomic_path`."""
     atomic_write_bytes(path, text.encode("utf-8"))
-
-
-@contextmanager
-def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock that other processes (and other threads of this one) wait for.
-
-    The system frees it when its holder ends, however it ends: there is no stale lock.
-
-    Parameters
-    ----------
-    path : path
-        The lock's file. It stays, empty; removing it is safe only for who holds the lock.
-    on_wait : callable, optional
-        Called once, before waiting, where another holds the lock.
-
-    Raises
-    ------
-    StoreError
-        The lock's file cannot be made.
-    """
-    path = Path(path)
-    with store_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        while fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if on_wait is not None:
-                    on_wait()
-                    on_wait = None
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            # The file may have been removed while we waited: then others lock a new one.
-            try:
-                there = os.stat(path)
-            except FileNotFoundError:
-                there = None
-            mine = os.fstat(handle)
-            if there is not None and (there.st_ino, there.st_dev) == (mine.st_ino, mine.st_dev):
-                break
-            os.close(handle)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        yield
-    finally:
-        os.close(handle)
 
 
 def disk_usage(path: str | Path) -> int:
