@@ -24,8 +24,8 @@ The map of the package, a module importing only from lower ranks or from its own
     5  explanation  metrics  plots  pages     methods; figures; pictures; pages to listen to
     4  training                               what methods must learn: dictionary, interpreter
     3  data  recording  models  run  launch   arrays in, windows, weights, where a run is kept, jobs
-    2  config  storage                        what to do; files that are whole or absent
-    1  dsp  registry                          sound and spectrograms; names
+    2  config  dsp                            what to do; sound and spectrograms
+    1  registry  storage                      names; files that are whole or absent
     0  types  errors  environment             what flows, what goes wrong, what is set outside
 
 Source of the method: Parekh, Parekh, Mozharovskyi, d'Alché-Buc, Richard, *Listen to

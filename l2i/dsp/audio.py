@@ -9,18 +9,16 @@ from __future__ import annotations
 import functools
 import io
 import math
-import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.errors import DataError, StoreError
+from l2i.errors import DataError
+from l2i.storage import atomic_write_bytes
 
 __all__ = [
     "SUFFIXES",
@@ -293,25 +291,7 @@ def write_audio(
                 file.write(x[start : start + (1 << 16)])
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written: {_reason(error)}") from error
-    _write_whole(path, encoded.getvalue())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    # As in l2i.storage, which is of a higher rank: sound depends on no store.
-    temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        # Where its folder is a file there is nothing to remove, and the system says so.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    atomic_write_bytes(path, encoded.getvalue())
 
 
 def peak_normalise(x: NDArray[Any]) -> NDArray[np.float32]:
