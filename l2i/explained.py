@@ -39,7 +39,7 @@ from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import escape, refuse_foreign
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.recording import TABLE
-from l2i.storage import atomic_write_text, make_output, store_errors
+from l2i.storage import atomic_write_text, disk_errors, make_output
 from l2i.types import Task
 
 __all__ = [
@@ -505,7 +505,7 @@ def write_explained(
     clips: list[dict[str, Any]] = []
     media = MediaList(beside=out)
     for name, e in found:
-        with store_errors(out):
+        with disk_errors(out):
             make_output(out)
             folder = out / name
             folder.mkdir(exist_ok=True)
@@ -519,6 +519,6 @@ def write_explained(
         clips.append(shown)
     if clips:
         title = "Explanations" if len(clips) > 1 else f"Explanation: {clips[0]['class']}"
-        with store_errors(out):
+        with disk_errors(out):
             write_listening_page(page, clips, media, title=title)
     return found_facts

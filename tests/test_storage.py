@@ -26,12 +26,12 @@ from l2i.storage import (
     atomic_path,
     atomic_write_bytes,
     atomic_write_text,
+    disk_errors,
     disk_usage,
     file_lock,
     format_bytes,
     is_inside,
     safe_extract,
-    store_errors,
 )
 
 # --- sizes ------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_a_file_where_a_folder_is_to_be_is_a_store_error(tmp_path: Path, place: 
 
 def test_other_errors_of_the_system_are_passed_on() -> None:
     """Only a full or forbidden disk is the user's to mend."""
-    with pytest.raises(TimeoutError), store_errors("a place"):
+    with pytest.raises(TimeoutError), disk_errors("a place"):
         raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from l2i.data.base import DataSet, Progress, Waveform, listed, worker_count
 from l2i.data.places import cache_folder
 from l2i.errors import DataError, StoreError
-from l2i.storage import disk_usage, file_lock, format_bytes, store_errors
+from l2i.storage import disk_errors, disk_usage, file_lock, format_bytes
 from l2i.types import Clip
 
 __all__ = ["CacheEntry", "Streamed", "WaveformCache", "Waveforms"]
@@ -202,7 +202,7 @@ class WaveformCache:
         if not clips:
             raise DataError(f"No clips of {dataset.card.title} were asked for.")
         in_order = sorted(clips, key=lambda clip: clip.id)
-        with store_errors(self.folder):
+        with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         return in_order, self.folder / f"{dataset.card.name}-{self._key(dataset, in_order)}"
 
@@ -286,7 +286,7 @@ class WaveformCache:
                 "name another folder with L2I_CACHE_DIR."
             )
         try:
-            with store_errors(path):
+            with disk_errors(path):
                 partial.mkdir()
                 with open(partial / _ARRAY, "wb+") as file:
                     np.lib.format.write_array_header_1_0(

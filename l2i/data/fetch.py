@@ -27,7 +27,7 @@ from l2i.data import DATASETS
 from l2i.data.base import Card, Remote, listed
 from l2i.data.places import data_folder
 from l2i.errors import DataError
-from l2i.storage import atomic_write_text, file_lock, format_bytes, safe_extract, store_errors
+from l2i.storage import atomic_write_text, disk_errors, file_lock, format_bytes, safe_extract
 
 if TYPE_CHECKING:
     import requests
@@ -132,7 +132,7 @@ def fetch_card(
     if target.exists() and not target.is_dir():
         raise DataError(f"{target} is a file, where a folder is to be.")
     with (
-        store_errors(work),
+        disk_errors(work),
         file_lock(
             target.with_name(f".{target.name}.lock"),
             on_wait=lambda: say("Another process is fetching it; waiting."),

@@ -40,7 +40,7 @@ from l2i.launch.job import (
     find_job,
     keep_job,
 )
-from l2i.storage import FileLock, atomic_write_text, store_errors
+from l2i.storage import FileLock, atomic_write_text, disk_errors
 
 __all__ = ["KeptHere", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
 
@@ -104,7 +104,7 @@ def begin(
         "timeout_s": timeout_s,
         "parallel": parallel or len(processes),
     }
-    with store_errors(folder):
+    with disk_errors(folder):
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
         if is_alive(folder):
             return _pid(folder)
@@ -190,7 +190,7 @@ def cancel(folder: Path) -> None:
     if not (folder / "plan.json").exists():
         return
     if is_alive(folder):
-        with store_errors(folder):
+        with disk_errors(folder):
             atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
         end = time.monotonic() + GRACE_S + 15
         while is_alive(folder) and time.monotonic() < end:
@@ -200,7 +200,7 @@ def cancel(folder: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         return
     if not job_state(folder).over:
-        with store_errors(folder):
+        with disk_errors(folder):
             atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
 
 

@@ -24,7 +24,7 @@ from l2i.recipes.side_by_side import write_side_by_side
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
-from l2i.storage import atomic_write_text, make_output, store_errors
+from l2i.storage import atomic_write_text, disk_errors, make_output
 
 __all__ = ["compare"]
 
@@ -150,7 +150,7 @@ def compare(
         "meaning": {f: asdict(METRICS[f]) for f in (*figures, *(d["figure"] for d in differences))},
     }
     if out is not None:
-        with store_errors(out):
+        with disk_errors(out):
             make_output(out)
             text = json.dumps(document, indent=2, ensure_ascii=False)
             atomic_write_text(out / "compare.json", text + "\n")

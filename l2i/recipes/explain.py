@@ -43,7 +43,7 @@ from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
-from l2i.storage import atomic_write_text, make_output, mark_output, refuse_other_run, store_errors
+from l2i.storage import atomic_write_text, disk_errors, make_output, mark_output, refuse_other_run
 
 __all__ = ["explain", "folder_names"]
 
@@ -195,7 +195,7 @@ def explain(
             most_s = longest + 1 if duration_s is None else min(duration_s, longest + 1)
             sound = read_part(file, sample_rate, start_s=start_s, duration_s=most_s)
             short = sound if len(sound) <= longest * sample_rate else None
-            with store_errors(out):
+            with disk_errors(out):
                 make_output(out, run.id, run.name)
                 facts = {"audio": str(path), "run": run.id, "start_s": start_s}
                 return [
@@ -222,12 +222,12 @@ def explain(
                 for about, shown, sounds in done:
                     listed.append(about)
                     seen.append(shown)
-                    with store_errors(out):
+                    with disk_errors(out):
                         media.append(sounds, Path(about["folder"]).name)
             bar.advance(1)
     if not listed:
         return []
-    with store_errors(out):
+    with disk_errors(out):
         write_listening_page(
             page,
             seen,
@@ -274,7 +274,7 @@ def _file(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "sound"
-        with store_errors(folder), open(path, "rb") as source, open(held, "wb") as target:
+        with disk_errors(folder), open(path, "rb") as source, open(held, "wb") as target:
             shutil.copyfileobj(source, target)
         try:
             yield held

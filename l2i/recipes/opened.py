@@ -32,7 +32,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
-from l2i.storage import atomic_write_text, is_output, is_s3, make_output, mark_output, store_errors
+from l2i.storage import atomic_write_text, disk_errors, is_output, is_s3, make_output, mark_output
 
 __all__ = ["Opened", "open_finished", "open_unmeasured", "write_found"]
 
@@ -91,7 +91,7 @@ def open_finished(
     if keep:
         check_place(run.experiment)
     if out is not None:
-        with store_errors(out):
+        with disk_errors(out):
             make_output(out, run.id, run.name)
     threads = run.tags.get("l2i.threads", "")
     set_threads(int(threads) if threads.isdigit() else 0)
@@ -168,7 +168,7 @@ def open_unmeasured(
     if keep:
         check_place(experiment)
     if out is not None:
-        with store_errors(out):
+        with disk_errors(out):
             make_output(out)
     set_threads(config.run.threads)
     place, _, sentences = pick_device(device, precision)
@@ -231,7 +231,7 @@ def write_found(
     """
 
     def fill(folder: Path) -> None:
-        with store_errors(folder):
+        with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder)
             if document is not None:

@@ -34,7 +34,7 @@ from l2i.run.runs import find_run, list_runs
 from l2i.run.search import RunInfo
 from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text, disk_errors
 
 __all__ = ["states", "sweep", "time_of_one"]
 
@@ -231,7 +231,7 @@ def _train_all(
                     progress.say(f"{work.child.title}: failed. {result}")
                     continue
                 results[work.child.key] = result
-                with store_errors(_record(wanted)):
+                with disk_errors(_record(wanted)):
                     atomic_write_text(_record(wanted), json.dumps(results, indent=1) + "\n")
                 minutes = (time.monotonic() - work.begin) / 60
                 figures = ", ".join(
@@ -261,7 +261,7 @@ def _start(
     extra: Sequence[str],
 ) -> _Work:
     folder = _record(wanted).parent
-    with store_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     log, out = folder / f"{child.key}.log", folder / f"{child.key}.json"
     words = [sys.executable, "-P", "-m", "l2i", "train", "--config", str(wanted.path), "--json"]

@@ -15,7 +15,7 @@ from l2i.metrics import METRICS
 from l2i.recipes.description import DESCRIPTION, describe_sweep
 from l2i.recipes.sweep_file import METRICS_SHOWN, Sweep
 from l2i.run.family import find_parent, members, write_parent
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text, disk_errors
 
 __all__ = ["describe_table", "facts", "gather", "plus_minus", "summary", "table_of", "write_table"]
 
@@ -97,7 +97,7 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
     """
     from l2i import plots
 
-    with store_errors(out):
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         rows = [
             {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}

@@ -29,8 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
 from l2i.run.store import Store, connect, local_path, mask, store_errors
-from l2i.storage import FileLock, atomic_write_text, is_s3, s3
-from l2i.storage import store_errors as disk_errors
+from l2i.storage import FileLock, atomic_write_text, disk_errors, is_s3, s3
 from l2i.storage.patience import PATIENCE_S, patience_s
 
 if TYPE_CHECKING:

@@ -43,12 +43,12 @@ from l2i.storage import (
     FileLock,
     atomic_path,
     atomic_write_text,
+    disk_errors,
     is_s3,
     make_output,
     s3,
     safe_extract,
 )
-from l2i.storage import store_errors as disk_errors
 
 __all__ = ["export_archive", "export_run", "import_runs", "relocate"]
 

@@ -13,15 +13,17 @@ from l2i.storage.files import (
     atomic_path,
     atomic_write_bytes,
     atomic_write_text,
+    disk_errors,
     disk_usage,
     format_bytes,
     is_inside,
     safe_extract,
-    store_errors,
 )
 from l2i.storage.locks import FileLock, file_lock
 from l2i.storage.outputs import MARK, is_output, make_output, mark_output, refuse_other_run
 from l2i.storage.s3 import is_s3
+
+store_errors = disk_errors  # Its old name, while there are modules that say it.
 
 __all__ = [
     "MARK",
@@ -29,6 +31,7 @@ __all__ = [
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_text",
+    "disk_errors",
     "disk_usage",
     "file_lock",
     "format_bytes",
@@ -39,5 +42,4 @@ __all__ = [
     "mark_output",
     "refuse_other_run",
     "safe_extract",
-    "store_errors",
 ]

@@ -26,11 +26,11 @@ __all__ = [
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_text",
+    "disk_errors",
     "disk_usage",
     "format_bytes",
     "is_inside",
     "safe_extract",
-    "store_errors",
 ]
 
 # No room: the disk, the user's quota, or the largest file the process may write.
@@ -60,7 +60,7 @@ def format_bytes(n: int) -> str:
 
 
 @contextmanager
-def store_errors(place: str | Path) -> Iterator[None]:
+def disk_errors(place: str | Path) -> Iterator[None]:
     """Turn a full disk, or a `place` that cannot be written, into a `StoreError` naming it."""
     try:
         yield
@@ -108,7 +108,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         the old file stays.
     """
     path = Path(path)
-    with store_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not by tempfile, whose files only their owner may read: the writer's umask decides.
         name = f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
@@ -200,7 +200,7 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
     """
     archive, target = Path(archive), Path(target)
     try:
-        with store_errors(target):
+        with disk_errors(target):
             if zipfile.is_zipfile(archive):
                 return _extract_zip(archive, target)
             if tarfile.is_tarfile(archive):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from l2i.storage.files import store_errors
+from l2i.storage.files import disk_errors
 
 try:
     import fcntl
@@ -88,7 +88,7 @@ def file_lock(path: str | Path, on_wait: Callable[[], None] | None = None) -> It
         The lock's file cannot be made.
     """
     lock = FileLock(Path(path))
-    with store_errors(path):
+    with disk_errors(path):
         free = lock.take()
     if not free and on_wait is not None:
         on_wait()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from l2i.errors import StoreError, UsageError
-from l2i.storage.files import atomic_path, is_inside, store_errors
+from l2i.storage.files import atomic_path, disk_errors, is_inside
 from l2i.storage.patience import patiently
 
 __all__ = [
@@ -522,7 +522,7 @@ def fetch(
     # By ETag, which the bytes of a large object alone do not tell.
     record = folder / ".l2i-fetched"
     known: dict[str, str] = {}
-    with store_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if record.is_file():
             lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -554,7 +554,7 @@ def fetch(
             out.write(f"{file.etag}\t{file.name}\n")
         return True
 
-    with store_errors(folder):
+    with disk_errors(folder):
         return _each(one, wanted)
 
 
