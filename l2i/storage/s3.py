@@ -393,15 +393,13 @@ def _in_pieces(size: int) -> Any:
 @contextmanager
 def _unwrapped() -> Iterator[None]:
     """Raise what boto3's transfers hide: it says whether another try is worth while."""
-    from boto3.exceptions import S3UploadFailedError
-    from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+    from botocore.exceptions import ClientError
 
     try:
         yield
-    except RetriesExceededError as error:
-        raise error.last_exception from None
-    except (S3UploadFailedError, S3DownloadFailedError) as error:
-        raise (error.__context__ or error) from None
+    except Exception as error:
+        last, before = getattr(error, "last_exception", None), error.__context__
+        raise last or (before if isinstance(before, ClientError) else error) from None
 
 
 def send(
