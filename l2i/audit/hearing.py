@@ -29,7 +29,7 @@ from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.search import Wanted, search_runs
 from l2i.run.store import locate
-from l2i.storage import atomic_path, atomic_write_text, store_errors
+from l2i.storage import atomic_path, atomic_write_text, disk_errors
 from l2i.types import Clip
 
 __all__ = ["Pass", "hear_share"]
@@ -96,7 +96,7 @@ class Pass:
         if material.broken.keys() - self.broken.keys():
             # At once: the rows that lack them are kept next.
             self.broken |= material.broken
-            with store_errors(self.work):
+            with disk_errors(self.work):
                 atomic_write_text(self.work / self._own, json.dumps(self.broken))
         return x
 
@@ -131,7 +131,7 @@ class Pass:
         shares = search_runs(store, wanted, limit=10_000, kinds={"audit-share"})
         for run in shares:
             there = download(run, _ROWS)
-            with store_errors(self.work):
+            with disk_errors(self.work):
                 self.work.mkdir(parents=True, exist_ok=True)
                 self.broken |= _known_broken(there)
                 for path in lacking:

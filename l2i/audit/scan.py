@@ -25,7 +25,7 @@ from l2i.dsp.spectrogram import kept_energy, linear_gain
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, Subject, audible, split_audio
 from l2i.models.heard import Heard, hear
-from l2i.storage import atomic_write_bytes, store_errors
+from l2i.storage import atomic_write_bytes, disk_errors
 
 __all__ = ["TIMES", "Rows", "files_of", "scan"]
 
@@ -127,7 +127,7 @@ def scan(
         A file of rows is damaged.
     """
     shards = []
-    with store_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for path, start, end in files_of(count, folder, share):
         if not path.exists():
@@ -137,7 +137,7 @@ def scan(
             ]
             whole = io.BytesIO()
             np.savez(whole, **vars(Rows.joined(parts)))
-            with store_errors(folder):
+            with disk_errors(folder):
                 atomic_write_bytes(path, whole.getvalue())
         shards.append(_load(path))
         on_clips(end - start)

@@ -225,9 +225,9 @@ def submit(
         if write is None:
             click.echo(text, nl=False)
         else:
-            from l2i.storage import atomic_write_text, store_errors
+            from l2i.storage import atomic_write_text, disk_errors
 
-            with store_errors(write):
+            with disk_errors(write):
                 atomic_write_text(write, text)
             if not quiet:
                 click.echo(f"Wrote {write}.", err=True)

@@ -81,7 +81,7 @@ def _do(job: str, index: int | None) -> int:
     from l2i.recipes.sweep_file import read_sweep
     from l2i.run.progress import Progress
     from l2i.run.store import locate
-    from l2i.storage import atomic_write_text, store_errors
+    from l2i.storage import atomic_write_text, disk_errors
 
     payload = decode(job)
     place = index if index is not None else int(_first(_INDEX, "0"))
@@ -92,7 +92,7 @@ def _do(job: str, index: int | None) -> int:
         return _hear(payload, payload["tasks"][place], progress)
     folder = locate().root / "work" / "tasks" / payload["job"]
     path = folder / str(place) / payload["file"]
-    with store_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, toml_of(payload["config"]) + "\n")
     options: dict[str, Any] = dict(payload["options"])

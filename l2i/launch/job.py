@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from l2i.errors import LaunchError, UsageError
 from l2i.launch.payload import encode
-from l2i.storage import atomic_write_text, store_errors
+from l2i.storage import atomic_write_text, disk_errors
 
 __all__ = [
     "BUG",
@@ -478,7 +478,7 @@ def keep_job(root: Path, job: Job) -> None:
         "submitted": job.submitted,
         "spec": job.spec.model_dump(mode="json"),
     }
-    with store_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

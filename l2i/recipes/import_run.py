@@ -41,7 +41,7 @@ from l2i.recipes.served import write_model
 from l2i.run import provenance
 from l2i.run.progress import Progress
 from l2i.run.tracker import find_finished, open_run
-from l2i.storage import atomic_write_bytes, make_output, store_errors
+from l2i.storage import atomic_write_bytes, disk_errors, make_output
 from l2i.types import Task
 
 __all__ = ["import_files"]
@@ -210,7 +210,7 @@ def _encode(networks: Networks, config: Config | None, about: Card | None) -> di
 def _write(checkpoints: Mapping[str, bytes], folder: Path) -> dict[str, str]:
     """Write the checkpoints, all of them or, where another file is in the way, none."""
     paths = {kind: folder / f"{kind}.safetensors" for kind in checkpoints}
-    with store_errors(folder):
+    with disk_errors(folder):
         make_output(folder)
         for kind, path in paths.items():
             if os.path.lexists(path) and (
@@ -259,7 +259,7 @@ def _make_run(
             tags=tags,
             params=config.flat(),
         ) as run,
-        store_errors(run.folder),
+        disk_errors(run.folder),
     ):
         progress.say(f"Run {run.name} ({run.run_id[:8]}) of experiment {experiment}.")
         out, bundle = run.folder / "artifacts", run.folder / "bundle"

@@ -368,7 +368,7 @@ has ``viewStateShareKey=l2i``: a "shared view", kept as a tag of the experiment.
 _COLUMNS = (
     *("attributes.`Created`", "attributes.`Duration`"),
     *("metrics.`test/accuracy`", "metrics.`test/auprc_macro`", "metrics.`test/fidelity_top1`"),
-    *("metrics.`test/faithfulness_probability`", "metrics.`test/ff_mean`"),
+    *("metrics.`test/ff_mean`", "metrics.`test/fid_in`", "metrics.`test/kept`"),
     *("params.`dataset.fold`", "params.`run.seed`", "tags.`l2i.kind`"),
 )
 VIEW_STATE = {

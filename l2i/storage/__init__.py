@@ -23,8 +23,6 @@ from l2i.storage.locks import FileLock, file_lock
 from l2i.storage.outputs import MARK, is_output, make_output, mark_output, refuse_other_run
 from l2i.storage.s3 import is_s3
 
-store_errors = disk_errors  # Its old name, while there are modules that say it.
-
 __all__ = [
     "MARK",
     "FileLock",
