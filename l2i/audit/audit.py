@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from l2i.audit.cues import Palette
 from l2i.audit.groups import Groups, grouped
 from l2i.audit.hearing import Pass
-from l2i.audit.page import Entry, group_entry, suspect_entry, write_audit_page
+from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
 from l2i.audit.proof import Proof, Settings, prove, proved, screen
 from l2i.audit.report import (
     SCHEMA,
     class_facts,
     group_facts,
     lines,
+    misled,
+    mistake_facts,
     mistakes_of_one_recording,
     suspect_facts,
     table,
@@ -46,8 +48,8 @@ __all__ = ["audit"]
 
 # Of a class, this few clips cannot be told from chance by any test.
 _FEWEST = 6
-# On the page: suspects, and typical clips of a group.
-_SUSPECTS, _TYPICAL = 20, 3
+# On the page: suspects, typical clips of a group, and mistakes.
+_SUSPECTS, _TYPICAL, _WRONG = 20, 3, 8
 
 
 def audit(
@@ -139,6 +141,9 @@ def audit(
     judged = proved(proofs, s)
     groups = {c: grouped(rows.evidence[rows.classes == c], opened.config.run.seed) for c in numbers}
     document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
+    document["mistakes"] = (
+        [] if labels is None else mistake_facts(rows, labels, palette, names, [c.id for c in clips])
+    )
     document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(p.broken.items())]
     document["undecided"] -= len(p.broken)
     document["notes"] = _unread(p.broken) + notes + _notes(document, names, rows, labels, clips)
@@ -296,6 +301,9 @@ def _notes(
                 f"{one['mistakes']} of {one['all']} mistakes are in one recording, "
                 f"{one['recording']} ({one['clips']} clips; p {one['p']:.2g})."
             )
+    if document["mistakes"]:
+        surest = document["mistakes"][0]
+        notes.append(f"The surest mistake: {surest['clip']}. {misled(surest)}")
     for facts in document["classes"]:
         if (other := facts["alone_other"]) is not None:
             notes.append(
@@ -353,6 +361,9 @@ def _entries(
         host = int(flipped[0] if len(flipped) else proof.hosts[0])
         own, other = read(np.array([proof.own[0], host]))
         entries.append(suspect_entry(facts, proof, opened.subject, palette, own, other))
+    for facts in document["mistakes"][:_WRONG]:
+        e = _explained(opened, way, method, facts["class"], place[facts["clip"]], read)
+        entries.append(mistake_entry(e, facts))
     for facts in document["classes"]:
         for number, group in enumerate(facts["groups"], start=1):
             for clip in group["typical"][:_TYPICAL]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from l2i.audit.cues import Palette, Trait
 from l2i.audit.proof import Bench, Proof
+from l2i.audit.report import misled
 from l2i.dsp.spectrogram import common_gain
 from l2i.explained import Explained, pictured
 from l2i.explanation import Subject
 from l2i.pages import Figure, Media, MediaList, write_listening_page
 
-__all__ = ["group_entry", "suspect_entry", "write_audit_page"]
+__all__ = ["group_entry", "mistake_entry", "suspect_entry", "write_audit_page"]
 
 _PARTS = (
     ("original", "clip"),
@@ -28,8 +29,8 @@ _PARTS = (
 )
 _INTRO = (
     "What this classifier goes by. Suspects come first: parts of a sound that decide for a class, "
-    "though they are hardly its sound. Then each class by the groups that its explanations fall "
-    "into, a few typical clips of each."
+    "though they are hardly its sound. Then the surest mistakes, and each class by the groups that "
+    "its explanations fall into, a few typical clips of each."
 )
 Entry = tuple[dict[str, Any], Media]
 
@@ -94,17 +95,36 @@ def group_entry(
         "short": f"group {number} of {count}" if count > 1 else f"{n} clips",
         "why": "typical of its group",
         "lines": [f"{of}: {n} clip{'s' if n > 1 else ''}{share}.{one}", e.verdict],
-    }
-    p = e.probabilities[e.target]
-    values = {"original": p.input, "explanation": p.explanation, "removal": p.removal}
-    entry["says"] = {
-        key: f"{100 * values[key]:.0f} % {e.target}" if key in values else "for suspects"
-        for key, _ in _PARTS
+        "says": _says(e),
     }
     # What the lines say; of whether this one is right nothing is known here.
     for key in ("decided", "right"):
         entry.pop(key)
     return entry, e.media()
+
+
+def mistake_entry(e: Explained, facts: Mapping[str, Any]) -> Entry:
+    """A clip that is taken for a class that it is not, and what misled."""
+    entry = e.facts() | {
+        "name": f"{e.target}: {facts['clip']}",
+        "short": f"a mistake, {100 * facts['probability']:.0f} %",
+        "why": "one of the surest mistakes",
+        "lines": [misled(facts), e.verdict],
+        "says": _says(e),
+    }
+    for key in ("decided", "right"):
+        entry.pop(key)
+    return entry, e.media()
+
+
+def _says(e: Explained) -> dict[str, str]:
+    """What stands under each button."""
+    p = e.probabilities[e.target]
+    values = {"original": p.input, "explanation": p.explanation, "removal": p.removal}
+    return {
+        key: f"{100 * values[key]:.0f} % {e.target}" if key in values else "for suspects"
+        for key, _ in _PARTS
+    }
 
 
 def write_audit_page(

@@ -26,6 +26,8 @@ __all__ = [
     "group_facts",
     "hertz",
     "lines",
+    "misled",
+    "mistake_facts",
     "mistakes_of_one_recording",
     "sentence",
     "suspect_facts",
@@ -38,6 +40,8 @@ _SHOWN = 5
 # From which share of a class's clips on it is said that its explanations are taken for another's.
 _MISTAKEN = 0.2
 _LINES = 20
+# Mistakes that are told, the surest first.
+_MISTAKES = 50
 
 
 def _rounded(value: float, digits: int = 4) -> float | None:
@@ -129,6 +133,40 @@ def group_facts(
         "recordings": len(names),
         "recording": str(names[most]) if counts[most] == len(rows) > 1 else None,
     }
+
+
+def mistake_facts(
+    rows: Rows,
+    labels: NDArray[np.bool_],
+    palette: Palette,
+    classes: Sequence[str],
+    clip_ids: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Clips that are taken for a class that they are not, and what misled; the surest first."""
+    wrong = np.flatnonzero(~labels[rows.clip, rows.classes])
+    wrong = wrong[np.argsort(-rows.probability[wrong], kind="stable")][:_MISTAKES]
+    return [
+        {
+            "clip": clip_ids[int(rows.clip[i])],
+            "labels": [classes[int(c)] for c in np.flatnonzero(labels[rows.clip[i]])],
+            "class": classes[int(rows.classes[i])],
+            "probability": _rounded(rows.probability[i]),
+            "alone": _rounded(rows.alone[i]),
+            "kept": _rounded(rows.kept[i]),
+            "components": components(rows.evidence[i : i + 1], rows.level[i : i + 1], palette),
+        }
+        for i in wrong
+    ]
+
+
+def misled(facts: Mapping[str, Any]) -> str:
+    """A mistake in a sentence."""
+    labels = " and ".join(facts["labels"]) or "nothing"
+    parts = facts["components"][:2]
+    by = " and ".join(f"{100 * p['evidence']:.0f} % of it at {hertz(p['peak_hz'])}" for p in parts)
+    return f"Labelled {labels}, taken for {facts['class']} ({100 * facts['probability']:.0f} %)" + (
+        f", by {by}." if by else "."
+    )
 
 
 def where(cue: Cue | Trait) -> dict[str, Any]:

@@ -295,10 +295,23 @@ def test_words_that_are_wrong(say: Say, single: Any, words: tuple[str, ...], sen
     assert sentence in " ".join(heard.err.split())
 
 
-def test_a_run_with_a_dictionary(say: Say, single: Any) -> None:
+def test_a_run_with_a_dictionary(say: Say, single: Any, tmp_path: Path) -> None:
     """Evidence is counted by components; classes that are never said are named, each can be asked
     for all the same; a run that was never audited has nothing to compare."""
-    _, found = _audit(say, single.outcome.run_id, "--no-keep", "--clips", "test")
+    asked = (single.outcome.run_id, "--no-keep", "--clips", "test", "--out", str(tmp_path / "out"))
+    _, found = _audit(say, *asked)
+    # What it takes for another class, and by what; the page plays the surest.
+    wrong = sum(round((1 - c["right"]) * c["clips"]) for c in found["classes"])
+    mistakes = found["mistakes"]
+    assert len(mistakes) == wrong > 0
+    assert all(m["class"] not in m["labels"] and m["labels"] for m in mistakes)
+    sure = [m["probability"] for m in mistakes]
+    assert sure == sorted(sure, reverse=True)
+    evidence = [part["evidence"] for part in mistakes[0]["components"]]
+    assert evidence == sorted(evidence, reverse=True) and 0 < sum(evidence) <= 1.001
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert f"Labelled {mistakes[0]['labels'][0]}, taken for {mistakes[0]['class']}" in page
+    assert any(mistakes[0]["clip"] in note for note in found["notes"])
     kinds = {part["kind"] for c in found["classes"] for part in c["components"]}
     assert kinds == {"component"} and found["method"] == "l2i"
     unsaid = set(DATASETS["demo"].card.classes) - {c["class"] for c in found["classes"]}
