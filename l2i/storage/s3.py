@@ -492,7 +492,7 @@ def fetch(
     folder : Path
         Made.
     files : sequence of RemoteFile, optional
-        Of `listing`; by default all.
+        As `listing` gives them; by default all.
     patience_s : float
         How long the store may be away; by default as ``L2I_PATIENCE`` says.
     on_bytes : callable, optional
