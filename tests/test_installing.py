@@ -36,8 +36,8 @@ _COMES_WITH = {
     "sqlalchemy": "mlflow",
     "starlette": "mlflow",
 }
-# Nothing here imports them: MLflow does, the one that it is told by a URL, the other for GPUs.
-_NEVER_IMPORTED = {"psycopg", "pymysql", "pynvml"}
+# Nothing here imports them: MLflow does, one by its URL, one for GPUs, and users' classifiers do.
+_NEVER_IMPORTED = {"librosa", "psycopg", "pymysql", "pynvml"}
 
 
 def _imported_names(requirements: list[str]) -> set[str]:
