@@ -304,7 +304,7 @@ def own_metrics(words: Sequence[str]) -> list[ClipMetric]:
     UsageError
         There is no such metric, it lacks what a metric has, or its name is taken.
     """
-    found: list[ClipMetric] = []
+    metrics: list[ClipMetric] = []
     for word in words:
         metric = _OWN[word]
         metric = metric() if isinstance(metric, type) else metric
@@ -314,8 +314,8 @@ def own_metrics(words: Sequence[str]) -> list[ClipMetric]:
         if metric.name in _BUILT_IN:
             raise UsageError(f"{word} is called {metric.name!r}, as a metric of l2i is: rename it.")
         METRICS[metric.name] = Metric(metric.title, metric.unit, metric.better)
-        found.append(metric)
-    return found
+        metrics.append(metric)
+    return metrics
 
 
 def own_digest(words: Sequence[str]) -> str:

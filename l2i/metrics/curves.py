@@ -113,5 +113,5 @@ def area(shares: Sequence[float], values: NDArray[np.floating]) -> NDArray[np.fl
     >>> area([0.0, 0.5, 1.0], np.array([[0.0], [1.0], [1.0]])).tolist()
     [0.75]
     """
-    found: NDArray[np.float64] = np.trapezoid(np.asarray(values, np.float64), shares, axis=0)
-    return found
+    areas: NDArray[np.float64] = np.trapezoid(np.asarray(values, np.float64), shares, axis=0)
+    return areas

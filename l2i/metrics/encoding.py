@@ -49,7 +49,7 @@ def read_from(
     """
     x = np.asarray(features, np.float64)
     y = np.eye(int(classes.max()) + 1)[classes] if len(classes) else np.zeros((0, 0))
-    found = np.full(len(x), np.nan)
+    correct = np.full(len(x), np.nan)
     for name in np.unique(groups):
         out = groups == name
         if out.all():
@@ -59,6 +59,6 @@ def read_from(
         scale = np.where(spread > 1e-6, spread, np.inf)
         a, b = (x[~out] - mean) / scale, y[~out] - y[~out].mean(axis=0)
         weights = np.linalg.solve(a.T @ a + _RIDGE * np.eye(a.shape[1]), a.T @ b)
-        said = (x[out] - mean) / scale @ weights + y[~out].mean(axis=0)
-        found[out] = said.argmax(axis=1) == classes[out]
-    return found
+        scores = (x[out] - mean) / scale @ weights + y[~out].mean(axis=0)
+        correct[out] = scores.argmax(axis=1) == classes[out]
+    return correct

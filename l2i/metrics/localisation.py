@@ -116,8 +116,8 @@ def frame_f1(kept: Tensor, part: Tensor) -> Tensor:
     room = (wanted - above.sum(dim=1, keepdim=True)).double()
     named = above.double() + level * (room / level.sum(dim=1, keepdim=True).clamp_min(1))
     hits = (named * b).sum(dim=1)
-    found = 2 * hits / (named.sum(dim=1) + wanted[:, 0]).clamp_min(1)
-    return torch.where(b.any(dim=1), found, torch.nan)
+    f1 = 2 * hits / (named.sum(dim=1) + wanted[:, 0]).clamp_min(1)
+    return torch.where(b.any(dim=1), f1, torch.nan)
 
 
 def frame_auc(kept: Tensor, part: Tensor) -> Tensor:
@@ -148,5 +148,5 @@ def frame_auc(kept: Tensor, part: Tensor) -> Tensor:
     n = b.sum(axis=1)
     pairs = n * (b.shape[1] - n)
     won = (rank * b).sum(axis=1) - n * (n + 1) / 2
-    found = np.divide(won, pairs, out=np.full(len(n), np.nan), where=pairs > 0)
-    return torch.from_numpy(found).to(kept.device)
+    auc = np.divide(won, pairs, out=np.full(len(n), np.nan), where=pairs > 0)
+    return torch.from_numpy(auc).to(kept.device)

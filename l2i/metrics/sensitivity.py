@@ -85,8 +85,8 @@ def infidelity(sums: Values, falls: Values) -> Values:
     square = (sums**2).mean(axis=1)
     both = (sums * falls).mean(axis=1)
     scale = np.divide(both, square, out=np.zeros_like(square), where=square > 0)
-    found: Values = ((scale[:, None] * sums - falls) ** 2).mean(axis=1)
-    return found
+    errors: Values = ((scale[:, None] * sums - falls) ** 2).mean(axis=1)
+    return errors
 
 
 def faithfulness_correlation(sums: Values, falls: Values) -> Values:
@@ -99,9 +99,9 @@ def faithfulness_correlation(sums: Values, falls: Values) -> Values:
     """
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (sums, falls))
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    found = np.full(len(norm), np.nan)
-    np.divide((a * b).sum(axis=1), norm, out=found, where=norm > 1e-12)
-    return found.round(12)
+    correlations = np.full(len(norm), np.nan)
+    np.divide((a * b).sum(axis=1), norm, out=correlations, where=norm > 1e-12)
+    return correlations.round(12)
 
 
 def relative_change(other: Tensor, mask: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     x, y = a.flatten(1).double(), b.flatten(1).double()
     norm = x.norm(dim=1) * y.norm(dim=1)
     same = ~x.any(dim=1) & ~y.any(dim=1)
-    found = 1 - (x * y).sum(dim=1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    return torch.where(same, 0.0, found).clamp(0.0, 1.0)
+    distance = 1 - (x * y).sum(dim=1) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    return torch.where(same, 0.0, distance).clamp(0.0, 1.0)
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> NDArray[np.float64]:
@@ -146,16 +146,16 @@ def rank_correlation(a: Tensor, b: Tensor) -> NDArray[np.float64]:
     """
     from scipy.stats import rankdata
 
-    found = []
+    correlations = []
     for x, y in zip(a.flatten(1).cpu().numpy(), b.flatten(1).cpu().numpy(), strict=True):
         flat = [np.ptp(v) == 0 for v in (x, y)]
         if any(flat):
-            found.append(float(all(flat)))
+            correlations.append(float(all(flat)))
             continue
         p, q = (rankdata(v) for v in (x, y))
         p, q = p - p.mean(), q - q.mean()
-        found.append(float((p * q).sum() / math.sqrt((p**2).sum() * (q**2).sum())))
-    return np.array(found)
+        correlations.append(float((p * q).sum() / math.sqrt((p**2).sum() * (q**2).sum())))
+    return np.array(correlations)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -194,5 +194,5 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     )
     c1, c2 = 0.01**2, 0.03**2
     map_ = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
-    found: Tensor = map_.mean(dim=(1, 2))
-    return found
+    similarity: Tensor = map_.mean(dim=(1, 2))
+    return similarity

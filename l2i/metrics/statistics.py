@@ -186,8 +186,8 @@ def holm(p: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     order = sorted(range(len(p)), key=lambda i: p[i])
-    found, floor = [1.0] * len(p), 0.0
+    adjusted, floor = [1.0] * len(p), 0.0
     for rank, i in enumerate(order):
         floor = max(floor, min(1.0, (len(p) - rank) * p[i]))
-        found[i] = floor
-    return found
+        adjusted[i] = floor
+    return adjusted
