@@ -142,7 +142,7 @@ class ExplanationMethod(Protocol):
         Parameters
         ----------
         heard : Heard
-            Of B clips, with the maps of `layers`.
+            B clips, with the maps of `layers`.
         classes : Tensor [B], int64
         keys : sequence of int
             One number per clip. What is random is drawn from it and the seed, so that a clip's
@@ -162,7 +162,7 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
     Parameters
     ----------
     name : str
-        Of `METHODS`.
+        A name in `METHODS`.
     subject : Subject
     settings : MethodSettings
 

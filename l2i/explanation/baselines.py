@@ -113,8 +113,8 @@ class _FromSpectrogram(nn.Module):
         classifier: Any = self._subject[0].classifier
         (clip,) = self._clip
         if clip.level is None and hasattr(classifier, "logits_of"):
-            found: Tensor = classifier.logits_of(size)
-            return found
+            logits: Tensor = classifier.logits_of(size)
+            return logits
         # A gradient needs another audio per point of the way; all have the clip's phase.
         direction = phase(clip.spectrum, clip.size).expand(size.shape)
         audio = synthesise(direction, size, clip.domain, clip.n_samples)
@@ -151,7 +151,7 @@ class _Attribution:
 
         Clip by clip, since Captum's noise and steps are of a whole batch.
         """
-        found = []
+        attributions = []
         with torch.inference_mode(False), torch.enable_grad():
             for row, (c, key) in enumerate(zip(classes.tolist(), keys, strict=True)):
                 one = heard.take(slice(row, row + 1))
@@ -161,15 +161,15 @@ class _Attribution:
                     one = replace(one, level=one.level.clone())
                 size = one.size.log1p()
                 if not bool(size.any()):
-                    found.append(torch.zeros_like(size[0]))
+                    attributions.append(torch.zeros_like(size[0]))
                     continue
                 self.forward.of(one)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(int(np.random.default_rng([self.seed, key]).integers(2**62)))
                     a = self.attribute(size, c).detach()
                 # Where a front-end takes the root of nothing there is no derivative.
-                found.append(a.nan_to_num(0.0, 0.0, 0.0))
-        return torch.stack(found)
+                attributions.append(a.nan_to_num(0.0, 0.0, 0.0))
+        return torch.stack(attributions)
 
 
 class Saliency(_Attribution):
@@ -179,8 +179,8 @@ class Saliency(_Attribution):
         """Attribution for one clip."""
         from captum.attr import Saliency as Method
 
-        found: Tensor = Method(self.forward).attribute(size.requires_grad_(), target=target)
-        return found[0]
+        attribution: Tensor = Method(self.forward).attribute(size.requires_grad_(), target=target)
+        return attribution[0]
 
 
 class SmoothGrad(_Attribution):
@@ -194,7 +194,7 @@ class SmoothGrad(_Attribution):
         from captum.attr import NoiseTunnel
         from captum.attr import Saliency as Method
 
-        found: Tensor = NoiseTunnel(Method(self.forward)).attribute(
+        attribution: Tensor = NoiseTunnel(Method(self.forward)).attribute(
             size.requires_grad_(),
             nt_type="smoothgrad",
             nt_samples=16,
@@ -202,7 +202,7 @@ class SmoothGrad(_Attribution):
             stdevs=0.1 * float(size.detach().amax()),
             target=target,
         )
-        return found[0]
+        return attribution[0]
 
 
 class IntegratedGradients(_Attribution):
@@ -212,10 +212,10 @@ class IntegratedGradients(_Attribution):
         """Attribution for one clip, in 24 steps."""
         from captum.attr import IntegratedGradients as Method
 
-        found: Tensor = Method(self.forward).attribute(
+        attribution: Tensor = Method(self.forward).attribute(
             size, baselines=0.0, target=target, n_steps=24, internal_batch_size=8
         )
-        return found[0]
+        return attribution[0]
 
     def relevances_of(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """The bins' attributions [B, F T]."""
@@ -250,10 +250,10 @@ class GradCam(_Attribution):
             if error.name != "captum":
                 raise
             raise MissingPackage("Grad-CAM of the built-in classifier", "captum") from None
-        found = LayerGradCam(self.forward, classifier.attribution_layer()).attribute(
+        attribution = LayerGradCam(self.forward, classifier.attribution_layer()).attribute(
             size.requires_grad_(), target=target, relu_attributions=True
         )
-        bins: Tensor = classifier.to_bins(found.detach(), frames)[0]
+        bins: Tensor = classifier.to_bins(attribution.detach(), frames)[0]
         return bins
 
 
@@ -290,7 +290,7 @@ class Occlusion(_Attribution):
         quarter = round(0.25 * self.domain.sample_rate / self.domain.hop_length)
         frames = max(1, min(size.shape[2], quarter))
         with torch.no_grad():
-            found: Tensor = Method(self.forward).attribute(
+            attribution: Tensor = Method(self.forward).attribute(
                 size,
                 sliding_window_shapes=(bins, frames),
                 strides=(bins, frames),
@@ -298,4 +298,4 @@ class Occlusion(_Attribution):
                 target=target,
                 perturbations_per_eval=8,
             )
-        return found[0]
+        return attribution[0]

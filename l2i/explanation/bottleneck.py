@@ -128,8 +128,8 @@ class Iba:
             with torch.no_grad():
                 passed = information(r, _blurred(a.sigmoid(), self.blur)).sum(1, keepdim=True)
                 # Maps have rows of frequency; `to_bins` takes frames first.
-                found: Tensor = clf.to_bins(passed.transpose(2, 3), one.size.shape[2])[0]
-                return (found / found.amax().clamp_min(_LEAST)).clamp(0, 1)
+                bins: Tensor = clf.to_bins(passed.transpose(2, 3), one.size.shape[2])[0]
+                return (bins / bins.amax().clamp_min(_LEAST)).clamp(0, 1)
 
 
 def _blurred(x: Tensor, width: float) -> Tensor:

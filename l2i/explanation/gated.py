@@ -48,7 +48,7 @@ class GatedL2I:
         Parameters
         ----------
         heard : Heard
-            Of B clips, with the maps of `layers`.
+            B clips, with the maps of `layers`.
         classes : Tensor [B], int64
         """
         return self.gating.gates(heard, classes)

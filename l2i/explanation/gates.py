@@ -65,7 +65,7 @@ _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 _STRETCH = 0.1
 _FLOOR = 1e-8
-# Of the settings that people give: the least values, and which are counts.
+# The least values of the settings that people give, and which of them are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
 _LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}
 
@@ -164,19 +164,19 @@ def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
 
 def _istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
     window = torch.hann_window(domain.n_fft, device=spectrum.device)
-    found: Tensor = torch.istft(
+    waveform: Tensor = torch.istft(
         spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
     )
-    return found
+    return waveform
 
 
 def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:
     """Each clip's own components, by sparse NMF of the root of its magnitudes."""
     spectrum = stft(waveform, domain)
     size = magnitude(spectrum)
-    found = []
+    factors = []
     for clip in size:
-        # Of any level: a mask is the same whatever the clip's.
+        # The level is taken out: a mask is the same whatever the clip's level.
         frames = (clip / clip.amax().clamp_min(torch.finfo(clip.dtype).tiny)).sqrt()
         sounding = int((frames.square().sum(0) > 1e-8).sum())
         k = min(components, sounding)
@@ -193,8 +193,8 @@ def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> 
             )
             w[:, :k] = learned.w
             h[:k] = encode(frames, learned.w, sweeps=10)
-        found.append((w, h))
-    w, h = (torch.stack(parts) for parts in zip(*found, strict=True))
+        factors.append((w, h))
+    w, h = (torch.stack(parts) for parts in zip(*factors, strict=True))
     return Apart(waveform, spectrum, size, w, h, w @ h, domain)
 
 
@@ -214,7 +214,7 @@ class Gates:
         Seconds from one gate of a component to the next; between them gates are interpolated.
     steps : int
     learning_rate : float
-        Of Adam.
+        The step size of Adam.
     size : float
         Weight of what is kept.
     margin : float
@@ -366,11 +366,11 @@ class Shapley:
 
     def _worth(self, heard: Apart, classes: Tensor, sets: Tensor) -> Tensor:
         """Log-odds [n] of the class by some sets of one clip's components [n, K]."""
-        found = []
+        values = []
         for some in sets.split(16):
             _, _, audio = _of_sets(heard, some)
-            found.append(self.worth(self.classifier.logits(audio), classes.expand(len(some))))
-        return torch.cat(found)
+            values.append(self.worth(self.classifier.logits(audio), classes.expand(len(some))))
+        return torch.cat(values)
 
     def _values(self, heard: Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
@@ -444,7 +444,7 @@ def without_training(
     classifier : Classifier
     method : {'auto', 'gates', 'shapley'}
     **settings
-        Of `Gates` or `Shapley`.
+        The fields of `Gates` or `Shapley`.
 
     Raises
     ------

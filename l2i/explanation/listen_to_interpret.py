@@ -303,16 +303,16 @@ class Explainer:
             0: no limit.
         """
         heard = self.hear(waveform)
-        said = self.interpret(heard)
+        interpretation = self.interpret(heard)
         if classes is None:
             chosen = heard.logits.argmax(dim=1)
         else:
             chosen = torch.as_tensor(classes, dtype=torch.int64, device=heard.size.device)
-        r = self.relevances(said.pooled, chosen, heard.size)
+        r = self.relevances(interpretation.pooled, chosen, heard.size)
         selected = select(r, threshold, max_components)
-        mask = soft_mask(self.w, said.activations, selected)
+        mask = soft_mask(self.w, interpretation.activations, selected)
         audio, removal = split_audio(heard.spectrum, mask, self.domain, heard.n_samples, heard.size)
-        return Explanation(chosen, r, selected, mask, audio, removal), heard, said
+        return Explanation(chosen, r, selected, mask, audio, removal), heard, interpretation
 
 
 class OnInterpreter:
@@ -345,10 +345,10 @@ class ListenToInterpret(OnInterpreter):
     def select(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Activations [B, K, T] and the components selected [B, K], bool."""
         e = self.explainer
-        said = e.interpret(heard)
-        r = e.relevances(said.pooled, classes, heard.size)
+        interpretation = e.interpret(heard)
+        r = e.relevances(interpretation.pooled, classes, heard.size)
         s = self.settings
-        return said.activations, select(r, s.threshold, s.max_components)
+        return interpretation.activations, select(r, s.threshold, s.max_components)
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:

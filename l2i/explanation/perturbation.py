@@ -179,8 +179,8 @@ def ridge(
     x = z - (weight @ z) / total
     y = p - (weight @ p) / total
     gram = (x * weight[:, None]).T @ x + alpha * np.eye(z.shape[1])
-    found: NDArray[np.float64] = np.linalg.solve(gram, x.T @ (weight * y))
-    return found
+    coefficients: NDArray[np.float64] = np.linalg.solve(gram, x.T @ (weight * y))
+    return coefficients
 
 
 class Slime(_Regression):
@@ -299,7 +299,7 @@ class Rise(_Perturbation):
         place = self.rows * mel_places(bins, self.domain.sample_rate).to(one.size)
         time = columns * torch.arange(frames).to(one.size) / frames
         total, weighted = torch.zeros_like(one.size[0]), torch.zeros_like(one.size[0])
-        said, left = 0.0, self.questions
+        p_sum, left = 0.0, self.questions
         while left:
             n = min(_AT_ONCE, left)
             cells = draw.integers(0, 2, (n, self.rows + 2, columns + 2))
@@ -316,9 +316,9 @@ class Rise(_Perturbation):
             p = self.answers(one, masks, c)
             total += masks.sum(0)
             weighted += torch.einsum("n,nft->ft", p, masks)
-            said += float(p.sum())
+            p_sum += float(p.sum())
             left -= n
-        covariance = (weighted - said * total / self.questions).clamp_min(0)
+        covariance = (weighted - p_sum * total / self.questions).clamp_min(0)
         greatest = covariance.amax()
         return covariance / greatest if bool(greatest > 0) else covariance
 
@@ -374,5 +374,5 @@ class Extremal(_Perturbation):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            found: Tensor = down @ v.detach().sigmoid() @ across.T
-        return found.clamp(0, 1)
+            final: Tensor = down @ v.detach().sigmoid() @ across.T
+        return final.clamp(0, 1)

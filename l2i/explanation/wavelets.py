@@ -125,7 +125,7 @@ class Wam:
                 noisy = x.clone() + float(deviation) * torch.from_numpy(noise).to(x.device)
                 noisy.requires_grad_()
                 logits = self.classifier.logits(noisy)
-                (found,) = torch.autograd.grad(logits[:, c].sum(), noisy)
+                (gradient,) = torch.autograd.grad(logits[:, c].sum(), noisy)
                 # Where a front-end takes the root of nothing there is no derivative.
-                total = total + found.nan_to_num(0.0, 0.0, 0.0).sum(0, keepdim=True)
+                total = total + gradient.nan_to_num(0.0, 0.0, 0.0).sum(0, keepdim=True)
         return total / self.copies
