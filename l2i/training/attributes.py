@@ -69,8 +69,8 @@ class AttributePart(MaskPart):
     def loss(self, network: nn.Module, heard: Heard, settings: AttributeSettings) -> Tensor:
         """See the module."""
         s, flint = settings, network
-        _, phi, said = flint(heard.features.maps)
-        fidelity = fidelity_loss(heard.logits, said, heard.classifier.task)
+        _, phi, logits = flint(heard.features.maps)
+        fidelity = fidelity_loss(heard.logits, logits, heard.classifier.task)
         wanted: Tensor = flint.coarse(heard.size)  # type: ignore[operator]
         decoded = F.mse_loss(flint.decoded(phi), wanted)  # type: ignore[operator]
         concise = entropy(phi).mean() - entropy(phi.mean(0))

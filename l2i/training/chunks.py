@@ -71,10 +71,10 @@ class ChunkPart(MaskPart):
             chosen = flat.view(odds.shape)
         else:
             chosen = network.likeliest(odds)
-        said = network.approximate(network.mask(chosen, heard.size.shape[2]), heard.size)
+        logits = network.approximate(network.mask(chosen, heard.size.shape[2]), heard.size)
         log = F.log_softmax(odds.flatten(1), dim=1)
         divergence = math.log(log.shape[1]) + (log.exp() * log).sum(1).mean()
-        fidelity = fidelity_loss(heard.logits, said, heard.classifier.task)
+        fidelity = fidelity_loss(heard.logits, logits, heard.classifier.task)
         return fidelity + settings.compression * divergence
 
 

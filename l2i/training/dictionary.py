@@ -232,11 +232,11 @@ class _Blocks(Sequence[Tensor]):
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._kept[index]
-        if found is None:
+        frames = self._kept[index]
+        if frames is None:
             x = torch.from_numpy(np.asarray(self._sounds.waveforms[self._rows[index]]))
             s = log_magnitude(stft(peak_normalise(x.to(self._device)), self._domain))
-            found = s.permute(1, 0, 2).flatten(1)
+            frames = s.permute(1, 0, 2).flatten(1)
             if self._keep:
-                self._kept[index] = found
-        return found
+                self._kept[index] = frames
+        return frames

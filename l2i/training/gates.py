@@ -63,7 +63,7 @@ _ABSENT = 0.02
 # How far gates are shut further at the most, step by step, and the share of decisions that stays.
 _SHIFTS = tuple(-n / 2 for n in range(1, 9))
 _DECIDED = 0.98
-# Of few mixtures one decision that changes would be the end of it.
+# With few mixtures, one decision that changes would end it.
 _CLOSING_MIXTURES = 96
 _CLOSING = {"source": 1.0, "evidence": 0.95}
 _WEIGHTS = {
@@ -339,15 +339,15 @@ class _Teacher:
         loud = size / size.sum((1, 2), keepdim=True).clamp_min(1e-9)
         apart = F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), share, reduction="none")
         sure = mixture.sure if self.certified else torch.ones_like(mixture.sure)
-        found = {"separate": (sure * (apart * loud).sum((1, 2))).mean()}
+        terms = {"separate": (sure * (apart * loud).sum((1, 2))).mean()}
         if warm:
-            return found
+            return terms
         both = sure * mixture.mixed
         kept = (mask * loud).sum((1, 2))
         power = size.square() / size.square().sum((1, 2), keepdim=True).clamp_min(1e-9)
         parts = self.parts(heard, mask)
         enough, needed = self.answers(heard, *self.judge(heard, parts), mixture.classes)
-        found |= {
+        terms |= {
             "in": enough.mean(),
             "out": needed.mean(),
             "size": F.relu(kept - 0.05).mean(),
@@ -357,8 +357,8 @@ class _Teacher:
             "smooth": gates.diff(dim=2).abs().mean(),
         }
         if self.weights["absent"]:
-            found["absent"] = self._absent(heard, taken, loud, generator)
-        return found
+            terms["absent"] = self._absent(heard, taken, loud, generator)
+        return terms
 
     def parts(self, heard: Heard, mask: Tensor) -> Tensor:
         """Explanations and removals [2 B, S], which add up to the clips scaled to their peak."""
@@ -387,10 +387,10 @@ class _Teacher:
             convinces = F.softplus(-inside.gather(1, own)).squeeze(1)
         else:
             sharp = (2 * heard.logits).softmax(dim=1)
-            said = inside.log_softmax(dim=1)
-            # Of a class that is there and not the decision: what would speak for it.
+            log_p = inside.log_softmax(dim=1)
+            # For a class that is there but is not the decision: what would speak for it.
             decided = heard.logits.argmax(1) == classes
-            convinces = -torch.where(decided, (sharp * said).sum(1), said.gather(1, own)[:, 0])
+            convinces = -torch.where(decided, (sharp * log_p).sum(1), log_p.gather(1, own)[:, 0])
         q = clf.probabilities(outside).gather(1, own)[:, 0]
         return convinces, -(1 - q + 1e-4).log()
 

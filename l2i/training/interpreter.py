@@ -110,8 +110,8 @@ class InterpreterPart:
             {"params": [network.theta], "lr": i.head_learning_rate or i.learning_rate},
         ]
         optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
-        # Of a tagger's hundreds of classes few are there: a mean over all of them would say nothing
-        # beside the other losses. Ten are the published number.
+        # A clip has few of a tagger's hundreds of classes: a mean over all of them would count for
+        # nothing beside the other losses. Ten are the published number.
         many = max(1.0, len(classifier.classes) / 10)
         general = isinstance(network, GeneralInterpreter)
         scale = many if general and classifier.task is Task.MULTI_LABEL else 1.0
@@ -125,7 +125,7 @@ class InterpreterPart:
                 generator = epoch_generator(context.seed, "interpreter", epoch)
                 late = epoch >= i.late_epoch
                 weight = scale * (i.lambda_fidelity_late if late else i.lambda_fidelity)
-                # Of each clip one view per epoch: the same number of steps, whatever the views.
+                # One view of each clip per epoch: the number of steps does not depend on the views.
                 view = torch.randint(i.views, (n,), generator=generator) * n + torch.arange(n)
                 network.train()
                 totals = torch.zeros(3, dtype=torch.float64)
@@ -133,11 +133,11 @@ class InterpreterPart:
                 for step, rows in enumerate(in_batches(order, i.batch_size)):
                     features, audible, projected, energy = kept.batch(rows, device)
                     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                        said = network(features.maps, kept.frames, audible)
-                    h = said.activations.float()
+                        interpretation = network(features.maps, kept.frames, audible)
+                    h = interpretation.activations.float()
                     terms = (
                         reconstruction_loss(h, gram, projected, energy, w.shape[0]),
-                        fidelity_loss(features.logits, said.logits.float(), task),
+                        fidelity_loss(features.logits, interpretation.logits.float(), task),
                         sparsity_loss(h),
                     )
                     loss = i.lambda_reconstruction * terms[0] + weight * terms[1]
@@ -289,10 +289,10 @@ def validate(
     for rows in torch.arange(len(held)).split(batch_size):
         features, audible, projected, energy = held.batch(rows, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            said = network(features.maps, held.frames, audible)
-        g = said.logits.float()
+            interpretation = network(features.maps, held.frames, audible)
+        g = interpretation.logits.float()
         loss += float(fidelity_loss(features.logits, g, task)) * len(rows)
-        h = said.activations.float()
+        h = interpretation.activations.float()
         rec += float(reconstruction_loss(h, gram, projected, energy, n_bins)) * len(rows)
         target = (
             F.one_hot(features.logits.argmax(1), g.shape[1])

@@ -116,9 +116,9 @@ class MaskDecoderPart(MaskPart):
         self, network: nn.Module, settings: Any, context: Context, heard: Hear
     ) -> list[Lesson]:
         """And the fine-tuning, where it is asked for."""
-        found = super().lessons(network, settings, context, heard)
+        lessons = super().lessons(network, settings, context, heard)
         if not settings.fine_tuning:
-            return found
+            return lessons
         mixer = Mixer(context, _Mixing(settings.batch_size, abs(settings.mixed_db)))
         layers = self.layers(context.classifier)
 
@@ -127,7 +127,7 @@ class MaskDecoderPart(MaskPart):
                 x = hear(context.classifier, mixed.x, context.domain, layers).copied()
                 yield self.guided(network, x, mixed.a, mixed.classes, settings), len(mixed.x)
 
-        return [*found, Lesson(settings.fine_tuning, losses, found[0].held)]
+        return [*lessons, Lesson(settings.fine_tuning, losses, lessons[0].held)]
 
     def guided(
         self,
@@ -183,8 +183,8 @@ class MaskDecoderPart(MaskPart):
             kept = (mask * heard.size.log1p()).expm1()
             # Level: the classifier's front-end is a transform of its own.
             if heard.level is None and hasattr(clf, "logits_of"):
-                found: Tensor = clf.logits_of(kept)
-                return found
+                logits: Tensor = clf.logits_of(kept)
+                return logits
             direction = phase(heard.spectrum, heard.size)
             audio = synthesise(direction, kept, heard.domain, heard.n_samples)
         return heard.judge(audio)

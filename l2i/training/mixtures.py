@@ -101,14 +101,14 @@ class Mixer:
         with context.progress.task("parts of mixtures", unit="clip") as bar:
             self._heard = {}
             for key, stretches in (("train", self._train), ("held", self._held)):
-                said = []
+                probabilities = []
                 for some in np.array_split(np.arange(len(stretches)), -(-len(stretches) // 16)):
                     with torch.no_grad():
                         x = self._read(stretches, some)
                         logits = self._classifier.logits(x.to(self._device))
-                        said.append(self._classifier.probabilities(logits).cpu())
+                        probabilities.append(self._classifier.probabilities(logits).cpu())
                     bar.advance(len(some))
-                self._heard[key] = torch.cat(said)
+                self._heard[key] = torch.cat(probabilities)
         self._count = len(train)
         if without:
             self._train, self._heard["train"] = self._leave_out(list(without))
@@ -140,15 +140,15 @@ class Mixer:
 
         A few are drawn at random, and the one is taken that is loudest by half or more.
         """
-        found = []
+        stretches = []
         for _ in range(views):
             for row in rows:
                 x = np.asarray(self._sounds.waveforms[row])
                 starts = torch.randint(len(x), (4,), generator=draw).tolist()
                 levels = [float(np.square(_stretch(x, at, self._length)).mean()) for at in starts]
                 good = [at for at, p in zip(starts, levels, strict=True) if p >= max(levels) / 4]
-                found.append((int(row), good[0]))
-        return found
+                stretches.append((int(row), good[0]))
+        return stretches
 
     def _read(self, stretches: list[tuple[int, int]], which: Any) -> Tensor:
         waves = self._sounds.waveforms
@@ -180,8 +180,8 @@ class Mixer:
     def _mix(
         self, key: str, stretches: list[tuple[int, int]], rows: Tensor, generator: torch.Generator
     ) -> Mixed:
-        said, s, n = self._heard[key], self._s, len(rows)
-        top = said.argmax(dim=1)
+        probabilities, s, n = self._heard[key], self._s, len(rows)
+        top = probabilities.argmax(dim=1)
         others = torch.randint(len(stretches), (n,), generator=generator)
         for _ in range(4):  # Two of one class cannot be told apart by the class.
             again = torch.randint(len(stretches), (n,), generator=generator)
@@ -192,12 +192,12 @@ class Mixer:
         clips = self._read(stretches, rows)
         first = _of_one_level(clips)
         second = _of_one_level(self._read(stretches, others)) * gain.unsqueeze(1)
-        # Of half of the mixtures the class of the quieter one is asked for.
+        # For half of the mixtures the class of the quieter clip is asked for.
         swap = (torch.rand(n, generator=generator) < 0.5) & ~alone
         a = torch.where(swap.unsqueeze(1), second, first)
         b = torch.where(swap.unsqueeze(1), first, second)
-        in_a = torch.where(swap.unsqueeze(1), said[others], said[rows])
-        in_b = torch.where(swap.unsqueeze(1), said[rows], said[others])
+        in_a = torch.where(swap.unsqueeze(1), probabilities[others], probabilities[rows])
+        in_b = torch.where(swap.unsqueeze(1), probabilities[rows], probabilities[others])
         in_b = torch.where(alone.unsqueeze(1), 0.0, in_b)
         certain = (in_a >= _THERE) & (in_b <= _NOT_THERE)
         # One of those that are certain; where none is, the likeliest.

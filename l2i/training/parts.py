@@ -191,10 +191,10 @@ def load_parts(
     read : callable
         Name of a part -> its tensors, its metadata, and where they come from, for messages.
     """
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for part in parts_of(method):
-        found[part.name] = part.load(*read(part.name), replace(around, parts=dict(found)))
-    return found
+        parts[part.name] = part.load(*read(part.name), replace(around, parts=dict(parts)))
+    return parts
 
 
 def learn(
@@ -233,8 +233,8 @@ def learn(
 
 def find_part(word: str | Part) -> Part:
     """A part by its name, or the part itself."""
-    found: Part = PARTS[word] if isinstance(word, str) else word
-    return found
+    part: Part = PARTS[word] if isinstance(word, str) else word
+    return part
 
 
 def parts_of(method: str) -> tuple[Part, ...]:

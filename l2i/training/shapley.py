@@ -88,7 +88,7 @@ class ShapleyPart(MaskPart):
     name = "shapley-values"
     settings = ShapleySettings
     network = ShapleyHead
-    # Of one training; set by `fit`.
+    # What one training has; set by `fit`.
     w: Tensor
     folder: Path
 
@@ -252,8 +252,8 @@ def coalition_loss(
     layer, maps = tuple(network.maps)[-1:], heard.features.maps  # type: ignore[arg-type]
     (gradient,) = class_gradients(heard, layer, maps[-1:], classes)
     values = played.players.values(network(maps, gradient), total)
-    said = (played.sets @ values.unsqueeze(2)).squeeze(2)
-    return (own.view(-1, n) - nothing.unsqueeze(1) - said).square().mean()
+    predicted = (played.sets @ values.unsqueeze(2)).squeeze(2)
+    return (own.view(-1, n) - nothing.unsqueeze(1) - predicted).square().mean()
 
 
 SHAPLEY_VALUES = ShapleyPart()
