@@ -77,8 +77,8 @@ def card(name: str) -> Card:
     >>> card("esc10").classes[:3]
     ('dog', 'rooster', 'rain')
     """
-    found: Card = DATASETS[name].card
-    return found
+    card: Card = DATASETS[name].card
+    return card
 
 
 def refuse_folder(name: str, data_dir: str) -> None:
@@ -134,10 +134,10 @@ def open_dataset(
         return data
     from l2i.data.remote import open_remote
 
-    def needed(found: DataSet) -> Sequence[Clip]:
+    def needed(dataset: DataSet) -> Sequence[Clip]:
         if wanted.limit is None:
-            return found.clips()
-        split = found.split(wanted.fold, wanted.validation_share, seed, wanted.limit)
+            return dataset.clips()
+        split = dataset.split(wanted.fold, wanted.validation_share, seed, wanted.limit)
         return [*split.train, *split.validate, *split.test]
 
     return open_remote(entry, wanted, needed, on_bytes)

@@ -507,13 +507,13 @@ class Files:
                 return survey.listen(x, self.sample_rate, self.n_samples), used
 
             with ThreadPoolExecutor(worker_count()) as pool:
-                for done, (clip, found) in enumerate(
+                for done, (clip, outcome) in enumerate(
                     zip(there, pool.map(listen, there), strict=True), start=1
                 ):
-                    if isinstance(found, str):
-                        invalid.append((self._name(clip), found))
+                    if isinstance(outcome, str):
+                        invalid.append((self._name(clip), outcome))
                     else:
-                        heard[clip.id], contents[clip.id] = found
+                        heard[clip.id], contents[clip.id] = outcome
                     if progress is not None:
                         progress(done, len(there))
             wanted = self.n_samples / self.sample_rate

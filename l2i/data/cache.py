@@ -167,19 +167,19 @@ class WaveformCache:
             The disk is full, or cannot be written.
         """
         clips, path = self._place(dataset, clips)
-        found = _map(path, len(clips), dataset.n_samples)
-        if found is not None:
-            return found
+        waveforms = _map(path, len(clips), dataset.n_samples)
+        if waveforms is not None:
+            return waveforms
         with file_lock(_lock_of(path), on_wait):
             # Whoever held the lock before us may have made it.
-            found = _map(path, len(clips), dataset.n_samples)
-            if found is None:
+            waveforms = _map(path, len(clips), dataset.n_samples)
+            if waveforms is None:
                 self._sweep(path)
                 self._decode(path, dataset, clips, progress)
-                found = _map(path, len(clips), dataset.n_samples)
-        if found is None:
+                waveforms = _map(path, len(clips), dataset.n_samples)
+        if waveforms is None:
             raise StoreError(f"The cache entry {path} was removed while it was being opened.")
-        return found
+        return waveforms
 
     def stream(self, dataset: DataSet, clips: Sequence[Clip]) -> Waveforms:
         """The same where there is such an entry; else none is made, and clips are decoded whenever
@@ -208,7 +208,7 @@ class WaveformCache:
 
     def entries(self, name: str | None = None) -> list[CacheEntry]:
         """Whole entries, of one data set or of all."""
-        found = []
+        entries = []
         for path in sorted(self.folder.glob("*")) if self.folder.is_dir() else []:
             try:
                 index = json.loads((path / _INDEX).read_text(encoding="utf-8"))
@@ -223,8 +223,8 @@ class WaveformCache:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if not path.name.startswith(".") and name in (None, entry.dataset):
-                found.append(entry)
-        return found
+                entries.append(entry)
+        return entries
 
     def clean(self, name: str | None = None) -> list[CacheEntry]:
         """Remove the entries of one data set, or all, and what killed processes left.

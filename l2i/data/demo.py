@@ -288,7 +288,7 @@ def synthesise(names: Sequence[str], n: int, rng: Rng) -> dict[str, Waveform]:
     Parameters
     ----------
     names : sequence of str
-        Of `SOUNDS`, each once; the later ones are up to 8 dB louder or softer than the first.
+        Keys of `SOUNDS`, each once; the later ones are up to 8 dB louder or softer than the first.
     n : int
         Samples, at `SAMPLE_RATE`.
     rng : numpy Generator

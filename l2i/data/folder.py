@@ -218,7 +218,7 @@ def _from_list(root: Path, path: Path) -> tuple[Card, list[Clip]]:
 
 
 def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
-    found: dict[str, list[Path]] = {}
+    by_class: dict[str, list[Path]] = {}
     notes: list[str] = []
     left: list[Path] = []
     sides: dict[Path, str] = {}
@@ -237,27 +237,27 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
                 continue
             files = sorted(_files(folder))
             sounds = [file for file in files if _is_sound(file)]
-            found.setdefault(folder.name, []).extend(sounds)
+            by_class.setdefault(folder.name, []).extend(sounds)
             left += [file for file in files if not _is_sound(file)]
             if place != above:
                 sides |= dict.fromkeys(sounds, _SPLITS[place.name.lower()])
-    if not any(found.values()):
+    if not any(by_class.values()):
         raise DataError(
             f"{root} has neither a {_CARD.marker} nor sub-folders with sound files "
             f"({', '.join(SUFFIXES)}), one per class."
         )
-    for name, files in found.items():
+    for name, files in by_class.items():
         if not files:
             others = [file.relative_to(root) for file in left if name in file.parts]
             raise DataError(
                 f"The class {name!r} has no clip: {above / name} has no sound file"
                 + (f" in a format that is read, only {listed(others)}." if others else ".")
             )
-    classes = tuple(sorted(found))
+    classes = tuple(sorted(by_class))
     _two_classes(root, classes)
     clips = []
     for label, name in enumerate(classes):
-        for file in found[name]:
+        for file in by_class[name]:
             clip_id = file.relative_to(root).as_posix()
             clips.append(Clip(clip_id, (label,), file, split=sides.get(file), group=clip_id))
     for place in dict.fromkeys([root, above, *places]):

@@ -149,8 +149,8 @@ class AudioIndex:
 
     def find(self, name: str) -> Path:
         """The file of this name, or of this stem; where there is none, where it should be."""
-        found = self._names.get(name) or self._stems.get(os.path.splitext(name)[0])
-        return found or self.folders[0] / name
+        path = self._names.get(name) or self._stems.get(os.path.splitext(name)[0])
+        return path or self.folders[0] / name
 
 
 def safe_name(path: Path, line: int, name: str, seen: set[str], key: Callable[[str], str]) -> str:

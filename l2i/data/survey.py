@@ -75,10 +75,10 @@ def _fluctuations(x: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]
     total = bands.sum()
     logs = np.log(bands + 1e-6 * total / bands.size) if total else np.zeros_like(bands)
     logs -= logs.mean(axis=1, keepdims=True)
-    found = np.zeros((_BANDS, _FRAMES), np.float32)
+    fluctuations = np.zeros((_BANDS, _FRAMES), np.float32)
     kept = logs[:, :_FRAMES]
-    found[:, : kept.shape[1]] = kept / max(float(np.linalg.norm(kept)), 1e-6)
-    return found
+    fluctuations[:, : kept.shape[1]] = kept / max(float(np.linalg.norm(kept)), 1e-6)
+    return fluctuations
 
 
 def sides_of(clips: Sequence[Clip]) -> dict[str, str]:
