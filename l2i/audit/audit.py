@@ -46,7 +46,7 @@ from l2i.types import Clip
 
 __all__ = ["audit"]
 
-# Of a class, this few clips cannot be told from chance by any test.
+# No test can tell fewer clips of a class from chance.
 _FEWEST = 6
 # On the page: suspects, typical clips of a group, and mistakes.
 _SUSPECTS, _TYPICAL, _WRONG = 20, 3, 8
@@ -92,7 +92,7 @@ def audit(
     limit : int, optional
         At most so many clips, spread over the labels.
     method : str
-        Of `l2i.explanation.METHODS`; empty: the run's own.
+        A name in `l2i.explanation.METHODS`; empty: the run's own.
     settings : Settings, optional
     data_dir : str, optional
         Where the data lie now. Clips that the cache has not are decoded when they are heard; one

@@ -56,7 +56,7 @@ class Pass:
     work : Path
         Where rows are kept.
     rows : int64 [N]
-        Of the clips, among the decoded ones.
+        Rows of the clips among the decoded ones.
     broken : dict of str to str
         Clips that cannot be read, and why.
     """

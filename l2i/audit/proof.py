@@ -350,40 +350,40 @@ def prove(
         bench = Bench(subject, palette, label, *both, trials[0].usual)
         own_x, host_x = bench.clean
         first = slice(0, max(0, len(own) - start))
-        for trial, said in zip(trials, answers, strict=True):
+        for trial, decisions in zip(trials, answers, strict=True):
             if isinstance(trial.cue, Trait):
                 imposed = trial.cue.impose(host_x, palette.domain.sample_rate)
                 # What they were before, they do not become.
                 new = clf.decisions(bench.hosts.judge(imposed))
-                said[2].append(new & ~clf.decisions(bench.hosts.logits))
+                decisions[2].append(new & ~clf.decisions(bench.hosts.logits))
                 continue
             sound, _ = bench.cue(trial.cue)
             control = bench.control(trial.cue, sound)
-            said[2].append(bench.decided(bench.hosts.judge(host_x + sound)))
-            said[3].append(bench.decided(bench.hosts.judge(host_x + control)))
+            decisions[2].append(bench.decided(bench.hosts.judge(host_x + sound)))
+            decisions[3].append(bench.decided(bench.hosts.judge(host_x + control)))
             if trial.removable:
-                said[0].append(~bench.decided(bench.own.judge(own_x - sound))[first])
-                said[1].append(~bench.decided(bench.own.judge(own_x - control))[first])
-    return [_proof(t, said, own, hosts, label) for t, said in zip(trials, answers, strict=True)]
+                decisions[0].append(~bench.decided(bench.own.judge(own_x - sound))[first])
+                decisions[1].append(~bench.decided(bench.own.judge(own_x - control))[first])
+    return [_proof(t, d, own, hosts, label) for t, d in zip(trials, answers, strict=True)]
 
 
 def _proof(
     trial: Trial,
-    said: Sequence[Sequence[Tensor]],
+    decisions: Sequence[Sequence[Tensor]],
     own: NDArray[np.int64],
     hosts: NDArray[np.int64],
     label: int,
 ) -> Proof:
     nothing = np.zeros(0, np.bool_)
     if isinstance(trial.cue, Trait):
-        decided = torch.cat(list(said[2])).cpu().numpy()
+        decided = torch.cat(list(decisions[2])).cpu().numpy()
         others = np.delete(decided, label, axis=1)
         # The other class that it makes of most of them: where it makes all kinds of them one
         # class, that class rests on it; where it makes them many, each a little, none does.
         most = others[:, others.sum(axis=0).argmax()]
         columns = [nothing, nothing, decided[:, label], most]
     else:
-        columns = [torch.cat(list(c)).cpu().numpy() if c else nothing for c in said]
+        columns = [torch.cat(list(c)).cpu().numpy() if c else nothing for c in decisions]
     out, out_control, into, into_control = columns
     p = min(_p(out, out_control), _p(into, into_control))
     return Proof(trial, own, hosts, out, out_control, into, into_control, min(1.0, 2 * p))
