@@ -251,7 +251,7 @@ def _run(args: Sequence[str] | None) -> int:
         click.echo(f"Stopped.{more}", err=True)
         return 130
     except SystemExit as end:
-        # Of a pipe that breaks while a command writes to it click makes a 1, and puts a stdout
+        # Where a pipe breaks while a command writes to it, click exits with 1 and puts a stdout
         # of its own in place that no longer complains.
         if end.code == 1 and sys.stdout is not stdout:
             return 0

@@ -122,7 +122,7 @@ def _refuse_unknown_variables(ctx: click.Context) -> None:
     known = {*VARIABLES, *_known_variables(root.command, root)}
     for name in sorted(set(unknown) - known):
         word = name.removeprefix("L2I_")
-        # Of several commands' options of this name the one of the command that is asked for now.
+        # Where several commands have an option of this name: that of the command asked for now.
         own = sorted(k for k in known if k.endswith(f"_{word}"))
         path = _variable(*ctx.command_path.split()[1:])
         like = next((k for k in own if k.startswith(path)), own[0] if own else None)

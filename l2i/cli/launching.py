@@ -59,7 +59,7 @@ def runs_of(job: Job) -> dict[str, RunInfo]:
 def task_runs(job: Job) -> list[RunInfo | None]:
     """The run of each task of a job, where there is one."""
     runs = runs_of(job)
-    # Of a job that was found on its queue only the places are known.
+    # A job that was found on its queue has only its places.
     places = {
         run.tags.get("l2i.job_task", ""): run
         for run in runs.values()

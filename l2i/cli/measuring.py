@@ -17,7 +17,7 @@ from l2i.registry import METHODS, nearest
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# Of those that are no share of one.
+# Units of the metrics that are no share of one.
 _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
 
 __all__ = [

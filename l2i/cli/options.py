@@ -103,7 +103,7 @@ class Quantity(click.ParamType):
         pattern = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)"
         parts = re.findall(pattern, text)
         known = all(unit in self.units or unit == "" for _, unit in parts)
-        # Of several numbers each must say what it is.
+        # Each of several numbers must have its unit.
         bare = any(unit == "" for _, unit in parts) and len(parts) > 1
         if not re.fullmatch(f"(?:{pattern})+", text) or not known or bare:
             self.fail(

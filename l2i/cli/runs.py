@@ -242,7 +242,7 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
     spec = params.get("classifier.spec") or None
     try:
         usual = resolve(dataset=params["dataset.name"], options={"classifier.spec": spec}).flat()
-    except (KeyError, L2IError):  # Of another version, it may be.
+    except (KeyError, L2IError):  # It may be a run of another version.
         return params
     texts = {key: as_text(value) for key, value in usual.items()} | {"dataset.name": ""}
     return {key: text for key, text in params.items() if texts.get(key) != text}

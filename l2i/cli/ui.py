@@ -78,7 +78,7 @@ def server_environment(host: str, more: Sequence[str] = ()) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "PYTHONWARNINGS": "ignore",  # Of its own dependencies.
+        "PYTHONWARNINGS": "ignore",  # Those of its own dependencies.
     }
 
 
