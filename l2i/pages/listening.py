@@ -145,7 +145,7 @@ class MediaList(list[Media]):
         if self._beside is not None:
             self._folders.append(folder)
             self._room -= _total(media.sounds) + _total(media.pictures)
-            (self._beside / folder / BESIDE).unlink(missing_ok=True)  # Of an earlier page.
+            (self._beside / folder / BESIDE).unlink(missing_ok=True)  # An earlier page's.
             super().append(media)
             if self._room < 0:
                 self._put_beside()

@@ -22,11 +22,11 @@ from l2i.dsp.audio import resample
 
 __all__ = ["flac", "loudness", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
 
-# Of all sounds, and, so that quiet ones are not coarse, of each up to its own peak.
+# Bits that are kept of every sound, and, so that quiet ones are not coarse, up to its own peak.
 _BITS, _BITS_TO_PEAK = 12, 10
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Of sample rates up to each: bit rates from good to the floor, and the range libsndfile offers.
+# For sample rates up to each: bit rates from good to the floor, and what libsndfile offers.
 _KBPS = ((12000, (32,), (8, 64)), (24000, (64,), (8, 160)), (48000, (128, 96, 64), (32, 320)))
 
 
