@@ -24,7 +24,7 @@ def class_gradients(
     Parameters
     ----------
     heard : Heard
-        Of B clips.
+        B clips.
     layers : sequence of str
         As the classifier has its layers, the deepest last.
     maps : sequence of Tensor [B, D_l, F_l, T_l]

@@ -118,7 +118,7 @@ def add_noise(mel: Tensor, quietest_db: float, generator: torch.Generator) -> Te
     shape = filter_bands(slope.expand(clips, 1, bands), 10.0, generator)
     shape = shape / shape.square().mean(dim=2, keepdim=True).sqrt()
     drawn = torch.rand(mel.shape, generator=generator).clamp_min_(torch.finfo(torch.float32).tiny)
-    rayleigh = drawn.log_().neg_().sqrt_()  # Of mean square one.
+    rayleigh = drawn.log_().neg_().sqrt_()  # Its mean square is one.
     given = torch.rand(clips, 1, 1, generator=generator) < 0.7
     level = mel.square().mean(dim=(1, 2), keepdim=True).sqrt()
     return mel + level * (given * 10 ** (-db / 20) * shape * rayleigh).to(mel)

@@ -198,7 +198,7 @@ def compute_features(
     classifier : Classifier
     w : Tensor [F, K]
     domain : Domain
-        Of W.
+        The transform that W was made with.
     waveforms : float32 [N, S]
     rows : int64 [n]
         The clips wanted.

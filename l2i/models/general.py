@@ -37,7 +37,7 @@ _MOST_ROWS = 4
 # To a frame of what is computed of the maps there are so many of the spectrogram, at least: the
 # published network has eight.
 _FRAMES_A_STEP = 4
-# Of a map's variance: maps of any scale are made alike, and rounding is not made loud.
+# Added to a map's variance: maps of any scale are made alike, and rounding is not made loud.
 _EPS = 1e-8
 
 

@@ -203,7 +203,7 @@ def _load(transformers: Any, folder: Path, extractor: Any) -> tuple[nn.Module, A
                     f"{folder} has no preprocessor_config.json, which says how the model hears: "
                     "copy it from the model it was trained from, or give feature_extractor."
                 ) from error
-    # Of a checkpoint in half precision the gradients are too coarse.
+    # The gradients of a checkpoint in half precision are too coarse.
     return model.float().eval(), extractor
 
 

@@ -295,7 +295,7 @@ class Interpreter(Psi):
         y = F.relu(_conv_after_upsampling(y, self.conv2, 8 * short))
         # conv6 is one frame wide, so that it commutes with the interpolation, bias included.
         y = F.relu(_interpolate(self.conv6(y), 16 * short))
-        # Of one row, and as images: channels stay last, where copies would put them first.
+        # One row, and as images: channels stay last, where copies would put them first.
         y = F.interpolate(y, size=(1, frames), mode="bilinear", align_corners=True)
         return F.relu(_of_one_row(F.relu(_of_one_row(y, self.conv4)), self.conv5)).squeeze(2)
 

@@ -434,7 +434,7 @@ def probes(samples: int) -> Tensor:
         there = sounds[i + 1, i * length : (i + 1) * length]
         there[:] = noise[: len(there)]  # The same noise, so that nothing but its place differs.
     spectrum = torch.fft.rfft(noise)
-    at = torch.linspace(0, 0.5, len(spectrum))  # Of the sample rate.
+    at = torch.linspace(0, 0.5, len(spectrum))  # As a share of the sample rate.
     for i, keep in ((-2, at < 1 / 32), (-1, at > 3 / 16)):
         y = torch.fft.irfft(spectrum * keep, n=samples)
         sounds[i] = y / y.square().mean().sqrt().clamp_min(1e-9)

@@ -99,7 +99,7 @@ def grouped(w: Tensor, h: Tensor, count: int) -> NDArray[np.int64]:
     if n <= count:
         return np.arange(n)
     w, h = w.double(), h.double()
-    # Of W_k H_k over bins and frames: a mean of products is a product of means.
+    # Moments of W_k H_k over bins and frames: a mean of products is a product of means.
     both = (w.T @ w) / len(w) * (h @ h.T) / h.shape[1]
     mean = w.mean(0) * h.mean(1)
     covariance = (both - mean[:, None] * mean[None]).cpu().numpy()

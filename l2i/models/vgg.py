@@ -161,7 +161,7 @@ class _Patches(nn.Module):
         """x [B, C, T, M] to [B, out, T - t + 1, M - m + 1] of a kernel of t by m."""
         t, m = self.size
         patches = x.permute(0, 2, 3, 1).unfold(1, t, 1).unfold(2, m, 1)  # [B, T', M', C, t, m]
-        # Of one axis of patches: of several a product per patch would be made.
+        # One axis of patches: with several there would be one product per patch.
         rows = patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, self.weight.shape[1])
         y = F.linear(rows, self.weight, self.bias)
         return y.view(*patches.shape[:3], -1).permute(0, 3, 1, 2)

@@ -220,7 +220,7 @@ class Wrapped(Answers):
         self._gives_probabilities = gives_probabilities
         self._output = output
         self._tensors = isinstance(model, nn.Module) or differentiable
-        self._found: tuple[Found, ...] | None = None
+        self._layers: tuple[Found, ...] | None = None
         self.thresholds = torch.full((len(self.classes),), 0.5)
 
     @property
@@ -299,12 +299,12 @@ class Wrapped(Answers):
         UsageError
             The model is TorchScript or no module, or fails on eight sounds at once.
         """
-        if self._found is None:
+        if self._layers is None:
             model = readable(self.model)
             samples = self._places(round(_TRIAL_S * self.model_rate)).length
             try:
                 with torch.no_grad(), as_found(model):
-                    self._found = find(model, lambda x: self._scores(x.to(self.device)), samples)
+                    self._layers = find(model, lambda x: self._scores(x.to(self.device)), samples)
             except L2IError:
                 raise
             except Exception as error:
@@ -312,7 +312,7 @@ class Wrapped(Answers):
                     f"The classifier fails on several clips at once ({_told(error)}): name layers "
                     "and their axes ('blocks.5=B D F T'), or wrap a module that takes [B, S]."
                 ) from error
-        return self._found
+        return self._layers
 
     def chosen_layers(self, count: int = 3) -> tuple[Found, ...]:
         """Those of `layers` that an interpreter reads where nobody names any.
