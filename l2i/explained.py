@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _SHOWN = 5
-# Of a dictionary of hundreds most components have next to no share.
+# Most components of a dictionary of hundreds have next to no share.
 _AMONG = 12
 _FACTS = "explanation.json"
 
@@ -67,8 +67,8 @@ def energy_share(part: NDArray[np.floating], whole: NDArray[np.floating]) -> flo
 
 def size_of(x: NDArray[np.float32], domain: Domain) -> NDArray[np.float32]:
     """``|X|`` [F, T] of a sound [S]."""
-    found: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
-    return found
+    size: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
+    return size
 
 
 def pictured(
@@ -352,13 +352,13 @@ def explain_by(
     gated = way.explain(heard, classes) if isinstance(way, GatedL2I) else None
     mask = way(heard, classes, [key]) if gated is None else gated[2]
     with torch.inference_mode():
-        # Of the clip scaled to its peak: what is heard is as loud as the clip.
+        # Sounds are made of the clip scaled to its peak, and are then as loud as the clip.
         level = heard.waveform.abs().amax(dim=1, keepdim=True)
         audio, removal = split_audio(
             heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
         )
         judged = heard.judge(torch.cat([audio, removal]), [0, 0]).split(1)
-        said = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
+        probabilities = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
         gain = linear_gain(mask, heard.size, linear=way.linear)
         components: tuple[Component, ...] = ()
         if isinstance(way, ListenToInterpret):
@@ -368,8 +368,8 @@ def explain_by(
         audio, removal = audio * level, removal * level
 
     def plain(x: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = x[0].cpu().numpy()[:length]
-        return found
+        sound: NDArray[np.float32] = x[0].cpu().numpy()[:length]
+        return sound
 
     return Explained(
         input=plain(heard.waveform),
@@ -381,7 +381,7 @@ def explain_by(
         domain=domain,
         components=components,
         probabilities={
-            name: Probabilities(*(float(p[at]) for p in said))
+            name: Probabilities(*(float(p[at]) for p in probabilities))
             for at, name in enumerate(clf.classes)
         },
         method=method.rpartition(":")[2],
@@ -417,19 +417,19 @@ def _components(
 ) -> tuple[Component, ...]:
     """The selected components of one clip, the most relevant first."""
     e = way.explainer
-    said = e.interpret(heard)
-    relevances = e.relevances(said.pooled, classes, heard.size)[0]
+    interpretation = e.interpret(heard)
+    relevances = e.relevances(interpretation.pooled, classes, heard.size)[0]
     h, selected = way.select(heard, classes)
     order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
     loud = e.w.sum(dim=0) * h[0].sum(dim=1)
     total = float(sum(loud[k] for k in order)) or 1.0
     alone = _player(heard, level, length, linear=False)
-    found = []
+    components = []
     for k in order:
         only = torch.zeros_like(selected)
         only[0, k] = True
         mask = partial(soft_mask, e.w, h, only)
-        found.append(
+        components.append(
             Component(
                 k,
                 float(loud[k]) / total,
@@ -442,7 +442,7 @@ def _components(
                 float(relevances[k]),
             )
         )
-    return tuple(found)
+    return tuple(components)
 
 
 def _gated(
@@ -452,11 +452,11 @@ def _gated(
     shares, evidence = (x[0] for x in taken.shares(gates))
     order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
     alone = _player(heard, level, length, linear=True)
-    found = []
+    components = []
     for k in order:
         one = Taken(way.w[:, [k]], taken.activations[:, [k]], taken.whole)
         mask = partial(way.gating.gain, one, gates[:, [k]], heard.size)
-        found.append(
+        components.append(
             Component(
                 number=k,
                 share=float(shares[k]),
@@ -469,17 +469,17 @@ def _gated(
                 relevance=float(shares[k]),
             )
         )
-    return tuple(found)
+    return tuple(components)
 
 
 def write_explained(
-    found: Iterable[tuple[str, Written]], out: Path, names: Sequence[str]
+    explanations: Iterable[tuple[str, Written]], out: Path, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Write explanations into a folder, each in one of its own, and a page to listen to all.
 
     Parameters
     ----------
-    found : iterable of (str, Explained), or others that can be written
+    explanations : iterable of (str, Explained), or others that can be written
         With the names of their folders. Each is written, and let go, before the next is asked for.
     out : Path
         Made for the first of them.
@@ -504,14 +504,14 @@ def write_explained(
     found_facts: list[dict[str, Any]] = []
     clips: list[dict[str, Any]] = []
     media = MediaList(beside=out)
-    for name, e in found:
+    for name, e in explanations:
         with disk_errors(out):
             make_output(out)
             folder = out / name
             folder.mkdir(exist_ok=True)
             facts, shown, seen = e.write(folder, name)
             if "windows" not in facts:
-                (folder / TABLE).unlink(missing_ok=True)  # Of another sound that lay here.
+                (folder / TABLE).unlink(missing_ok=True)  # Another sound's, that lay here.
             text = json.dumps(facts, indent=2, ensure_ascii=False)
             atomic_write_text(folder / _FACTS, f"{text}\n")
             media.append(seen, name)

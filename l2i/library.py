@@ -135,7 +135,7 @@ def explain(
     clips, several = clips_of(classifier, sound, sample_rate)
     targets = targets_of(classifier, target, len(clips))
     name = type(way).__name__.lower()
-    found: list[Explained] = []
+    explanations: list[Explained] = []
     for batch in _batches(clips, classifier.sample_rate):
         x = torch.from_numpy(np.stack([clips[i] for i in batch]))
         with torch.no_grad():
@@ -149,17 +149,19 @@ def explain(
         )
         gated = way(x, classes)
         with torch.no_grad():
-            said = (
+            probabilities = (
                 classifier.probabilities(logits).cpu(),
                 classifier.probabilities(classifier.logits(gated.audio)).cpu(),
                 classifier.probabilities(classifier.logits(gated.removal)).cpu(),
             )
         shares = gated.shares()
         for row in range(len(batch)):
-            found.append(_explained(classifier, x, gated, shares, classes, said, row, name))
+            explanations.append(
+                _explained(classifier, x, gated, shares, classes, probabilities, row, name)
+            )
             if on_clip is not None:
-                on_clip(len(found))
-    return found if several else found[0]
+                on_clip(len(explanations))
+    return explanations if several else explanations[0]
 
 
 def explain_file(
@@ -195,10 +197,10 @@ def explain_file(
     counter = count(1)
 
     def explained(x: NDArray[np.float32], target: str | int | None) -> Explained:
-        found: Explained = explain(classifier, x, target, method=method, **settings)
+        explanation: Explained = explain(classifier, x, target, method=method, **settings)
         if on_clip is not None:
             on_clip(next(counter))
-        return found
+        return explanation
 
     if len(x) <= longest * rate:
         return explained(x, index)
@@ -313,7 +315,7 @@ def _explained(
     gated: Gated,
     both: tuple[Tensor, Tensor],
     classes: Tensor,
-    said: tuple[Tensor, Tensor, Tensor],
+    probabilities: tuple[Tensor, Tensor, Tensor],
     row: int,
     method: str,
 ) -> Explained:
@@ -346,7 +348,7 @@ def _explained(
         domain=domain,
         components=components,
         probabilities={
-            name: Probabilities(*(float(p[row, c]) for p in said))
+            name: Probabilities(*(float(p[row, c]) for p in probabilities))
             for c, name in enumerate(classifier.classes)
         },
         method=method,

@@ -218,8 +218,8 @@ def explanation(
 # One picture at a time: they share their panels, and matplotlib is not made for threads.
 _DRAWING = Lock()
 
-# Of the colours that a picture's bytes stand for: greys, for what is written; a bar's; and from
-# there to the last, those of the spectrograms.
+# The colours that a picture's bytes stand for: greys, for text; a bar's; and from there to the
+# last, those of the spectrograms.
 _GREYS, _BAR, _COLD = 63, 63, 64
 
 
@@ -326,8 +326,8 @@ class _Panels:
     ) -> NDArray[np.uint8]:
         """Pixels [rows, columns] of one picture; see `_palette`, and `explanation`."""
         self._title.set_text(title)
-        for words, said in zip(self._titles, titles, strict=True):
-            words.set_text(said)
+        for words, text in zip(self._titles, titles, strict=True):
+            words.set_text(text)
         places = max(5, len(relevances))
         # Every name, or of many every second, or third: as many as there is room for.
         step = -(-len(relevances) // _NAMES)
@@ -366,8 +366,8 @@ class _Panels:
 def _shrunk(magnitude: NDArray[np.floating], rows: int, columns: int) -> NDArray[np.float32]:
     """Mean power of the bins and frames of each pixel [rows, columns]."""
     power = _means(magnitude.shape[0], rows) @ np.square(magnitude, dtype=np.float32)
-    found: NDArray[np.float32] = (_means(magnitude.shape[1], columns) @ power.T).T
-    return found
+    means: NDArray[np.float32] = (_means(magnitude.shape[1], columns) @ power.T).T
+    return means
 
 
 @lru_cache(maxsize=8)
@@ -383,12 +383,14 @@ def _means(have: int, wanted: int) -> Any:
     return csr_array((weight, index, ends), shape=(wanted, have))
 
 
-def conditions(found: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:
+def conditions(
+    conditions: Sequence[Mapping[str, Any]], titles: Mapping[str, str], path: Path
+) -> None:
     """Figures over signal-to-noise ratio, a line per colour of noise, dotted: without noise.
 
     Parameters
     ----------
-    found : sequence of mappings
+    conditions : sequence of mappings
         ``colour``, ``snr_db`` (both None without noise) and ``scores``.
     titles : mapping of str to str
         The scores to draw, and what they are called.
@@ -399,17 +401,17 @@ def conditions(found: Sequence[Mapping[str, Any]], titles: Mapping[str, str], pa
     lines = -(-len(titles) // columns)
     figure = _figure(3.2 * columns, 2.4 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    colours = list(dict.fromkeys(c["colour"] for c in found if c["colour"]))
+    colours = list(dict.fromkeys(c["colour"] for c in conditions if c["colour"]))
     for axes, (name, title) in zip(panels, titles.items(), strict=False):
         for colour, ink in zip(colours, (_BLUE, _ORANGE, _GREEN), strict=False):
             points = sorted(
                 (c["snr_db"], c["scores"][name])
-                for c in found
+                for c in conditions
                 if c["colour"] == colour and c["scores"].get(name) is not None
             )
             x, y = [x for x, _ in points], [y for _, y in points]
             axes.plot(x, y, "o-", color=ink, ms=4, label=f"{colour} noise")
-        clean = [c["scores"].get(name) for c in found if not c["colour"]]
+        clean = [c["scores"].get(name) for c in conditions if not c["colour"]]
         if clean and clean[0] is not None:
             axes.axhline(clean[0], color=_GREY, ls=":", lw=1.2, label="no noise")
         axes.set_title(title, fontsize=8)
@@ -564,7 +566,7 @@ def sweep(
         axes.set_yticks(range(len(settings)), settings, fontsize=8)
         axes.set_ylim(len(settings) - 0.5, -0.5)
         axes.tick_params(axis="x", labelsize=8)
-        # Of figures around 0.00004 the numbers would run into one another.
+        # Numbers around 0.00004 would run into one another.
         axes.locator_params(axis="x", nbins=5)
         axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
         axes.xaxis.get_offset_text().set_fontsize(8)

@@ -55,8 +55,8 @@ def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
     >>> nearest("zzz", ["dropout", "epochs"]) is None
     True
     """
-    found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return matches[0] if matches else None
 
 
 def class_index(
@@ -154,8 +154,8 @@ class Registry(Mapping[str, Any]):
 
     @cached_property
     def _table(self) -> dict[str, str]:
-        found = {e.name: e.value for e in entry_points(group=self._group)} if self._group else {}
-        return self._own | {name: where for name, where in found.items() if name not in self._own}
+        plugins = {e.name: e.value for e in entry_points(group=self._group)} if self._group else {}
+        return self._own | {name: where for name, where in plugins.items() if name not in self._own}
 
     def where(self, name: str) -> str:
         """The ``module:attribute`` that a name stands for.

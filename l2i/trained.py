@@ -68,7 +68,7 @@ __all__ = ["Fitted", "benchmark", "evaluate", "fit", "load"]
 _LONGEST_S = 10.0
 _FEWEST = 4
 _TEST_SHARE = 0.2
-# Of one classifier on two devices, or in two precisions, probabilities differ by less.
+# Probabilities of one classifier on two devices, or in two precisions, differ by less.
 _ALIKE = 0.01
 # What `fit` takes beside the settings of a method's parts.
 _DOMAIN = ("n_fft", "hop_length")
@@ -126,18 +126,18 @@ class Fitted:
         clips, several = clips_of(clf, sound, sample_rate)
         targets = targets_of(clf, target, len(clips))
         way = make_method(self.method, self.subject, self.settings)
-        found = []
+        explanations = []
         for number, (clip, wanted) in enumerate(zip(clips, targets, strict=True)):
             least = getattr(clf, "min_samples", 1)
             x = torch.from_numpy(fit_length(clip, max(len(clip), least))).unsqueeze(0)
             heard = hear(clf, x, self.subject.domain, way.layers)
             c = int(heard.logits.argmax()) if wanted is None else wanted
-            found.append(
+            explanations.append(
                 explain_by(way, heard, c, method=self.method, key=number, length=len(clip))
             )
             if on_clip is not None:
-                on_clip(len(found))
-        return found if several else found[0]
+                on_clip(len(explanations))
+        return explanations if several else explanations[0]
 
     def save(self, path: str | Path) -> Path:
         """Write what was learnt into one file, without pickled code; the classifier is not in it.
@@ -229,8 +229,8 @@ def _says(classifier: Classifier) -> list[float]:
     noise = np.random.default_rng(0).standard_normal((2, n)).astype(np.float32)
     x = torch.from_numpy(noise * np.array([[0.3], [0.01]], np.float32))
     with torch.inference_mode():
-        said = classifier.probabilities(classifier.logits(x.to(classifier.device)))
-    return [float(p) for p in said.flatten().cpu()]
+        probabilities = classifier.probabilities(classifier.logits(x.to(classifier.device)))
+    return [float(p) for p in probabilities.flatten().cpu()]
 
 
 def fit(
@@ -254,7 +254,7 @@ def fit(
     sounds : folder, list of files, array or tensor
         A folder of sound files at any depth; several files; samples [N, S], or a list of [S].
     method : str
-        Of `l2i.registry.METHODS`, or ``MODULE:NAME``; by default that of ``l2i train``.
+        A name in `l2i.registry.METHODS`, or ``MODULE:NAME``; by default that of ``l2i train``.
     sample_rate : int, optional
         Hz, of arrays and tensors; by default the classifier's. Others are resampled.
     duration_s : float, optional
@@ -344,13 +344,13 @@ def _sorted_settings(
             like = nearest(name, known)
             hint = f"; did you mean {like!r}?" if like else f"; there are: {', '.join(known)}."
             raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
-    found = {part.name: _valid(part.settings, own[part.name]) for part in parts}
+    by_part = {part.name: _valid(part.settings, own[part.name]) for part in parts}
     spectrogram = _valid(config.Spectrogram, transform)
     explanation = _valid(config.Explanation, told)
     return (
         {name: getattr(explanation, name) for name in told},
         {name: getattr(spectrogram, name) for name in transform},
-        found,
+        by_part,
     )
 
 
@@ -470,17 +470,17 @@ def _probes(
     """
     if repeats < 1:
         raise UsageError(f"repeats = {repeats!r} must be 1 or more.")
-    found: list[Probe] = []
+    probes: list[Probe] = []
     if evaluator is not None:
         check_classifier(evaluator)
-        found.append(Evaluator(evaluator, fitted.classifier))
+        probes.append(Evaluator(evaluator, fitted.classifier))
     if everything:
         some = np.linspace(0, count - 1, min(repeats, count)).round().astype(int)
         again = frozenset(map(str, some.tolist()))
         if fitted.classifier.task is not Task.MULTI_LABEL:  # Else it is asked anyway.
-            found.append(Absent(fitted.settings.seed))
-        found += all_probes(fitted.subject, fitted.method, fitted.settings, again)
-    return found
+            probes.append(Absent(fitted.settings.seed))
+        probes += all_probes(fitted.subject, fitted.method, fitted.settings, again)
+    return probes
 
 
 def _measured(
@@ -501,14 +501,15 @@ def _measured(
     if own is not None and fitted.method == "l2i" and not probes:
         return own
     scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
-    found = evaluate_method(
+    evaluation = evaluate_method(
         fitted.subject, fitted.method, told, scenes, None, progress=progress, probes=probes
     )
     if own is not None and fitted.method == "l2i":
-        found.scores, found.intervals = found.scores | own.scores, found.intervals | own.intervals
+        evaluation.scores = evaluation.scores | own.scores
+        evaluation.intervals = evaluation.intervals | own.intervals
     elif own is not None:
-        found = beside(found, own)
-    return found
+        evaluation = beside(evaluation, own)
+    return evaluation
 
 
 def benchmark(
