@@ -35,10 +35,10 @@ def region_of(place: str = "") -> str:
     import boto3
 
     with aws_errors("say its region"):
-        found = place or boto3.session.Session().region_name or os.environ.get("AWS_REGION", "")
-    if not found:
+        region = place or boto3.session.Session().region_name or os.environ.get("AWS_REGION", "")
+    if not region:
         raise LaunchError("No AWS region is named: set AWS_DEFAULT_REGION, or give --region.")
-    return str(found)
+    return str(region)
 
 
 def client(service: str, region: str) -> Any:
@@ -79,9 +79,9 @@ def aws_errors(doing: str) -> Iterator[None]:
         yield
     except e.ClientError as error:
         code = code_of(error)
-        said = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
+        message = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
         # Servers that stand in for AWS may put the word into the message alone.
-        if code in _KEYS or any(f"<Code>{word}<" in said for word in _KEYS):
+        if code in _KEYS or any(f"<Code>{word}<" in message for word in _KEYS):
             text = (
                 "AWS refuses the keys: mend AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
                 "AWS_PROFILE."
@@ -89,14 +89,14 @@ def aws_errors(doing: str) -> Iterator[None]:
         elif code in _EXPIRED:
             text = "The AWS keys have expired: renew them (aws sso login, say)."
         elif code in _DENIED:
-            action = re.search(r"perform: ([\w:-]+)", said)
+            action = re.search(r"perform: ([\w:-]+)", message)
             right = action[1] if action else error.operation_name
             text = (
                 f"These AWS keys may not do {right}: 'l2i batch policy' prints what is needed, for "
                 "who administers the account."
             )
         else:
-            text = f"AWS did not {doing}: {said or code}."
+            text = f"AWS did not {doing}: {message or code}."
         raise LaunchError(text) from error
     except (e.NoCredentialsError, e.PartialCredentialsError) as error:
         raise LaunchError(

@@ -140,8 +140,8 @@ class AwsBatch:
     def _base(self) -> dict[str, Any] | None:
         """The newest revision of the job definition that is set up for the queue."""
         with aws_errors("show its job definitions"):
-            found = self._revisions()
-        return max(found, key=lambda d: int(d["revision"]), default=None)
+            revisions = self._revisions()
+        return max(revisions, key=lambda d: int(d["revision"]), default=None)
 
     def _revisions(self) -> list[dict[str, Any]]:
         pages = self._batch.get_paginator("describe_job_definitions").paginate(
@@ -153,8 +153,8 @@ class AwsBatch:
         if not self._queue:
             raise LaunchError("--on aws-batch needs --queue NAME; 'l2i batch setup' makes one.")
         with aws_errors("show its queues"):
-            found = self._batch.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
-            if not found:
+            queues = self._batch.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
+            if not queues:
                 pages = self._batch.get_paginator("describe_job_queues").paginate()
                 names = sorted(q["jobQueueName"] for page in pages for q in page["jobQueues"])
                 there = f"There are: {', '.join(names[:8])}. " if names else "There is none. "
@@ -162,7 +162,7 @@ class AwsBatch:
                     f"AWS Batch in {self._region} has no queue {self._queue!r}. {there}"
                     f"'l2i batch setup --queue {self._queue}' makes it."
                 )
-        queue = found[0]
+        queue = queues[0]
         checks = []
         if queue.get("state") == "DISABLED" or queue.get("status") == "INVALID":
             why = queue.get("statusReason", "") or "it is disabled"
@@ -182,10 +182,10 @@ class AwsBatch:
     def check(self, spec: JobSpec) -> list[Check]:
         """Limits, queue, compute environments and image."""
         self._limits(spec)
-        found = self._check_queue()
+        checks = self._check_queue()
         image = self._image(spec, self._base())
-        found.append(Check(f"Image {image}."))
-        return found
+        checks.append(Check(f"Image {image}."))
+        return checks
 
     def _image(self, spec: JobSpec, base: Mapping[str, Any] | None) -> str:
         image = spec.image or (base["containerProperties"]["image"] if base else "")
@@ -211,13 +211,13 @@ class AwsBatch:
                 "give it by its digest, NAME@sha256:... ('docker image inspect' shows it)."
             )
         with aws_errors(f"find the image {image}"):
-            found = client("ecr", match["region"]).describe_images(
+            images = client("ecr", match["region"]).describe_images(
                 registryId=match["account"],
                 repositoryName=match["name"],
                 imageIds=[{"imageTag": match["tag"] or "latest"}],
             )["imageDetails"]
         name = image.removesuffix(f":{match['tag']}") if match["tag"] else image
-        return f"{name}@{found[0]['imageDigest']}"
+        return f"{name}@{images[0]['imageDigest']}"
 
     # --- the five verbs ---------------------------------------------------------------------
 
@@ -264,8 +264,8 @@ class AwsBatch:
             pages = self._batch.get_paginator("list_jobs").paginate(
                 jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [spec.id]}]
             )
-            found = [j for page in pages for j in page["jobSummaryList"]]
-        own = [j for j in found if j["jobName"] == spec.id and ":" not in j["jobId"]]
+            summaries = [j for page in pages for j in page["jobSummaryList"]]
+        own = [j for j in summaries if j["jobName"] == spec.id and ":" not in j["jobId"]]
         newest = max(own, key=lambda j: int(j.get("createdAt", 0)), default=None)
         return str(newest["jobId"]) if newest else None
 
@@ -293,17 +293,17 @@ class AwsBatch:
         """What Batch says of each task, in order."""
         n = len(job.spec.tasks)
         ids = [job.native] if n == 1 else [f"{job.native}:{i}" for i in range(n)]
-        found: dict[str, dict[str, Any]] = {}
+        described: dict[str, dict[str, Any]] = {}
         with aws_errors("show its jobs"):
             for start in range(0, n, 100):
                 some = self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
-                found |= {each["jobId"]: each for each in some}
-            if n > 1 and len(found) < n:
+                described |= {each["jobId"]: each for each in some}
+            if n > 1 and len(described) < n:
                 # Batch makes the children of an array a while after the array.
                 above = self._batch.describe_jobs(jobs=[job.native])["jobs"]
                 for each in above:
-                    found = dict.fromkeys(ids, each) | found
-        return [found.get(i, {}) for i in ids]
+                    described = dict.fromkeys(ids, each) | described
+        return [described.get(i, {}) for i in ids]
 
     def status(self, job: Job) -> JobState:
         """As Batch says; why tasks wait, from the queue where the job itself does not say."""
@@ -325,8 +325,8 @@ class AwsBatch:
             if not queues:
                 return f"the queue {job.place['queue']} is gone"
             names = [c["computeEnvironment"] for c in queues[0]["computeEnvironmentOrder"]]
-            found = self._batch.describe_compute_environments(computeEnvironments=names)
-        for each in found["computeEnvironments"]:
+            environments = self._batch.describe_compute_environments(computeEnvironments=names)
+        for each in environments["computeEnvironments"]:
             if each.get("status") == "INVALID" or each.get("state") == "DISABLED":
                 why = (each.get("statusReason") or "disabled").rstrip(".")
                 return f"compute environment {each['computeEnvironmentName']}: {why}"
@@ -381,7 +381,7 @@ class AwsBatch:
         Their descriptions are put together from what Batch and the payload say.
         """
         self._check_queue()
-        found = []
+        described = []
         with aws_errors("list its jobs"):
             pages = self._batch.get_paginator("list_jobs").paginate(
                 jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
@@ -393,9 +393,9 @@ class AwsBatch:
                 if ":" not in j["jobId"]
             ]
             for start in range(0, len(ids), 100):
-                found += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
+                described += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
         jobs = []
-        for each in sorted(found, key=lambda j: -int(j.get("createdAt", 0))):
+        for each in sorted(described, key=lambda j: -int(j.get("createdAt", 0))):
             spec = _rebuilt(each)
             if spec is not None:
                 place = {"queue": self._queue, "region": self._region}
@@ -456,15 +456,15 @@ def attempt_states(index: int, described: Mapping[str, Any]) -> TaskState:
         *(described.get("statusReason"), box.get("reason"), last.get("statusReason")),
         last.get("container", {}).get("reason"),
     )
-    said = [str(r).strip().rstrip(".") for r in reasons if r]
+    messages = [str(r).strip().rstrip(".") for r in reasons if r]
     why = ""
     if state is State.WAITING:
-        why = said[0] if said else ""
+        why = messages[0] if messages else ""
     elif state is State.FAILED:
-        if any(_CANCELLED in word for word in said):
+        if any(_CANCELLED in m for m in messages):
             state = State.CANCELLED
         # The general word ("Essential container in task exited") says least.
-        told = [word for word in dict.fromkeys(said) if not word.startswith("Essential container")]
+        told = [m for m in dict.fromkeys(messages) if not m.startswith("Essential container")]
         words = [exit_sentence(int(code))] if code is not None else []
         why = "; ".join(words + told) or "no reason given"
     return TaskState(
@@ -486,7 +486,7 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
     box = described.get("container") or {}
     variables = {e["name"]: e["value"] for e in box.get("environment", [])}
     try:
-        found = decode(variables.get("L2I_JOB", ""))
+        payload = decode(variables.get("L2I_JOB", ""))
     except UsageError:
         return None
     named = {key: variables.get(name, "") for key, name in OUTPUT_VARIABLES.items()}
@@ -510,19 +510,19 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
     if attempts := (described.get("retryStrategy") or {}).get("attempts"):
         sizes["attempts"] = int(attempts)
     return JobSpec.make(
-        name=found["name"],
+        name=payload["name"],
         image=box.get("image", "") or variables.get("L2I_IMAGE_DIGEST", ""),
-        file=found["file"],
-        config=found.get("config", {}),
-        overrides=tuple(found["overrides"]),
-        options=found["options"],
-        sweep=found["sweep"],
-        audit=found["audit"],
-        tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in found["tasks"]),
-        inputs=found["inputs"],
+        file=payload["file"],
+        config=payload.get("config", {}),
+        overrides=tuple(payload["overrides"]),
+        options=payload["options"],
+        sweep=payload["sweep"],
+        audit=payload["audit"],
+        tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in payload["tasks"]),
+        inputs=payload["inputs"],
         outputs={k: v for k, v in named.items() if v},
         environment=environment,
         secrets={s["name"]: s["valueFrom"] for s in box.get("secrets") or []},
-        checkpoint_minutes=found["checkpoint_minutes"],
+        checkpoint_minutes=payload["checkpoint_minutes"],
         **sizes,
     )

@@ -60,7 +60,7 @@ class Setup:
         Variables of a task, each with the ARN or name of its secret.
     instance_types : tuple of str
     max_vcpus : int
-        Of all machines at once: the limit of what it can cost per hour.
+        The sum over all machines: the limit of what it can cost per hour.
     gpus, vcpus, memory_mib, shared_memory_mib : int
         Per task.
     spot, on_demand : bool
@@ -391,8 +391,10 @@ class _Stack:
             pages = self.batch.get_paginator("describe_job_definitions").paginate(
                 jobDefinitionName=f"l2i-{self.queue}", status="ACTIVE"
             )
-            found = [d for page in pages for d in page["jobDefinitions"]]
-        return [d["jobDefinitionArn"] for d in found if d.get("tags", {}).get("l2i") == self.queue]
+            definitions = [d for page in pages for d in page["jobDefinitions"]]
+        return [
+            d["jobDefinitionArn"] for d in definitions if d.get("tags", {}).get("l2i") == self.queue
+        ]
 
     def nothing_runs(self) -> None:
         """Refuse while a job is not over."""

@@ -81,7 +81,7 @@ class Docker(KeptHere):
         """Whether the engine answers and has the image, and whether secrets are set."""
         if not spec.image:
             raise LaunchError("--on docker needs --image NAME.")
-        found = [Check(f"Image {resolve_image(spec.image, pull=False)} is here.")]
+        checks = [Check(f"Image {resolve_image(spec.image, pull=False)} is here.")]
         for name, source in spec.secrets.items():
             if source not in os.environ:
                 raise LaunchError(
@@ -90,8 +90,8 @@ class Docker(KeptHere):
         if spec.gpus:
             runtimes = _docker("info", "--format", "{{json .Runtimes}}").stdout
             ok = "nvidia" in runtimes or None
-            found.append(Check("The NVIDIA runtime is there." if ok else "GPUs: not known.", ok))
-        return found
+            checks.append(Check("The NVIDIA runtime is there." if ok else "GPUs: not known.", ok))
+        return checks
 
     def words(self, spec: JobSpec, index: int) -> list[str]:
         """The ``docker run`` of one task, without values of secrets."""
@@ -139,16 +139,16 @@ class Docker(KeptHere):
 
 def _mounts(spec: JobSpec) -> list[tuple[str, bool]]:
     """Folders of this machine that a task needs, and whether it writes there."""
-    found: dict[str, bool] = {}
+    folders: dict[str, bool] = {}
     tracking = spec.outputs.get("tracking", "")
     if tracking.startswith("sqlite"):
-        found[str(Path(unquote(tracking.partition(":///")[2])).parent)] = True
+        folders[str(Path(unquote(tracking.partition(":///")[2])).parent)] = True
     artifacts = spec.outputs.get("artifacts", "")
     if artifacts.startswith("/"):
-        found[artifacts] = True
+        folders[artifacts] = True
     for key, value in spec.options.items():
         if value.startswith("/") and key.startswith(
             ("dataset.data_dir", "classifier.", "dictionary.")
         ):
-            found.setdefault(value if Path(value).is_dir() else str(Path(value).parent), False)
-    return list(found.items())
+            folders.setdefault(value if Path(value).is_dir() else str(Path(value).parent), False)
+    return list(folders.items())

@@ -241,9 +241,9 @@ class JobSpec(_Model):
         """The environment of every task of an engine, but for its index, attempt, and secrets."""
         named = {name: self.outputs.get(key, "") for key, name in OUTPUT_VARIABLES.items()}
         named["L2I_IMAGE_DIGEST"] = self.image
-        found = {name: value for name, value in named.items() if value}
+        outputs = {name: value for name, value in named.items() if value}
         own = {"L2I_JOB": self.payload, "L2I_TASK_ENGINE": engine}
-        return {**found, **self.environment, **own}
+        return {**outputs, **self.environment, **own}
 
     @classmethod
     def make(cls, **values: Any) -> JobSpec:
@@ -485,16 +485,16 @@ def keep_job(root: Path, job: Job) -> None:
 
 def _read(path: Path) -> Job | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Job(**{**found, "spec": JobSpec(**found["spec"])})
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return Job(**{**record, "spec": JobSpec(**record["spec"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def list_jobs(root: Path) -> list[Job]:
     """Jobs that were submitted from here, the newest first."""
-    found = [_read(path) for path in _folder(root).glob("*/job.json")]
-    return sorted((j for j in found if j is not None), key=lambda j: j.submitted, reverse=True)
+    jobs = [_read(path) for path in _folder(root).glob("*/job.json")]
+    return sorted((j for j in jobs if j is not None), key=lambda j: j.submitted, reverse=True)
 
 
 def find_job(root: Path, word: str) -> Job:

@@ -17,10 +17,10 @@ class Local(KeptHere):
 
     def check(self, spec: JobSpec) -> list[Check]:
         """Nothing is needed but this very program."""
-        found = [Check(f"{sys.executable} has l2i.")]
+        checks = [Check(f"{sys.executable} has l2i.")]
         if spec.gpus:
-            found.append(Check("GPUs are what this machine has; l2i doctor says.", None))
-        return found
+            checks.append(Check("GPUs are what this machine has; l2i doctor says.", None))
+        return checks
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""

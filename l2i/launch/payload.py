@@ -66,9 +66,9 @@ def decode(word: str) -> dict[str, Any]:
         It is no payload.
     """
     try:
-        found: dict[str, Any] = json.loads(zlib.decompress(base64.urlsafe_b64decode(word)))
-        tasks = found["tasks"]
-        found["tasks"] = list(range(tasks)) if isinstance(tasks, int) else list(tasks)
+        payload: dict[str, Any] = json.loads(zlib.decompress(base64.urlsafe_b64decode(word)))
+        tasks = payload["tasks"]
+        payload["tasks"] = list(range(tasks)) if isinstance(tasks, int) else list(tasks)
         return {
             "overrides": [],
             "options": {},
@@ -76,7 +76,7 @@ def decode(word: str) -> dict[str, Any]:
             "audit": None,
             "inputs": {},
             "checkpoint_minutes": 0,
-            **found,
+            **payload,
         }
     except (ValueError, KeyError, TypeError, zlib.error):
         raise UsageError("L2I_JOB holds no job: it is set by 'l2i submit'.") from None
