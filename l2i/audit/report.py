@@ -162,11 +162,10 @@ def mistake_facts(
 def misled(facts: Mapping[str, Any]) -> str:
     """A mistake in a sentence."""
     labels = " and ".join(facts["labels"]) or "nothing"
-    parts = facts["components"][:2]
-    by = " and ".join(f"{100 * p['evidence']:.0f} % of it at {hertz(p['peak_hz'])}" for p in parts)
-    return f"Labelled {labels}, taken for {facts['class']} ({100 * facts['probability']:.0f} %)" + (
-        f", by {by}." if by else "."
-    )
+    peaks = [f"{hertz(p['peak_hz'])} ({100 * p['evidence']:.0f} %)" for p in facts["components"]]
+    evidence = f"; the evidence is strongest at {' and '.join(peaks[:2])}" if peaks else ""
+    sure = f"{100 * facts['probability']:.0f} %"
+    return f"Labelled {labels}, taken for {facts['class']} ({sure}){evidence}."
 
 
 def where(cue: Cue | Trait) -> dict[str, Any]:
