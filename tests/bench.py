@@ -104,8 +104,8 @@ def interpreter_epoch(rounds: int) -> None:
                 h = published_activations(weights, maps, frames)
                 logits = network.fc1(network.pool(h))
             else:
-                said = network(features.maps, frames)
-                h, logits = said.activations, said.logits
+                interpretation = network(features.maps, frames)
+                h, logits = interpretation.activations, interpretation.logits
             loss = 5 * reconstruction_loss(h, gram, projected, energy, SETTINGS.n_bins)
             loss = loss + 0.5 * fidelity_loss(features.logits, logits, Task.SINGLE_LABEL)
             loss = loss + 0.4 * sparsity_loss(h)
@@ -133,8 +133,8 @@ def explanations(rounds: int) -> None:
     @torch.inference_mode()
     def whole(explainer: Explainer) -> None:
         for some in x.split(16):
-            found, _, _ = explainer.explain(some, threshold=0.2)
-            explainer.classifier.logits(found.removal)
+            explanation, _, _ = explainer.explain(some, threshold=0.2)
+            explainer.classifier.logits(explanation.removal)
 
     what: list[Callable[[], object]] = [
         lambda: whole(explainer),

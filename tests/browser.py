@@ -42,7 +42,7 @@ _TAP = """
 
 def program() -> str | None:
     """The Chromium of this machine, if it has one."""
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
 class Browser:
@@ -60,7 +60,7 @@ class Browser:
         if session:
             message["sessionId"] = session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        answer = self._read(lambda found: found.get("id") == self._last, 20)
+        answer = self._read(lambda reply: reply.get("id") == self._last, 20)
         if answer is None:
             raise TimeoutError(f"{method} was not answered")
         if "error" in answer:
@@ -69,18 +69,18 @@ class Browser:
 
     def listen(self, seconds: float) -> None:
         """Keep what the browser tells in some time."""
-        self._read(lambda found: False, seconds)
+        self._read(lambda reply: False, seconds)
 
     def _read(self, wanted: Callable[[dict[str, Any]], bool], seconds: float) -> Any:
         end = time.monotonic() + seconds
         while True:
             while b"\0" in self._buffer:
                 text, self._buffer = self._buffer.split(b"\0", 1)
-                found = json.loads(text)
-                if "method" in found:
-                    self.events.append(found)
-                if wanted(found):
-                    return found
+                message = json.loads(text)
+                if "method" in message:
+                    self.events.append(message)
+                if wanted(message):
+                    return message
             left = end - time.monotonic()
             if left <= 0 or not select.select([self._back], [], [], left)[0]:
                 return None
@@ -127,15 +127,15 @@ class Tab:
 
     def value(self, expression: str) -> Any:
         """What an expression gives; promises are waited for."""
-        found = self.call(
+        reply = self.call(
             "Runtime.evaluate",
             expression=expression,
             returnByValue=True,
             awaitPromise=True,
         )
-        if "exceptionDetails" in found:
-            raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
-        return found["result"].get("value")
+        if "exceptionDetails" in reply:
+            raise RuntimeError(f"{expression}: {reply['exceptionDetails']}")
+        return reply["result"].get("value")
 
     def until(self, expression: str, seconds: float = 10) -> None:
         """Wait until an expression is true."""
@@ -191,8 +191,8 @@ class Tab:
 
     def shot(self, path: Path, whole: bool = True) -> None:
         """A picture of the page."""
-        found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
+        reply = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(reply["data"]))
 
     def frame(self) -> Tab:
         """Its first frame that has a process of its own."""
@@ -213,9 +213,9 @@ class Tab:
 
     def complaints(self) -> list[str]:
         """All that stands in the console, and errors that nothing caught."""
-        said = [str(e["exceptionDetails"]) for e in self._events("Runtime.exceptionThrown")]
-        said += [str(e["args"]) for e in self._events("Runtime.consoleAPICalled")]
-        return said + [e["entry"]["text"] for e in self._events("Log.entryAdded")]
+        complaints = [str(e["exceptionDetails"]) for e in self._events("Runtime.exceptionThrown")]
+        complaints += [str(e["args"]) for e in self._events("Runtime.consoleAPICalled")]
+        return complaints + [e["entry"]["text"] for e in self._events("Log.entryAdded")]
 
     def requests(self) -> list[str]:
         """Addresses that were asked for, but for those within the page (``data:``)."""

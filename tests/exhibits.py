@@ -79,10 +79,10 @@ def write_run(folder: Path, title: str = "A run") -> list[dict[str, Any]]:
         known=np.eye(BANDS, dtype=bool)[[label for _, _, _, label in CLIPS]],
         summary=main_figures(FIGURES),
     )
-    found: list[dict[str, Any]] = json.loads(
+    explanations: list[dict[str, Any]] = json.loads(
         (folder / "explanations.json").read_text(encoding="utf-8")
     )
-    return found
+    return explanations
 
 
 def document() -> dict[str, Any]:

@@ -207,9 +207,9 @@ def average_precision(
     positives = sum(labels)
     area = before = 0.0
     for threshold in thresholds:
-        said = [y for s, y in zip(scores, labels, strict=True) if s >= threshold]
-        if said:
-            recall = sum(said) / positives
-            area += (recall - before) * sum(said) / len(said)
+        predicted = [y for s, y in zip(scores, labels, strict=True) if s >= threshold]
+        if predicted:
+            recall = sum(predicted) / positives
+            area += (recall - before) * sum(predicted) / len(predicted)
             before = recall
     return area

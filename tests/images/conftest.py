@@ -211,18 +211,18 @@ class Container:
         )
         limit = threading.Timer(300, reader.kill)
         limit.start()
-        said = []
+        lines = []
         try:
             assert reader.stdout is not None
             for line in reader.stdout:
-                said.append(line)
+                lines.append(line)
                 if re.search(pattern, line):
                     return line
         finally:
             limit.cancel()
             reader.kill()
             reader.wait()
-        raise AssertionError(f"It never said {pattern!r}, but:\n{''.join(said)}")
+        raise AssertionError(f"It never said {pattern!r}, but:\n{''.join(lines)}")
 
     def end(self) -> tuple[int, str]:
         """Wait until it has ended by itself: exit code, and all it said."""
@@ -245,6 +245,6 @@ def place(image: Image, tmp_path: Path) -> Iterator[Place]:
     own(tmp_path)
     own(tmp_path / "mlruns")
     (own(tmp_path / "work") / "small.toml").write_text(SMALL.format(name="demo"))
-    found = Place(tmp_path, image)
-    yield found
-    found.close()
+    opened = Place(tmp_path, image)
+    yield opened
+    opened.close()

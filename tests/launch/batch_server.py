@@ -105,10 +105,10 @@ class Job(MotoJob):
         return [{"name": k, "value": v} for k, v in own.items()]
 
     def _variables(self) -> dict[str, str]:
-        found = {e["name"]: e["value"] for e in self._environment()} | ROLE
+        variables = {e["name"]: e["value"] for e in self._environment()} | ROLE
         for each in self.job_definition.container_properties.get("secrets", []):
-            found[each["name"]] = SECRETS[each["valueFrom"]]
-        return found
+            variables[each["name"]] = SECRETS[each["valueFrom"]]
+        return variables
 
     def say(self, line: str) -> None:
         event = {"timestamp": _now(), "message": line}
@@ -177,14 +177,14 @@ class Job(MotoJob):
         self.status = state
 
     def _again(self, retry: dict[str, Any]) -> bool:
-        said = {
+        reasons = {
             "onStatusReason": self.job_stopped_reason or "",
             "onReason": self.reason or "",
             "onExitCode": "" if self.code is None else str(self.code),
         }
         for rule in retry.get("evaluateOnExit", []):
             if all(
-                fnmatch.fnmatchcase(said[key].lower(), pattern.lower())
+                fnmatch.fnmatchcase(reasons[key].lower(), pattern.lower())
                 for key, pattern in rule.items()
                 if key != "action"
             ):

@@ -106,17 +106,17 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Finished]
 @pytest.fixture
 def single(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> Finished:
     """A run on `demo`; the current folder is where it was made. It must be left as it is."""
-    found = _made("demo")
-    monkeypatch.chdir(found.folder)
-    return found
+    finished = _made("demo")
+    monkeypatch.chdir(finished.folder)
+    return finished
 
 
 @pytest.fixture
 def multi(_made: Callable[[str], Finished], monkeypatch: pytest.MonkeyPatch) -> Finished:
     """A run on `demo-multilabel`; likewise."""
-    found = _made("demo-multilabel")
-    monkeypatch.chdir(found.folder)
-    return found
+    finished = _made("demo-multilabel")
+    monkeypatch.chdir(finished.folder)
+    return finished
 
 
 @pytest.fixture
@@ -124,9 +124,9 @@ def copied(
     _made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The run on `demo` and its settings in a folder of one's own, to do anything with."""
-    found = _made("demo")
-    shutil.copytree(found.folder / "mlruns", tmp_path / "mlruns")
-    shutil.copy(found.folder / "small.toml", tmp_path)
+    finished = _made("demo")
+    shutil.copytree(finished.folder / "mlruns", tmp_path / "mlruns")
+    shutil.copy(finished.folder / "small.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main_code("runs", "relocate") == 0
     return tmp_path
@@ -137,7 +137,7 @@ def bench(
     _made: Callable[[str], Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """The finished stages of the run on `demo` in a folder of one's own, without the run."""
-    found = _made("demo")
-    shutil.copytree(found.folder / "mlruns" / "work" / "stages", tmp_path / "mlruns/work/stages")
+    finished = _made("demo")
+    shutil.copytree(finished.folder / "mlruns" / "work" / "stages", tmp_path / "mlruns/work/stages")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
