@@ -69,15 +69,15 @@ def test_every_command_of_the_table_is_there() -> None:
 
 def test_help_names_every_command(say: Callable[..., Said]) -> None:
     """With its line, within 80 columns; -h is --help; examples and variables are told."""
-    found = say("--help")
-    assert found.code == 0 and found.err == ""
-    assert found.out == say("-h").out
+    answer = say("--help")
+    assert answer.code == 0 and answer.err == ""
+    assert answer.out == say("-h").out
     for name, (_, short) in COMMANDS.items():
-        assert name == "task" or re.search(rf"^  {name} +{re.escape(short)}$", found.out, re.M)
-    assert max(map(len, found.out.splitlines())) <= 80
-    assert "Examples:" in found.out and "L2I_<COMMAND>_<OPTION>" in found.out
+        assert name == "task" or re.search(rf"^  {name} +{re.escape(short)}$", answer.out, re.M)
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert "Examples:" in answer.out and "L2I_<COMMAND>_<OPTION>" in answer.out
     for name in SHARED:
-        assert f"{name} " in found.out
+        assert f"{name} " in answer.out
 
 
 def test_version(say: Callable[..., Said]) -> None:
@@ -88,9 +88,9 @@ def test_version(say: Callable[..., Said]) -> None:
 def test_no_words_are_answered_with_help(say: Callable[..., Said]) -> None:
     """On stderr, since nothing was done; likewise for a group."""
     for words in ((), ("data",), ("config",)):
-        found = say(*words)
-        assert found.code == 2 and found.out == ""
-        assert found.err.startswith("Usage: l2i")
+        answer = say(*words)
+        assert answer.code == 2 and answer.out == ""
+        assert answer.err.startswith("Usage: l2i")
 
 
 @each_command
@@ -99,17 +99,17 @@ def test_help_of_a_command(
 ) -> None:
     """It fits 80 columns, says what the command does without cutting a sentence, has examples of
     this very command, every option has a help, and the last line says how variables are called."""
-    found = say(*path, "--help")
-    assert found.code == 0 and found.err == ""
-    lines = found.out.splitlines()
+    answer = say(*path, "--help")
+    assert answer.code == 0 and answer.err == ""
+    lines = answer.out.splitlines()
     assert max(map(len, lines)) <= 80
     # Words in capitals may be repeated; a sentence that click cuts ends in small letters.
-    assert not re.search(r"[a-z ,]\.\.\.", found.out)
+    assert not re.search(r"[a-z ,]\.\.\.", answer.out)
     assert lines.count("Examples:") == 1
     examples = lines[lines.index("Examples:") + 1 :]
     assert examples, "a heading and nothing below it"
     assert any(f"l2i {' '.join(path)}" in line for line in examples)
-    shown = " ".join(found.out.split())
+    shown = " ".join(answer.out.split())
     for option in command.params:
         if isinstance(option, click.Option) and not (option.hidden or "--help" in option.opts):
             assert option.help, option.name
@@ -118,7 +118,7 @@ def test_help_of_a_command(
             assert not any(re.search(rf"{word}(?![\w-])", shown) for word in old)
             for variable in variables_of(option)[:1]:
                 pattern = f"L2I_{'_'.join(path)}_<OPTION>".replace("-", "_").upper()
-                last = found.out.rpartition("\n\n")[2]
+                last = answer.out.rpartition("\n\n")[2]
                 assert last.startswith("Variables: ")
                 assert variable in last or (variable not in SHARED and pattern in last)
 
@@ -200,9 +200,9 @@ def test_a_variable_that_nobody_reads_is_refused(
 ) -> None:
     """Before anything is done, with the nearest one; help is given all the same."""
     monkeypatch.setenv(name, "7")
-    found = say(*words)
-    assert found.code == 2 and found.out == "" and not Path("mlruns").exists()
-    assert found.err.startswith(f"Error: There is no variable {name}") and hint in found.err
+    answer = say(*words)
+    assert answer.code == 2 and answer.out == "" and not Path("mlruns").exists()
+    assert answer.err.startswith(f"Error: There is no variable {name}") and hint in answer.err
     assert say(*words[:1], "--help").code == 0
 
 
@@ -272,26 +272,26 @@ def test_an_example_that_is_wrong_would_be_seen() -> None:
 )
 def test_wrong_words_end_with_2(words: list[str], message: str, say: Callable[..., Said]) -> None:
     """What is wrong is named on stderr, with the nearest right word where there is one."""
-    found = say(*words)
-    assert found.code == 2 and found.out == ""
-    assert message in found.err and "Traceback" not in found.err
+    answer = say(*words)
+    assert answer.code == 2 and answer.out == ""
+    assert message in answer.err and "Traceback" not in answer.err
 
 
 def test_a_wrong_setting_ends_with_2_before_anything_is_done(say: Callable[..., Said]) -> None:
     """`train` with two mistakes names both, and leaves no folder."""
-    found = say("train", "-o", "interpreter.epoch=3", "-o", "run.seed=-1")
-    assert found.code == 2 and found.out == ""
-    assert "2 mistakes in the config" in found.err
-    assert "did you mean 'interpreter.epochs'?" in found.err
+    answer = say("train", "-o", "interpreter.epoch=3", "-o", "run.seed=-1")
+    assert answer.code == 2 and answer.out == ""
+    assert "2 mistakes in the config" in answer.err
+    assert "did you mean 'interpreter.epochs'?" in answer.err
     assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_wrong_name_of_a_data_set_ends_with_2(say: Callable[..., Said]) -> None:
     """With the nearest one, in every command that takes one."""
     for words in (["data", "info", "esc-10"], ["data", "fetch", "esc-10"]):
-        found = say(*words)
-        assert found.code == 2, words
-        assert "did you mean 'esc10'?" in found.err
+        answer = say(*words)
+        assert answer.code == 2, words
+        assert "did you mean 'esc10'?" in answer.err
 
 
 # --- exit codes -------------------------------------------------------------------------------
@@ -330,9 +330,9 @@ def test_stopped_is_resumed(say: Callable[..., Said], monkeypatch: pytest.Monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr("l2i.recipes.train.train", interrupted)
-    said = say("train", "--dataset", "demo")
-    assert said.code == 130
-    assert said.err.strip() == "Stopped. The same command goes on from here."
+    answer = say("train", "--dataset", "demo")
+    assert answer.code == 130
+    assert answer.err.strip() == "Stopped. The same command goes on from here."
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,17 +351,17 @@ def test_debug_shows_the_traceback_behind_a_message(
 ) -> None:
     """With ``L2I_DEBUG=1``, and the sentence after it."""
     monkeypatch.setenv("L2I_DEBUG", "1")
-    found = say("config", "check", "absent.toml")
-    assert found.code == 2
-    assert found.err.startswith("Traceback") and "\nError: " in found.err
+    answer = say("config", "check", "absent.toml")
+    assert answer.code == 2
+    assert answer.err.startswith("Traceback") and "\nError: " in answer.err
 
 
 @pytest.mark.parametrize("words", [["evaluate", "latest"], ["explain", "latest", "my.wav"], ["ui"]])
 def test_without_runs_what_needs_one_says_so(words: list[str], say: Callable[..., Said]) -> None:
     """Exit code 1 and what makes one; nothing is left behind."""
-    found = say(*words)
-    assert found.code == 1 and found.out == ""
-    assert "There are no runs" in found.err and "l2i train --dataset demo" in found.err
+    answer = say(*words)
+    assert answer.code == 1 and answer.out == ""
+    assert "There are no runs" in answer.err and "l2i train --dataset demo" in answer.err
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -369,7 +369,7 @@ def test_help_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the same where Python is told to throw docstrings away."""
     monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
 
-    def said(words: list[str], **more: str) -> str:
+    def help_of(words: list[str], **more: str) -> str:
         return subprocess.run(
             [*words, "runs", "gc", "--help"],
             env=os.environ | more,
@@ -380,15 +380,15 @@ def test_help_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
         ).stdout
 
     console = str(Path(sys.executable).with_name("l2i"))
-    plain = said([console])
+    plain = help_of([console])
     assert "Remove deleted runs for good" in plain
-    assert said([console], PYTHONOPTIMIZE="2") == plain
-    assert said([sys.executable, "-OO", "-P", "-m", "l2i"]) == plain
-    assert said([sys.executable, "-m", "l2i"], PYTHONOPTIMIZE="1") == plain
+    assert help_of([console], PYTHONOPTIMIZE="2") == plain
+    assert help_of([sys.executable, "-OO", "-P", "-m", "l2i"]) == plain
+    assert help_of([sys.executable, "-m", "l2i"], PYTHONOPTIMIZE="1") == plain
 
 
 @pytest.mark.parametrize(
-    ("words", "streams", "code", "said"),
+    ("words", "streams", "code", "message"),
     [
         ("--version", ">&-", 0, ""),
         ("runs", ">&-", 0, "There are no runs yet; 'l2i train --dataset demo' makes one.\n"),
@@ -398,14 +398,16 @@ def test_help_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
         ("config list --nonsense", "2>/dev/full", 2, ""),
     ],
 )
-def test_an_output_that_is_closed_or_full(words: str, streams: str, code: int, said: str) -> None:
+def test_an_output_that_is_closed_or_full(
+    words: str, streams: str, code: int, message: str
+) -> None:
     """A closed one is as if it were /dev/null; what a full disk does not take is said in a
     sentence. Python has nothing to add when it ends."""
     l2i = shlex.quote(str(Path(sys.executable).with_name("l2i")))
     done = subprocess.run(
         f"{l2i} {words} {streams}", shell=True, stderr=subprocess.PIPE, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (code, f"Error: {said}\n" if code == 1 else said)
+    assert (done.returncode, done.stderr) == (code, f"Error: {message}\n" if code == 1 else message)
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
@@ -437,8 +439,8 @@ def test_options_are_read_from_the_environment(
     assert say("config", "show").out.startswith("[run]")
     assert say("config", "show", "--section", "output").out.startswith("[output]")
     monkeypatch.setenv("L2I_RUNS_LIMIT", "none")
-    found = say("runs")
-    assert found.code == 2 and "L2I_RUNS_LIMIT" in found.err
+    answer = say("runs")
+    assert answer.code == 2 and "L2I_RUNS_LIMIT" in answer.err
 
 
 # --- config -----------------------------------------------------------------------------------
@@ -459,12 +461,12 @@ def test_config_show_reads_back(name: str, say: Callable[..., Said]) -> None:
 
 def test_config_show_of_one_section(say: Callable[..., Said]) -> None:
     """Only it, with what is below it; one that is not there is answered with the nearest."""
-    found = say("config", "show", "--section", "classifier")
-    tree = tomllib.loads(found.out)
+    answer = say("config", "show", "--section", "classifier")
+    tree = tomllib.loads(answer.out)
     assert set(tree) == {"classifier"} and "mixup" in tree["classifier"]["augmentation"]
     assert set(tomllib.loads(say("config", "show", "--section", "run").out)) == {"run"}
-    found = say("config", "show", "--section", "dictionry")
-    assert found.code == 2 and "did you mean 'dictionary'?" in found.err
+    answer = say("config", "show", "--section", "dictionry")
+    assert answer.code == 2 and "did you mean 'dictionary'?" in answer.err
 
 
 def test_config_check_names_every_mistake(say: Callable[..., Said]) -> None:
@@ -473,16 +475,16 @@ def test_config_check_names_every_mistake(say: Callable[..., Said]) -> None:
     Path("bad.toml").write_text(
         '[interpreter]\nepoch = 3\npooling = "mean"\n[dictionary]\nsparsity = -1\n'
     )
-    found = say("config", "check", "good.toml", "bad.toml")
-    assert found.code == 2
-    assert found.out == f"good.toml: fine; data set esc10, {resolve('good.toml').signature()}\n"
-    assert "3 mistakes" in found.err
+    answer = say("config", "check", "good.toml", "bad.toml")
+    assert answer.code == 2
+    assert answer.out == f"good.toml: fine; data set esc10, {resolve('good.toml').signature()}\n"
+    assert "3 mistakes" in answer.err
     for words in (
         "bad.toml: There is no setting 'interpreter.epoch'; did you mean 'interpreter.epochs'?",
         "bad.toml: interpreter.pooling = 'mean': ",
         "bad.toml: dictionary.sparsity = -1: ",
     ):
-        assert words in found.err
+        assert words in answer.err
     assert say("config", "check", "good.toml").code == 0
 
 
@@ -491,9 +493,9 @@ def test_config_check_names_every_mistake(say: Callable[..., Said]) -> None:
 
 def test_runs_without_a_store(say: Callable[..., Said]) -> None:
     """No table, a hint on stderr, and no fault; as JSON an empty list; no store is made."""
-    found = say("runs")
-    assert (found.code, found.out) == (0, "")
-    assert "l2i train --dataset demo" in found.err
+    answer = say("runs")
+    assert (answer.code, answer.out) == (0, "")
+    assert "l2i train --dataset demo" in answer.err
     assert json.loads(say("runs", "--json").out) == []
     assert not Path("mlruns").exists()
 
@@ -512,10 +514,10 @@ def test_runs_as_a_table_and_as_json(store: Store, say: Callable[..., Said]) -> 
     assert " ".join(lines[0].split()) == "id name experiment status started accuracy fidelity"
     assert " second " in lines[1] and "finished" in lines[1]
     assert lines[2].startswith(run.run_id[:8]) and "…" in lines[2] and "0.750" in lines[2]
-    found = json.loads(say("runs", "--json").out)
-    assert [item["name"] for item in found] == ["second", run.name]
-    assert found[1]["metrics"] == {"test/accuracy": 0.75, "test/fidelity_top1": None}
-    assert found[1]["params"] == {"run.seed": "0"} and found[1]["status"] == "FINISHED"
+    runs = json.loads(say("runs", "--json").out)
+    assert [item["name"] for item in runs] == ["second", run.name]
+    assert runs[1]["metrics"] == {"test/accuracy": 0.75, "test/fidelity_top1": None}
+    assert runs[1]["params"] == {"run.seed": "0"} and runs[1]["status"] == "FINISHED"
     assert len(say("runs", "--limit", "1").out.splitlines()) == 2
     assert " second " not in say("runs", "--experiment", "demo").out
     missing = say("runs", "--experiment", "dem")
@@ -563,11 +565,11 @@ def test_ui_prints_the_page_and_starts_a_light_server(
     ui = l2i.cli.ui
     monkeypatch.setattr(ui, "_serve", serve)
     port = str(free_port())
-    found = say("ui", "--port", port)
-    assert (found.code, found.out) == (0, f"http://127.0.0.1:{port}/\n")
+    answer = say("ui", "--port", port)
+    assert (answer.code, answer.out) == (0, f"http://127.0.0.1:{port}/\n")
     page = f"/mlflow#/experiments/{run.experiment_id}/runs/{run.run_id}"
-    found = say("ui", "a", "--port", port)
-    assert found.out == f"http://127.0.0.1:{port}{page}?workflowType=machine_learning\n"
+    answer = say("ui", "a", "--port", port)
+    assert answer.out == f"http://127.0.0.1:{port}{page}?workflowType=machine_learning\n"
     line = " ".join(started[0])
     assert f"-m uvicorn l2i.recipes.site:app --host 127.0.0.1 --port {port}" in line
     assert ui.server_environment("::")["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
@@ -593,13 +595,13 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
 
     def answer(name: str) -> int:
         called = {"Host": f"{name}:8080", "Origin": f"http://{name}:8080"}
-        found = requests.post(search, json={"experiment_ids": ["0"]}, headers=called, timeout=30)
-        return found.status_code
+        response = requests.post(search, json={"experiment_ids": ["0"]}, headers=called, timeout=30)
+        return response.status_code
 
     def policy(path: str) -> str:
-        found = requests.get(f"{heard}/{path}", timeout=30)
-        assert found.status_code == 200, found.text
-        return found.headers["Content-Security-Policy"]
+        response = requests.get(f"{heard}/{path}", timeout=30)
+        assert response.status_code == 200, response.text
+        return response.headers["Content-Security-Policy"]
 
     try:
         server.start()
@@ -634,8 +636,8 @@ def test_ui_says_that_a_port_is_taken(store: Store, say: Callable[..., Said]) ->
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        found = say("ui", "--port", str(other.getsockname()[1]))
-    assert found.code == 2 and "is taken or forbidden; choose another by --port" in found.err
+        answer = say("ui", "--port", str(other.getsockname()[1]))
+    assert answer.code == 2 and "is taken or forbidden; choose another by --port" in answer.err
 
 
 def test_listen_opens_the_page_of_a_run(
@@ -751,16 +753,16 @@ def test_a_user_without_name_and_home(tmp_path: Path) -> None:
 def test_doctor_answers_yes_no_or_unknown(say: Callable[..., Said]) -> None:
     """One sentence per line for people, the same for programs; a healthy machine is a 0; and it
     leaves nothing behind."""
-    found = json.loads(say("doctor", "--json").out)
-    abouts = {item["about"] for item in found}
+    checks = json.loads(say("doctor", "--json").out)
+    abouts = {item["about"] for item in checks}
     assert {"python", "torch", "cuda", "audio", "store", "cpu", "memory", "disk", "data"} <= abouts
-    assert {item["answer"] for item in found} <= {"yes", "no", "unknown"}
-    assert any("demo is here" in item["sentence"] for item in found)
-    said = say("doctor")
-    assert said.code == 0
-    lines = said.out.splitlines()
-    assert len(lines) == len(found)
-    for line, item in zip(lines, found, strict=True):
+    assert {item["answer"] for item in checks} <= {"yes", "no", "unknown"}
+    assert any("demo is here" in item["sentence"] for item in checks)
+    answer = say("doctor")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert len(lines) == len(checks)
+    for line, item in zip(lines, checks, strict=True):
         assert line.split()[0] == item["answer"] and line.endswith((".", item["sentence"][-1]))
     assert not Path("mlruns").exists()
 
@@ -787,9 +789,9 @@ def test_doctor_ends_with_1_where_nothing_works(
         ]
 
     monkeypatch.setattr(doctor, "_CHECKS", checks(("yes", True), ("no", False)))
-    found = say("doctor")
-    assert found.code == 0
-    assert found.out.splitlines() == [
+    answer = say("doctor")
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
         "unknown This check broke: RuntimeError: no such thing",
         "yes     So it is.",
         "no      So it is.",
@@ -803,9 +805,9 @@ def test_doctor_says_that_a_store_cannot_be_read(say: Callable[..., Said]) -> No
     """A file that is no database blocks everything."""
     Path("mlruns").mkdir()
     Path("mlruns/mlflow.db").write_bytes(b"this is not sqlite" * 100)
-    found = say("doctor", "--json")
-    assert found.code == 1
-    (item,) = [item for item in json.loads(found.out) if item["about"] == "store"]
+    answer = say("doctor", "--json")
+    assert answer.code == 1
+    (item,) = [item for item in json.loads(answer.out) if item["about"] == "store"]
     assert item["answer"] == "no" and item["blocks"] and "cannot be opened" in item["sentence"]
 
 
@@ -815,11 +817,11 @@ def test_doctor_says_that_a_store_cannot_be_read(say: Callable[..., Said]) -> No
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str, say: Callable[..., Said]) -> None:
     """A script for l2i that the shell, where it is there, can read."""
-    found = say("completion", shell)
-    assert found.code == 0
-    assert f"_L2I_COMPLETE={shell}_complete" in found.out and "l2i" in found.out
+    answer = say("completion", shell)
+    assert answer.code == 0
+    assert f"_L2I_COMPLETE={shell}_complete" in answer.out and "l2i" in answer.out
     if path := shutil.which(shell):
-        subprocess.run([path, "-n"], input=found.out, text=True, check=True, timeout=60)
+        subprocess.run([path, "-n"], input=answer.out, text=True, check=True, timeout=60)
 
 
 def test_words_are_completed(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -837,8 +839,8 @@ def test_words_are_completed(say: Callable[..., Said], monkeypatch: pytest.Monke
     ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-        found = say()
-        assert {line.partition(",")[2] for line in found.out.splitlines()} == want, words
+        answer = say()
+        assert {line.partition(",")[2] for line in answer.out.splitlines()} == want, words
 
 
 # --- tables and JSON --------------------------------------------------------------------------

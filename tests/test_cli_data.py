@@ -41,9 +41,9 @@ def _fill_cache(root: Path) -> WaveformCache:
 
 def test_list_names_every_data_set_in_80_columns(say: Say) -> None:
     """One line each, below a header; none is wider than a terminal."""
-    said = say("data", "list")
-    assert said.code == 0
-    lines = said.out.splitlines()
+    answer = say("data", "list")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
     assert lines[0].split()[:3] == ["NAME", "TASK", "CLASSES"]
     assert [line.split()[0] for line in lines[1:]] == list(DATASETS)
     assert max(map(len, lines)) <= 80
@@ -65,8 +65,8 @@ def test_list_says_which_are_at_hand(say: Say, esc10: Path) -> None:
 
 def test_list_as_json_holds_the_cards(say: Say, esc10: Path) -> None:
     """What a program reads is what the cards say."""
-    found = json.loads(say("data", "list", "--data-dir", str(esc10), "--json").out)
-    by_name = {entry["name"]: entry for entry in found}
+    cards = json.loads(say("data", "list", "--data-dir", str(esc10), "--json").out)
+    by_name = {entry["name"]: entry for entry in cards}
     assert set(by_name) == set(DATASETS)
     assert by_name["esc10"]["path"] == str(esc10)
     assert by_name["sust"]["path"] is None
@@ -80,13 +80,13 @@ def test_list_as_json_holds_the_cards(say: Say, esc10: Path) -> None:
 def test_info_shows_the_card(say: Say, name: str) -> None:
     """Licence, citation, classes and label rules, without the data; no line but addresses and
     words that cannot be broken is wider than a terminal."""
-    said = say("data", "info", name)
-    assert said.code == 0
-    text = " ".join(said.out.split())
+    answer = say("data", "info", name)
+    assert answer.code == 0
+    text = " ".join(answer.out.split())
     c = card(name)
     for part in (c.title, c.licence, c.citation, c.label_rules, *c.classes, *c.splits):
         assert " ".join(part.split()) in text
-    for line in said.out.splitlines():
+    for line in answer.out.splitlines():
         assert len(line) <= 80 or len(line.split()) <= 2, line
 
 
@@ -108,11 +108,11 @@ def test_info_shows_the_size_of_the_cache(say: Say, esc10: Path) -> None:
 
 def test_check_of_a_whole_data_set(say: Say, esc10: Path) -> None:
     """Says that all is well, and ends with 0."""
-    said = say("data", "check", "esc10", "--data-dir", str(esc10))
-    assert said.code == 0
-    assert "50 clips listed" in said.out
-    assert "Missing: none" in said.out and "Invalid: none" in said.out
-    assert "All clips can be used." in said.out
+    answer = say("data", "check", "esc10", "--data-dir", str(esc10))
+    assert answer.code == 0
+    assert "50 clips listed" in answer.out
+    assert "Missing: none" in answer.out and "Invalid: none" in answer.out
+    assert "All clips can be used." in answer.out
 
 
 def test_check_tells_missing_from_invalid(say: Say, esc10: Path) -> None:
@@ -122,15 +122,15 @@ def test_check_tells_missing_from_invalid(say: Say, esc10: Path) -> None:
     noise.write_bytes(b"this is not sound" * 100)
     empty.write_bytes(b"")
     soundfile.write(nan, np.full(2000, np.nan, np.float32), 8000, subtype="FLOAT")
-    said = say("data", "check", "esc10", "--data-dir", str(esc10))
-    assert said.code == 1
-    assert "Missing: 1" in said.out and "Invalid: 3" in said.out
-    missing, invalid = said.out.split("Invalid:")
+    answer = say("data", "check", "esc10", "--data-dir", str(esc10))
+    assert answer.code == 1
+    assert "Missing: 1" in answer.out and "Invalid: 3" in answer.out
+    missing, invalid = answer.out.split("Invalid:")
     assert gone.name in missing and gone.name not in invalid
     for path, why in ((noise, "decoded"), (empty, "no bytes"), (nan, "NaN")):
         line = next(line for line in invalid.splitlines() if path.name in line)
         assert why in line
-    assert "All clips" not in said.out
+    assert "All clips" not in answer.out
 
     tree = json.loads(say("data", "check", "esc10", "--data-dir", str(esc10), "--json").out)
     assert tree["ok"] is False
@@ -147,19 +147,19 @@ def test_check_without_decoding_only_looks_whether_files_are_there(say: Say, esc
     first, second = sorted((esc10 / "audio").iterdir())[:2]
     first.write_bytes(b"this is not sound")
     words = ("data", "check", "esc10", "--data-dir", str(esc10), "--no-decode")
-    said = say(*words)
-    assert said.code == 0 and "All clips are there." in said.out
+    answer = say(*words)
+    assert answer.code == 0 and "All clips are there." in answer.out
     second.unlink()
-    said = say(*words)
-    assert said.code == 1 and "Missing: 1" in said.out
+    answer = say(*words)
+    assert answer.code == 1 and "Missing: 1" in answer.out
 
 
 def test_check_shows_twenty_lines_and_json_all(say: Say, esc10: Path) -> None:
     """A data set that is mostly missing does not flood the terminal."""
     for path in sorted((esc10 / "audio").iterdir())[:30]:
         path.unlink()
-    said = say("data", "check", "esc10", "--data-dir", str(esc10), "--no-decode")
-    assert "Missing: 30" in said.out and "and 10 more; --json lists them all" in said.out
+    answer = say("data", "check", "esc10", "--data-dir", str(esc10), "--no-decode")
+    assert "Missing: 30" in answer.out and "and 10 more; --json lists them all" in answer.out
     words = ("data", "check", "esc10", "--data-dir", str(esc10), "--no-decode", "--json")
     assert len(json.loads(say(*words).out)["missing"]) == 30
 
@@ -168,17 +168,17 @@ def test_check_of_what_is_not_there_names_the_places_and_the_command(
     say: Say, tmp_path: Path
 ) -> None:
     """One sentence: where it looked, and how to have it."""
-    said = say("data", "check", "esc10", "--data-dir", str(tmp_path / "nowhere"))
-    assert said.code == 1
-    assert "nowhere" in said.err and "l2i data fetch esc10" in said.err
-    assert "Traceback" not in said.err and said.out == ""
+    answer = say("data", "check", "esc10", "--data-dir", str(tmp_path / "nowhere"))
+    assert answer.code == 1
+    assert "nowhere" in answer.err and "l2i data fetch esc10" in answer.err
+    assert "Traceback" not in answer.err and answer.out == ""
 
 
 def test_check_of_the_demo(say: Say) -> None:
     """The built-in sounds need no folder, and are whole."""
-    said = say("data", "check", "demo", "--no-decode", "--json")
-    tree = json.loads(said.out)
-    assert said.code == 0
+    answer = say("data", "check", "demo", "--no-decode", "--json")
+    tree = json.loads(answer.out)
+    assert answer.code == 0
     assert tree["ok"] is True and tree["path"] is None and tree["clips"] == 320
 
 
@@ -193,11 +193,11 @@ def test_clean_asks_first(
     cache = _fill_cache(esc10)
     before = sorted((esc10 / "audio").iterdir())
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-    said = say("data", "clean", "esc10")
-    assert said.code == code and "50 clips at 8000 Hz" in said.out
+    shown = say("data", "clean", "esc10")
+    assert shown.code == code and "50 clips at 8000 Hz" in shown.out
     assert len(cache.entries("esc10")) == 1
-    said = say("data", "clean", "esc10", "--yes")
-    assert said.code == 0 and re.search(r"^Removed \d", said.out, re.MULTILINE)
+    shown = say("data", "clean", "esc10", "--yes")
+    assert shown.code == 0 and re.search(r"^Removed \d", shown.out, re.MULTILINE)
     assert cache.entries() == []
     assert sorted((esc10 / "audio").iterdir()) == before
     assert "Nothing to remove" in say("data", "clean", "--yes").out
@@ -208,8 +208,8 @@ def test_clean_of_one_data_set_leaves_the_others(say: Say, esc10: Path) -> None:
     cache = _fill_cache(esc10)
     assert "Nothing to remove" in say("data", "clean", "esc50", "--yes").out
     assert len(cache.entries()) == 1
-    said = say("data", "clean", "esc11", "--yes")
-    assert said.code == 2 and "esc10" in said.err
+    answer = say("data", "clean", "esc11", "--yes")
+    assert answer.code == 2 and "esc10" in answer.err
     assert len(cache.entries()) == 1
 
 
@@ -219,8 +219,8 @@ def test_clean_of_one_data_set_leaves_the_others(say: Say, esc10: Path) -> None:
 def test_fetch_of_what_needs_none(say: Say) -> None:
     """The built-in sounds and a user's own folder are not fetched; that is said."""
     for name in ("demo", "folder"):
-        said = say("data", "fetch", name)
-        assert said.code != 0 and name in said.err and "Traceback" not in said.err
+        answer = say("data", "fetch", name)
+        assert answer.code != 0 and name in answer.err and "Traceback" not in answer.err
 
 
 def test_fetch_prints_the_folder_and_hands_on_its_words(
@@ -236,11 +236,11 @@ def test_fetch_prints_the_folder_and_hands_on_its_words(
         return tmp_path / "ESC-10"
 
     monkeypatch.setattr("l2i.data.fetch.fetch", fetch)
-    said = say("data", "fetch", "esc10", "--data-dir", str(tmp_path))
-    assert said.code == 0 and said.out == f"{tmp_path / 'ESC-10'}\n"
-    assert "Unpacking." in said.err
+    answer = say("data", "fetch", "esc10", "--data-dir", str(tmp_path))
+    assert answer.code == 0 and answer.out == f"{tmp_path / 'ESC-10'}\n"
+    assert "Unpacking." in answer.err
     quiet = say("data", "fetch", "esc10", "--data-dir", str(tmp_path), "--quiet")
-    assert quiet.out == said.out and quiet.err == ""
+    assert quiet.out == answer.out and quiet.err == ""
 
 
 def test_fetch_that_fails_is_one_sentence(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +250,9 @@ def test_fetch_that_fails_is_one_sentence(say: Say, monkeypatch: pytest.MonkeyPa
         raise DataError("https://example.org does not answer.")
 
     monkeypatch.setattr("l2i.data.fetch.fetch", fetch)
-    said = say("data", "fetch", "esc10")
-    assert said.code == 1 and said.out == ""
-    assert "does not answer" in said.err and "Traceback" not in said.err
+    answer = say("data", "fetch", "esc10")
+    assert answer.code == 1 and answer.out == ""
+    assert "does not answer" in answer.err and "Traceback" not in answer.err
 
 
 def test_bars_of_a_download() -> None:
@@ -294,7 +294,7 @@ def test_a_folder_in_place_of_a_name(say: Say) -> None:
     trouble."""
     Path("birds").mkdir()
     for words in (("train", "--dataset", "birds"), ("data", "info", "birds")):
-        said = say(*words)
-        assert said.code == 2 and "name 'folder', and give --data-dir birds." in said.err
+        answer = say(*words)
+        assert answer.code == 2 and "name 'folder', and give --data-dir birds." in answer.err
     Path("demo").mkdir()
     assert say("data", "info", "demo").code == 0

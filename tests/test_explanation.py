@@ -249,26 +249,26 @@ def test_the_tone_is_its_own_explanation() -> None:
     x = (a + b).unsqueeze(0)
     peak = x.abs().max()
     for band, mine, other in ((2, a, b), (7, b, a)):
-        found, _, said = tone_explainer().explain(x, [band])
-        assert found.classes.tolist() == [band]
-        assert found.selected[0].nonzero().flatten().tolist() == [band]
-        assert found.relevance[0, band].item() == 1.0
+        explanation, _, interpretation = tone_explainer().explain(x, [band])
+        assert explanation.classes.tolist() == [band]
+        assert explanation.selected[0].nonzero().flatten().tolist() == [band]
+        assert explanation.relevance[0, band].item() == 1.0
         # The ends of the clip, where a window sees a tone begin, are not quite the same for both.
-        assert found.relevance[0, 9 - band].item() == pytest.approx(-0.5, abs=0.01)
-        assert said.activations.min() >= 0
+        assert explanation.relevance[0, 9 - band].item() == pytest.approx(-0.5, abs=0.01)
+        assert interpretation.activations.min() >= 0
         torch.testing.assert_close(
-            found.audio[0, INTERIOR], mine[INTERIOR] / peak, atol=2e-5, rtol=0
+            explanation.audio[0, INTERIOR], mine[INTERIOR] / peak, atol=2e-5, rtol=0
         )
         torch.testing.assert_close(
-            found.removal[0, INTERIOR], other[INTERIOR] / peak, atol=2e-5, rtol=0
+            explanation.removal[0, INTERIOR], other[INTERIOR] / peak, atol=2e-5, rtol=0
         )
 
 
 def test_without_a_class_the_classifiers_own_is_explained() -> None:
     """The likeliest class is explained, clip by clip."""
     x = torch.stack([tone(3) + 0.1 * tone(8), 0.1 * tone(3) + tone(8)])
-    found, features, _ = tone_explainer().explain(x)
-    assert found.classes.tolist() == [3, 8]
+    explanation, features, _ = tone_explainer().explain(x)
+    assert explanation.classes.tolist() == [3, 8]
     assert features.logits.argmax(dim=1).tolist() == [3, 8]
 
 
@@ -277,11 +277,11 @@ def test_removing_the_explanation_makes_the_classifier_miss_it() -> None:
     without any tone, and the explanation alone keeps it."""
     explainer = tone_explainer()
     x = (tone(4) + 0.5 * tone(9)).unsqueeze(0)
-    found, features, _ = explainer.explain(x)
+    explanation, features, _ = explainer.explain(x)
     before = features.logits[0]
-    after = explainer.classifier.logits(found.removal)[0]
-    alone = explainer.classifier.logits(found.audio)[0]
-    assert found.classes.item() == 4
+    after = explainer.classifier.logits(explanation.removal)[0]
+    alone = explainer.classifier.logits(explanation.audio)[0]
+    assert explanation.classes.item() == 4
     # What is left in the band comes from the ends of the clip, where no tone is whole.
     assert after[4] < 0.1 * before[4]
     assert after.argmax().item() == 9
@@ -293,11 +293,11 @@ def test_removing_the_explanation_makes_the_classifier_miss_it() -> None:
 def test_a_clip_with_only_negative_contributions_is_explained_by_nothing() -> None:
     """The explanation is silent and the removal is the whole clip."""
     x = tone(5).unsqueeze(0)
-    found, _, _ = tone_explainer(-torch.ones(BANDS, BANDS)).explain(x, [5])
-    assert not found.selected.any()
-    assert found.relevance.max() < 0
-    assert found.audio.abs().max() == 0
-    torch.testing.assert_close(found.removal, peak_normalise(x), atol=1e-5, rtol=0)
+    explanation, _, _ = tone_explainer(-torch.ones(BANDS, BANDS)).explain(x, [5])
+    assert not explanation.selected.any()
+    assert explanation.relevance.max() < 0
+    assert explanation.audio.abs().max() == 0
+    torch.testing.assert_close(explanation.removal, peak_normalise(x), atol=1e-5, rtol=0)
 
 
 def test_threshold_and_number_of_components_are_obeyed() -> None:
@@ -308,8 +308,8 @@ def test_threshold_and_number_of_components_are_obeyed() -> None:
     x = (tone(1) + tone(4) + tone(7)).unsqueeze(0)
 
     def kept(**how: float) -> list[int]:
-        found, _, _ = explainer.explain(x, [0], **how)  # type: ignore[arg-type]
-        return found.selected[0].nonzero().flatten().tolist()
+        explanation, _, _ = explainer.explain(x, [0], **how)  # type: ignore[arg-type]
+        return explanation.selected[0].nonzero().flatten().tolist()
 
     assert kept(threshold=0.1) == [1, 4, 7]
     assert kept(threshold=0.3) == [1, 4]
@@ -369,15 +369,23 @@ def test_silence_is_explained_by_nothing(real: Explainer) -> None:
     silent audio, and there is no NaN anywhere; its neighbour in the batch is not harmed."""
     noise = torch.randn(1, REAL_SAMPLES, generator=torch.Generator().manual_seed(1))
     x = torch.cat([torch.zeros(1, REAL_SAMPLES), noise])
-    found, features, said = real.explain(x, threshold=0.0)
-    for value in (found.relevance, found.mask, found.audio, found.removal, features.logits):
+    explanation, features, interpretation = real.explain(x, threshold=0.0)
+    for value in (
+        explanation.relevance,
+        explanation.mask,
+        explanation.audio,
+        explanation.removal,
+        features.logits,
+    ):
         assert value.isfinite().all()
-    assert said.activations[0].max() > 0, "the biases should make the networks say something"
-    assert not found.selected[0].any()
-    assert found.mask[0].abs().max() == 0
-    assert found.audio[0].abs().max() == 0 and found.removal[0].abs().max() == 0
-    assert found.relevance[1].abs().max() == 1
-    assert found.removal[1].abs().max() > 0
+    assert interpretation.activations[0].max() > 0, (
+        "the biases should make the networks say something"
+    )
+    assert not explanation.selected[0].any()
+    assert explanation.mask[0].abs().max() == 0
+    assert explanation.audio[0].abs().max() == 0 and explanation.removal[0].abs().max() == 0
+    assert explanation.relevance[1].abs().max() == 1
+    assert explanation.removal[1].abs().max() > 0
 
 
 def test_where_there_is_nothing_to_hear_nothing_is_explained(real: Explainer) -> None:
@@ -388,24 +396,29 @@ def test_where_there_is_nothing_to_hear_nothing_is_explained(real: Explainer) ->
     skips = replace(real, interpreter=interpreter.eval().requires_grad_(False))
     x = torch.randn(2, REAL_SAMPLES, generator=torch.Generator().manual_seed(4))
     x[0, REAL_SAMPLES // 2 :] = 0
-    found, _, said = skips.explain(x, [0, 0], threshold=0.0)
+    explanation, _, interpretation = skips.explain(x, [0, 0], threshold=0.0)
     edge = REAL.n_fft // REAL.hop_length
     silent = slice(80 + edge, None)
     _, _, before = real.explain(x, [0, 0], threshold=0.0)
     assert before.activations[0, :, silent].max() > 0, "the biases should say something there"
-    assert not said.activations[0, :, silent].any() and not found.mask[0, :, silent].any()
-    assert said.activations[0, :, : 80 - edge].max() > 0
+    assert (
+        not interpretation.activations[0, :, silent].any()
+        and not explanation.mask[0, :, silent].any()
+    )
+    assert interpretation.activations[0, :, : 80 - edge].max() > 0
     heard = audible_frames(skips.classifier.spectrum(x))
     assert not heard[0, silent].any() and heard[1].all()
-    torch.testing.assert_close(said.activations[0][:, heard[0]], before.activations[0][:, heard[0]])
+    torch.testing.assert_close(
+        interpretation.activations[0][:, heard[0]], before.activations[0][:, heard[0]]
+    )
     # Its neighbour sounds throughout, and is explained as ever.
-    torch.testing.assert_close(said.pooled[1], before.pooled[1])
+    torch.testing.assert_close(interpretation.pooled[1], before.pooled[1])
     # And the method as one of several reads the same frames.
     parts = {"dictionary": skips.w, "interpreter": skips.interpreter}
     subject = Subject(skips.classifier, skips.domain, parts)
     method = ListenToInterpret(subject, MethodSettings(threshold=0.0))
     mask = method(skips.hear(x), torch.tensor([0, 0]), [0, 1])
-    torch.testing.assert_close(mask, found.mask)
+    torch.testing.assert_close(mask, explanation.mask)
 
 
 def test_a_clip_does_not_depend_on_its_batch(real: Explainer) -> None:
@@ -424,11 +437,11 @@ def test_a_clip_does_not_depend_on_its_batch(real: Explainer) -> None:
 def test_all_components_selected_explain_all_that_is_explained(real: Explainer) -> None:
     """Mask in [0, 1]; and with all components selected it is 1 wherever anything is active."""
     x = torch.randn(1, REAL_SAMPLES, generator=torch.Generator().manual_seed(3))
-    found, _, said = real.explain(x, [0])
-    assert found.mask.min() >= 0 and found.mask.max() <= 1
-    whole = soft_mask(real.w, said.activations, torch.ones(1, 6, dtype=torch.bool))
-    active = torch.matmul(real.w, said.activations) > 0
+    explanation, _, interpretation = real.explain(x, [0])
+    assert explanation.mask.min() >= 0 and explanation.mask.max() <= 1
+    whole = soft_mask(real.w, interpretation.activations, torch.ones(1, 6, dtype=torch.bool))
+    active = torch.matmul(real.w, interpretation.activations) > 0
     assert active.any()
     assert bool((whole[active] == 1).all())
     spectrum = real.classifier.spectrum(x)
-    assert log_magnitude(spectrum).shape == found.mask.shape
+    assert log_magnitude(spectrum).shape == explanation.mask.shape

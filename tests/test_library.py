@@ -73,8 +73,8 @@ def test_an_explanation(clip: np.ndarray, tmp_path: Path) -> None:
         *("original.wav", "explanation.wav", "removal.wav", "explanation.json", "index.html"),
         ".l2i",
     }
-    found = json.loads((tmp_path / "out" / "explanation.json").read_text())
-    assert found["class"] == "high" and found["probability"]["removal"] == pytest.approx(
+    facts = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert facts["class"] == "high" and facts["probability"]["removal"] == pytest.approx(
         e.probabilities["high"].removal
     )
     sounds = [soundfile.read(tmp_path / "out" / f"{n}.wav")[0] for n in ("explanation", "removal")]
@@ -205,19 +205,23 @@ def test_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
     soundfile.write("a.wav", clip, RATE, subtype="FLOAT")
     Path("b.wav").write_text("no sound")
     spec = ("--classifier", f"{users}:load")
-    said = say("explain", "a.wav", "b.wav", *spec, "--class", "high", "--json")
-    assert said.code == 1 and "1 of 2 files could not be explained" in said.err
-    assert "b.wav" in said.err and "the explanation holds" in said.err
-    (found,) = json.loads(said.out)
-    assert found["class"] == "high" and found["audio"] == "a.wav" and found["holds"]
+    answer = say("explain", "a.wav", "b.wav", *spec, "--class", "high", "--json")
+    assert answer.code == 1 and "1 of 2 files could not be explained" in answer.err
+    assert "b.wav" in answer.err and "the explanation holds" in answer.err
+    (explanation,) = json.loads(answer.out)
+    assert (
+        explanation["class"] == "high" and explanation["audio"] == "a.wav" and explanation["holds"]
+    )
     own = l2i.explain(_classifier(), "a.wav", "high")
-    assert found["probability"]["removal"] == pytest.approx(own.probabilities["high"].removal, 0.02)
+    assert explanation["probability"]["removal"] == pytest.approx(
+        own.probabilities["high"].removal, 0.02
+    )
     assert {p.name for p in Path("explanations").iterdir()} == {"a", "index.html", ".l2i"}
     shutil.copy("a.wav", "...wav")
     assert say("explain", "...wav", *spec, "--out", "dots", "-q").code == 0
     assert Path("dots/sound/explanation.wav").is_file() and not Path("explanation.wav").exists()
-    said = say("explain", "a.wav", *spec, "--start", "0.5", "--duration", "0.25", "--out", "part")
-    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
+    answer = say("explain", "a.wav", *spec, "--start", "0.5", "--duration", "0.25", "--out", "part")
+    assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80
     assert json.loads(Path("part/a/explanation.json").read_text())["duration_s"] == 0.25
 
 
@@ -227,32 +231,32 @@ def test_several_classes_from_the_shell(users: Path, clip: np.ndarray, say: Say)
     Path("b.wav").write_text("no sound")
     words = ("explain", "a.wav", "b.wav", "--classifier", f"{users}:load")
     asked = ("--class", "high", "--class", "low", "--class", "high")
-    said = say(*words, *asked, "--json")
-    assert said.code == 1 and "1 of 2 files could not be explained" in said.err
-    assert said.err.count("cannot be decoded") == 1
-    found = json.loads(said.out)
-    assert [(f["name"], f["class"], f["audio"]) for f in found] == [
+    answer = say(*words, *asked, "--json")
+    assert answer.code == 1 and "1 of 2 files could not be explained" in answer.err
+    assert answer.err.count("cannot be decoded") == 1
+    explanations = json.loads(answer.out)
+    assert [(f["name"], f["class"], f["audio"]) for f in explanations] == [
         ("a-high", "high", "a.wav"),
         ("a-low", "low", "a.wav"),
     ]
-    for f in found:
+    for f in explanations:
         kept = json.loads(Path("explanations", f["name"], "explanation.json").read_text())
         assert kept == {k: v for k, v in f.items() if k != "audio"}
-    said = say(*words, "--class", "high", "--class", "lwo")
-    assert said.code == 2 and "did you mean 'low'" in said.err
+    answer = say(*words, "--class", "high", "--class", "lwo")
+    assert answer.code == 2 and "did you mean 'low'" in answer.err
 
 
 def test_check(users: Path, say: Say) -> None:
     """What a classifier is, before anything is explained."""
-    said = say("classifiers", "check", f"{users}:ready")
-    assert said.code == 0 and said.err == ""
+    answer = say("classifiers", "check", f"{users}:ready")
+    assert answer.code == 0 and answer.err == ""
     for word in ("8000 Hz", "multi-label", "2: low, high", "gates (by gradients)"):
-        assert word in said.out
+        assert word in answer.out
     tree = json.loads(say("classifiers", "check", f"{users}:load", "--json").out)
     assert tree["classes"] == ["low", "high"] and tree["differentiable"] is True
     assert "No installed package offers one" in say("classifiers", "list").out
-    said = say("classifiers", "check", f"{users}:doubtful")
-    assert said.code == 0 and said.err == "Note: The front-end is an old one.\n"
+    answer = say("classifiers", "check", f"{users}:doubtful")
+    assert answer.code == 0 and answer.err == "Note: The front-end is an old one.\n"
 
 
 LAYERS = """
@@ -277,9 +281,9 @@ def script():
 def test_check_shows_hidden_layers(say: Say) -> None:
     """Their axes and sizes, those that are chosen marked, a dozen of many; or why there is none."""
     Path("deep.py").write_text(LAYERS)
-    said = say("classifiers", "check", "deep.py:load")
-    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
-    _, _, table = said.out.partition("Hidden layers; those marked *")
+    answer = say("classifiers", "check", "deep.py:load")
+    assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80
+    _, _, table = answer.out.partition("Hidden layers; those marked *")
     head, *lines = table.splitlines()[1:]
     assert head.split() == ["layer", "axes", "D", "F", "T"]
     # A convolution, then nine blocks of two: 28 in all. Of the blocks a third and two thirds of
@@ -291,8 +295,8 @@ def test_check_shows_hidden_layers(say: Say) -> None:
     assert len(tree["layers"]) == 28 and "no_layers" not in tree
     first = {"name": "1", "axes": "B D T", "kind": "Conv1d", "chosen": False}
     assert tree["layers"][0] == first | {"channels": 4, "rows": 1, "frames": 100}
-    said = say("classifiers", "check", "deep.py:script")
-    assert said.code == 0 and "The hidden layers of TorchScript cannot be read" in said.out
+    answer = say("classifiers", "check", "deep.py:script")
+    assert answer.code == 0 and "The hidden layers of TorchScript cannot be read" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -313,8 +317,8 @@ def test_a_word_that_names_no_classifier(
     """One sentence, and nothing written."""
     soundfile.write("a.wav", np.zeros(RATE), RATE)
     for words in (("classifiers", "check", spec), ("explain", "a.wav", "--classifier", spec)):
-        said = say(*words)
-        assert said.code == code and sentence in said.err and "Traceback" not in said.err
+        answer = say(*words)
+        assert answer.code == code and sentence in answer.err and "Traceback" not in answer.err
     assert not Path("explanations").exists()
 
 
@@ -323,14 +327,14 @@ def test_options_of_the_other_way(
 ) -> None:
     """What is about a run's networks is refused with --classifier; the variable of all commands is
     passed by."""
-    said = say("explain", "a.wav", "--classifier", f"{users}:load", "--threshold", "0.3")
-    assert said.code == 2 and "--threshold is about a RUN's networks" in said.err
-    said = say("explain", "a.wav", "--classifier", f"{users}:load", "--method", "l2i")
-    assert said.code == 2 and "without training: gates or shapley" in said.err
-    said = say("explain", "a.wav")
-    assert said.code == 2 and "Give a RUN and AUDIO files" in said.err
+    answer = say("explain", "a.wav", "--classifier", f"{users}:load", "--threshold", "0.3")
+    assert answer.code == 2 and "--threshold is about a RUN's networks" in answer.err
+    answer = say("explain", "a.wav", "--classifier", f"{users}:load", "--method", "l2i")
+    assert answer.code == 2 and "without training: gates or shapley" in answer.err
+    answer = say("explain", "a.wav")
+    assert answer.code == 2 and "Give a RUN and AUDIO files" in answer.err
     monkeypatch.setenv("L2I_DEVICE", "cpu")
     soundfile.write("a.wav", clip, RATE)
-    said = say("explain", "a.wav", "b.wav")
-    assert said.code == 2 and "'l2i explain latest a.wav'" in said.err, "a file is no RUN"
+    answer = say("explain", "a.wav", "b.wav")
+    assert answer.code == 2 and "'l2i explain latest a.wav'" in answer.err, "a file is no RUN"
     assert say("explain", "a.wav", "--classifier", f"{users}:load", "-q").code == 0

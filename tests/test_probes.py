@@ -143,15 +143,15 @@ def test_a_mask_of_ones_gains_nothing_at_any_size() -> None:
     input hears as the clip: no fall; both curves are y but for their ends, silence, where every
     class is as likely."""
     case = _case("full")
-    found = Curves()(case)
+    figures = Curves()(case)
     for name in ("ff_at_10", "ff_at_25", "ff_at_50", "sufficiency", "comprehensiveness"):
-        np.testing.assert_allclose(found[name], 0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(figures[name], 0, atol=1e-5, err_msg=name)
     for name in ("fid_in_at_10", "fid_in_at_25", "fid_in_at_50"):
-        assert found[name].tolist() == [1, 1]
+        assert figures[name].tolist() == [1, 1]
     y = of_class(case.heard.classifier, case.heard.logits, case.classes)
     lost = (y - 1 / BANDS) / 2
-    np.testing.assert_allclose(found["insertion"], y - 0.01 * lost, atol=1e-5)
-    np.testing.assert_allclose(found["deletion"], y - 0.05 * lost, atol=1e-5)
+    np.testing.assert_allclose(figures["insertion"], y - 0.01 * lost, atol=1e-5)
+    np.testing.assert_allclose(figures["deletion"], y - 0.05 * lost, atol=1e-5)
 
 
 def test_the_tone_of_the_class_is_all_that_counts() -> None:
@@ -194,7 +194,7 @@ def test_infidelity_is_captums() -> None:
     are there."""
     captum = pytest.importorskip("captum.metrics")
     case = _case("l2i").take([0])
-    found = Attributions(seed=3)(case)
+    figures = Attributions(seed=3)(case)
     heard, c = case.heard, int(case.classes[0])
     tile = tiles(heard.size.shape[2], heard.domain)
     kept = (case.gain * heard.size)[0].square()
@@ -220,10 +220,10 @@ def test_infidelity_is_captums() -> None:
         max_examples_per_batch=50,
         normalize=True,
     )
-    assert found["infidelity"][0] == pytest.approx(wanted.item(), rel=1e-3)
+    assert figures["infidelity"][0] == pytest.approx(wanted.item(), rel=1e-3)
     a, d = sets @ share, forward(torch.ones(1, 64)) - forward(1 - sets)
     wanted = np.corrcoef(a.numpy(), d.numpy())[0, 1]
-    assert found["faithfulness_correlation"][0] == pytest.approx(wanted, abs=1e-4)
+    assert figures["faithfulness_correlation"][0] == pytest.approx(wanted, abs=1e-4)
 
 
 def test_the_right_tone_says_what_its_removal_does() -> None:
@@ -255,10 +255,10 @@ def test_shapley_values_add_up_to_the_clip() -> None:
             twice: Tensor = 2 * explain.relevances_of(*heard)
             return twice
 
-    found = Completeness()(replace(case, explain=Boastful()))["completeness_gap"]
+    gap = Completeness()(replace(case, explain=Boastful()))["completeness_gap"]
     # Of silence all eleven classes are as likely.
     wanted = log_odds(case.heard.logits, case.classes, Task.SINGLE_LABEL) + math.log(BANDS - 1)
-    np.testing.assert_allclose(found, wanted.numpy(), atol=0.1)
+    np.testing.assert_allclose(gap, wanted.numpy(), atol=0.1)
     assert (wanted > 1).all()
 
 
@@ -267,8 +267,8 @@ def test_gradients_of_a_linear_logit_add_up() -> None:
     method of masks alone has no such figure."""
     pytest.importorskip("captum")
     subject = replace(tone_subject(), classifier=_Open())
-    found = Completeness()(_case("integrated-gradients", subject))["completeness_gap"]
-    np.testing.assert_allclose(found, 0, atol=1e-3)
+    gap = Completeness()(_case("integrated-gradients", subject))["completeness_gap"]
+    np.testing.assert_allclose(gap, 0, atol=1e-3)
     assert np.isnan(Completeness()(_case("full"))["completeness_gap"]).all()
 
 
@@ -292,9 +292,9 @@ def test_max_sensitivity_is_captums() -> None:
         ),
         n_perturb_samples=10,
     )
-    found = probe(case)["max_sensitivity"][0]
-    assert found > 1e-4
-    assert found == pytest.approx(wanted.item(), rel=1e-3)
+    sensitivity = probe(case)["max_sensitivity"][0]
+    assert sensitivity > 1e-4
+    assert sensitivity == pytest.approx(wanted.item(), rel=1e-3)
 
 
 def test_what_does_not_hang_on_the_sound_is_stable() -> None:
@@ -346,8 +346,8 @@ def test_decisions_that_change_are_no_instability() -> None:
             return torch.zeros_like(logits, dtype=torch.bool)
 
     heard = replace(case.heard, classifier=Fickle())
-    found = Stability(0)(replace(case, heard=heard))
-    assert all(np.isnan(values).all() for values in found.values())
+    figures = Stability(0)(replace(case, heard=heard))
+    assert all(np.isnan(values).all() for values in figures.values())
 
 
 def test_another_class_has_another_explanation() -> None:
@@ -412,8 +412,8 @@ class _Weighted(ToneClassifier):
             self.network.weight.copy_(torch.eye(BANDS))
 
     def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Any:
-        found = super().features_of(spectrum, maps)
-        return type(found)(self.network(found.logits).detach(), found.maps)
+        features = super().features_of(spectrum, maps)
+        return type(features)(self.network(features.logits).detach(), features.maps)
 
 
 class _ByWeights:
@@ -442,10 +442,10 @@ def test_shuffled_weights_are_the_same_weights() -> None:
     """In another order, that of the seed; the classifier itself is as it was; a black box has none
     to shuffle."""
     clf = _Weighted()
-    found = [shuffled(clf, seed).network.weight for seed in (0, 0, 1)]  # type: ignore
+    weights = [shuffled(clf, seed).network.weight for seed in (0, 0, 1)]  # type: ignore
     assert torch.equal(clf.network.weight, torch.eye(BANDS))
-    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
-    for w in found:
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    for w in weights:
         assert torch.equal(w.flatten().sort().values, torch.eye(BANDS).flatten().sort().values)
         assert not torch.equal(w, clf.network.weight)
     assert shuffled(ToneClassifier(), 0) is None
@@ -455,12 +455,12 @@ def test_a_method_that_reads_no_weight_is_found_out() -> None:
     """L2I's toy hears the spectrogram and its own head alone: the masks are the same, whatever the
     classifier has forgotten, while another clip's, and another class's, have another band. One
     band of eleven against another: ranks correlate by -1/10, on paper."""
-    found = Randomised("l2i", _weighted(), TOLD)(_case("l2i", _weighted()))
-    np.testing.assert_allclose(found["randomised"], 1.0)
-    np.testing.assert_allclose(found["randomised_ssim"], 1.0)
-    np.testing.assert_allclose(found["randomised_control"], -0.1, atol=1e-6)
-    np.testing.assert_allclose(found["randomised_class"], -0.1, atol=1e-6)
-    assert "randomised_gates" not in found
+    figures = Randomised("l2i", _weighted(), TOLD)(_case("l2i", _weighted()))
+    np.testing.assert_allclose(figures["randomised"], 1.0)
+    np.testing.assert_allclose(figures["randomised_ssim"], 1.0)
+    np.testing.assert_allclose(figures["randomised_control"], -0.1, atol=1e-6)
+    np.testing.assert_allclose(figures["randomised_class"], -0.1, atol=1e-6)
+    assert "randomised_gates" not in figures
 
 
 def test_a_method_that_reads_the_weights_forgets_with_them() -> None:
@@ -470,17 +470,17 @@ def test_a_method_that_reads_the_weights_forgets_with_them() -> None:
     subject = _weighted()
     probe = Randomised(word, subject, TOLD)
     assert "randomised_gates" in probe.names
-    found = probe(_case(word, subject))
-    assert (found["randomised"] < 0.7).all()
-    np.testing.assert_allclose(found["randomised_control"], -0.1, atol=1e-6)
-    np.testing.assert_allclose(found["randomised_gates_class"], -0.1, atol=1e-6)
-    assert (found["randomised_gates"] < 0.7).all()
+    figures = probe(_case(word, subject))
+    assert (figures["randomised"] < 0.7).all()
+    np.testing.assert_allclose(figures["randomised_control"], -0.1, atol=1e-6)
+    np.testing.assert_allclose(figures["randomised_gates_class"], -0.1, atol=1e-6)
+    assert (figures["randomised_gates"] < 0.7).all()
 
 
 def test_a_black_box_cannot_forget() -> None:
     """It is not said to be read, nor not to be."""
-    found = Randomised("full", tone_subject(), TOLD)(_case("full"))
-    assert all(np.isnan(values).all() for values in found.values())
+    figures = Randomised("full", tone_subject(), TOLD)(_case("full"))
+    assert all(np.isnan(values).all() for values in figures.values())
 
 
 def test_ssim_of_pictures_on_paper() -> None:
@@ -518,25 +518,25 @@ def test_a_classifier_that_was_not_in_the_loop() -> None:
         classes = tuple(reversed(ToneClassifier.classes))
 
         def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Any:
-            found = super().features_of(spectrum, maps)
-            return type(found)(found.logits.flip(1), found.maps)
+            features = super().features_of(spectrum, maps)
+            return type(features)(features.logits.flip(1), features.maps)
 
     for other in (ToneClassifier(), Turned()):
-        found = Evaluator(other, case.heard.classifier)(case)
-        assert found["agreed"].tolist() == [1, 1]
-        np.testing.assert_allclose(found["other_ff"], own["ff_mean"], atol=1e-6)
-        np.testing.assert_allclose(found["other_fid_in"], own["fid_in"])
-        assert mean_scores(found, ["transfer"], 0)[0]["transfer"] == pytest.approx(1.0)
+        figures = Evaluator(other, case.heard.classifier)(case)
+        assert figures["agreed"].tolist() == [1, 1]
+        np.testing.assert_allclose(figures["other_ff"], own["ff_mean"], atol=1e-6)
+        np.testing.assert_allclose(figures["other_fid_in"], own["fid_in"])
+        assert mean_scores(figures, ["transfer"], 0)[0]["transfer"] == pytest.approx(1.0)
 
     class Deaf(ToneClassifier):
         def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Any:
-            found = super().features_of(spectrum, maps)
-            logits = found.logits.clone()
+            features = super().features_of(spectrum, maps)
+            logits = features.logits.clone()
             logits[:, LOUD] = 0.0
-            return type(found)(logits, found.maps)
+            return type(features)(logits, features.maps)
 
-    found = Evaluator(Deaf(), case.heard.classifier)(case)
-    assert found["agreed"].tolist() == [0, 0] and np.isnan(found["other_ff"]).all()
+    figures = Evaluator(Deaf(), case.heard.classifier)(case)
+    assert figures["agreed"].tolist() == [0, 0] and np.isnan(figures["other_ff"]).all()
 
 
 def test_a_classifier_at_home_with_masks() -> None:
@@ -548,7 +548,7 @@ def test_a_classifier_at_home_with_masks() -> None:
     clf = FrozenClassifier(network, settings, ["a", "b", "c"], Task.SINGLE_LABEL)
     x = torch.randn(6, 9000, generator=torch.Generator().manual_seed(1))
     before = clf.logits(x)
-    found = [
+    tuned = [
         tuned_on_masks(
             clf,
             deepcopy(network),
@@ -565,7 +565,7 @@ def test_a_classifier_at_home_with_masks() -> None:
     target = before.repeat(4, 1)
     # What cannot be had is the entropy of what is asked for.
     least = _loss(target, target, clf.task).item()
-    losses = [_loss(c.logits(masked), target, clf.task).item() - least for c in (clf, *found)]
+    losses = [_loss(c.logits(masked), target, clf.task).item() - least for c in (clf, *tuned)]
     assert losses[1] == losses[2] < 0.7 * losses[0]
 
 
@@ -592,13 +592,13 @@ def test_turning_down_counts_as_removal_of_spectrograms_alone() -> None:
     assert case.explain.linear
     audio = judge_masks(case.heard, case.classes, case.mask, linear=True)
     np.testing.assert_allclose(audio["ff_mean"], 0, atol=1e-5)
-    found = SpectrogramProtocol()(case)
+    figures = SpectrogramProtocol()(case)
     logs = (case.heard.size / 2).log1p().unflatten(1, (BANDS, 3)).sum(2).mean(2).softmax(1)
     y = case.heard.logits.softmax(1)
     fall = (y - logs).gather(1, case.classes.unsqueeze(1))[:, 0].numpy()
-    np.testing.assert_allclose(found["spectrogram_ff_mean"], fall, atol=1e-6)
+    np.testing.assert_allclose(figures["spectrogram_ff_mean"], fall, atol=1e-6)
     assert (fall > 0.01).all()
-    assert found["spectrogram_fid_in"].tolist() == [1, 1]
+    assert figures["spectrogram_fid_in"].tolist() == [1, 1]
     # A classifier that has no such input has no such figure.
     assert all(np.isnan(v).all() for v in SpectrogramProtocol()(_case("full")).values())
 
@@ -621,15 +621,15 @@ def test_a_mask_that_writes_the_class_is_read() -> None:
     written = torch.zeros_like(case.mask)
     for row, c in enumerate(classes.tolist()):
         written[row, :, 30 * c : 30 * c + 20] = 1.0
-    found = []
+    figures = []
     for mask in (written, torch.ones_like(case.mask)):
         probe = Encoding()
         assert probe(replace(case, mask=mask).take(range(8))) == {}
         probe(replace(case, mask=mask).take(range(8, 12)))
-        found.append(probe.finish(groups))
-    assert found[0]["encoded"].tolist() == [1.0] * 12
-    assert found[1]["encoded"].tolist() == [0.0] * 12
-    assert found[0]["encoded_control"].mean() < 0.8
+        figures.append(probe.finish(groups))
+    assert figures[0]["encoded"].tolist() == [1.0] * 12
+    assert figures[1]["encoded"].tolist() == [0.0] * 12
+    assert figures[0]["encoded_control"].mean() < 0.8
     assert np.isnan(read_from(np.ones((2, 1)), np.array([0, 1]), np.array(["a", "a"]))).all()
 
 
@@ -639,8 +639,8 @@ def test_a_mask_that_writes_the_class_is_read() -> None:
 def test_some_clips_alone() -> None:
     """The others have no figure, and those that are asked have theirs."""
     case = _case("l2i")
-    found = OnSome(Contrast(), frozenset({"clip 1"}))(case)
-    assert np.isnan(found["contrast_next"]).tolist() == [True, False]
+    figures = OnSome(Contrast(), frozenset({"clip 1"}))(case)
+    assert np.isnan(figures["contrast_next"]).tolist() == [True, False]
     none = OnSome(Contrast(), frozenset())(case)
     assert np.isnan(none["contrast_next"]).all()
 

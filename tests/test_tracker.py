@@ -57,17 +57,17 @@ def test_a_run_keeps_what_it_was_told(store: Store) -> None:
         (run.folder / "many").mkdir()
         (run.folder / "many" / "a.txt").write_text("a")
         run.artifacts(run.folder / "many", "more")
-    found = _only()
-    assert (found.id, found.name, found.experiment) == (run.run_id, "first", "demo")
-    assert found.status == "FINISHED"
-    assert found.params == {"run.seed": "0", "classifier.steps": "[]"}
-    assert found.metrics == {"interpreter/loss": 0.25, "test/accuracy": 0.75}
-    assert _steps(store, found.id, "interpreter/loss") == [(1, 0.5), (2, 0.25)]
-    assert found.tags["l2i.commit"] == "abc" and found.tags["l2i.signature"] == "aaaa"
-    assert "l2i.resumed" not in found.tags and "l2i.error" not in found.tags
-    assert found.start is not None and found.end is not None and found.start <= found.end
-    base = local_path(found.artifact_uri)
-    assert base == store.root / "artifacts" / "demo" / found.id / "artifacts"
+    info = _only()
+    assert (info.id, info.name, info.experiment) == (run.run_id, "first", "demo")
+    assert info.status == "FINISHED"
+    assert info.params == {"run.seed": "0", "classifier.steps": "[]"}
+    assert info.metrics == {"interpreter/loss": 0.25, "test/accuracy": 0.75}
+    assert _steps(store, info.id, "interpreter/loss") == [(1, 0.5), (2, 0.25)]
+    assert info.tags["l2i.commit"] == "abc" and info.tags["l2i.signature"] == "aaaa"
+    assert "l2i.resumed" not in info.tags and "l2i.error" not in info.tags
+    assert info.start is not None and info.end is not None and info.start <= info.end
+    base = local_path(info.artifact_uri)
+    assert base == store.root / "artifacts" / "demo" / info.id / "artifacts"
     assert (base / "pictures" / "picture.txt").read_text() == "a picture"
     assert (base / "more" / "a.txt").read_text() == "a"
     assert run.folder == store.folder(run.run_id)
@@ -78,9 +78,9 @@ def test_figures_that_are_no_numbers_are_kept(store: Store) -> None:
     """NaN and infinity are worth seeing: a loss that went wrong."""
     with _run() as run:
         run.metrics("classifier", 1, {"nan": math.nan, "up": math.inf, "down": -math.inf})
-    found = _only().metrics
-    assert math.isnan(found["classifier/nan"])
-    assert found["classifier/up"] > 1e300 and found["classifier/down"] < -1e300
+    metrics = _only().metrics
+    assert math.isnan(metrics["classifier/nan"])
+    assert metrics["classifier/up"] > 1e300 and metrics["classifier/down"] < -1e300
 
 
 def test_many_and_long_values_fit(store: Store) -> None:
@@ -88,18 +88,18 @@ def test_many_and_long_values_fit(store: Store) -> None:
     params = {f"key.{n}": n for n in range(230)} | {"long": "x" * 9000}
     with _run(params=params) as run:
         run.metrics("stage", 1, {f"m{n}": n for n in range(1100)})
-    found = _only()
-    assert len(found.params) == 231 and len(found.metrics) == 1100
-    assert found.params["key.229"] == "229" and found.params["long"] == "x" * 5000
+    info = _only()
+    assert len(info.params) == 231 and len(info.metrics) == 1100
+    assert info.params["key.229"] == "229" and info.params["long"] == "x" * 5000
 
 
 def test_passwords_do_not_get_into_the_store(store: Store) -> None:
     """Neither by way of a parameter nor of a tag."""
     with _run(params={"dataset.data_dir": "https://me:hunter2@host/x"}) as run:
         run.tags({"l2i.command": "l2i train --api-key=hunter2"})
-    found = _only()
-    assert "hunter2" not in str(found)
-    assert found.params["dataset.data_dir"] == "https://me:***@host/x"
+    info = _only()
+    assert "hunter2" not in str(info)
+    assert info.params["dataset.data_dir"] == "https://me:***@host/x"
 
 
 def test_a_file_that_is_absent_is_the_callers_bug(store: Store) -> None:
@@ -114,10 +114,10 @@ def test_final_figures_may_be_measured_again(store: Store) -> None:
     with _run() as run:
         for values in ({"a": 1.0, "b": math.nan}, {"a": 1.0, "b": math.nan}, {"a": 2.0}):
             run.final(values)
-    found = _only()
-    assert found.metrics["a"] == 2.0 and math.isnan(found.metrics["b"])
-    assert _steps(store, found.id, "a") == [(0, 1.0), (1, 2.0)]
-    assert len(_steps(store, found.id, "b")) == 1
+    info = _only()
+    assert info.metrics["a"] == 2.0 and math.isnan(info.metrics["b"])
+    assert _steps(store, info.id, "a") == [(0, 1.0), (1, 2.0)]
+    assert len(_steps(store, info.id, "b")) == 1
 
 
 def test_figures_of_the_machine_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,9 +175,9 @@ def test_the_status_says_how_it_ended(
     """And a tag says why; the exception goes on to whoever can show it."""
     with pytest.raises(type(error)), _run():
         raise error
-    found = _only()
-    assert found.status == status
-    assert found.tags.get("l2i.error") == reason
+    info = _only()
+    assert info.status == status
+    assert info.tags.get("l2i.error") == reason
 
 
 def test_signal_handlers_are_left_as_they_were(store: Store) -> None:
@@ -218,9 +218,9 @@ def test_a_signal_waits_for_the_transaction(
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
     assert len(sent) == 1
-    found = _only()
-    assert (found.status, found.tags["l2i.error"]) == ("KILLED", reason)
-    assert found.metrics["classifier/loss"] == 0.5
+    info = _only()
+    assert (info.status, info.tags["l2i.error"]) == ("KILLED", reason)
+    assert info.metrics["classifier/loss"] == 0.5
 
 
 def test_a_run_may_live_in_a_thread(store: Store) -> None:
@@ -258,15 +258,15 @@ def test_an_unfinished_run_is_resumed(store: Store) -> None:
             again.metrics("other", 1, {"loss": 7.0})
             if count == 1:
                 raise Stopped
-    found = _only()
-    assert found.status == "FINISHED"
-    assert _steps(store, found.id, "interpreter/loss") == [(n, 1 / n) for n in range(1, 5)]
-    assert _steps(store, found.id, "other/loss") == [(1, 7.0)]
-    assert found.tags["l2i.resumed"] == "2"
-    assert "l2i.error" not in found.tags
+    info = _only()
+    assert info.status == "FINISHED"
+    assert _steps(store, info.id, "interpreter/loss") == [(n, 1 / n) for n in range(1, 5)]
+    assert _steps(store, info.id, "other/loss") == [(1, 7.0)]
+    assert info.tags["l2i.resumed"] == "2"
+    assert "l2i.error" not in info.tags
     # MLflow keeps a parameter's first value for ever: the change is said.
-    assert found.params == {"run.device": "cuda", "run.seed": "0"}
-    assert found.tags["l2i.changed_params"] == "run.device: cuda -> cpu"
+    assert info.params == {"run.device": "cuda", "run.seed": "0"}
+    assert info.tags["l2i.changed_params"] == "run.device: cuda -> cpu"
 
 
 def test_a_finished_run_is_not_resumed(store: Store) -> None:
@@ -337,8 +337,8 @@ def test_a_store_that_another_program_has_locked(
             said_of.removeFilter(once)
     history = connect(store).get_metric_history(run.run_id, "classifier/loss")
     assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "l2i"]
-    assert said == (
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "l2i"]
+    assert message == (
         f"The run store {store.shown} is locked by another program; waiting up to 300 s for it."
     )
     lock()

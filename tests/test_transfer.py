@@ -59,24 +59,24 @@ def test_whole_and_once(
     places = {"folder": str(tmp_path / "kept"), "archive": str(tmp_path / "below" / "kept.zip")}
     place = places.get(where, "s3://bucket/kept")
     history = connect(store).get_metric_history(own.id, "interpreter/loss")
-    said = say("runs", "export", "first", place)
-    assert said.code == 0 and said.out.strip().endswith("zip" if where == "archive" else own.id)
+    answer = say("runs", "export", "first", place)
+    assert answer.code == 0 and answer.out.strip().endswith("zip" if where == "archive" else own.id)
     assert where != "folder" or is_output(tmp_path / "kept")
     _elsewhere(template, tmp_path / "other", monkeypatch)
-    said = say("runs", "import", place)
-    assert said.code == 0 and "imported" in said.out
-    (found,) = list_runs()
-    assert (found.name, found.experiment, found.status) == ("first", "demo", "FINISHED")
-    assert (found.params, found.metrics) == (own.params, own.metrics)
-    assert found.tags["l2i.commit"] == "abc" and found.tags["l2i.imported_from"] == own.id
-    assert found.start is not None and own.start is not None and own.end is not None
-    assert abs((found.start - own.start).total_seconds()) < 0.002
-    assert found.end is not None and abs((found.end - own.end).total_seconds()) < 0.002
-    again = connect(locate()).get_metric_history(found.id, "interpreter/loss")
+    answer = say("runs", "import", place)
+    assert answer.code == 0 and "imported" in answer.out
+    (imported,) = list_runs()
+    assert (imported.name, imported.experiment, imported.status) == ("first", "demo", "FINISHED")
+    assert (imported.params, imported.metrics) == (own.params, own.metrics)
+    assert imported.tags["l2i.commit"] == "abc" and imported.tags["l2i.imported_from"] == own.id
+    assert imported.start is not None and own.start is not None and own.end is not None
+    assert abs((imported.start - own.start).total_seconds()) < 0.002
+    assert imported.end is not None and abs((imported.end - own.end).total_seconds()) < 0.002
+    again = connect(locate()).get_metric_history(imported.id, "interpreter/loss")
     assert [(m.step, m.value, m.timestamp) for m in again] == [
         (m.step, m.value, m.timestamp) for m in history
     ]
-    path = tmp_path / "other/mlruns/artifacts/demo" / found.id / "artifacts/deep/sp ace ü.txt"
+    path = tmp_path / "other/mlruns/artifacts/demo" / imported.id / "artifacts/deep/sp ace ü.txt"
     assert path.read_text() == "text"
     assert "there already" in say("runs", "import", place).out
     assert len(list_runs()) == 1
@@ -99,13 +99,13 @@ def test_a_run_that_is_running(
     _elsewhere(template, tmp_path / "other", monkeypatch)
     for _ in range(2):
         assert say("runs", "import", str(tmp_path / "kept")).code == 0
-        (found,) = list_runs()
-        assert found.status == "KILLED" and found.end is not None
-        assert found.tags["l2i.error"] == "It was exported while it was running."
-        assert found.tags["l2i.imported_from"] == run.run_id
+        (imported,) = list_runs()
+        assert imported.status == "KILLED" and imported.end is not None
+        assert imported.tags["l2i.error"] == "It was exported while it was running."
+        assert imported.tags["l2i.imported_from"] == run.run_id
     assert say("runs", "import", str(tmp_path / "later")).code == 0
-    (found,) = list_runs()
-    assert found.status == "FINISHED" and "l2i.error" not in found.tags
+    (imported,) = list_runs()
+    assert imported.status == "FINISHED" and "l2i.error" not in imported.tags
     assert say("runs", "delete", "first", "--yes").code == 0 and list_runs() == []
 
 
@@ -133,13 +133,13 @@ def test_what_is_no_export(store: Store, tmp_path: Path, say: Callable[..., Said
         folder.mkdir(parents=True, exist_ok=True)
         if text is not None:
             (folder / "run.json").write_text(text)
-        said = say("runs", "import", str(tmp_path / "kept"))
-        assert said.code == 1 and "Traceback" not in said.err
+        answer = say("runs", "import", str(tmp_path / "kept"))
+        assert answer.code == 1 and "Traceback" not in answer.err
     with pytest.raises(DataError, match="There is no folder"):
         import_runs(tmp_path / "nowhere")
     (tmp_path / "kept.zip").write_bytes(b"PK\3\4nonsense")
-    said = say("runs", "import", str(tmp_path / "kept.zip"))
-    assert said.code == 1 and "archive" in said.err and "Traceback" not in said.err
+    answer = say("runs", "import", str(tmp_path / "kept.zip"))
+    assert answer.code == 1 and "archive" in answer.err and "Traceback" not in answer.err
 
 
 def test_an_archive_that_cannot_be_written_leaves_nothing(
@@ -155,8 +155,8 @@ def test_an_archive_that_cannot_be_written_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.make_archive", full)
-    said = say("runs", "export", "first", str(place))
-    assert said.code == 1 and "No space left" in said.err
+    answer = say("runs", "export", "first", str(place))
+    assert answer.code == 1 and "No space left" in answer.err
     assert [path.name for path in place.parent.iterdir()] == ["kept.zip"]
     assert place.read_bytes() == old
 
@@ -189,9 +189,9 @@ def test_links_in_an_export_are_not_followed(
         (run / what).rename(secret / what)
         (run / what).symlink_to(secret / what)
     _elsewhere(template, tmp_path / "other", monkeypatch)
-    said = say("runs", "import", str(kept))
-    assert said.code == 1
-    assert "is a link or a device" in " ".join(said.err.split())
+    answer = say("runs", "import", str(kept))
+    assert answer.code == 1
+    assert "is a link or a device" in " ".join(answer.err.split())
     assert list_runs() == []
     assert not [p for p in (tmp_path / "other").rglob("*") if p.is_file() and p.suffix == ".txt"]
     # The user's own word for a place may be a link.
@@ -213,11 +213,11 @@ def test_a_store_that_was_moved(
     monkeypatch.chdir(tmp_path / "new")
     with pytest.raises(StoreError, match="was moved"):
         _make("second")
-    said = say("runs", "relocate")
-    assert said.code == 0 and str(tmp_path / "new") in said.out
+    answer = say("runs", "relocate")
+    assert answer.code == 0 and str(tmp_path / "new") in answer.out
     assert "Nothing was moved" in say("runs", "relocate").out
-    found = resolve_run(own.id)
-    assert found.artifact_uri.startswith((tmp_path / "new").as_uri())
+    run = resolve_run(own.id)
+    assert run.artifact_uri.startswith((tmp_path / "new").as_uri())
     path = connect(locate()).download_artifacts(own.id, "deep/sp ace ü.txt", str(tmp_path))
     assert Path(path).read_text() == "text"
     second = _make("second")
@@ -236,11 +236,11 @@ def test_a_store_that_was_moved_before_a_run_left_files(
     monkeypatch.chdir(tmp_path / "new")
     with pytest.raises(StoreError, match="'l2i runs relocate'"):
         _make()
-    said = say("runs", "relocate")
-    assert said.code == 0 and str(tmp_path / "new") in said.out
-    found = _make()
-    assert found.artifact_uri.startswith((tmp_path / "new").as_uri())
-    assert found.tags["l2i.resumed"] == "1" and len(list_runs()) == 1
+    answer = say("runs", "relocate")
+    assert answer.code == 0 and str(tmp_path / "new") in answer.out
+    run = _make()
+    assert run.artifact_uri.startswith((tmp_path / "new").as_uri())
+    assert run.tags["l2i.resumed"] == "1" and len(list_runs()) == 1
 
 
 def test_a_store_that_was_copied(
@@ -258,15 +258,15 @@ def test_a_store_that_was_copied(
         monkeypatch.chdir(tmp_path / name)
         with pytest.raises(StoreError, match="is a copy of a store whose files still lie in"):
             download(resolve_run(own.id), "deep/sp ace ü.txt")
-        said = say("runs", "export", own.id, str(tmp_path / "kept"))
-        assert said.code == 1 and "'l2i runs relocate'" in said.err
+        answer = say("runs", "export", own.id, str(tmp_path / "kept"))
+        assert answer.code == 1 and "'l2i runs relocate'" in answer.err
         assert say("runs", "delete", "second", "--yes").code == 0
         assert say("runs", "gc", "--yes").code == 1
     assert original.read_text() == "text"
     monkeypatch.chdir(tmp_path / "new")
     assert say("runs", "relocate").code == 0
-    found = download(resolve_run(own.id), "deep/sp ace ü.txt")
-    assert found.is_relative_to(tmp_path / "new") and found.read_text() == "text"
+    path = download(resolve_run(own.id), "deep/sp ace ü.txt")
+    assert path.is_relative_to(tmp_path / "new") and path.read_text() == "text"
     assert say("runs", "gc", "--yes").code == 0 and original.exists()
 
 
@@ -292,8 +292,8 @@ def test_artifacts_that_were_left_behind(
     (tmp_path / "new" / "mlruns").mkdir(parents=True)
     shutil.copy("mlruns/mlflow.db", tmp_path / "new" / "mlruns" / "mlflow.db")
     monkeypatch.chdir(tmp_path / "new")
-    said = say("runs", "relocate")
-    assert said.code == 1 and "copy them there first" in said.err
+    answer = say("runs", "relocate")
+    assert answer.code == 1 and "copy them there first" in answer.err
 
 
 def test_show_and_delete(store: Store, say: Callable[..., Said], tmp_path: Path) -> None:
@@ -301,10 +301,12 @@ def test_show_and_delete(store: Store, say: Callable[..., Said], tmp_path: Path)
     so."""
     parent = _make("parent")
     _make("child", parent.id)
-    said = say("runs", "show", "parent")
-    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80 + len(parent.artifact_uri)
-    assert "test/accuracy" in said.out and "run.seed" in said.out and "l2i.commit" in said.out
+    answer = say("runs", "show", "parent")
+    assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80 + len(
+        parent.artifact_uri
+    )
+    assert "test/accuracy" in answer.out and "run.seed" in answer.out and "l2i.commit" in answer.out
     assert json.loads(say("runs", "show", "parent", "--json").out)["id"] == parent.id
-    said = say("runs", "delete", "parent", "--yes")
-    assert said.code == 0 and "and 1 under it" in said.out
+    answer = say("runs", "delete", "parent", "--yes")
+    assert answer.code == 0 and "and 1 under it" in answer.out
     assert list_runs() == []

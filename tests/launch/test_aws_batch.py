@@ -30,41 +30,41 @@ from tests.stores import Said
 @pytest.fixture
 def queue(aws: Batch, say: Callable[..., Said]) -> str:
     """A queue, set up by the command."""
-    said = say(
+    answer = say(
         "batch", "setup", "--queue", "gpu-spot", "--image", IMAGE, "--bucket", "team", "--yes"
     )
-    assert said.code == 0, said.err
+    assert answer.code == 0, answer.err
     return "gpu-spot"
 
 
 def _submit(say: Callable[..., Said], path: Path, script: Any, *words: str) -> dict[str, Any]:
-    said = say(
+    answer = say(
         *("submit", str(path), "--on", "aws-batch", "--queue", "gpu-spot", "--json"),
         *("--env", f"SCRIPT={json.dumps(script)}", *words),
     )
-    assert said.code == 0, said.err
-    found: dict[str, Any] = json.loads(said.out)
-    return found
+    assert answer.code == 0, answer.err
+    job: dict[str, Any] = json.loads(answer.out)
+    return job
 
 
 def _over(say: Callable[..., Said], job: str = "latest") -> dict[str, Any]:
     end = time.monotonic() + 60
     while True:
-        said = say("jobs", "show", job, "--json")
-        found: dict[str, Any] = json.loads(said.out)
-        if all(t["state"] in ("succeeded", "failed", "cancelled") for t in found["tasks"]):
-            return found
-        assert time.monotonic() < end, found
+        answer = say("jobs", "show", job, "--json")
+        described: dict[str, Any] = json.loads(answer.out)
+        if all(t["state"] in ("succeeded", "failed", "cancelled") for t in described["tasks"]):
+            return described
+        assert time.monotonic() < end, described
         time.sleep(0.2)
 
 
 def _in_state(say: Callable[..., Said], task: int, state: str) -> dict[str, Any]:
     end = time.monotonic() + 60
     while True:
-        found: dict[str, Any] = json.loads(say("jobs", "show", "--json").out)
-        if found["tasks"][task]["state"] == state:
-            return found
-        assert time.monotonic() < end, found
+        described: dict[str, Any] = json.loads(say("jobs", "show", "--json").out)
+        if described["tasks"][task]["state"] == state:
+            return described
+        assert time.monotonic() < end, described
         time.sleep(0.1)
 
 
@@ -81,16 +81,16 @@ def test_an_array_runs_and_only_lost_machines_are_retried(
     ]
     job = _submit(say, sweep_file, script)
     assert job["new"] and job["gpu_hours"] == 4 * 3 * 6
-    found = _over(say)
-    seen = [(t["state"], t["attempt"], t["exit_code"]) for t in found["tasks"]]
+    ended = _over(say)
+    seen = [(t["state"], t["attempt"], t["exit_code"]) for t in ended["tasks"]]
     assert seen == [
         *(("succeeded", 1, 0), ("succeeded", 2, 0), ("succeeded", 3, 0)),
         ("failed", 1, 70),
     ]
-    assert "a bug (exit code 70)" in found["tasks"][3]["why"]
+    assert "a bug (exit code 70)" in ended["tasks"][3]["why"]
     assert say("jobs", "show").code == 1
-    said = say("logs", "latest")
-    assert said.out == "ZeroDivisionError: planted\n" and "Task 3" in said.err
+    answer = say("logs", "latest")
+    assert answer.out == "ZeroDivisionError: planted\n" and "Task 3" in answer.err
     # All attempts, in order.
     assert say("logs", "latest", "1").out == "first\nsecond\n"
     assert say("logs", "latest", "0", "-f").out == "all is well\n"
@@ -112,11 +112,11 @@ def test_submitted_twice_is_one_job(
     jobs = batch.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": ["four*"]}])
     assert len([j for j in jobs["jobSummaryList"] if ":" not in j["jobId"]]) == 1
     # And one definition, of which one revision serves all.
-    found = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot")["jobDefinitions"]
-    assert len(found) == 1
+    definitions = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot")["jobDefinitions"]
+    assert len(definitions) == 1
     # From there, too, the job is found by its queue.
-    said = say("jobs", "--queue", queue, "--json")
-    assert [j["job"] for j in json.loads(said.out)] == [first["job"]]
+    answer = say("jobs", "--queue", queue, "--json")
+    assert [j["job"] for j in json.loads(answer.out)] == [first["job"]]
     assert json.loads(say("jobs", "show", "--json").out)["native"] == first["native"]
 
 
@@ -131,11 +131,11 @@ def test_an_array_whose_tasks_are_not_made_yet(
     real = engine._batch.describe_jobs
 
     def describe_jobs(jobs: list[str]) -> dict[str, Any]:
-        found = [
+        described = [
             each for each in real(jobs=jobs)["jobs"] if not each["jobId"].endswith((":2", ":3"))
         ]
-        above = [each | {"status": "PENDING"} for each in found if ":" not in each["jobId"]]
-        return {"jobs": above or found}
+        above = [each | {"status": "PENDING"} for each in described if ":" not in each["jobId"]]
+        return {"jobs": above or described}
 
     engine._batch.describe_jobs = describe_jobs
     states = [task.state for task in engine.status(job).tasks]
@@ -161,8 +161,8 @@ def test_what_is_asked_of_batch(queue: str, sweep_file: Path, say: Callable[...,
         "15000",
     )
     batch = boto3.client("batch")
-    found = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot", status="ACTIVE")
-    newest = max(found["jobDefinitions"], key=lambda d: d["revision"])
+    definitions = batch.describe_job_definitions(jobDefinitionName="l2i-gpu-spot", status="ACTIVE")
+    newest = max(definitions["jobDefinitions"], key=lambda d: d["revision"])
     assert newest["revision"] == 2  # Secrets and shared memory differ from the set-up's.
     box = newest["containerProperties"]
     assert box["image"] == IMAGE
@@ -189,21 +189,21 @@ def test_cancel_and_retry(queue: str, sweep_file: Path, say: Callable[..., Said]
     """Cancelled, tasks that run and tasks that wait end as cancelled; a retry is a job of these;
     cancelling what is over is no error."""
     _submit(say, sweep_file, [["exit 0"], ["hang"], ["hang"], ["hang"]])
-    found = _in_state(say, 2, "running")
-    assert found["tasks"][3]["state"] == "waiting"  # There are two machines.
-    assert found["tasks"][3]["why"] == "no machine is free yet"
-    said = say("jobs", "retry", "latest")
-    assert said.code == 1 and "is not over" in said.err
+    running = _in_state(say, 2, "running")
+    assert running["tasks"][3]["state"] == "waiting"  # There are two machines.
+    assert running["tasks"][3]["why"] == "no machine is free yet"
+    answer = say("jobs", "retry", "latest")
+    assert answer.code == 1 and "is not over" in answer.err
     assert say("cancel", "latest").code == 0
-    found = _over(say)
-    assert [t["state"] for t in found["tasks"]] == ["succeeded", *["cancelled"] * 3]
-    said = say("cancel", "latest")
-    assert said.code == 0 and "was over already" in said.out
-    said = say("jobs", "retry", found["job"], "--json")
-    again = json.loads(said.out)
-    assert said.code == 0 and again["new"] and again["job"] != found["job"]
+    ended = _over(say)
+    assert [t["state"] for t in ended["tasks"]] == ["succeeded", *["cancelled"] * 3]
+    answer = say("cancel", "latest")
+    assert answer.code == 0 and "was over already" in answer.out
+    answer = say("jobs", "retry", ended["job"], "--json")
+    again = json.loads(answer.out)
+    assert answer.code == 0 and again["new"] and again["job"] != ended["job"]
     assert len(json.loads(say("jobs", "show", again["job"], "--json").out)["tasks"]) == 3
-    assert json.loads(say("jobs", "retry", found["job"], "--json").out)["new"] is False
+    assert json.loads(say("jobs", "retry", ended["job"], "--json").out)["new"] is False
     say("cancel", again["job"])
 
 
@@ -211,11 +211,11 @@ def test_one_training_is_no_array(queue: str, say: Callable[..., Said]) -> None:
     """A file without a table [sweep] is a job of one task."""
     Path("one.toml").write_text('extends = "demo"\n')
     _submit(say, Path("one.toml"), ["say only one; exit 0"])
-    found = _over(say)
-    assert [t["state"] for t in found["tasks"]] == ["succeeded"]
+    ended = _over(say)
+    assert [t["state"] for t in ended["tasks"]] == ["succeeded"]
     assert say("logs").out == "only one\n"
-    said = say("logs", "latest", "1")
-    assert said.code == 2 and "there is no task 1" in said.err
+    answer = say("logs", "latest", "1")
+    assert answer.code == 2 and "there is no task 1" in answer.err
 
 
 def test_an_image_that_cannot_be_pulled(
@@ -244,10 +244,10 @@ REFUSALS = [
 def test_refusals(queue: str, sweep_file: Path, say: Callable[..., Said]) -> None:
     """One clear sentence, nothing submitted. (One test, since a queue takes seconds to set up.)"""
     for words, sentence in REFUSALS:
-        said = say("submit", str(sweep_file), "--on", "aws-batch", *words)
-        assert said.code in (1, 2) and sentence in said.err, words
-        assert "Traceback" not in said.err, words
-        assert "abc" not in said.err.replace("--env", ""), words
+        answer = say("submit", str(sweep_file), "--on", "aws-batch", *words)
+        assert answer.code in (1, 2) and sentence in answer.err, words
+        assert "Traceback" not in answer.err, words
+        assert "abc" not in answer.err.replace("--env", ""), words
         assert json.loads(say("jobs", "--json").out) == [], words
 
 
@@ -277,16 +277,16 @@ def test_wrong_keys(
     try:
         server.start()
         point_at_batch(server, monkeypatch)
-        said = say(*words)
-        assert said.code == 1 and "AWS refuses the keys" in said.err
-        assert "SECRETTEST" not in said.err
+        answer = say(*words)
+        assert answer.code == 1 and "AWS refuses the keys" in answer.err
+        assert "SECRETTEST" not in answer.err
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        said = say(*words)
-        assert said.code == 1 and "There are no AWS keys" in said.err
+        answer = say(*words)
+        assert answer.code == 1 and "There are no AWS keys" in answer.err
         monkeypatch.delenv("AWS_DEFAULT_REGION")
-        said = say(*words)
-        assert said.code == 1 and "No AWS region is named" in said.err
+        answer = say(*words)
+        assert answer.code == 1 and "No AWS region is named" in answer.err
     finally:
         server.kill()
 
@@ -298,8 +298,8 @@ def test_aws_that_is_away(
     server = Batch()
     point_at_batch(server, monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
-    said = say("submit", str(sweep_file), "--on", "aws-batch", "--queue", "gpu-spot")
-    assert said.code == 1 and "AWS could not be reached" in said.err
+    answer = say("submit", str(sweep_file), "--on", "aws-batch", "--queue", "gpu-spot")
+    assert answer.code == 1 and "AWS could not be reached" in answer.err
 
 
 # --- set-up -------------------------------------------------------------------------------------
@@ -346,9 +346,9 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
     """
     _foreign_queue("others", {})
     before = _there()
-    said = say(*WORDS)
-    assert said.code == 0 and "9 steps; nothing is done yet" in said.out
-    assert '"s3:PutObject"' in said.out and "arn:aws:s3:::team/*" in said.out
+    answer = say(*WORDS)
+    assert answer.code == 0 and "9 steps; nothing is done yet" in answer.out
+    assert '"s3:PutObject"' in answer.out and "arn:aws:s3:::team/*" in answer.out
     assert _there() == before
     assert say(*WORDS, "--yes").code == 0
     made = _there()
@@ -368,15 +368,15 @@ def test_setup_shows_makes_changes_and_removes(aws: Batch, say: Callable[..., Sa
     assert resources["type"] == "SPOT" and resources["minvCpus"] == 0
     assert resources["allocationStrategy"] == "SPOT_PRICE_CAPACITY_OPTIMIZED"
     assert resources["ec2Configuration"] == [{"imageType": "ECS_AL2023_NVIDIA"}]
-    said = say(*WORDS, "--yes")
-    assert "There is nothing to do." in said.out and _there() == made
-    said = say(*WORDS, "--no-spot")
-    assert "remove  compute environment l2i-gpu-spot-spot\n" in said.out
-    assert "update  queue gpu-spot\n" in said.out and "2 steps" in said.out and _there() == made
+    answer = say(*WORDS, "--yes")
+    assert "There is nothing to do." in answer.out and _there() == made
+    answer = say(*WORDS, "--no-spot")
+    assert "remove  compute environment l2i-gpu-spot-spot\n" in answer.out
+    assert "update  queue gpu-spot\n" in answer.out and "2 steps" in answer.out and _there() == made
     # Without an image the definition stays.
-    said = say(*WORDS[:4], "--bucket", "team", "--bucket", "other", "--yes")
-    assert "update  role l2i-gpu-spot-job\nkeep" in said.out and said.out.endswith("Done.\n")
-    assert "keep    job definition l2i-gpu-spot\n" in said.out
+    answer = say(*WORDS[:4], "--bucket", "team", "--bucket", "other", "--yes")
+    assert "update  role l2i-gpu-spot-job\nkeep" in answer.out and answer.out.endswith("Done.\n")
+    assert "keep    job definition l2i-gpu-spot\n" in answer.out
     stack = boto3.client("cloudformation").get_template(StackName="l2i-gpu-spot")
     assert "arn:aws:s3:::other/*" in json.dumps(stack["TemplateBody"])
     # A revision of `l2i submit`, and one of somebody else's.
@@ -396,17 +396,17 @@ def test_setup_leaves_alone_what_is_not_ours(aws: Batch, say: Callable[..., Said
     _foreign_queue("gpu-spot", {"l2i": "gpu-spot"})
     before = _there()
     for words in (WORDS, DOWN):
-        said = say(*words, "--yes")
-        assert said.code == 1 and "The queue 'gpu-spot' is no part of a stack" in said.err
-        assert "that version's 'l2i batch teardown'" in said.err
+        answer = say(*words, "--yes")
+        assert answer.code == 1 and "The queue 'gpu-spot' is no part of a stack" in answer.err
+        assert "that version's 'l2i batch teardown'" in answer.err
     assert _there() == before
     topic = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}
     boto3.client("cloudformation").create_stack(
         StackName="l2i-gpu-spot", TemplateBody=json.dumps(topic)
     )
     for words in (WORDS, DOWN):
-        said = say(*words, "--yes")
-        assert said.code == 1 and "There is a stack 'l2i-gpu-spot' that l2i did not" in said.err
+        answer = say(*words, "--yes")
+        assert answer.code == 1 and "There is a stack 'l2i-gpu-spot' that l2i did not" in answer.err
 
 
 def _wanted(**changed: Any) -> aws_setup.Setup:
@@ -449,9 +449,9 @@ def test_a_stack_that_fails(
         stub.add_response("describe_change_set", refused)  # and for who reads.
         stub.add_response("delete_change_set", {}, {"ChangeSetName": plan["Id"]})
         stub.add_response("delete_stack", {}, {"StackName": arn})
-        said = say(*WORDS, "--yes")
+        answer = say(*WORDS, "--yes")
         sentence = "AWS did not plan the changes: The role is there already.\n"
-        assert said.code == 1 and said.err.endswith(sentence)
+        assert answer.code == 1 and answer.err.endswith(sentence)
         stub.assert_no_pending_responses()
 
         old = aws_setup.template(_wanted(queue="gpu-spot"), ["subnet-1"], ["sg-1"])
@@ -474,14 +474,14 @@ def test_a_stack_that_fails(
             event("IAM::Role", "JobRole", "Long ago", by="another"),
         ]
         stub.add_response("describe_stack_events", {"StackEvents": events})
-        said = say(*WORDS, "--yes")
+        answer = say(*WORDS, "--yes")
         stub.assert_no_pending_responses()
 
         stub.add_response("describe_stacks", stack("DELETE_FAILED"))
         stub.add_response("get_template", {"TemplateBody": json.dumps(old)})
         assert "is DELETE_FAILED, and cannot be changed: remove it with" in say(*WORDS).err
-    assert "update  compute environment l2i-gpu-spot-spot: ComputeResources\n" in said.out
-    assert said.code == 1 and said.err.endswith(
+    assert "update  compute environment l2i-gpu-spot-spot: ComputeResources\n" in answer.out
+    assert answer.code == 1 and answer.err.endswith(
         "AWS could not update the stack l2i-gpu-spot, which is UPDATE_ROLLBACK_COMPLETE now: the "
         "compute environment SpotEnvironment failed (No subnet). Mend that, and give the same "
         "command again.\n"
@@ -523,20 +523,20 @@ def test_teardown_refuses_while_a_job_runs(
 ) -> None:
     """And says which."""
     _submit(say, sweep_file, [["hang"]])
-    said = say("batch", "teardown", "--queue", queue, "--yes")
-    assert said.code == 1 and "has a job that is not over (four-" in said.err
+    answer = say("batch", "teardown", "--queue", queue, "--yes")
+    assert answer.code == 1 and "has a job that is not over (four-" in answer.err
     say("cancel", "latest")
 
 
 def test_policy(say: Callable[..., Said]) -> None:
     """Rights are printed without AWS: no star where a resource can be named, secrets by ARN."""
     arn = f"arn:aws:secretsmanager:{REGION}:1:secret:mlflow-ab12:password::"
-    said = say("batch", "policy", "--queue", "q", "--bucket", "team", "--secret", f"X={arn}")
-    found = json.loads(said.out)
-    assert set(found) == {"execution", "job", "submit", "setup"}
-    for statement in found["job"]["Statement"]:
+    answer = say("batch", "policy", "--queue", "q", "--bucket", "team", "--secret", f"X={arn}")
+    policy = json.loads(answer.out)
+    assert set(policy) == {"execution", "job", "submit", "setup"}
+    for statement in policy["job"]["Statement"]:
         assert all(r.startswith("arn:aws:s3:::team") for r in statement["Resource"])
-    secrets = [s for s in found["execution"]["Statement"] if "Secret" in s["Action"][0]]
+    secrets = [s for s in policy["execution"]["Statement"] if "Secret" in s["Action"][0]]
     assert secrets[0]["Resource"] == [f"arn:aws:secretsmanager:{REGION}:1:secret:mlflow-ab12"]
-    for document in found.values():
+    for document in policy.values():
         assert not any("*" in action for s in document["Statement"] for action in s["Action"])

@@ -40,13 +40,13 @@ Say = Callable[..., Said]
 @pytest.fixture(params=["single", "multi"])
 def run(request: pytest.FixtureRequest) -> Finished:
     """A run on `demo` and one on `demo-multilabel`."""
-    found: Finished = request.getfixturevalue(request.param)
-    return found
+    finished: Finished = request.getfixturevalue(request.param)
+    return finished
 
 
-def _json(said: Said) -> Any:
-    assert said.code == 0, said.err
-    return json.loads(said.out)
+def _json(answer: Said) -> Any:
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
 
 
 # --- ground truth -----------------------------------------------------------------------------
@@ -56,18 +56,18 @@ def test_ground_truth(run: Finished, say: Say, tmp_path: Path) -> None:
     """Figures of all and per class come from the table of pairs; the sounds kept are a mixture
     and its two parts, which add up."""
     out = tmp_path / "out"
-    found = _json(say("ground-truth", "latest", "--out", str(out), "--no-keep", "--json"))
-    assert found["kept"] is None
+    truth = _json(say("ground-truth", "latest", "--out", str(out), "--no-keep", "--json"))
+    assert truth["kept"] is None
     pairs = pd.read_csv(out / "pairs.csv")
-    assert len(pairs) == found["explained"] >= 1
+    assert len(pairs) == truth["explained"] >= 1
     for name in TRUTH_SCORES:
         means = ("time_iou", "frame_f1", "frame_auc", "pointing")
         middle = np.mean if name in means else np.median
         wanted = middle(pairs[name].dropna())
-        assert found["scores"][name] == pytest.approx(wanted, rel=1e-4), name
-    for name, figures in found["per_class"].items():
+        assert truth["scores"][name] == pytest.approx(wanted, rel=1e-4), name
+    for name, figures in truth["per_class"].items():
         assert figures["explained"] == (pairs["class"] == name).sum()
-    assert sum(f["explained"] for f in found["per_class"].values()) == found["explained"]
+    assert sum(f["explained"] for f in truth["per_class"].values()) == truth["explained"]
     assert all(0 <= share <= 1 for share in pairs["energy_share"].dropna())
     places = sorted((out / "sounds").iterdir())
     assert 1 <= len(places) <= 4
@@ -79,22 +79,22 @@ def test_ground_truth(run: Finished, say: Say, tmp_path: Path) -> None:
 
 def test_ground_truth_of_what_is_there(multi: Finished, say: Say) -> None:
     """Asked for the labels, every clip is explained for every class it has, detected or not."""
-    found = _json(
+    truth = _json(
         say("ground-truth", "latest", "--explain", "labels", "--no-keep", "--json", "--sounds", "0")
     )
-    assert found["scores"]["present"] == 1.0
+    assert truth["scores"]["present"] == 1.0
     table = pd.read_csv(multi.artifacts / "clips.csv").drop_duplicates("clip")
-    assert found["explained"] == sum(len(text.split(";")) for text in table["labels"])
+    assert truth["explained"] == sum(len(text.split(";")) for text in table["labels"])
 
 
 def test_ground_truth_full_mask_keeps_all(single: Finished, say: Say) -> None:
     """The reference that any explanation is held against: all is left of both parts."""
-    found = _json(
+    truth = _json(
         say("ground-truth", "latest", "--method", "full", "--no-keep", "--json", "--sounds", "0")
     )
-    assert found["scores"]["class_left"] == pytest.approx(0, abs=1e-3)
-    assert found["scores"]["other_left"] == pytest.approx(0, abs=1e-3)
-    assert found["scores"]["si_sdr_improvement"] == pytest.approx(0, abs=1e-2)
+    assert truth["scores"]["class_left"] == pytest.approx(0, abs=1e-3)
+    assert truth["scores"]["other_left"] == pytest.approx(0, abs=1e-3)
+    assert truth["scores"]["si_sdr_improvement"] == pytest.approx(0, abs=1e-2)
 
 
 # --- overlap ----------------------------------------------------------------------------------
@@ -105,8 +105,8 @@ def test_overlap(run: Finished, say: Say, tmp_path: Path) -> None:
     the table; the same seed draws the same pairs."""
     words = ("overlap", "latest", "--mixtures", "6", "--gain-db", "-30", "--gain-db", "20")
     words += ("--class", "first", "--no-keep", "--json")
-    found = _json(say(*words, "--out", str(tmp_path / "out")))
-    soft, loud = found["conditions"]
+    overlap = _json(say(*words, "--out", str(tmp_path / "out")))
+    soft, loud = overlap["conditions"]
     assert (soft["gain_db"], loud["gain_db"]) == (-30, 20)
     assert soft["scores"]["present"] == 1.0
     assert soft["scores"]["si_sdr"] > loud["scores"]["si_sdr"]
@@ -122,9 +122,9 @@ def test_overlap(run: Finished, say: Say, tmp_path: Path) -> None:
         "gain+20.0dB",
     }
     again = _json(say(*words))
-    assert again["conditions"] == found["conditions"]
+    assert again["conditions"] == overlap["conditions"]
     others = _json(say(*words, "--seed", "1"))
-    assert others["conditions"] != found["conditions"]
+    assert others["conditions"] != overlap["conditions"]
 
 
 def test_overlap_of_named_clips(single: Finished, say: Say, tmp_path: Path) -> None:
@@ -133,29 +133,29 @@ def test_overlap_of_named_clips(single: Finished, say: Say, tmp_path: Path) -> N
     first = table["clip"][0]
     second = table["clip"][table["labels"] != table["labels"][0]].iloc[0]
     words = ("overlap", "latest", "--pair", first, second, "--gain-db", "-12", "--no-keep")
-    found = _json(
+    overlap = _json(
         say(*words, "--level", "energy", "--class", "first", "--out", str(tmp_path), "--json")
     )
-    assert found["mixtures"] == 1
+    assert overlap["mixtures"] == 1
     (place,) = (tmp_path / "sounds" / "gain-12.0dB").iterdir()
     level = [
         20 * math.log10(np.std(soundfile.read(place / f"{name}_part.wav")[0]))
         for name in ("class", "other")
     ]
     assert level[0] - level[1] == pytest.approx(12, abs=0.2)
-    said = say(*words[:3], first, "no-such-clip", "--no-keep")
-    assert said.code == 2 and "has no clip 'no-such-clip'" in said.err
+    answer = say(*words[:3], first, "no-such-clip", "--no-keep")
+    assert answer.code == 2 and "has no clip 'no-such-clip'" in answer.err
 
 
 def test_overlap_with_noise(single: Finished, say: Say) -> None:
     """White noise instead of second clips: as far below the clip as asked."""
-    found = _json(
+    overlap = _json(
         say(
             *("overlap", "latest", "--mixtures", "4", "--noise-db", "6", "--class", "first"),
             *("--method", "full", "--no-keep", "--json"),
         )
     )
-    (condition,) = found["conditions"]
+    (condition,) = overlap["conditions"]
     # Of the whole mixture, the clip's share of energy is 1 / (1 + 10^-0.6).
     assert condition["scores"]["energy_share"] == pytest.approx(1 / (1 + 10**-0.6), abs=0.02)
     assert condition["scores"]["si_sdr"] == pytest.approx(6.0, abs=0.5)
@@ -174,10 +174,10 @@ def test_overlap_of_what_is_not_there(
     single: Finished, say: Say, words: tuple[str, ...], sentence: str
 ) -> None:
     """One sentence, and exit code 2."""
-    said = say("overlap", "latest", *words, "--no-keep")
-    assert said.code == 2
-    assert sentence in " ".join(said.err.split())
-    assert "Traceback" not in said.err
+    answer = say("overlap", "latest", *words, "--no-keep")
+    assert answer.code == 2
+    assert sentence in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err
 
 
 # --- noise ------------------------------------------------------------------------------------
@@ -186,13 +186,13 @@ def test_overlap_of_what_is_not_there(
 def test_noise(run: Finished, say: Say, tmp_path: Path) -> None:
     """Without noise, the run's own figures; with more of it, explanations are further from the
     clip. All in a table and a picture."""
-    found = _json(
+    noise = _json(
         say(
             *("noise", "latest", "--snr-db", "30", "--snr-db", "-10", "--colour", "pink"),
             *("--out", str(tmp_path), "--no-keep", "--json"),
         )
     )
-    none, little, much = found["conditions"]
+    none, little, much = noise["conditions"]
     assert none["colour"] is None and none["snr_db"] is None
     kept = json.loads((run.artifacts / "scores.json").read_text())["scores"]
     for name, value in none["scores"].items():
@@ -217,16 +217,18 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
     if run.outcome.experiment != "demo":  # Those that differ where there are several classes.
         methods = ["l2i", "full", "saliency", "gradcam"]
     words = [word for name in methods for word in ("--method", name)]
-    found = _json(say("benchmark", "latest", *words, "--out", str(tmp_path), "--no-keep", "--json"))
-    assert list(found["methods"]) == methods
+    benchmark = _json(
+        say("benchmark", "latest", *words, "--out", str(tmp_path), "--no-keep", "--json")
+    )
+    assert list(benchmark["methods"]) == methods
     absent = ABSENT_SCORES if run.outcome.experiment != "demo" else ()
-    assert found["metrics"] == [*MASK_SCORES, FF_SHARE, *TRUTH_SCORES, *absent]
-    for name, means in found["meaning"].items():
+    assert benchmark["metrics"] == [*MASK_SCORES, FF_SHARE, *TRUTH_SCORES, *absent]
+    for name, means in benchmark["meaning"].items():
         assert means["better"] == METRICS[name].better != ""
-    full = found["methods"]["full"]["scores"]
+    full = benchmark["methods"]["full"]["scores"]
     assert full["fid_in"] == 1.0 and full["sparseness"] == pytest.approx(0, abs=1e-6)
     assert full["average_drop"] == pytest.approx(0, abs=0.01)
-    for name, method in found["methods"].items():
+    for name, method in benchmark["methods"].items():
         if name not in ("full", "l2i-linear"):  # The latter keeps all where less is not enough.
             assert method["scores"]["sparseness"] > 0.05, name
     table = pd.read_csv(tmp_path / "benchmark.csv").set_index("method")
@@ -241,12 +243,12 @@ def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> N
     scores = evaluate("latest", QUIET, method="l2i")["scores"]
     from l2i.recipes.benchmark import benchmark
 
-    found = benchmark("latest", QUIET, methods=["l2i", "saliency"], keep=False)["methods"]
+    methods = benchmark("latest", QUIET, methods=["l2i", "saliency"], keep=False)["methods"]
     for name in MASK_SCORES:
-        assert found["l2i"]["scores"][name] == pytest.approx(scores[name], rel=1e-4, abs=1e-4)
+        assert methods["l2i"]["scores"][name] == pytest.approx(scores[name], rel=1e-4, abs=1e-4)
     other = evaluate("latest", QUIET, method="saliency", out=tmp_path)
     for name in MASK_SCORES:
-        assert other["scores"][name] == pytest.approx(found["saliency"]["scores"][name], rel=1e-4)
+        assert other["scores"][name] == pytest.approx(methods["saliency"]["scores"][name], rel=1e-4)
     # Beside them stands what the classifier is worth, whatever explains it.
     more = (
         {"accuracy"} if run.outcome.scores.keys() & {"accuracy"} else {"auprc_macro", "auprc_micro"}
@@ -255,7 +257,7 @@ def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> N
     assert set(other["scores"]) == {*MASK_SCORES, FF_SHARE, *more}
     for name in more & set(ABSENT_SCORES):
         for method, values in (("l2i", scores), ("saliency", other["scores"])):
-            assert found[method]["scores"][name] == values[name]
+            assert methods[method]["scores"][name] == values[name]
     table = pd.read_csv(tmp_path / "clips.csv")
     assert table["fid_in"].mean() == pytest.approx(other["scores"]["fid_in"])
 
@@ -270,11 +272,11 @@ def test_all_figures_under_several_protocols(bench: Path, say: Say, tmp_path: Pa
     words += ("--evaluator", "seed1", "--repeats", "2", "--limit", "4")
     for name in ("clean", "mix0", "noise6"):
         words += ("--protocol", name)
-    found = _json(say(*words, "--out", str(out), "--json"))
-    assert list(found["protocols"]) == ["clean", "mix0", "noise6"]
-    assert found["methods"] == found["protocols"]["clean"]
+    benchmark = _json(say(*words, "--out", str(out), "--json"))
+    assert list(benchmark["protocols"]) == ["clean", "mix0", "noise6"]
+    assert benchmark["methods"] == benchmark["protocols"]["clean"]
     pairs = pd.read_csv(out / "pairs.csv")
-    for name, methods in found["protocols"].items():
+    for name, methods in benchmark["protocols"].items():
         full, own = methods["full"]["scores"], methods["l2i"]["scores"]
         assert full["kept"] == pytest.approx(1.0) and own["kept"] < 0.9
         assert full["ff_at_25"] == pytest.approx(0, abs=1e-4)
@@ -285,40 +287,40 @@ def test_all_figures_under_several_protocols(bench: Path, say: Say, tmp_path: Pa
         assert own["ff_share"] == pytest.approx(ratio, rel=1e-3)
         low, high = methods["l2i"]["intervals"]["ff_mean"]
         assert low <= own["ff_mean"] <= high
-    full = found["methods"]["full"]["scores"]
+    full = benchmark["methods"]["full"]["scores"]
     assert full["randomised"] == 1.0 and full["contrast_absent"] == pytest.approx(0, abs=1e-9)
     clean = pairs[pairs["protocol"] == "clean"]
     assert clean.groupby("method")["randomised"].count().tolist() == [2, 2]
     # What takes further explanations is asked once.
-    assert "randomised" not in found["protocols"]["mix0"]["full"]["scores"]
+    assert "randomised" not in benchmark["protocols"]["mix0"]["full"]["scores"]
     means = pairs[pairs["method"] == "full"].groupby("protocol")["probability"].mean()
     assert means.nunique() == 3, "each hears something else"
-    said = say(*words[:6], "--all", "--limit", "2", "--repeats", "1", "--no-keep", "-q")
-    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
-    assert "95 % interval" in said.out
-    said = say("benchmark", "seed0", "--evaluator", "seed0", "--no-keep")
-    assert said.code == 2 and "is the run itself" in said.err
-    said = say("benchmark", "seed0", "--protocol", "mix1", "--no-keep")
-    assert said.code == 2 and "'mix1' is not one of" in said.err
+    answer = say(*words[:6], "--all", "--limit", "2", "--repeats", "1", "--no-keep", "-q")
+    assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80
+    assert "95 % interval" in answer.out
+    answer = say("benchmark", "seed0", "--evaluator", "seed0", "--no-keep")
+    assert answer.code == 2 and "is the run itself" in answer.err
+    answer = say("benchmark", "seed0", "--protocol", "mix1", "--no-keep")
+    assert answer.code == 2 and "'mix1' is not one of" in answer.err
 
 
 def test_an_evaluator_at_home_with_masks(single: Finished, say: Say) -> None:
     """The run's own classifier, fine-tuned; the ratio of the falls is in the table, and the run's
     own figures are as they are without it."""
     words = ("benchmark", "latest", "--method", "full", "--limit", "3", "--no-keep", "--json")
-    found = _json(say(*words, "--evaluator", "random-masks"))["methods"]["full"]["scores"]
-    assert found["agreed"] > 0
-    assert found["transfer"] == pytest.approx(found["other_ff"] / found["agreed_ff"], rel=1e-6)
+    scores = _json(say(*words, "--evaluator", "random-masks"))["methods"]["full"]["scores"]
+    assert scores["agreed"] > 0
+    assert scores["transfer"] == pytest.approx(scores["other_ff"] / scores["agreed_ff"], rel=1e-6)
     plain = _json(say(*words))["methods"]["full"]["scores"]
     assert "transfer" not in plain
-    assert {k: found[k] for k in plain} == pytest.approx(plain)
+    assert {k: scores[k] for k in plain} == pytest.approx(plain)
 
 
 def test_benchmark_table_fits(single: Finished, say: Say) -> None:
     """80 columns, one line per method, the direction in each head."""
-    said = say("benchmark", "latest", "--method", "full", "--method", "random", "--no-keep", "-q")
-    assert said.code == 0
-    lines = said.out.splitlines()
+    answer = say("benchmark", "latest", "--method", "full", "--method", "random", "--no-keep", "-q")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("AD↓" in line and "AI↑" in line for line in lines)
     assert [line.split()[0] for line in lines if line.startswith(("full", "random"))]
@@ -329,10 +331,10 @@ def test_methods_against_another_one(run: Finished, say: Say, tmp_path: Path) ->
     method is judged although nobody named it; p is corrected for the number of figures, and with
     itself nothing is compared."""
     words = ("benchmark", "latest", "--method", "loudest", "--limit", "6", "--no-keep")
-    found = _json(say(*words, "--against", "full", "--out", str(tmp_path), "--json"))
-    assert list(found["methods"]) == ["loudest", "full"] and found["against"] == "full"
+    benchmark = _json(say(*words, "--against", "full", "--out", str(tmp_path), "--json"))
+    assert list(benchmark["methods"]) == ["loudest", "full"] and benchmark["against"] == "full"
     pairs = pd.read_csv(tmp_path / "pairs.csv")
-    lines = {line["figure"]: line for line in found["differences"]}
+    lines = {line["figure"]: line for line in benchmark["differences"]}
     assert {line["method"] for line in lines.values()} == {"loudest"}
     for figure in ("kept", "ff_mean", "complexity"):
         each = pairs.groupby(["method", "scene"])[figure].mean()
@@ -345,13 +347,13 @@ def test_methods_against_another_one(run: Finished, say: Say, tmp_path: Path) ->
     assert lines["kept"]["difference"] < -0.3
     table = pd.read_csv(tmp_path / "differences.csv").set_index("figure")
     assert table["low"]["kept"] == pytest.approx(lines["kept"]["interval"][0], rel=1e-4)
-    said = say(*words, "--against", "full", "-q")
-    assert said.code == 0 and max(map(len, said.out.splitlines())) <= 80
-    assert "loudest less full, over" in said.out and "mean difference [95 %]" in said.out
-    said = say("benchmark", "latest", "--method", "full", "--against", "full", "--no-keep")
-    assert said.code == 2 and "no method to compare with 'full'" in said.err
-    said = say("benchmark", "latest", "--method", "full", "--against", "fully", "--no-keep")
-    assert said.code == 2 and "did you mean 'full'" in said.err
+    answer = say(*words, "--against", "full", "-q")
+    assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80
+    assert "loudest less full, over" in answer.out and "mean difference [95 %]" in answer.out
+    answer = say("benchmark", "latest", "--method", "full", "--against", "full", "--no-keep")
+    assert answer.code == 2 and "no method to compare with 'full'" in answer.err
+    answer = say("benchmark", "latest", "--method", "full", "--against", "fully", "--no-keep")
+    assert answer.code == 2 and "did you mean 'full'" in answer.err
 
 
 # --- components -------------------------------------------------------------------------------
@@ -360,11 +362,11 @@ def test_methods_against_another_one(run: Finished, say: Say, tmp_path: Path) ->
 def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
     """A table of classes by components, a sound of each, pictures; the component that speaks
     most for a class is the table's greatest."""
-    found = _json(say("components", "latest", "--out", str(tmp_path), "--no-keep", "--json"))
+    components = _json(say("components", "latest", "--out", str(tmp_path), "--no-keep", "--json"))
     table = pd.read_csv(tmp_path / "relevance.csv", index_col="class")
     assert table.shape[1] == 16
     assert float(table.abs().max().max()) <= 1.0
-    for name, best in found["classes"].items():
+    for name, best in components["classes"].items():
         row = table.loc[name].to_numpy()
         if best:
             assert best[0]["component"] == int(row.argmax())
@@ -381,10 +383,10 @@ def test_components(run: Finished, say: Say, tmp_path: Path) -> None:
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     blocks = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text)
     page = {name: json.loads(content) for name, content in blocks}
-    assert [c["class"] for c in page["facts"]["clips"]] == list(found["classes"])
-    for number, best in enumerate(found["classes"].values()):
+    assert [c["class"] for c in page["facts"]["clips"]] == list(components["classes"])
+    for number, best in enumerate(components["classes"].values()):
         assert list(page[f"media-{number}"]["sounds"]) == [str(b["component"]) for b in best]
-    for item in found["components"]:
+    for item in components["components"]:
         assert 0 <= item["peak_hz"] <= 4000
         levels = [c["activation"] for c in item["clips"]]
         assert levels == sorted(levels, reverse=True)
@@ -401,19 +403,19 @@ def test_silent_clips_excite_no_component(single: Finished, say: Say, tmp_path: 
     stored = np.memmap(array.filename, array.dtype, "r+", array.offset, array.shape)
     stored[opened.material.rows([clips[0], clips[3]])] = 0
     stored.flush()
-    said = say(*words, "--out", str(tmp_path))
-    assert f"Silent clips are left out: 2 of {len(clips)}." in said.err
-    found = _json(said)
-    assert (found["silent"], found["clips"]) == (2, len(clips) - 2)
-    for old, new in zip(before["components"], found["components"], strict=True):
+    answer = say(*words, "--out", str(tmp_path))
+    assert f"Silent clips are left out: 2 of {len(clips)}." in answer.err
+    after = _json(answer)
+    assert (after["silent"], after["clips"]) == (2, len(clips) - 2)
+    for old, new in zip(before["components"], after["components"], strict=True):
         wanted = [c for c in old["clips"] if c["clip"] not in silent]
         assert [c["clip"] for c in new["clips"]] == [c["clip"] for c in wanted]
         sound, _ = soundfile.read(tmp_path / "sounds" / f"component-{new['component']:03d}.wav")
         assert sound.any() or not new["clips"][0]["activation"]
     stored[:] = 0
     stored.flush()
-    said = say(*words)
-    assert said.code == 1 and f"All {len(clips)} clips are silent" in said.err
+    answer = say(*words)
+    assert answer.code == 1 and f"All {len(clips)} clips are silent" in answer.err
 
 
 def test_sounds_in_a_folder_of_the_users(single: Finished, say: Say, tmp_path: Path) -> None:
@@ -431,21 +433,21 @@ def test_what_is_found_is_kept_under_the_run(single: Finished, say: Say) -> None
     """A run of its own in MLflow, a child of the one it is about, with its figures and files;
     `latest` is still the training, and a child cannot be explained."""
     before = [info.id for info in list_runs()]
-    found = _json(say("overlap", "latest", "--mixtures", "3", "--json"))
+    overlap = _json(say("overlap", "latest", "--mixtures", "3", "--json"))
     client = connect(locate())
-    made = client.get_run(found["kept"])
+    made = client.get_run(overlap["kept"])
     assert made.info.status == "FINISHED"
     assert made.data.tags["mlflow.parentRunId"] == single.outcome.run_id
     assert made.data.tags["l2i.kind"] == "overlap"
     assert made.data.params["measured"] == single.outcome.name
-    wanted = found["conditions"][0]["scores"]["si_sdr"]
+    wanted = overlap["conditions"][0]["scores"]["si_sdr"]
     assert made.data.metrics["overlap/si_sdr"] == pytest.approx(wanted)
-    assert {a.path for a in client.list_artifacts(found["kept"])} >= {"overlap.json", "pairs.csv"}
+    assert {a.path for a in client.list_artifacts(overlap["kept"])} >= {"overlap.json", "pairs.csv"}
     assert resolve_run("latest").id == single.outcome.run_id
     assert [info.id for info in list_runs()] == before
-    said = say("evaluate", found["kept"])
-    assert said.code == 2
-    assert "of kind 'overlap' and has no networks; it is about run" in " ".join(said.err.split())
+    answer = say("evaluate", overlap["kept"])
+    assert answer.code == 2
+    assert "of kind 'overlap' and has no networks; it is about run" in " ".join(answer.err.split())
 
 
 def test_a_place_that_cannot_be_written_is_told_first(
@@ -454,13 +456,13 @@ def test_a_place_that_cannot_be_written_is_told_first(
     """Before any clip is explained, not after all were."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("l2i.recipes.overlap.judge_scenes", None)
-    said = say("overlap", "latest", "--out", str(tmp_path / "file" / "below"))
-    assert said.code == 1 and "Traceback" not in said.err and "file" in said.err
+    answer = say("overlap", "latest", "--out", str(tmp_path / "file" / "below"))
+    assert answer.code == 1 and "Traceback" not in answer.err and "file" in answer.err
     (tmp_path / "theirs").mkdir()
     mark_output(tmp_path / "theirs", "0123456789ab", "other")
     (tmp_path / "theirs" / "overlap.json").write_text("{}")
-    said = say("overlap", "latest", "--out", str(tmp_path / "theirs"))
-    assert said.code == 1 and "what run other (01234567) gave" in " ".join(said.err.split())
+    answer = say("overlap", "latest", "--out", str(tmp_path / "theirs"))
+    assert answer.code == 1 and "what run other (01234567) gave" in " ".join(answer.err.split())
 
 
 # --- presets ----------------------------------------------------------------------------------
@@ -471,10 +473,10 @@ def test_presets(single: Finished, say: Say, tmp_path: Path) -> None:
     path = tmp_path / "four.toml"
     path.write_text('[overlap]\nmixtures = 3\ngain-db = [0.0, -6.0]\nlevel = "energy"\n')
     words = ("overlap", "latest", "--preset", str(path), "--no-keep", "--json")
-    found = _json(say(*words))
-    assert found["mixtures"] == 3
-    assert [c["gain_db"] for c in found["conditions"]] == [0, -6]
-    assert found["settings"]["level"] == "energy"
+    overlap = _json(say(*words))
+    assert overlap["mixtures"] == 3
+    assert [c["gain_db"] for c in overlap["conditions"]] == [0, -6]
+    assert overlap["settings"]["level"] == "energy"
     assert _json(say(*words, "--mixtures", "2"))["mixtures"] == 2
 
 
@@ -494,9 +496,9 @@ def test_presets_that_are_wrong(say: Say, tmp_path: Path, text: str | None, sent
     path = tmp_path / "preset.toml"
     if text is not None:
         path.write_text(text)
-    said = say("overlap", "latest", "--preset", str(path))
-    assert said.code == 2
-    assert sentence in " ".join(said.err.split())
+    answer = say("overlap", "latest", "--preset", str(path))
+    assert answer.code == 2
+    assert sentence in " ".join(answer.err.split())
 
 
 # --- a mean is over all clips -----------------------------------------------------------------
@@ -522,7 +524,7 @@ def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
             z = maps[0].mean(2)
             return Interpretation(maps[0], z, z[:, :3])
 
-    found = [
+    figures = [
         validate(
             Network(),  # type: ignore[arg-type]
             Held(),
@@ -535,5 +537,5 @@ def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
         )
         for size in (3, 7, 1)
     ]
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
-    assert found[2] == pytest.approx(found[1], rel=1e-5)
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+    assert figures[2] == pytest.approx(figures[1], rel=1e-5)
