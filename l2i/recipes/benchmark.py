@@ -80,8 +80,8 @@ def benchmark(
         A run id, a run name, or ``latest``.
     progress : Progress
     methods : sequence of str
-        Of `l2i.explanation.METHODS`; none: all that this run and its classifier have what they
-        need for.
+        Names in `l2i.explanation.METHODS`; none: all whose needs this run and its classifier
+        meet.
     protocols : sequence of str
         Names in `l2i.recipes.protocols.PROTOCOLS`.
     everything : bool

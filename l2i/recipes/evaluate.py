@@ -42,7 +42,7 @@ def evaluate(
         A run id, a run name, or ``latest``.
     progress : Progress
     method : str
-        Of `l2i.explanation.METHODS`; empty: the run's own. Another one than ``l2i`` has the
+        A name in `l2i.explanation.METHODS`; empty: the run's own. Another one than ``l2i`` has the
         figures that any mask has, and no others.
     data_dir : str, optional
         Where the data lie now; by default where they lay when the run was made.

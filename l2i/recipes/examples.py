@@ -46,7 +46,7 @@ __all__ = ["spread", "write_by", "write_examples", "write_explanation"]
 
 # On the page: components that can be heard alone, and how many of the rest are named.
 _HEARD, _OTHERS = 5, 3
-# Of one clip there are at most so many explanations on the page.
+# The page has at most so many explanations of one clip.
 _CLASSES = 3
 
 

@@ -87,7 +87,7 @@ def explain(
         The classes to explain, each of every file; one that comes twice counts once. None: the one
         that the classifier finds most probable.
     method : str
-        Of `l2i.explanation.METHODS`; empty: the run's own.
+        A name in `l2i.explanation.METHODS`; empty: the run's own.
     threshold : float, optional
         tau, instead of the run's own.
     max_components : int, optional

@@ -169,7 +169,7 @@ def fit_classifier(
     best = stage.restore(optimizer, network=network, averaged=averaged)
     batches = len(in_batches(torch.arange(n), c.batch_size))
     done = len(stage.history)
-    frozen, below = 0, nn.Sequential()  # Of no block: nothing is done to the log-mel.
+    frozen, below = 0, nn.Sequential()  # No block: the log-mel stays as it is.
     if not c.train_trunk:
         frozen, below = BLOCKS, first_blocks(network, BLOCKS)
     with progress.task("classifier", total=c.epochs, unit="epoch", done=done) as bar:
@@ -296,7 +296,7 @@ def _network_input(
 def _last_epochs(config: Config) -> list[int]:
     """The last epoch, from 1, in which each of the trunk's blocks that are to be frozen learns."""
     c = config.classifier
-    # Of a trunk that does not learn there is nothing to freeze.
+    # A trunk that does not learn has nothing to freeze.
     shares = c.freeze_after if c.train_trunk else []
     return [max(1, round(share * c.epochs)) for share in shares]
 

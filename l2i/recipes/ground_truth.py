@@ -47,7 +47,7 @@ def ground_truth(
         A run id, a run name, or ``latest``; of a data set that knows the parts of its clips.
     progress : Progress
     method : str
-        Of `l2i.explanation.METHODS`.
+        A name in `l2i.explanation.METHODS`.
     explain : {'predicted', 'labels'}
         What the classifier says, or what is there.
     threshold, max_components : float, int, optional

@@ -44,7 +44,7 @@ def judge_masks(
     Parameters
     ----------
     heard : Heard
-        Of P clips.
+        P clips.
     classes : Tensor [P], int64
         The class explained.
     mask : Tensor [P, F, T]
@@ -123,7 +123,7 @@ def judge_absent(
     Parameters
     ----------
     heard : Heard
-        Of P clips.
+        P clips.
     classes : Tensor [P], int64
         The class explained, which is never drawn.
     keys : sequence of int

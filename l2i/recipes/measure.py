@@ -292,11 +292,11 @@ def _scores(
         macro, micro, _ = classification.auprc(expit(e.logits), e.labels)
         scores |= {"auprc_macro": macro, "auprc_micro": micro}
     if e.interpreter_logits is not None:
-        # Of a tagger of hundreds of classes, few of which are ever detected, its first class is
-        # what can be compared; with labels there is more to say of several.
+        # A tagger has hundreds of classes, few of which are ever detected: its first class can be
+        # compared. With labels several can.
         if single or e.labels is None:
             ranks = fidelity.rank_of_class(e.logits, e.interpreter_logits)
-            # Of three classes, one is among the first three whatever anybody says.
+            # With three classes, each is among the first three whatever anybody says.
             told = [k for k in (1, 3, 5) if k == 1 or k < e.logits.shape[1]]
             shares |= {f"fidelity_top{k}": ranks <= k for k in told}
         if not single:

@@ -63,7 +63,7 @@ def noise(
     clean : bool
         Also without noise, to compare with.
     method : str
-        Of `l2i.explanation.METHODS`; empty: the run's own.
+        A name in `l2i.explanation.METHODS`; empty: the run's own.
     limit : int, optional
         At most so many test clips, spread over the classes.
     data_dir : str, optional

@@ -242,7 +242,7 @@ def write_found(
         before = set(out.iterdir())
         fill(out)
         for new in set(out.iterdir()) - before:
-            if new.is_dir() and not is_output(out):  # Of sounds, in a folder of the user's own.
+            if new.is_dir() and not is_output(out):  # Sounds in a folder of the user's own.
                 mark_output(new, opened.run.id, opened.run.name)
     if not keep:
         return None

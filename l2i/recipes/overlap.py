@@ -68,7 +68,7 @@ class Overlap:
     explain : str
         ``predicted`` (whatever the classifier says), ``first``, ``second``, or a class.
     method : str
-        Of `l2i.explanation.METHODS`; empty: the run's own.
+        A name in `l2i.explanation.METHODS`; empty: the run's own.
     seed : int
     """
 

@@ -68,7 +68,7 @@ from l2i.run.device import pick_device
 __all__ = ["ServedModel", "write_model"]
 
 _NEEDS = ("torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
-# Of each row: one of the first three, and the rate of samples.
+# A row has one of the first three, and samples have their rate.
 _COLUMNS = ("path", "bytes", "samples", "sample_rate")
 _ONE_OF = "one of path, bytes and samples (with sample_rate)"
 _PARAMS = ("explain", "class_name", "threshold", "max_components")
@@ -97,7 +97,7 @@ class ServedModel(PythonModel):
         self._config = with_kept_method(resolve(folder / "config.toml"), folder)
         self._subject = build_subject(folder, self._config, device, dtype)
 
-    # Of all type hints, MLflow takes this one for no signature of its own.
+    # This is the one type hint from which MLflow makes no signature of its own.
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
@@ -307,7 +307,7 @@ def _sound(row: Mapping[str, Any], sample_rate: int) -> NDArray[np.float32]:
 
 
 def _read(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    # Of an hour, no more than tells that it is too long.
+    # No more of an hour is read than shows that it is too long.
     return read_part(path, sample_rate, duration_s=MAX_SECONDS + 1)
 
 

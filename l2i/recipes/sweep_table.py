@@ -92,7 +92,7 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
     ----------
     wanted : Sweep
     table : dict
-        Of `table_of`.
+        As `table_of` returns it.
     out : Path
     """
     from l2i import plots

@@ -134,7 +134,7 @@ def train(
         adopt(done, parent, marks)
         if register_as:
             register(done, register_as, MODEL)
-        return _found(done)
+        return _finished_before(done)
     _say_if_other_data(config, material, experiment, weights, progress)
     if loaded is None:
         check_classifier(config, material)
@@ -380,7 +380,7 @@ def _weights_digest(config: Config, loaded: Loaded | None, stage: str = "") -> s
     return " ".join([*digests, *filter(None, code)])
 
 
-def _found(done: RunInfo) -> Outcome:
+def _finished_before(done: RunInfo) -> Outcome:
     try:
         text = download(done, "scores.json").read_text(encoding="utf-8")
         intervals = json.loads(text)["intervals"]

@@ -117,7 +117,7 @@ def judge_scenes(
     ----------
     subject : Subject
     method : str
-        Of `l2i.explanation.METHODS`.
+        A name in `l2i.explanation.METHODS`.
     settings : MethodSettings
     scenes : iterable of Scene
     wanted : callable
@@ -360,7 +360,7 @@ def evaluate_method(
     ----------
     subject : Subject
     method : str
-        Of `l2i.explanation.METHODS`.
+        A name in `l2i.explanation.METHODS`.
     settings : MethodSettings
     scenes : sequence of Scene
     labels : bool [N, C] or None
