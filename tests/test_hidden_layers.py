@@ -74,22 +74,22 @@ def test_a_rearranged_map_is_the_same(axes: str) -> None:
     """Read by its word, it is what the convolution gave."""
     clf = l2i.wrap(Rearranged(axes), RATE)
     x = 0.1 * torch.randn(3, 3 * RATE // 2)
-    found = clf.features(x, [f"rearranged={axes}"])
+    features = clf.features(x, [f"rearranged={axes}"])
     window = torch.hann_window(32)
     y = torch.stft(x, 32, 64, window=window, return_complex=True).abs()[:, :16]
     wanted = clf.model.conv((y + 1e-3).log().unsqueeze(1)).relu().detach()
     assert wanted.shape == (3, CHANNELS, ROWS, 94)
-    torch.testing.assert_close(found.maps[0], wanted)
-    torch.testing.assert_close(found.logits, clf.logits(x))
+    torch.testing.assert_close(features.maps[0], wanted)
+    torch.testing.assert_close(features.logits, clf.logits(x))
 
 
 @pytest.mark.parametrize("axes", WORDS)
 def test_axes_are_found(axes: str) -> None:
     """By the sounds alone, from the shape's numbers nothing can be told: [B, 94, 12] or so."""
     clf = l2i.wrap(Rearranged(axes), RATE)
-    found = {f.layer.name: f for f in clf.layers()}["rearranged"]
-    assert found.layer == Layer("rearranged", axes)
-    assert (found.channels, found.rows, found.frames) == (CHANNELS, ROWS, 63)
+    hidden = {f.layer.name: f for f in clf.layers()}["rearranged"]
+    assert hidden.layer == Layer("rearranged", axes)
+    assert (hidden.channels, hidden.rows, hidden.frames) == (CHANNELS, ROWS, 63)
 
 
 class Steps(nn.Module):
@@ -115,8 +115,8 @@ class Steps(nn.Module):
 def test_a_map_without_rows(axes: str) -> None:
     """One row; a token that hears everything is left out."""
     clf = l2i.wrap(Steps(axes), RATE)
-    found = {f.layer.name: f for f in clf.layers()}["steps"]
-    assert str(found.layer) == f"steps={axes}"
+    hidden = {f.layer.name: f for f in clf.layers()}["steps"]
+    assert str(hidden.layer) == f"steps={axes}"
     x = torch.randn(2, 4096)
     conv, steps = clf.features(x, ["conv=B D T", "steps"]).maps
     assert steps.shape == (2, 6, 1, 64)
@@ -289,9 +289,9 @@ def test_models_without_hooks() -> None:
         for ask in (clf.layers, clf.chosen_layers, lambda c=clf: c.features(x, ["linear=B D T"])):
             with pytest.raises(UsageError, match=rf"layers of {what} cannot be read.*'gates'"):
                 ask()
-        found = clf.features(x)
-        assert found.maps == ()
-        torch.testing.assert_close(found.logits, clf.logits(x))
+        features = clf.features(x)
+        assert features.maps == ()
+        torch.testing.assert_close(features.logits, clf.logits(x))
 
 
 def test_a_part_that_is_torchscript() -> None:
@@ -338,9 +338,9 @@ def test_windows_lie_side_by_side(samples: int, window: int, hop: int) -> None:
     """Whether they overlap or not, and though the last one is padded: it is the clip again."""
     clf = l2i.wrap(Samples(), RATE, window_s=window / RATE, hop_s=hop / RATE)
     x = torch.randn(2, samples)
-    found = clf.features(x, ["both=B D T"])
-    torch.testing.assert_close(found.maps[0], torch.stack([x, -x], 1).unsqueeze(2))
-    torch.testing.assert_close(found.logits, clf.logits(x))
+    features = clf.features(x, ["both=B D T"])
+    torch.testing.assert_close(features.maps[0], torch.stack([x, -x], 1).unsqueeze(2))
+    torch.testing.assert_close(features.logits, clf.logits(x))
 
 
 def test_of_overlapping_windows_the_middle_is_kept() -> None:
@@ -366,10 +366,10 @@ def test_few_windows_at_a_time() -> None:
     for clips, samples in ((1, 40 * 150), (150, 40), (50, 40 * 3)):
         x = torch.randn(clips, samples)
         clf.model.most = 0
-        found = clf.features(x, ["both=B D T"])
+        features = clf.features(x, ["both=B D T"])
         assert 0 < clf.model.most <= 64
-        torch.testing.assert_close(found.maps[0][:, 0, 0], x)
-        torch.testing.assert_close(found.logits, clf.logits(x))
+        torch.testing.assert_close(features.maps[0][:, 0, 0], x)
+        torch.testing.assert_close(features.logits, clf.logits(x))
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -389,36 +389,36 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_maps_of_half_precision() -> None:
     """Are float32."""
     clf = l2i.wrap(Samples().half(), RATE)
-    (found,) = clf.features(torch.randn(1, 100), ["both=B D T"]).maps
-    assert found.dtype == torch.float32
+    (y,) = clf.features(torch.randn(1, 100), ["both=B D T"]).maps
+    assert y.dtype == torch.float32
 
 
 # --- which are taken ----------------------------------------------------------------------------
 
 
-def _found(name: str, rows: int, frames: int, kind: str = "Block") -> Found:
+def _layer(name: str, rows: int, frames: int, kind: str = "Block") -> Found:
     return Found(Layer(name, "B D F T"), kind, 8, rows, frames)
 
 
-def _names(*found: Found, count: int = 3) -> list[str]:
-    return [f.layer.name for f in choose(found, count)]
+def _names(*layers: Found, count: int = 3) -> list[str]:
+    return [f.layer.name for f in choose(layers, count)]
 
 
 def test_the_last_of_each_size_is_taken() -> None:
     """Of the last three sizes; sizes that differ by rounding are one."""
     network = [
-        _found("conv1", 32, 64),
-        _found("relu1", 32, 64),
-        _found("conv2", 16, 32),
-        _found("relu2", 16, 32),
-        _found("conv3", 8, 16),
-        _found("relu3", 8, 15),
-        _found("conv4", 4, 8),
+        _layer("conv1", 32, 64),
+        _layer("relu1", 32, 64),
+        _layer("conv2", 16, 32),
+        _layer("relu2", 16, 32),
+        _layer("conv3", 8, 16),
+        _layer("relu3", 8, 15),
+        _layer("conv4", 4, 8),
     ]
     assert _names(*network) == ["relu2", "relu3", "conv4"]
     assert _names(*network, count=1) == ["conv4"]
     assert _names(*network[:2]) == ["conv1", "relu1"]
-    assert _names(*network[:2], _found("2", 33, 66, "ZeroPad2d")) == ["conv1", "relu1"]
+    assert _names(*network[:2], _layer("2", 33, 66, "ZeroPad2d")) == ["conv1", "relu1"]
     assert _names() == []
 
 
@@ -427,11 +427,11 @@ def test_of_a_transformer_blocks_are_taken() -> None:
     blocks = [
         f
         for i in range(12)
-        for f in (_found(f"layers.{i}.attention", 5, 50), _found(f"layers.{i}", 5, 50))
+        for f in (_layer(f"layers.{i}.attention", 5, 50), _layer(f"layers.{i}", 5, 50))
     ]
-    network = [_found("embed", 5, 50), *blocks]
+    network = [_layer("embed", 5, 50), *blocks]
     assert _names(*network) == ["layers.3", "layers.7", "layers.11"]
-    assert _names(*network, _found("norm", 5, 50, "LayerNorm")) == ["layers.3", "layers.7", "norm"]
+    assert _names(*network, _layer("norm", 5, 50, "LayerNorm")) == ["layers.3", "layers.7", "norm"]
     # A number alone makes no block: it has to have a neighbour.
-    alone = [_found("0.a", 9, 50), _found("0.b", 5, 50), _found("0", 5, 50)]
+    alone = [_layer("0.a", 9, 50), _layer("0.b", 5, 50), _layer("0", 5, 50)]
     assert _names(*alone) == ["0.a", "0.b", "0"]

@@ -94,18 +94,18 @@ def test_a_file_of_minutes(night: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with open(tmp_path / "out" / "windows.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["start_s", "end_s", "probability", "alone", "without", "kept"]
-    found = np.array([[float(v) for v in row.values()] for row in table])
-    assert found[:, 0].tolist() == pytest.approx([n * STEP / RATE for n in range(6)], rel=1e-5)
-    assert found[-1, 1] == SECONDS and np.abs(found[:-1, 1] - found[1:, 0] - 3).max() < 0.02
-    loud = (found[:, 0] < 94) & (found[:, 1] > 71)
-    assert found[loud, 2].min() > 0.5 > found[~loud, 2].max()
-    assert (found[loud, 4] < 0.5 * found[loud, 2]).all()
+    windows = np.array([[float(v) for v in row.values()] for row in table])
+    assert windows[:, 0].tolist() == pytest.approx([n * STEP / RATE for n in range(6)], rel=1e-5)
+    assert windows[-1, 1] == SECONDS and np.abs(windows[:-1, 1] - windows[1:, 0] - 3).max() < 0.02
+    loud = (windows[:, 0] < 94) & (windows[:, 1] > 71)
+    assert windows[loud, 2].min() > 0.5 > windows[~loud, 2].max()
+    assert (windows[loud, 4] < 0.5 * windows[loud, 2]).all()
 
     facts = json.loads((tmp_path / "out" / "explanation.json").read_text())
     assert facts["windows"] == 6 and facts["duration_s"] == SECONDS
-    assert facts["probability"]["original"] == pytest.approx(found[:, 2].mean(), abs=1e-4)
+    assert facts["probability"]["original"] == pytest.approx(windows[:, 2].mean(), abs=1e-4)
     assert facts["probability"]["original"] == pytest.approx(e.probabilities["high"], abs=1e-4)
-    assert np.abs(facts["shown"]["start_s"] - found[loud, 0]).min() < 1e-3
+    assert np.abs(facts["shown"]["start_s"] - windows[loud, 0]).min() < 1e-3
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     (clip,) = json.loads(re.findall(r'id="facts">(.*?)</script>', page)[0])["clips"]
     assert clip["duration_s"] == 30.0 and clip["holds"]
@@ -173,16 +173,20 @@ def test_from_the_shell(night: Path, say: Say) -> None:
     )
     words = ("--classifier", "tones.py:load", "--class", "high")
     long = ("--start", "50", "--duration", "70")
-    said = say("explain", str(night), *words, *long, "--json")
-    assert said.code == 0, said.err
-    (found,) = json.loads(said.out)
-    assert found["windows"] == 3 and found["duration_s"] == 70 and found["class"] == "high"
-    assert "70 s, 3 windows, in the mean high" in said.err
+    answer = say("explain", str(night), *words, *long, "--json")
+    assert answer.code == 0, answer.err
+    (explanation,) = json.loads(answer.out)
+    assert (
+        explanation["windows"] == 3
+        and explanation["duration_s"] == 70
+        and explanation["class"] == "high"
+    )
+    assert "70 s, 3 windows, in the mean high" in answer.err
     folder = Path("explanations/night")
     assert (folder / "windows.csv").read_text().splitlines()[1].startswith("50,80,")
     assert sum(map(len, _read(folder))) == 3 * 70 * RATE
-    said = say("explain", str(night), *words, *long, "--window", "20", "--json", "--out", "w")
-    (found,) = json.loads(said.out)
-    assert found["window_s"] == pytest.approx(20, abs=0.02) and found["windows"] == 4
-    said = say("explain", str(night), *words, "--start", "50", "--duration", "2")
-    assert said.code == 0 and "night.wav" in said.out and not (folder / "windows.csv").exists()
+    answer = say("explain", str(night), *words, *long, "--window", "20", "--json", "--out", "w")
+    (explanation,) = json.loads(answer.out)
+    assert explanation["window_s"] == pytest.approx(20, abs=0.02) and explanation["windows"] == 4
+    answer = say("explain", str(night), *words, "--start", "50", "--duration", "2")
+    assert answer.code == 0 and "night.wav" in answer.out and not (folder / "windows.csv").exists()

@@ -34,23 +34,23 @@ from l2i.run.tracker import open_run
 
 def test_by_default_runs_are_kept_under_the_current_folder() -> None:
     """In ``mlruns/``, and to say so touches nothing."""
-    found = locate()
+    store = locate()
     root = Path.cwd() / "mlruns"
-    assert found.database == root / "mlflow.db"
-    assert found.uri == f"sqlite:///{root}/mlflow.db"
-    assert (found.root, found.artifacts) == (root, str(root / "artifacts"))
-    assert not found.artifacts_chosen and not found.is_server and not found.exists
-    assert found.folder("7") == root / "work" / "run-7"
-    assert found.lock("7") == root / "work" / "run-7.lock"
+    assert store.database == root / "mlflow.db"
+    assert store.uri == f"sqlite:///{root}/mlflow.db"
+    assert (store.root, store.artifacts) == (root, str(root / "artifacts"))
+    assert not store.artifacts_chosen and not store.is_server and not store.exists
+    assert store.folder("7") == root / "work" / "run-7"
+    assert store.lock("7") == root / "work" / "run-7.lock"
     assert not root.exists()
 
 
 def test_the_folder_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By ``L2I_MLRUNS``, as the images do; work that a server has not got lies there, too."""
     monkeypatch.setenv("L2I_MLRUNS", str(tmp_path / "kept"))
-    found = locate()
-    assert found.database == tmp_path / "kept" / "mlflow.db"
-    assert found.artifacts == str(tmp_path / "kept" / "artifacts")
+    store = locate()
+    assert store.database == tmp_path / "kept" / "mlflow.db"
+    assert store.artifacts == str(tmp_path / "kept" / "artifacts")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert locate().folder("1") == tmp_path / "kept" / "work" / "run-1"
     monkeypatch.setenv("L2I_MLRUNS", "  ")
@@ -66,30 +66,30 @@ def test_another_sqlite_file_brings_its_folder(monkeypatch: pytest.MonkeyPatch) 
         ("  sqlite+pysqlite:///all.db ", here / "all.db"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        found = locate()
-        assert found.database == database
-        assert found.root == database.parent
-        assert found.artifacts == str(database.parent / "artifacts")
-        assert found.shown == str(database)
+        store = locate()
+        assert store.database == database
+        assert store.root == database.parent
+        assert store.artifacts == str(database.parent / "artifacts")
+        assert store.shown == str(database)
 
 
 def test_a_server_keeps_artifacts_where_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a place of ours; locks and unfinished work stay on this machine; its password is
     not shown."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@runs.example.org:5000/x")
-    found = locate()
-    assert found.is_server and found.exists and found.artifacts is None
-    assert found.database is None and found.root == Path.cwd() / "mlruns"
-    assert found.shown == "https://me:***@runs.example.org:5000/x"
+    store = locate()
+    assert store.is_server and store.exists and store.artifacts is None
+    assert store.database is None and store.root == Path.cwd() / "mlruns"
+    assert store.shown == "https://me:***@runs.example.org:5000/x"
 
 
 def test_a_database_that_is_no_file_keeps_artifacts_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL, say."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
-    found = locate()
-    assert not found.is_server and found.exists and found.database is None
-    assert found.artifacts == str(Path.cwd() / "mlruns" / "artifacts")
-    assert "secret" not in found.shown
+    store = locate()
+    assert not store.is_server and store.exists and store.database is None
+    assert store.artifacts == str(Path.cwd() / "mlruns" / "artifacts")
+    assert "secret" not in store.shown
 
 
 def test_the_artifact_root_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_the_artifact_root_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("L2I_ARTIFACTS", word)
         for uri in ("", "http://localhost:5000"):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-            found = locate()
-            assert found.artifacts == want and found.artifacts_chosen
+            store = locate()
+            assert store.artifacts == want and store.artifacts_chosen
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "/data/mlruns", "file:///mlruns", "sqlite:"])
@@ -220,14 +220,14 @@ def test_two_processes_may_make_the_store_at_once(child: Callable[[str], Popen[s
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert said[0].strip() == said[1].strip() != ""
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0].strip() == outputs[1].strip() != ""
     assert {p.name for p in Path("mlruns").iterdir()} - {"artifacts"} == {
         "mlflow.db",
         ".mlflow.db.lock",
     }
-    assert experiment_id(locate(), connect(locate()), "demo") == said[0].strip()
+    assert experiment_id(locate(), connect(locate()), "demo") == outputs[0].strip()
 
 
 def test_an_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> None:
@@ -338,15 +338,15 @@ def test_folders_of_any_name(
     with open_run(experiment="demo", name="a", signature="a") as run:
         (run.folder / "a.txt").write_text("text")
         run.artifact(run.folder / "a.txt")
-    found = download(resolve_run("a"), "a.txt")
-    assert found.is_relative_to(tmp_path / name) and found.read_text() == "text"
+    file = download(resolve_run("a"), "a.txt")
+    assert file.is_relative_to(tmp_path / name) and file.read_text() == "text"
     # As a task is told it by MLFLOW_TRACKING_URI.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", locate().uri)
     monkeypatch.chdir(tmp_path)
     assert locate().database == tmp_path / name / "mlruns" / "mlflow.db"
     delete_run(resolve_run("a"))
     collect_garbage(find_garbage())
-    assert not found.exists() and list_runs() == []
+    assert not file.exists() and list_runs() == []
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

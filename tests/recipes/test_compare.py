@@ -63,8 +63,8 @@ def test_differences_on_paper() -> None:
     first = _folder("first", [2] * 6 + [1] * 4, [5.0 + i for i in range(10)])
     drops = [4.0 + i - 0.01 * i for i in range(10)]
     second = _folder("second", [1] * 10, drops)
-    found = compare([first, second])
-    lines = {line["figure"]: line for line in found["differences"]}
+    comparison = compare([first, second])
+    lines = {line["figure"]: line for line in comparison["differences"]}
     assert set(lines) == {
         *("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "average_drop")
     }
@@ -79,7 +79,7 @@ def test_differences_on_paper() -> None:
     assert lines["accuracy"]["p_holm"] == 1.0
     low, high = drop["interval"]
     assert low <= -1.045 <= high and high - low < 0.1
-    assert found["scores"]["fidelity_top1"] == [0.4, 1.0]
+    assert comparison["scores"]["fidelity_top1"] == [0.4, 1.0]
 
 
 def test_clips_are_paired_by_name() -> None:
@@ -87,8 +87,8 @@ def test_clips_are_paired_by_name() -> None:
     ones."""
     first = _folder("first", [1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0], "abcd")
     second = _folder("second", [2, 2, 1, 1], [4.5, 3.5, 2.5, 9.0], "dcbx")
-    found = compare([first, second])
-    line = next(line for line in found["differences"] if line["figure"] == "average_drop")
+    comparison = compare([first, second])
+    line = next(line for line in comparison["differences"] if line["figure"] == "average_drop")
     assert line["clips"] == 3 and line["difference"] == pytest.approx(0.5)
 
 
@@ -108,13 +108,13 @@ def test_several_classes_of_a_clip_are_one_value() -> None:
 def test_a_run_with_itself(single: Finished, tmp_path: Path) -> None:
     """No difference, and no significance; a run and what `evaluate` wrote of it are the same."""
     evaluate("latest", QUIET, out=tmp_path / "figures")
-    found = compare(["latest", str(tmp_path / "figures")], out=tmp_path / "compared")
-    assert found["runs"] == [single.outcome.name, "figures"]
-    assert found["differences"] and found["settings"] == {}
-    for line in found["differences"]:
+    comparison = compare(["latest", str(tmp_path / "figures")], out=tmp_path / "compared")
+    assert comparison["runs"] == [single.outcome.name, "figures"]
+    assert comparison["differences"] and comparison["settings"] == {}
+    for line in comparison["differences"]:
         assert line["difference"] == 0.0 and line["p"] == line["p_holm"] == 1.0
     table = pd.read_csv(tmp_path / "compared" / "compare.csv")
-    assert table["figure"].tolist() == [line["figure"] for line in found["differences"]]
+    assert table["figure"].tolist() == [line["figure"] for line in comparison["differences"]]
 
 
 def test_a_page_to_listen_to_both(
@@ -123,8 +123,8 @@ def test_a_page_to_listen_to_both(
     """A dozen clips, those first where FF differs most, each by both runs, for the class that
     the first run's classifier says; in folders there are no networks to explain by."""
     page = tmp_path / "both" / "index.html"
-    said = say("compare", "latest", "latest", "--out", str(page.parent))
-    assert said.code == 0 and f"to listen to both, open {page}" in said.err
+    answer = say("compare", "latest", "latest", "--out", str(page.parent))
+    assert answer.code == 0 and f"to listen to both, open {page}" in answer.err
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text)
     held = {name: json.loads(content) for name, content in blocks}
@@ -144,8 +144,8 @@ def test_a_page_to_listen_to_both(
         assert p["explanation A"] == p["explanation B"]
         assert "FF A" in clip["short"] and len(clip["lines"]) == 3
     evaluate("latest", QUIET, out=tmp_path / "figures")
-    said = say("compare", "latest", str(tmp_path / "figures"), "--out", str(tmp_path / "one"))
-    assert "figures is a folder, without networks" in said.err
+    answer = say("compare", "latest", str(tmp_path / "figures"), "--out", str(tmp_path / "one"))
+    assert "figures is a folder, without networks" in answer.err
     assert not (tmp_path / "one" / "index.html").exists()
 
 
@@ -156,8 +156,8 @@ def test_where_runs_differ_most_comes_first() -> None:
         for falls in ([0.1, 0.5, 0.9], [0.2, 0.9, 0.4])
     ]
     runs = [_Measured(str(i), {}, {}, f, [], pd.Series(dtype=str)) for i, f in enumerate(frames)]
-    found = _differing(runs, ["A", "B"])
-    assert list(found.items()) == [
+    differing = _differing(runs, ["A", "B"])
+    assert list(differing.items()) == [
         ("c", "removal A 0.90, B 0.40"),
         ("b", "removal A 0.50, B 0.90"),
         ("a", "removal A 0.10, B 0.20"),
@@ -167,20 +167,20 @@ def test_where_runs_differ_most_comes_first() -> None:
 def test_methods_can_be_compared(single: Finished, tmp_path: Path) -> None:
     """Another method's figures have no fidelity; those of any mask are compared."""
     evaluate("latest", QUIET, method="full", out=tmp_path / "full")
-    found = compare(["latest", str(tmp_path / "full")])
-    figures = {line["figure"] for line in found["differences"]}
+    comparison = compare(["latest", str(tmp_path / "full")])
+    figures = {line["figure"] for line in comparison["differences"]}
     assert {"average_drop", "sparseness", "fid_in"} <= figures
     assert "fidelity_top1" not in figures
-    assert found["scores"]["fidelity_top1"][1] is None
+    assert comparison["scores"]["fidelity_top1"][1] is None
 
 
 def test_table_fits(single: Finished, tmp_path: Path, say: Callable[..., Said]) -> None:
     """80 columns; runs of one name are told apart."""
-    said = say("compare", "latest", "latest", "latest")
-    assert said.code == 0
-    assert max(map(len, said.out.splitlines())) <= 80
-    assert f"{single.outcome.name} (1)" in said.out and f"{single.outcome.name} (3)" in said.out
-    assert "B less A" in said.out and "C less A" in said.out
+    answer = say("compare", "latest", "latest", "latest")
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert f"{single.outcome.name} (1)" in answer.out and f"{single.outcome.name} (3)" in answer.out
+    assert "B less A" in answer.out and "C less A" in answer.out
 
 
 def test_what_cannot_be_compared(single: Finished, say: Callable[..., Said]) -> None:
@@ -191,8 +191,8 @@ def test_what_cannot_be_compared(single: Finished, say: Callable[..., Said]) -> 
     empty.mkdir(exist_ok=True)
     with pytest.raises(DataError, match=r"has no scores.json and clips.csv"):
         compare(["latest", str(empty)])
-    said = say("compare", "latest", "lates")
-    assert said.code == 2 and "There is no run 'lates'" in said.err
+    answer = say("compare", "latest", "lates")
+    assert answer.code == 2 and "There is no run 'lates'" in answer.err
 
 
 def test_other_clips() -> None:
@@ -213,12 +213,12 @@ def test_other_answers(say: Callable[..., Said]) -> None:
     table.to_csv("second/clips.csv", index=False)
     assert compare([first, second])["relabelled"] == {"second": 2}
     assert compare([first, first])["relabelled"] == {}
-    said = say("compare", first, second)
-    assert "2 clips have other labels in second than in first" in said.out
+    answer = say("compare", first, second)
+    assert "2 clips have other labels in second than in first" in answer.out
     for name, classes in (("first", ["dog", "cat"]), ("second", ["cat", "hen", "fox"])):
         tree = json.loads(Path(name, "scores.json").read_text())
         tree["per_class"] = {key: {} for key in classes}
         Path(name, "scores.json").write_text(json.dumps(tree))
-    said = say("compare", first, second)
-    assert said.code == 1
-    assert "second has other classes than first: missing: 'dog'; new: 'hen', 'fox'" in said.err
+    answer = say("compare", first, second)
+    assert answer.code == 1
+    assert "second has other classes than first: missing: 'dog'; new: 'hen', 'fox'" in answer.err

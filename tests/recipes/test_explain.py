@@ -42,8 +42,8 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
         _tone(tmp_path / "b.flac", 0.3, 22050, 2),
         _tone(tmp_path / "c.ogg", 4.0, 16000),
     ]
-    found = explain("latest", sounds, QUIET, out=tmp_path / "out")
-    for item, path, seconds in zip(found, sounds, (1.5, 0.3, 4.0), strict=True):
+    explanations = explain("latest", sounds, QUIET, out=tmp_path / "out")
+    for item, path, seconds in zip(explanations, sounds, (1.5, 0.3, 4.0), strict=True):
         folder = tmp_path / "out" / path.stem
         kept = json.loads((folder / "explanation.json").read_text())
         assert kept == item
@@ -59,7 +59,7 @@ def test_files_of_every_kind(single: Finished, tmp_path: Path) -> None:
     assert [clip["name"] for clip in shown] == ["a.wav", "b.flac", "c.ogg"]
     assert re.search(r'<li><abbr title="Classifier accuracy[^>]*>accuracy</abbr>', text)
     assert re.search(r"accuracy</abbr> <strong>[01]\.\d{3}</strong>", text)
-    for clip, item in zip(shown, found, strict=True):
+    for clip, item in zip(shown, explanations, strict=True):
         assert clip["right"] is None
         assert {k: v for k, v in clip.items() if k != "name"} == {
             k: v for k, v in item.items() if k not in ("audio", "folder", "run")
@@ -113,10 +113,10 @@ def test_several_classes(single: Finished, say: Callable[..., Said], tmp_path: P
     sounds = [_tone(tmp_path / "a.wav"), _tone(tmp_path / "b.flac", 0.5)]
     asked = [word for name in ("siren", "rain", "siren") for word in ("--class", name)]
     words = ("explain", "latest", *map(str, sounds), *asked)
-    said = say(*words, "--out", str(tmp_path / "out"), "--json")
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert [(Path(item["folder"]).name, item["class"]) for item in found] == [
+    answer = say(*words, "--out", str(tmp_path / "out"), "--json")
+    assert answer.code == 0, answer.err
+    explanations = json.loads(answer.out)
+    assert [(Path(item["folder"]).name, item["class"]) for item in explanations] == [
         ("a-siren", "siren"),
         ("a-rain", "rain"),
         ("b-siren", "siren"),
@@ -130,11 +130,11 @@ def test_several_classes(single: Finished, say: Callable[..., Said], tmp_path: P
     (alone,) = explain("latest", sounds[:1], QUIET, class_names=["rain"], out=tmp_path / "one")
     assert Path(alone["folder"]).name == "a"
     own = ("folder",)
-    assert {k: v for k, v in found[1].items() if k not in own} == {
+    assert {k: v for k, v in explanations[1].items() if k not in own} == {
         k: v for k, v in alone.items() if k not in own
     }
-    said = say(*words, "--class", "rian", "--out", str(tmp_path / "no"))
-    assert said.code == 2 and "did you mean 'rain'" in said.err
+    answer = say(*words, "--class", "rian", "--out", str(tmp_path / "no"))
+    assert answer.code == 2 and "did you mean 'rain'" in answer.err
     assert not (tmp_path / "no").exists()
 
 
@@ -218,7 +218,7 @@ def test_files_do_not_disturb_each_other(single: Finished, tmp_path: Path) -> No
             assert item[key] == alone[key]
         for key in ("probability", "classifier"):
             assert item[key] == pytest.approx(alone[key], abs=1e-5)
-        both = [Path(found["folder"]) for found in (item, alone)]
+        both = [Path(facts["folder"]) for facts in (item, alone)]
         one, two = (soundfile.read(folder / "explanation.wav")[0] for folder in both)
         np.testing.assert_allclose(one, two, atol=1e-4)
         pictures = [np.asarray(Image.open(folder / "spectrograms.png")) for folder in both]
@@ -237,19 +237,19 @@ def test_bad_files_do_not_stop_the_others(
     bad = [str(tmp_path / f"{name}.wav") for name in ("absent", "corrupt", "empty", "nan")]
     out = tmp_path / "out"
     for words, number in ((bad, "4 of 4 files"), (bad[:1], "There is no sound file")):
-        said = say("explain", "latest", *words, "--out", str(out), "--quiet")
-        assert said.code == 1 and number in said.err and said.out == ""
+        answer = say("explain", "latest", *words, "--out", str(out), "--quiet")
+        assert answer.code == 1 and number in answer.err and answer.out == ""
         assert not out.exists()
     early = say("explain", "latest", bad[0], "--out", str(out))
     assert early.err == f"Error: There is no sound file {bad[0]}.\n", "before networks are opened"
     words = (good[0], *bad, good[1])
-    said = say("explain", "latest", *words, "--out", str(out), "--json", "--quiet")
-    assert said.code == 1 and "Traceback" not in said.err
-    assert "4 of 6 files could not be explained" in said.err
-    lines = [line for line in said.err.splitlines() if line.startswith("  - ")]
+    answer = say("explain", "latest", *words, "--out", str(out), "--json", "--quiet")
+    assert answer.code == 1 and "Traceback" not in answer.err
+    assert "4 of 6 files could not be explained" in answer.err
+    lines = [line for line in answer.err.splitlines() if line.startswith("  - ")]
     for line, path in zip(lines, bad, strict=True):
         assert path in line
-    assert [item["audio"] for item in json.loads(said.out)] == good
+    assert [item["audio"] for item in json.loads(answer.out)] == good
     assert {p.name for p in out.iterdir()} == {MARK, "good", "too", "index.html"}
     (facts,) = re.findall(r'id="facts">(.*?)</script>', (out / "index.html").read_text("utf-8"))
     assert [clip["name"] for clip in json.loads(facts)["clips"]] == ["good.wav", "too.flac"]
@@ -262,12 +262,14 @@ def test_a_runs_classifier_is_one_of_any(
     the clip, and both parts of it add up."""
     path = _tone(tmp_path / "a.wav")
     words = ("--classifier", f"run:{single.outcome.name}", "--out", str(tmp_path / "any"), "--json")
-    said = say("explain", str(path), *words)
-    assert said.code == 0, said.err
-    (found,) = json.loads(said.out)
+    answer = say("explain", str(path), *words)
+    assert answer.code == 0, answer.err
+    (explanation,) = json.loads(answer.out)
     (own,) = explain("latest", [path], QUIET, out=tmp_path / "own")
-    assert found["class"] == own["class"] and found["method"] == "gates"
-    assert found["probability"]["original"] == pytest.approx(own["probability"]["original"], 1e-3)
+    assert explanation["class"] == own["class"] and explanation["method"] == "gates"
+    assert explanation["probability"]["original"] == pytest.approx(
+        own["probability"]["original"], 1e-3
+    )
     sounds = {n: soundfile.read(tmp_path / "any" / "a" / f"{n}.wav")[0] for n in _SOUNDS}
     left = sounds["original"] - sounds["explanation"] - sounds["removal"]
     assert np.abs(left).max() < 3 / 2**15
@@ -289,9 +291,9 @@ def test_what_comes_through_a_pipe(single: Finished, tmp_path: Path) -> None:
             with pytest.raises(DataError, match=f"{pipe} cannot be decoded"):
                 explain("latest", [pipe], QUIET, out=tmp_path / "out")
         else:
-            (found,) = explain("latest", [pipe], QUIET, out=tmp_path / "out")
+            (explanation,) = explain("latest", [pipe], QUIET, out=tmp_path / "out")
             own = ("audio", "folder")
-            assert {k: found[k] for k in found if k not in own} == {
+            assert {k: explanation[k] for k in explanation if k not in own} == {
                 k: wanted[k] for k in wanted if k not in own
             }
         writer.join()
@@ -366,8 +368,8 @@ def test_files_may_be_called_anything(single: Finished, tmp_path: Path) -> None:
     sounds = [tmp_path / "in" / name for name in (*names, "sub/a.wav")]
     for path in sounds:
         shutil.copy(tone, path)
-    found = explain("latest", sounds, QUIET, out=tmp_path / "here" / "out")
-    folders = [Path(item["folder"]) for item in found]
+    explanations = explain("latest", sounds, QUIET, out=tmp_path / "here" / "out")
+    folders = [Path(item["folder"]) for item in explanations]
     assert {f.parent for f in folders} == {tmp_path / "here" / "out"}
     assert len({f.name.casefold() for f in folders}) == len(sounds)
     assert all((f / "explanation.wav").is_file() for f in folders)
@@ -402,8 +404,10 @@ def test_by_another_method_than_the_runs(single: Finished, tmp_path: Path) -> No
     from l2i.errors import UnknownName
 
     sound = next(iter(single.artifacts.glob("explanations/*/original.wav")))
-    (said,) = explain("latest", [sound], QUIET, method="gates", out=tmp_path / "x")
-    assert said["method"] == "gates" and said["class"] and 0 <= said["kept"] <= 1
+    (explanation,) = explain("latest", [sound], QUIET, method="gates", out=tmp_path / "x")
+    assert (
+        explanation["method"] == "gates" and explanation["class"] and 0 <= explanation["kept"] <= 1
+    )
     parts = [
         soundfile.read(tmp_path / "x" / "original" / f"{name}.wav")[0]
         for name in ("original", "explanation", "removal")
