@@ -46,7 +46,7 @@ __all__ = [
 
 SAMPLE_RATE = 8000
 DURATION_S = 0.25
-# Of `l2i.config.Dataset`: the form the clips have, so that nothing is resampled or padded.
+# Fields of `l2i.config.Dataset`: the form the clips have, so that nothing is resampled or padded.
 FORM: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "duration_s": DURATION_S}
 
 
@@ -311,7 +311,7 @@ def make(name: str, folder: Path) -> list[config.Dataset]:
     Parameters
     ----------
     name : str
-        Of `l2i.data.DATASETS`. A new data set needs a branch here, and the contract does the
+        A name in `l2i.data.DATASETS`. A new data set needs a branch here, and the contract does the
         rest.
     folder : Path
         What is written lies below it.

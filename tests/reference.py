@@ -134,7 +134,7 @@ def reconstruction_loss(S: Tensor, W: Tensor, H: Tensor) -> float:
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
-    """Of one clip."""
+    """Probabilities of one clip."""
     top = max(logits)
     e = [math.exp(v - top) for v in logits]
     return [v / sum(e) for v in e]

@@ -108,7 +108,7 @@ def _on_paper(heard: Heard, classes: Tensor) -> Tensor:
 
 
 def test_coalitions_of_the_kernel() -> None:
-    """Of four players a size of 1, 2, 3 has 4/11, 3/11, 4/11 of the draws; then complements."""
+    """With four players the sizes 1, 2, 3 have 4/11, 3/11, 4/11 of the draws; then complements."""
     sets = coalitions(4, 1500, np.random.default_rng(0))
     assert np.array_equal(sets[:1500] + sets[1500:], np.ones((1500, 4)))
     size, count = np.unique(sets[:1500].sum(1), return_counts=True)
@@ -173,7 +173,7 @@ def test_the_loss_on_paper(clf: Any, tmp_path: Path) -> None:
 
 
 def test_values_are_learnt(clf: Any, tmp_path: Path) -> None:
-    """Of clips that it has not heard, for any class: each tone's own contribution, to a fifth of
+    """For clips that it has not heard, and any class: each tone's own contribution, to a fifth of
     what they are, where even shares are as far away as they are large; and they add up exactly."""
     words = {"epochs": 20, "learning_rate": 3e-3, "batch_size": 8, "width": 64}
     words |= {"mixed": 0.0, "views": 1, "coalitions": 6}
@@ -193,7 +193,7 @@ def test_values_are_learnt(clf: Any, tmp_path: Path) -> None:
 
 
 def test_the_least_set_is_kept(clf: Any) -> None:
-    """Of values 6, 1, 3 and -2 the first and third are four fifths of what is positive."""
+    """With values 6, 1, 3 and -2 the first and third are four fifths of what is positive."""
 
     class Says(nn.Module):
         maps, objects, times = ("loudness",), 4, 1

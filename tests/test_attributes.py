@@ -59,7 +59,7 @@ def test_maps_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
 
 
 def test_entropy_by_hand() -> None:
-    """Of equal ones the logarithm of their number, of one that stands out nothing."""
+    """Equal attributes have the logarithm of their number, one that stands out has nothing."""
     found = entropy(torch.tensor([[2.0, 2.0, 2.0, 2.0], [90.0, 0.0, 0.0, 0.0]]))
     torch.testing.assert_close(found, torch.tensor([math.log(4), 0.0]))
 

@@ -254,7 +254,7 @@ def test_bytecode_is_made_once_all_is_installed(machine: Machine) -> None:
 def test_pip_leaves_bytecode_to_the_set_up(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of `pip install`; other verbs do not know the option."""
+    """`pip install` has the option; other verbs do not know the option."""
     asked: list[list[str]] = []
     monkeypatch.setattr(bootstrap.subprocess, "call", lambda words, **_: asked.append(words) or 0)
     assert bootstrap.pip("install", "-q", "click") == bootstrap.pip("list") == 0

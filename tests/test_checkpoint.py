@@ -25,7 +25,7 @@ SETTINGS = SpectrogramSettings(16000, 512, 128, 128)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a dictionary's checkpoint."""
+    """The path of a dictionary's checkpoint."""
     file = tmp_path / "made" / "dictionary.safetensors"
     save_checkpoint(file, "dictionary", {"W": torch.eye(3)}, {"note": "übung"}, SETTINGS)
     return file

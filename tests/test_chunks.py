@@ -88,7 +88,7 @@ def test_the_loss_on_paper(clf: l2i.Classifier) -> None:
 
 
 def test_what_is_learnt(clf: l2i.Classifier) -> None:
-    """Of a black box, too: from an eighth of the chunks the approximator says what the classifier
+    """On a black box, too: from an eighth of the chunks the approximator says what the classifier
     says far more often than from all others; and of a low tone, which no other class has, nearly
     all is chosen. That it is absent tells the others."""
     box = l2i.wrap(lambda x: clf.logits(torch.from_numpy(x)).numpy(), RATE, list(clf.classes))

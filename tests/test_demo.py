@@ -150,7 +150,7 @@ def test_at_another_rate_it_is_the_same_sound() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_any_scene_is_finite_and_has_its_parts(names: list[str], n: int, seed: int) -> None:
-    """Of any sounds, any length from a tenth of a second and any seed; noise alone too."""
+    """With any sounds, any length from a tenth of a second and any seed; noise alone too."""
     parts = synthesise(names, n, np.random.default_rng(seed))
     assert list(parts) == [*names, BACKGROUND]
     total = np.sum(list(parts.values()), axis=0)

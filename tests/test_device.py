@@ -155,7 +155,7 @@ def test_why_cuda_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_containers_limit_counts(
     limit: str, want: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of eight cores, as many as the control group allows, rounded down, at least one."""
+    """As many of eight cores as the control group allows, rounded down, at least one."""
     import psutil
 
     (tmp_path / "cpu.max").write_text(limit)

@@ -108,7 +108,7 @@ def test_a_dictionary_that_made_the_data_is_found() -> None:
     truth = unit_columns(torch.eye(3).repeat_interleave(4, dim=0) + 0.01)
     level = 1 + torch.rand(60, generator=_generator(1))
     s = truth[:, torch.arange(60) % 3] * level
-    # Of some first columns two come from one class, from where there is no way out: hence seeds.
+    # Two of the first columns may come from one class, from where there is no way out: hence seeds.
     best = max(
         (_learn([s], 3, sparsity=0.0, generator=_generator(seed)) for seed in range(8)),
         key=lambda learned: -learned.objective[-1],

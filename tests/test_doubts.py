@@ -115,7 +115,7 @@ def _run(answers: list[int], truth: list[int], fidelity: float = 1.0, **warn: An
 
 
 def test_a_classifier_near_chance() -> None:
-    """Of three classes in equal parts a guess is right of a third, odds 1/2; of half, odds 1."""
+    """With three classes in equal parts a guess is right of a third, odds 1/2; of half, odds 1."""
     truth = [0, 1, 2] * 10
     lucky = [0, 1, 0] * 10
     lucky[0:6] = [1, 2, 1, 1, 2, 1]  # 16 of 30 are right: odds 8/7.

@@ -138,7 +138,7 @@ def test_random_ranks_are_orders_of_the_components() -> None:
 
 
 def test_random_ranks_draw_every_set_equally_often() -> None:
-    """Of the six pairs out of four components, each is drawn about one time in six."""
+    """Each of the six pairs out of four components is drawn about one time in six."""
     n = 6000
     drawn = random_ranks(range(n // 2), 1, draws=2, components=4).flatten(0, 1) < 2
     pairs, counts = torch.unique(drawn, dim=0, return_counts=True)
@@ -243,7 +243,7 @@ def test_explanation_and_removal_add_up_in_the_log_domain_only() -> None:
 
 
 def test_the_tone_is_its_own_explanation() -> None:
-    """Of two tones of equal level, each class is explained by its own tone, with relevance 1;
+    """In two tones of equal level, each class is explained by its own tone, with relevance 1;
     the other tone has relevance -1/2, as its weight is, and is what is left."""
     a, b = tone(2), tone(7)
     x = (a + b).unsqueeze(0)

@@ -51,7 +51,7 @@ GATES = {
 
 
 def test_activations_of_what_the_dictionary_explains() -> None:
-    """Of spectra that do not overlap they are found exactly; of silence there are none."""
+    """They are exact for spectra that do not overlap; silence has none."""
     w = torch.tensor([[1.0, 0.0], [0.0, 0.6], [0.0, 0.8]])
     h = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]]])
     torch.testing.assert_close(activations_of(w @ h, w), h, atol=1e-6, rtol=1e-5)
@@ -174,7 +174,7 @@ def test_the_head_reads_the_class() -> None:
 
 
 def test_the_head_reads_the_class_at_each_depth() -> None:
-    """Of a map that is asked, too, the direction of the gradient counts."""
+    """Where a map is asked, too, the direction of the gradient counts."""
     torch.manual_seed(0)
     head = GateHead(5, ((4, 20), (8, 1)), width=16, depths=2)
     maps, ask = (torch.rand(2, 4, 20, 40), torch.rand(2, 8, 1, 10)), torch.randn(2, 8)
@@ -296,13 +296,13 @@ def test_presets_and_settings() -> None:
 
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    """Of a classifier of two tones and noise, whose filters one can read."""
+    """The method, fitted to two tones and noise, whose filters one can read."""
     return l2i.fit(load(), sounds(24), method="gated-l2i", **FEW, **GATES)
 
 
 def test_what_is_learnt(fitted: Fitted) -> None:
-    """Of two tones at once the explanation of either has that tone; explanation and removal add up
-    to the clip, sample by sample."""
+    """Where two tones sound at once, the explanation of either has that tone; explanation and
+    removal add up to the clip, sample by sample."""
     t = np.arange(SAMPLES) / RATE
     tones = [0.4 * np.sin(2 * np.pi * f * t).astype(np.float32) for f in (500, 2500)]
     for c, name in enumerate(CLASSES[:2]):

@@ -405,7 +405,7 @@ def _names(*layers: Found, count: int = 3) -> list[str]:
 
 
 def test_the_last_of_each_size_is_taken() -> None:
-    """Of the last three sizes; sizes that differ by rounding are one."""
+    """The last three sizes count; sizes that differ by rounding are one."""
     network = [
         _layer("conv1", 32, 64),
         _layer("relu1", 32, 64),

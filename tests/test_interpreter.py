@@ -285,7 +285,7 @@ def test_gradients_pass_a_clip_without_sound() -> None:
 
 
 def test_max_pooling_is_the_greatest_activation() -> None:
-    """Of each component over time; and the interpreter that is told so uses it."""
+    """Each component's over time; and the interpreter that is told so uses it."""
     h = torch.tensor([[[0.0, 2.0, 1.0], [0.5, 0.0, 0.25]]])
     assert MaxPooling()(h).tolist() == [[2.0, 0.5]]
     network = _interpreter(pooling="max")

@@ -231,7 +231,7 @@ def test_multi_label_fidelity_judges_scores_against_decisions() -> None:
 @seeded
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(2, 5))
 def test_fall_is_the_papers(seed: int, n: int, c: int) -> None:
-    """Of logits and of probabilities, for the classifier's class, as the loops have it."""
+    """For logits and for probabilities, for the classifier's class, as the loops have it."""
     g = np.random.default_rng(seed)
     before, after = g.normal(size=(2, n, c))
     classes = before.argmax(axis=1)
@@ -459,7 +459,7 @@ def test_mcnemar_is_the_binomial_of_those_that_differ(a: list[bool], rng: Any) -
 
 
 def test_wilcoxon_is_the_share_of_signs_as_extreme() -> None:
-    """Of the 2^6 ways to give six ranks signs, counted one by one."""
+    """The 2^6 ways to give six ranks signs are counted one by one."""
     d = np.array([0.3, -0.1, 0.9, 1.4, -0.2, 0.7])
     ranks = np.argsort(np.argsort(np.abs(d))) + 1
     sums = [

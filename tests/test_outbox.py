@@ -342,7 +342,7 @@ def test_other_stores_outboxes_are_left_alone(
 
 
 def test_a_local_store_keeps_nothing_twice(store: Store) -> None:
-    """Of a store on this machine there is no outbox."""
+    """A store on this machine has no outbox."""
     with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
         run.metrics("interpreter", 1, {"loss": 0.5})
         assert not (store.root / "work" / "outbox").exists()

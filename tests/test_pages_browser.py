@@ -222,7 +222,7 @@ def test_the_playhead_follows_and_a_click_seeks(tab: Tab) -> None:
 def test_what_is_heard_is_what_is_at_the_playhead(
     browser: Browser, folder: Path, tmp_path: Path
 ) -> None:
-    """Of sounds whose tone says the second: after a seek, after every change, and in repeats, one
+    """With sounds whose tone says the second: after a seek, after every change, and in repeats, one
     hears the second where the playhead is."""
     rate, seconds = 8000, 3
     t = np.arange(seconds * rate) / rate
@@ -630,7 +630,7 @@ def test_same_loudness(tab: Tab, folder: Path) -> None:
 
 
 def test_sounds_beside_the_page_come_when_asked_for(browser: Browser, tmp_path: Path) -> None:
-    """Of hundreds of clips the page has the words alone; a clip's sounds and pictures come from its
+    """The page has the words alone of hundreds of clips; a clip's sounds and pictures come from its
     folder when it is chosen, and play. A folder that was left behind is said to be."""
     run = tmp_path / "run"
     facts = [{"name": item["clip"], **item} for item in write_run(run)]

@@ -93,7 +93,7 @@ def test_an_explanation_has_room_for_all_that_is_written(
     tmp_path: Path,
 ) -> None:
     """Its places are fixed: no panel's words leave the page or touch another panel's."""
-    # Of 2.5 s: the last number under a panel is at its very end, and the next panel's at its begin.
+    # 2.5 s: the last number under a panel is at its very end, and the next panel's at its begin.
     noise = np.random.default_rng(0).random((3, 129, 250))
     words = ["original: 100% crackling_fire", "explanation: silent", "removal: 9% crackling_fire"]
     settings = SpectrogramSettings(rate, 4096, rate // 100, 64)
@@ -149,7 +149,7 @@ def test_an_explanation_shows_nothing_of_another(tmp_path: Path) -> None:
     again = _picture(tmp_path / "c.png", 0 * loud, [])
     np.testing.assert_array_equal(first, again)
     assert (first != other).any(axis=2).mean() > 0.3
-    # Of twenty names every second one: there is no room for all.
+    # Every second of twenty names: there is no room for all.
     shown = [t.get_text() for t in plots._panels(3, 4.0, 4.0)._names]
     assert shown == [""] * 15
     _picture(tmp_path / "d.png", loud, many)

@@ -256,7 +256,7 @@ def test_shapley_values_add_up_to_the_clip() -> None:
             return twice
 
     gap = Completeness()(replace(case, explain=Boastful()))["completeness_gap"]
-    # Of silence all eleven classes are as likely.
+    # In silence all eleven classes are as likely.
     wanted = log_odds(case.heard.logits, case.classes, Task.SINGLE_LABEL) + math.log(BANDS - 1)
     np.testing.assert_allclose(gap, wanted.numpy(), atol=0.1)
     assert (wanted > 1).all()

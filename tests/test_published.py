@@ -307,7 +307,7 @@ def test_nothing_is_run_in_other_forms() -> None:
     "function", [np.fromfile, np.load, getattr, eval, torch.hub.load, np.random.default_rng]
 )
 def test_only_arrays_of_numpy_are_let_in(small: dict[str, Any], function: Any) -> None:
-    """Of numpy, too, nothing but the making of arrays; and of Python nothing."""
+    """Nothing of numpy but the making of arrays, and nothing of Python."""
 
     class Calls:
         def __reduce__(self) -> Any:

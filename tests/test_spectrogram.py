@@ -251,7 +251,7 @@ def test_clips_of_many_frames_are_transformed_as_a_whole(seconds: float) -> None
 
 
 def test_blocks_are_every_frame_once() -> None:
-    """Of every clip, clip after clip, in order."""
+    """Every clip's, clip after clip, in order."""
     seen = torch.zeros(3, 600, dtype=torch.int64)
     turns = list(sp.blocks(torch.empty(3, 5, 600)))
     for turn, (clips, frames) in enumerate(turns):
@@ -262,7 +262,7 @@ def test_blocks_are_every_frame_once() -> None:
 
 
 def test_the_magnitude_is_the_absolute_value() -> None:
-    """Of loud and of soft bins, of a real one and of none at all; a magnitude is its own."""
+    """For loud and soft bins, a real one and none at all; a magnitude is its own."""
     x = torch.tensor([3 + 4j, -2e4 + 1j, 1e-12 - 1e-12j, 0, -5e-9j, 7])
     torch.testing.assert_close(sp.magnitude(x), x.abs(), atol=0, rtol=1e-6)
     assert torch.equal(sp.magnitude(x.abs()), x.abs())
@@ -316,7 +316,7 @@ def test_peak_normalise_is_by_the_absolute_peak_of_each_clip() -> None:
 )
 @settings(deadline=None)
 def test_peak_normalise_forgets_the_level_only(x: list[float], gain: float) -> None:
-    """Of any clip: the peak is 1 (or all is silent), and the level it came at does not matter."""
+    """For any clip: the peak is 1 (or all is silent), and the level it came at does not matter."""
     clip = torch.tensor([x])
     out = sp.peak_normalise(clip)
     assert torch.isfinite(out).all()
@@ -349,7 +349,7 @@ def test_a_full_mask_gives_the_input_back(settings: SpectrogramSettings, odd: in
 
 
 def test_an_empty_mask_gives_silence() -> None:
-    """Of log magnitude zero nothing is left."""
+    """Log magnitude zero leaves nothing."""
     x = _clips(SMALL)
     spectrum = sp.stft(x, SMALL)
     back = sp.resynthesise(spectrum, torch.zeros(spectrum.shape), SMALL, x.shape[1])
@@ -378,7 +378,7 @@ def test_resynthesis_is_librosas() -> None:
 @pytest.mark.parametrize("hop", [256, 128, 64, 100])
 @pytest.mark.parametrize("n_samples", [4096, 4195, 4351])
 def test_the_inverse_transform_is_torchs(hop: int, n_samples: int) -> None:
-    """Of a spectrum that no waveform has, too, at two, four or eight frames to a sample, or where
+    """For a spectrum that no waveform has, too, at two, four or eight frames to a sample, or where
     a frame is no whole number of hops; up to the last sample."""
     form = SpectrogramSettings(16000, n_fft=512, hop_length=hop)
     g = torch.Generator().manual_seed(0)

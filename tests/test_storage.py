@@ -330,7 +330,7 @@ def _tar(path: Path, mode: str = "w", members: dict[str, bytes] = _CONTENT) -> P
     ids=["zip", "tar", "gz", "bz2", "xz"],
 )
 def test_archives_are_unpacked(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    """Of every kind, by content and not by name: the files, and which they are."""
+    """Every kind, by content and not by name: the files, and which they are."""
     archive, target = make(tmp_path / "archive"), tmp_path / "new" / "target"
     written = safe_extract(archive, target)
     assert sorted(written) == sorted(target / name for name in _CONTENT)

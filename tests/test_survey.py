@@ -110,7 +110,7 @@ def test_what_check_says_of_a_folder(say: Say, tmp_path: Path) -> None:
     assert told.code == 0, told.err
     lines = [line.split() for line in told.out.splitlines()]
     assert ["CLASS", "TRAIN", "VALIDATE", "TEST", "SECONDS"] in lines
-    # Of six clips of six seconds, one has three.
+    # One of the six clips has three seconds, the others have six.
     assert ["bark", "3", "2", "1", "33.0"] in lines
     tree = json.loads(say(*words, "--json").out)
     notes = " ".join(tree["notes"])

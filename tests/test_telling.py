@@ -8,7 +8,7 @@ from l2i.recipes.measure import Evaluation
 from l2i.recipes.telling import telling
 from l2i.types import Clip, Task
 
-# Of twelve clips of three classes, the odd ones of the first six are wrong, ever surer.
+# Twelve clips of three classes: the odd ones of the first six are wrong, ever surer.
 LABELS = np.arange(12) % 3
 SAID = np.where((np.arange(12) % 2 == 1) & (np.arange(12) < 6), (LABELS + 1) % 3, LABELS)
 FALLS = np.array([0.9, 0.1, 0.8, 0.7, 0.05, 0.6, 0.5, 0.2, 0.9, 0.3, 0.9, 0.9])

@@ -64,7 +64,7 @@ def test_explanation_and_removal_add_up(samples: int, shapes: list[tuple[int, in
 
 
 def test_alpha() -> None:
-    """Of 0 the maps say nothing, of 1 they alone are asked."""
+    """At 0 the maps say nothing, at 1 they alone are asked."""
     x = turned(torch.randn(1, 500))
     one, other = ([torch.randn(1, 6, 4, 9), torch.randn(1, 4, 2, 5)] for _ in range(2))
     masks = {}

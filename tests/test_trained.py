@@ -283,7 +283,7 @@ def test_what_is_no_classifier_and_no_sounds(clf: Wrapped, fitted: Fitted, tmp_p
 
 
 def test_too_fewsounds(clf: Wrapped) -> None:
-    """Of three nothing can be learnt and chosen."""
+    """Three are too few to learn from and to choose by."""
     with pytest.raises(DataError, match="There are 3 sounds, and at least 4"):
         l2i.fit(clf, sounds(3), "l2i", **FEW)
 

@@ -116,7 +116,7 @@ def test_children_stay_under_their_parent(
     monkeypatch: pytest.MonkeyPatch,
     say: Callable[..., Said],
 ) -> None:
-    """Of a parent and its children, exported together."""
+    """A parent and its children are exported together."""
     parent = _make("parent")
     _make("child", parent.id)
     assert say("runs", "export", "parent", "child", str(tmp_path / "kept")).code == 0

@@ -60,7 +60,7 @@ class ToneClassifier:
         return stft(peak_normalise(waveform), self.settings)
 
     def features(self, waveform: Tensor, layers: Sequence[str] = ()) -> Features:
-        """Of waveforms."""
+        """Features of waveforms."""
         return self.features_of(self.spectrum(waveform), layers)
 
     def features_of(self, spectrum: Tensor, maps: Sequence[str] = ()) -> Features:

@@ -195,7 +195,7 @@ def test_explanations(make: Callable[[], Classifier], clips: Tensor) -> None:
 
 @pytest.mark.parametrize("make", READABLE)
 def test_hidden_maps(make: Callable[[], Wrapped], clips: Tensor) -> None:
-    """Of each layer that is chosen a map [B, D, F, T] of the whole clip; the same for each clip
+    """Each layer that is chosen has a map [B, D, F, T] of the whole clip; the same for each clip
     whatever lies beside it; logits as ever. Where the clip changes, there the map changes most."""
     clf = make()
     words = [str(f.layer) for f in clf.chosen_layers()]

@@ -233,7 +233,7 @@ def _mask(
 def test_masks_are_shares(
     name: str, which: str, clips: Tensor, request: pytest.FixtureRequest
 ) -> None:
-    """Of the spectrogram's shape, in [0, 1], not NaN; silence is explained by nothing, and
+    """Masks of the spectrogram's shape, in [0, 1], not NaN; silence is explained by nothing, and
     something of a sound is kept, unless nothing that the method knows speaks for the class."""
     subject = request.getfixturevalue(which)
     mask = _mask(_method(name, subject), subject, clips, [0, 1, 2, 0], [5, 6, 7, 8])

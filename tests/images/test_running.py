@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 # A folder that cannot be written, somebody whom nobody knows, no network, and hardly any memory
 # to share between processes.
 HARSH = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--shm-size", "1m")
-# Of the true experiments no more than proves that all of it works.
+# No more of the true experiments than proves that all of it works.
 SHORT = """
 [dataset]
 sample_rate = 11025

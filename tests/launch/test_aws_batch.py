@@ -71,7 +71,7 @@ def _in_state(say: Callable[..., Said], task: int, state: str) -> dict[str, Any]
 def test_an_array_runs_and_only_lost_machines_are_retried(
     queue: str, sweep_file: Path, say: Callable[..., Said]
 ) -> None:
-    """Of four tasks one succeeds, one loses its machine and succeeds, one asks to be run again
+    """One of four tasks succeeds, one loses its machine and succeeds, one asks to be run again
     and does, one has a bug, and is not tried again; its log is shown."""
     script = [
         ["say all is well; exit 0"],

@@ -256,7 +256,7 @@ def test_a_sweep_through_all_that_may_happen(
         steps = [m.step for m in client.get_metric_history(killed.id, key)]
         assert steps == list(range(1, len(steps) + 1)), key
     assert len(client.get_metric_history(killed.id, "interpreter/fidelity")) == EPOCHS
-    # Of finished runs no checkpoints are kept; they have their models.
+    # Finished runs keep no checkpoints; they have their models.
     artifacts = stores.folder.glob(f"bucket/runs/*/{killed.id}/artifacts")
     names = {p.name for folder in artifacts for p in folder.iterdir() if any(p.rglob("*.*"))}
     assert "model" in names and "checkpoint" not in names

@@ -41,7 +41,7 @@ def _folder(
 
 
 def test_clips_of_one_recording_are_one() -> None:
-    """Of two recordings with two equal clips each the interval is as wide as of two clips; what is
+    """Two recordings of two equal clips each have an interval as wide as two clips have; what is
     not finite is left out; a share has the test for shares."""
     d = np.array([0.0, 0.0, 1.0, 1.0])
     by_clip = difference("kept", np.zeros(4), d)

@@ -34,7 +34,7 @@ def _learn(losses: list[float], *, last: bool = False, since: int = 0) -> tuple[
     ],
 )
 def test_the_best_or_the_last(losses: list[float], last: bool, kept: int) -> None:
-    """Of equally good ones the first; the weights are those of the epoch that is named, and no
+    """The first of equally good ones; the weights are those of the epoch that is named, and no
     later step changes them."""
     epoch, weight = _learn(losses, last=last)
     assert epoch == kept

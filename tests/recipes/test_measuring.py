@@ -156,7 +156,7 @@ def test_overlap_with_noise(single: Finished, say: Say) -> None:
         )
     )
     (condition,) = overlap["conditions"]
-    # Of the whole mixture, the clip's share of energy is 1 / (1 + 10^-0.6).
+    # The clip's share of the mixture's energy is 1 / (1 + 10^-0.6).
     assert condition["scores"]["energy_share"] == pytest.approx(1 / (1 + 10**-0.6), abs=0.02)
     assert condition["scores"]["si_sdr"] == pytest.approx(6.0, abs=0.5)
 

@@ -108,7 +108,7 @@ def test_all_commands_take_the_run(guest: Finished, tmp_path: Path) -> None:
     assert [c["snr_db"] for c in noisy["conditions"]] == [None, 0.0]
     by = components("latest", QUIET, sounds=False, keep=False)
     assert len(by["components"]) == 6 and by["clips"] > 0
-    # Of clips without labels it is known what the classifier says of each alone.
+    # What the classifier says of each clip alone is known without labels, too.
     mixed = overlap("latest", Overlap(mixtures=3, method="full"), QUIET, keep=False)
     assert mixed["conditions"][0]["scores"]["present"] == 1.0
     soundfile.write(tmp_path / "a.wav", guests.sounds(2)[1], guests.RATE)

@@ -177,7 +177,7 @@ def test_best_epoch_is_the_one_of_lowest_validation_loss(single: Finished) -> No
 
 
 def test_the_last_epoch_may_be_kept(bench: Path) -> None:
-    """Of the classifier alone, and whatever the validation clips say: here a last step is far too
+    """The classifier's alone, and whatever the validation clips say: here a last step is far too
     long. The page marks the epoch that was kept."""
     done = train(
         small_config(
@@ -267,7 +267,7 @@ def test_frozen_blocks_learn_no_more(bench: Path, watched: _Watched) -> None:
         for epoch in range(2, 5):
             then, now = frozen[epoch - 2], frozen[epoch - 1]
             for which in ("network", "averaged"):
-                # Of the averaged weights, which are what both are from then on.
+                # From then on both are the averaged weights.
                 before = block(then, "averaged" if epoch > last else which, layers)
                 assert same(block(now, which, layers), before) == (epoch > last), (layers, epoch)
     assert not same(block(plain[1], "network", "1|2"), block(frozen[1], "network", "1|2"))
@@ -458,7 +458,7 @@ def test_short_clips_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one clip whose last map is one value a batch norm can learn nothing, and of one with more
+    """One clip whose last map is one value teaches a batch norm nothing, one with more teaches it
     too much: batches are of one size, give or take a clip. Where all clips come one at a time, that
     is said before any epoch."""
     monkeypatch.chdir(tmp_path)
