@@ -48,7 +48,7 @@ CONVOLUTIONS = {
     "num_conv_pos_embedding_groups": 2,
     "classifier_proj_size": 16,
 }
-# Of AST 1.295 s: 128 frames of 25 ms, every 10 ms.
+# AST hears 1.295 s: 128 frames of 25 ms, every 10 ms.
 AST_SAMPLES = 400 + 127 * 160
 
 
@@ -56,11 +56,11 @@ AST_SAMPLES = 400 + 127 * 160
 def hf() -> Any:
     """``transformers``, which nothing else here needs."""
     try:
-        found = importlib.import_module("transformers")
+        transformers = importlib.import_module("transformers")
     except ImportError as error:
         pytest.skip(f"transformers cannot be imported ({error}): pip install transformers")
-    found.utils.logging.disable_progress_bar()
-    return found
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def _loaded(hf: Any, folder: Path) -> tuple[Any, Any]:
     return model.eval(), hf.AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
 
 
-def _said(hf: Any, folder: Path, x: Tensor) -> Tensor:
+def _logits(hf: Any, folder: Path, x: Tensor) -> Tensor:
     """What the checkpoint says by transformers alone."""
     model, extractor = _loaded(hf, folder)
     given = extractor(list(x.numpy()), sampling_rate=RATE, return_tensors="pt")
@@ -158,7 +158,7 @@ def test_it_hears_as_the_original(hf: Any, folders: Path, kind: str) -> None:
     assert clf.task == ("multi-label" if kind == "whisper" else "single-label")
     for seconds in (0.5, 1.2345):
         x = _clip(seconds)
-        want = _said(hf, folders / kind, x)
+        want = _logits(hf, folders / kind, x)
         assert float((want[0] - want[1]).abs().max()) > 0.01  # They do hear.
         torch.testing.assert_close(clf.logits(x), want, atol=1e-4, rtol=0)
     x = _clip(0.5).requires_grad_()
@@ -174,15 +174,17 @@ def test_long_clips_are_heard_in_windows(hf: Any, folders: Path, kind: str, wind
     clf = l2i.from_transformers(folders / kind)
     x = _clip(2.5 * window / RATE)
     fits = x[:, :window]
-    torch.testing.assert_close(clf.logits(fits), _said(hf, folders / kind, fits), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        clf.logits(fits), _logits(hf, folders / kind, fits), atol=1e-3, rtol=0
+    )
     parts = (x[:, :window], x[:, window : 2 * window], x[:, -window:])
-    each = torch.stack([clf.probabilities(_said(hf, folders / kind, part)) for part in parts])
-    found = clf.probabilities(clf.logits(x))
-    torch.testing.assert_close(found, each.mean(0), atol=1e-4, rtol=0)
+    each = torch.stack([clf.probabilities(_logits(hf, folders / kind, part)) for part in parts])
+    p = clf.probabilities(clf.logits(x))
+    torch.testing.assert_close(p, each.mean(0), atol=1e-4, rtol=0)
     most = l2i.from_transformers(folders / kind, pool="max", task="multi-label")
-    each = torch.stack([_said(hf, folders / kind, part).sigmoid() for part in parts])
-    found = most.logits(x).sigmoid()
-    torch.testing.assert_close(found, each.amax(0), atol=1e-4, rtol=0)
+    each = torch.stack([_logits(hf, folders / kind, part).sigmoid() for part in parts])
+    p = most.logits(x).sigmoid()
+    torch.testing.assert_close(p, each.amax(0), atol=1e-4, rtol=0)
 
 
 def test_windows_of_ones_own(hf: Any, folders: Path) -> None:
@@ -191,9 +193,9 @@ def test_windows_of_ones_own(hf: Any, folders: Path) -> None:
         clf = l2i.from_transformers(folders / kind, window_s=0.5, hop_s=0.25)
         x = _clip(0.9)
         starts = (0, 4000, 6400)  # The last ends with the clip.
-        each = torch.stack([_said(hf, folders / kind, x[:, i : i + 8000]) for i in starts])
-        found = clf.probabilities(clf.logits(x))
-        torch.testing.assert_close(found, each.softmax(-1).mean(0), atol=1e-4, rtol=0)
+        each = torch.stack([_logits(hf, folders / kind, x[:, i : i + 8000]) for i in starts])
+        p = clf.probabilities(clf.logits(x))
+        torch.testing.assert_close(p, each.softmax(-1).mean(0), atol=1e-4, rtol=0)
 
 
 def test_a_clip_of_a_few_samples(folders: Path) -> None:
@@ -228,7 +230,7 @@ def test_a_loaded_model_is_left_as_it_was(hf: Any, folders: Path) -> None:
     x = _clip(0.5)
     # Its numbers have eight bits.
     torch.testing.assert_close(
-        clf.logits(x), _said(hf, folders / "hubert", x), atol=0.05, rtol=0.05
+        clf.logits(x), _logits(hf, folders / "hubert", x), atol=0.05, rtol=0.05
     )
     assert model.training and all(m.training for m in model.modules())
     weights = list(model.parameters())
@@ -255,7 +257,7 @@ def test_another_extractor_is_a_black_box(hf: Any, folders: Path) -> None:
         clf = l2i.from_transformers(folders / "w2v-bert")
     assert not clf.differentiable
     x = _clip(0.5131)
-    torch.testing.assert_close(clf.logits(x), _said(hf, folders / "w2v-bert", x))
+    torch.testing.assert_close(clf.logits(x), _logits(hf, folders / "w2v-bert", x))
     assert bool(clf.logits(x[:, :9]).isfinite().all())
     e = l2i.explain(clf, x[0].numpy(), components=2)
     assert e.method == "shapley"
@@ -279,8 +281,8 @@ def test_an_extractor_that_does_not_agree(hf: Any, folders: Path) -> None:
             model(**extractor(list(part.numpy()), RATE, "pt")).logits.softmax(-1)
             for part in x.split(AST_SAMPLES, 1)
         ]
-    found = clf.probabilities(clf.logits(x))
-    torch.testing.assert_close(found, torch.stack(each).mean(0), atol=1e-5, rtol=0)
+    p = clf.probabilities(clf.logits(x))
+    torch.testing.assert_close(p, torch.stack(each).mean(0), atol=1e-5, rtol=0)
 
 
 def test_classes_without_names(folders: Path) -> None:
@@ -379,9 +381,9 @@ def test_hidden_layers(hf: Any, folders: Path) -> None:
     window = 400 + 127 * 160
     for seconds in (1.0, 0.4, 3.1):
         x = _clip(seconds)
-        found = ast.features(x, [word])
-        torch.testing.assert_close(found.logits, ast.logits(x))
-        (y,) = found.maps
+        features = ast.features(x, [word])
+        torch.testing.assert_close(features.logits, ast.logits(x))
+        (y,) = features.maps
         assert y.shape == (2, 32, 5, round(12 * x.shape[1] / window))
     # The clip's first window is heard alone, too: what is far from the next one is its own.
     (first,) = ast.features(_clip(3.1)[:, :window], [word]).maps
@@ -390,28 +392,28 @@ def test_hidden_layers(hf: Any, folders: Path) -> None:
         clf = l2i.from_transformers(folders / name)
         words = [str(f.layer) for f in clf.chosen_layers()]
         x = _clip(0.7)
-        found = clf.features(x, words)
-        torch.testing.assert_close(found.logits, clf.logits(x))
-        assert all(y.shape[:1] + y.shape[2:3] == (2, 1) for y in found.maps)
+        features = clf.features(x, words)
+        torch.testing.assert_close(features.logits, clf.logits(x))
+        assert all(y.shape[:1] + y.shape[2:3] == (2, 1) for y in features.maps)
         # 50 steps a second.
-        assert abs(found.maps[-1].shape[3] - 35) <= 1
+        assert abs(features.maps[-1].shape[3] - 35) <= 1
 
 
 def test_by_a_word(hf: Any, folders: Path, say: Say) -> None:
     """``hf:FOLDER``, and nothing else on the screen: no bar, no note of the library's."""
     hf.utils.logging.enable_progress_bar()
-    said = say("classifiers", "check", f"hf:{folders / 'ast'}")
+    answer = say("classifiers", "check", f"hf:{folders / 'ast'}")
     assert hf.utils.logging.is_progress_bar_enabled()  # The library's own setting stays.
     hf.utils.logging.disable_progress_bar()
-    assert said.code == 0 and said.err == ""
+    assert answer.code == 0 and answer.err == ""
     for word in ("16000 Hz", "single-label", "3: dog, rain, bell", "gates (by gradients)"):
-        assert word in said.out
+        assert word in answer.out
     soundfile.write("a.wav", _clip(0.3)[0].numpy(), RATE)
     words = ("--classifier", f"hf:{folders / 'ast'}", "--class", "bell", "--json")
-    said = say("explain", "a.wav", *words)
-    assert said.code == 0 and json.loads(said.out)[0]["class"] == "bell"
-    said = say("explain", "a.wav", "--classifier", "hf:nowhere")
-    assert said.code == 1 and "There is no folder nowhere" in said.err
+    answer = say("explain", "a.wav", *words)
+    assert answer.code == 0 and json.loads(answer.out)[0]["class"] == "bell"
+    answer = say("explain", "a.wav", "--classifier", "hf:nowhere")
+    assert answer.code == 1 and "There is no folder nowhere" in answer.err
 
 
 def test_a_torchaudio_that_cannot_be_imported(folders: Path) -> None:
@@ -441,9 +443,9 @@ print(clf.differentiable, bool((clf.logits(x) - clf.logits(0 * x)).abs().max() >
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
     """One sentence that says how to have it."""
     monkeypatch.setitem(sys.modules, "transformers", None)
-    said = say("classifiers", "check", "hf:anything")
-    assert said.code == 1 and "'pip install transformers'" in said.err
-    assert "Traceback" not in said.err
+    answer = say("classifiers", "check", "hf:anything")
+    assert answer.code == 1 and "'pip install transformers'" in answer.err
+    assert "Traceback" not in answer.err
 
 
 def _esc10(folder: Path) -> tuple[list[str], Tensor, Tensor, Tensor]:
@@ -506,8 +508,9 @@ def test_one_that_has_learned(hf: Any, esc10_dir: Path) -> None:
     for name in ("chainsaw", "crying_baby", "helicopter", "rain"):
         i = int(p[:, names.index(name)].argmax())
         e = l2i.explain(clf, clips[test][i].numpy(), name)
-        said = e.probabilities[name]
-        assert said.explanation > 0.9 * said.input and said.removal < 0.2 * said.input
+        probability = e.probabilities[name]
+        assert probability.explanation > 0.9 * probability.input
+        assert probability.removal < 0.2 * probability.input
         assert e.holds and e.kept < 0.9
 
 
@@ -550,8 +553,8 @@ def test_one_that_has_learned_from_samples(hf: Any, esc10_dir: Path) -> None:
     p = torch.cat([clf.probabilities(clf.logits(x)) for x in clips[test].split(16)])
     assert float((p.argmax(1) == labels[test]).float().mean()) > 0.6
     surest = [int(p[:, c].argmax()) for c in range(10)]
-    found = [
+    explanations = [
         l2i.explain(clf, clips[test][i].numpy(), name)
         for i, name in zip(surest, names, strict=True)
     ]
-    assert sum(e.holds for e in found) >= 8
+    assert sum(e.holds for e in explanations) >= 8

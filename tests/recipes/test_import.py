@@ -61,11 +61,11 @@ def _artifacts(run: RunInfo) -> Path:
     return Path(run.artifact_uri.removeprefix("file://"))
 
 
-def _fails(said: Said, *words: str, code: int = 1) -> None:
-    assert said.code == code and said.out == "", said
-    assert said.err.startswith("Error: "), said.err
+def _fails(answer: Said, *words: str, code: int = 1) -> None:
+    assert answer.code == code and answer.out == "", answer
+    assert answer.err.startswith("Error: "), answer.err
     for word in words:
-        assert word in said.err
+        assert word in answer.err
     assert list_runs() == [], "a run was left behind"
 
 
@@ -75,9 +75,9 @@ def _fails(said: Said, *words: str, code: int = 1) -> None:
 def test_a_whole_model_becomes_a_run(whole: str, say: Say) -> None:
     """Without the data set: found by id, name and `latest`, with settings, checkpoints, a picture,
     tags and parameters like those of a run that was trained here."""
-    said = say("import", whole, *ESC50, "--name", "theirs", "--json")
-    assert said.code == 0, said.err
-    told = json.loads(said.out)
+    answer = say("import", whole, *ESC50, "--name", "theirs", "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
     assert told["name"] == "theirs" and told["experiment"] == "esc50" and not told["found"]
     sizes = {"components": 6, "classes": 50, "head": 12, "attention_width": 5}
     assert {k: told[k] for k in sizes} == sizes
@@ -118,15 +118,17 @@ def test_evaluate_and_explain_take_it(
     """Measured on clips that were not there when it was imported; and what the classifier says of
     a sound is what the original says of it."""
     assert say("import", whole, *ESC50).code == 0
-    said = say("evaluate", "latest", "--data-dir", esc50, "--json")
-    assert said.code == 0, said.err
-    told = json.loads(said.out)
+    answer = say("evaluate", "latest", "--data-dir", esc50, "--json")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
     assert told["clips"] == 3 and 0 <= told["scores"]["fidelity_top1"] <= 1
     waveform = originals.clip(1.6)
     soundfile.write(tmp_path / "a.wav", waveform, originals.SAMPLE_RATE, subtype="FLOAT")
-    said = say("explain", "latest", str(tmp_path / "a.wav"), "--out", str(tmp_path / "x"), "--json")
-    assert said.code == 0, said.err
-    (item,) = json.loads(said.out)
+    answer = say(
+        "explain", "latest", str(tmp_path / "a.wav"), "--out", str(tmp_path / "x"), "--json"
+    )
+    assert answer.code == 0, answer.err
+    (item,) = json.loads(answer.out)
     probabilities = model(waveform)["logits"].softmax(1)[0]
     names = miniatures.card("esc50").classes
     assert item["class"] == names[int(probabilities.argmax())]
@@ -153,8 +155,8 @@ def test_twice_is_once(whole: str, say: Say) -> None:
 def test_what_it_prints(whole: str, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kind, sizes, git blob and whether it is a published file; if it is one, where it is from."""
     blob = published.git_blob_id(Path(whole).read_bytes())
-    said = say("import", whole, *ESC50)
-    lines = said.out.splitlines()
+    answer = say("import", whole, *ESC50)
+    lines = answer.out.splitlines()
     assert lines[0] == "whole.pt: whole model"
     assert lines[1] == f"  git blob {blob}, not among the published files"
     assert lines[2] == ("K = 6 components, 50 classes, classifier's head 12 wide, attention 5 wide")
@@ -180,8 +182,8 @@ def test_a_multi_label_model_has_thresholds(say: Say) -> None:
         assert document["thresholds"] == want and document["task"] == "multi-label"
         assert json.loads(run.params["classifier.thresholds"]) == want
         assert run.params["explanation.threshold"] == "0.3"
-    said = say("import", path, "--dataset", "sust", "-o", "classifier.thresholds=[0.5]")
-    assert said.code == 2 and "has 1 values for 8 classes" in said.err
+    answer = say("import", path, "--dataset", "sust", "-o", "classifier.thresholds=[0.5]")
+    assert answer.code == 2 and "has 1 values for 8 classes" in answer.err
 
 
 def test_a_failure_leaves_no_run_behind(
@@ -195,8 +197,8 @@ def test_a_failure_leaves_no_run_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "artifacts", broken)
-        said = say("import", whole, *ESC50)
-    assert said.code == 1 and "The disk is full." in said.err
+        answer = say("import", whole, *ESC50)
+    assert answer.code == 1 and "The disk is full." in answer.err
     (run,) = list_runs()
     assert run.status == "FAILED"
     with pytest.raises(StoreError, match=r"No run .* is finished"):
@@ -214,7 +216,7 @@ def test_the_words_do_not_fit(whole: str, say: Say) -> None:
     _fails(say("import", whole, "--dataset", "esc10"), "know 50 classes (esc50", "ESC-10 has 10")
     _fails(say("import", whole), "50 classes (esc50 has as many)", "--dataset", code=2)
     _fails(say("import", whole, *ESC50, "--fold", "6"), "ESC-50 has no fold 6", code=2)
-    said = say(
+    answer = say(
         "import",
         whole,
         *ESC50,
@@ -223,7 +225,7 @@ def test_the_words_do_not_fit(whole: str, say: Say) -> None:
         "-o",
         "dataset.sample_rate=16000",
     )
-    _fails(said, "sample_rate 44100 against 16000, hop_length 512 against 256", code=2)
+    _fails(answer, "sample_rate 44100 against 16000, hop_length 512 against 256", code=2)
     _fails(say("import", whole, "--dataset", "esc5"), "esc5", code=2)
     _fails(say("import", whole, *ESC50, "-o", "dataset.fild=1"), "dataset.fold", code=2)
 
@@ -267,8 +269,8 @@ def test_parts_that_are_not_enough(model: originals.Model, say: Say) -> None:
     content = originals.hollow(model.content())
     originals.save({"f_state_dict": content["f_state_dict"]}, Path("c.pt"))
     np.save("w.npy", content["W_state_dict"]["W"].numpy())
-    said = say("import", "c.pt", "w.npy", *ESC50)
-    _fails(said, "there is no interpreter in c.pt, w.npy", "--out DIR")
+    answer = say("import", "c.pt", "w.npy", *ESC50)
+    _fails(answer, "there is no interpreter in c.pt, w.npy", "--out DIR")
     _fails(say("import", "w.npy"), "there is no classifier and no interpreter in w.npy")
     rest = {k: content[k] for k in ("H_state_dict", "h_state_dict")}
     originals.save(rest, Path("rest.pt"))
@@ -286,10 +288,10 @@ def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> 
     originals.save({"f_state_dict": model.f.state_dict()}, Path("c.pt"))
     np.save("w.npy", model.W.W.numpy())
     where = ("--dataset", "folder", "--data-dir", str(root), "-o", "dataset.duration_s=1.6")
-    said = say("import", "c.pt", "w.npy", *where, "--out", "weights")
-    assert said.code == 0, said.err
-    assert "-o classifier.weights=weights/classifier.safetensors takes it.\n" in said.out
-    assert "-o dictionary.weights=weights/dictionary.safetensors takes it.\n" in said.out
+    answer = say("import", "c.pt", "w.npy", *where, "--out", "weights")
+    assert answer.code == 0, answer.err
+    assert "-o classifier.weights=weights/classifier.safetensors takes it.\n" in answer.out
+    assert "-o dictionary.weights=weights/dictionary.safetensors takes it.\n" in answer.out
     assert list_runs() == []
     assert sorted(p.name for p in Path("weights").iterdir()) == [
         MARK,
@@ -300,8 +302,8 @@ def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> 
     words = [w for key in few for w in ("-o", key)]
     for kind in ("classifier", "dictionary"):
         words += ["-o", f"{kind}.weights=weights/{kind}.safetensors"]
-    said = say("train", *where, *words)
-    assert said.code == 0, said.err
+    answer = say("train", *where, *words)
+    assert answer.code == 0, answer.err
     folder = _artifacts(resolve_run("latest")) / "model" / "artifacts"
     w = load_checkpoint(folder / "dictionary.safetensors", "dictionary")[0]["W"]
     torch.testing.assert_close(w, model.W.columns())
@@ -330,9 +332,9 @@ def test_audioset_weights_are_checked(model: originals.Model, say: Say) -> None:
     """They need no data set and no converting: the key that takes them is told."""
     state = originals.hollow({f"module.{k}": v for k, v in model.f.netx.state_dict().items()})
     path = str(originals.save(state, Path("a.pkl")))
-    said = say("import", path)
-    assert said.code == 0 and list_runs() == []
-    assert said.out.splitlines()[-1] == "-o classifier.audioset_weights=a.pkl takes it as it is."
+    answer = say("import", path)
+    assert answer.code == 0 and list_runs() == []
+    assert answer.out.splitlines()[-1] == "-o classifier.audioset_weights=a.pkl takes it as it is."
     del state["module.layer18.0.bias"]
     originals.save(state, Path("a.pkl"))
     _fails(say("import", path), "missing: layer18.0.bias")

@@ -61,31 +61,31 @@ def test_the_table_is_the_childrens(
     path = _file()
     for name, value in (("SEED", "7"), ("EPOCHS", "2"), ("NAME", "mine"), ("AGAIN", "1")):
         monkeypatch.setenv(f"L2I_TRAIN_{name}", value)
-    said = say("sweep", str(path), "--json", "-q")
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert found["failed"] == [] and len(found["children"]) == 4
-    assert found["settings"] == ["pooling=attention", "pooling=max"]
+    answer = say("sweep", str(path), "--json", "-q")
+    assert answer.code == 0, answer.err
+    sweep = json.loads(answer.out)
+    assert sweep["failed"] == [] and len(sweep["children"]) == 4
+    assert sweep["settings"] == ["pooling=attention", "pooling=max"]
     client = connect(locate())
-    for row in found["table"]:
-        own = [c for c in found["children"] if c["setting"] == row["setting"]]
+    for row in sweep["table"]:
+        own = [c for c in sweep["children"] if c["setting"] == row["setting"]]
         assert {c["seed"] for c in own} == {0, 1}
         for name, figure in row["figures"].items():
             x = [client.get_run(c["run_id"]).data.metrics[f"test/{name}"] for c in own]
             assert figure["mean"] == pytest.approx(np.mean(x), abs=1e-9)
             assert figure["std"] == pytest.approx(np.std(x, ddof=1), abs=1e-9)
             assert figure["n"] == 2
-    for child in found["children"]:
+    for child in sweep["children"]:
         run = client.get_run(child["run_id"])
-        assert run.data.tags["mlflow.parentRunId"] == found["run"]["id"]
+        assert run.data.tags["mlflow.parentRunId"] == sweep["run"]["id"]
         assert run.data.params["interpreter.pooling"] == child["setting"].partition("=")[2]
         assert run.data.params["run.seed"] == str(child["seed"])
-    parent = client.get_run(found["run"]["id"])
+    parent = client.get_run(sweep["run"]["id"])
     assert parent.info.status == "FINISHED" and parent.data.tags["l2i.kind"] == "sweep"
-    wanted = found["table"][0]["figures"]["accuracy"]["mean"]
+    wanted = sweep["table"][0]["figures"]["accuracy"]["mean"]
     assert parent.data.metrics["pooling_attention/accuracy/mean"] == pytest.approx(wanted)
     (bench / "kept").mkdir()
-    folder = Path(client.download_artifacts(found["run"]["id"], "", str(bench / "kept")))
+    folder = Path(client.download_artifacts(sweep["run"]["id"], "", str(bench / "kept")))
     names = {"sweep.csv", "sweep.txt", "sweep.json", "sweep.png", "sweep.toml", "children.csv"}
     assert {p.name for p in folder.iterdir()} == names
     assert len(pd.read_csv(folder / "children.csv")) == 4
@@ -93,11 +93,11 @@ def test_the_table_is_the_childrens(
 
     before = _runs()
     again = json.loads(say("sweep", str(path), "--json", "-q").out)
-    assert again["table"] == found["table"] and _runs() == before
-    said = say("sweep", str(path), "--dry-run")
-    assert said.code == 0 and "0 of 4 trainings to do." in said.out
-    said = say("sweep", str(path), "-q")
-    assert max(map(len, said.out.splitlines())) <= 80 and " ± " in said.out
+    assert again["table"] == sweep["table"] and _runs() == before
+    answer = say("sweep", str(path), "--dry-run")
+    assert answer.code == 0 and "0 of 4 trainings to do." in answer.out
+    answer = say("sweep", str(path), "-q")
+    assert max(map(len, answer.out.splitlines())) <= 80 and " ± " in answer.out
 
     (record,) = Path("mlruns/work/sweeps").rglob("done.json")
     done = json.loads(record.read_text())
@@ -117,7 +117,7 @@ def _begin(path: Path, *words: str) -> subprocess.Popen[str]:
 
 def _trainings() -> list[int]:
     """Processes that train in this folder."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -125,8 +125,8 @@ def _trainings() -> list[int]:
         except OSError:
             continue
         if here and b"train" in words and b"l2i" in words:
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_stopped_and_begun_again(
     while _trainings():
         assert time.monotonic() < end, "a training goes on without its sweep"
         time.sleep(0.05)
-    said = say("sweep", str(path), "--json")
-    assert said.code == 0 and "1 of them are done already" in said.err
-    assert len(json.loads(said.out)["children"]) == 2
+    answer = say("sweep", str(path), "--json")
+    assert answer.code == 0 and "1 of them are done already" in answer.err
+    assert len(json.loads(answer.out)["children"]) == 2
     runs = list_runs(limit=100)
     assert [run.status for run in runs] == ["FINISHED"] * 3
     assert len(_runs()) == 2
@@ -165,10 +165,10 @@ def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) ->
     path = _file('[sweep]\n"dictionary.components" = [16, 4000]\n"dictionary.iterations" = [2]\n')
     text = path.read_text()
     path.write_text(text.replace('"dictionary.iterations" = [2]', '"dictionary.method" = ["none"]'))
-    said = say("sweep", str(path), "-q")
-    assert said.code == 1
-    assert re.search(r"components=4000.* failed: .*cannot make 4000 bands", said.err)
-    assert "components=16" in said.out and "n = 1" in said.out
+    answer = say("sweep", str(path), "-q")
+    assert answer.code == 1
+    assert re.search(r"components=4000.* failed: .*cannot make 4000 bands", answer.err)
+    assert "components=16" in answer.out and "n = 1" in answer.out
     (parent,) = [run for run in list_runs() if run.kind == "sweep"]
     assert parent.status == "FAILED"
     plan = say("sweep", str(path), "--dry-run").out
@@ -180,10 +180,10 @@ def test_two_at_once(tmp_path: Path, say: Callable[..., Said]) -> None:
     """Children that share a classifier which nobody has trained yet train it once: the first
     alone, then the others side by side."""
     path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3, 3e-3]\n')
-    said = say("sweep", str(path), "--jobs", "2", "--json")
-    assert said.code == 0
-    assert len(json.loads(said.out)["children"]) == 3
-    events = [line for line in said.err.splitlines() if re.search("begins;|done in .* min", line)]
+    answer = say("sweep", str(path), "--jobs", "2", "--json")
+    assert answer.code == 0
+    assert len(json.loads(answer.out)["children"]) == 3
+    events = [line for line in answer.err.splitlines() if re.search("begins;|done in .* min", line)]
     assert ["begins" in line for line in events] == [True, False, True, True, False, False]
     assert len(list(Path("mlruns/work/stages").glob("classifier-*"))) == 1
 
@@ -217,8 +217,8 @@ def test_what_a_file_may_say(text: str, sentences: list[str], say: Callable[...,
         read_sweep(Path("s.toml"))
     for sentence in sentences:
         assert sentence in str(error.value)
-    said = say("sweep", "s.toml", "--dry-run")
-    assert said.code == 2 and "Traceback" not in said.err
+    answer = say("sweep", "s.toml", "--dry-run")
+    assert answer.code == 2 and "Traceback" not in answer.err
 
 
 def test_the_product() -> None:
@@ -229,13 +229,13 @@ def test_the_product() -> None:
         '[[sweep.settings]]\nname = "own"\n'
         '[[sweep.settings]]\nname = "long"\ninterpreter.epochs = 99\nclassifier.epochs = 7\n'
     )
-    found = read_sweep(Path("s.toml"), overrides=["interpreter.batch_size=4"])
-    assert len(found.children) == 2 * 2 * 2 * 2
-    assert found.settings == (
+    sweep = read_sweep(Path("s.toml"), overrides=["interpreter.batch_size=4"])
+    assert len(sweep.children) == 2 * 2 * 2 * 2
+    assert sweep.settings == (
         *("own, maps=512", "own, maps=512+256", "long, maps=512", "long, maps=512+256"),
     )
-    last = found.children[-1].config
+    last = sweep.children[-1].config
     assert (last.interpreter.epochs, last.classifier.epochs) == (99, 7)
     assert last.interpreter.maps == ["512", "256"] and last.interpreter.batch_size == 4
-    assert (found.children[-1].fold, found.children[-1].seed) == (2, 5)
-    assert found.children[0].config.interpreter.epochs == 50
+    assert (sweep.children[-1].fold, sweep.children[-1].seed) == (2, 5)
+    assert sweep.children[0].config.interpreter.epochs == 50
