@@ -54,9 +54,9 @@ def trained(monkeypatch: pytest.MonkeyPatch, store: Store) -> Callable[..., _Tra
     """Put a training in place that ends so."""
 
     def put(end: BaseException | None = None) -> _Trained:
-        found = _Trained(end)
-        monkeypatch.setattr("l2i.recipes.train.train", found)
-        return found
+        training = _Trained(end)
+        monkeypatch.setattr("l2i.recipes.train.train", training)
+        return training
 
     return put
 
@@ -75,7 +75,7 @@ def test_which_training_it_is(
             assert say("task").code == 0
     monkeypatch.setenv("AWS_BATCH_JOB_ATTEMPT", "2")
     monkeypatch.setenv("AWS_BATCH_JOB_ID", "native:1")
-    assert say("task").code == 0  # Of one alone Batch gives no index.
+    assert say("task").code == 0  # Batch gives no index to a task alone.
     children = read_sweep(sweep_file).children
     configs = [config for config, _ in done.given]
     assert [c.signature() for c in configs] == [children[i].key for i in (3, 2, 2, 2, 0)]
@@ -107,9 +107,9 @@ def test_how_it_ends(
 ) -> None:
     """The exit code says whether another attempt is worth while; a bug has its traceback."""
     trained(end)
-    said = say("task", "--job", _payload(sweep_file), "--index", "0")
-    assert said.code == code
-    assert ("Traceback" in said.err) == (code == 70)
+    answer = say("task", "--job", _payload(sweep_file), "--index", "0")
+    assert answer.code == code
+    assert ("Traceback" in answer.err) == (code == 70)
 
 
 def test_what_could_not_be_sent_is_worth_another_attempt(
@@ -118,8 +118,8 @@ def test_what_could_not_be_sent_is_worth_another_attempt(
     """In a container nothing of it would be left."""
     trained()
     outbox.UNSENT.append("Run x is done, and not all of it could be sent.")
-    said = say("task", "--job", _payload(sweep_file), "--index", "0")
-    assert said.code == 75 and "not all of it could be sent" in said.err
+    answer = say("task", "--job", _payload(sweep_file), "--index", "0")
+    assert answer.code == 75 and "not all of it could be sent" in answer.err
 
 
 def test_mistakes(
@@ -133,8 +133,8 @@ def test_mistakes(
         (("--job", "nonsense"), "L2I_JOB holds no job"),
         ((), "Missing option '--job'"),
     ):
-        said = say("task", *words)
-        assert said.code == 2 and sentence in said.err and "Traceback" not in said.err
+        answer = say("task", *words)
+        assert answer.code == 2 and sentence in answer.err and "Traceback" not in answer.err
     assert done.given == []
 
 
@@ -148,19 +148,19 @@ def test_inputs_are_fetched_once(
     done = trained()
     Path("four.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
     key = "classifier.audioset_weights"
-    said = say("submit", "four.toml", "-o", f"{key}=s3://bucket/weights/trunk.pkl", "--dry-run")
-    found = json.loads(said.out)
-    assert found["inputs"] == {key: "s3://bucket/weights/trunk.pkl"}
-    spec = JobSpec(**{k: v for k, v in found.items() if k not in ("id", "gpu_hours")})
+    answer = say("submit", "four.toml", "-o", f"{key}=s3://bucket/weights/trunk.pkl", "--dry-run")
+    job = json.loads(answer.out)
+    assert job["inputs"] == {key: "s3://bucket/weights/trunk.pkl"}
+    spec = JobSpec(**{k: v for k, v in job.items() if k not in ("id", "gpu_hours")})
     for _ in range(2):
-        said = say("task", "--job", spec.payload, "--index", "1")
-        assert said.code == 0, said.err
-    assert "Fetched" not in said.err
+        answer = say("task", "--job", spec.payload, "--index", "1")
+        assert answer.code == 0, answer.err
+    assert "Fetched" not in answer.err
     weights = Path(done.given[0][0].classifier.audioset_weights)
     assert weights.read_bytes() == b"trunk"
     spec = spec.model_copy(update={"inputs": {key: "s3://bucket/weights/other.pkl"}})
-    said = say("task", "--job", spec.payload, "--index", "1")
-    assert said.code == 1 and "There is nothing at s3://bucket/weights/other.pkl" in said.err
+    answer = say("task", "--job", spec.payload, "--index", "1")
+    assert answer.code == 1 and "There is nothing at s3://bucket/weights/other.pkl" in answer.err
 
 
 # --- real ones ----------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def test_told_to_stop_it_says_run_me_again(
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.02)
     process.terminate()
-    said = process.communicate()[1]
-    assert process.returncode == 75 and "Traceback" not in said, said
+    errors = process.communicate()[1]
+    assert process.returncode == 75 and "Traceback" not in errors, errors
     (run,) = [r for r in list_runs() if r.kind == "train"]
     assert run.status == "KILLED"
     done = subprocess.run(
@@ -226,6 +226,6 @@ def test_watching_ends_and_the_job_does_not(store: Store, say: Callable[..., Sai
         assert f"'l2i jobs show {job['job']} --watch' looks on" in rest
         assert "Traceback" not in rest and job["tasks"] == {"waiting": 1, "running": 1}
     finally:
-        said = say("cancel", "latest")
-    assert said.code == 0
+        answer = say("cancel", "latest")
+    assert answer.code == 0
     assert json.loads(say("jobs", "--json").out)[0]["tasks"] == {"cancelled": 2}

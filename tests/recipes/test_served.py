@@ -69,21 +69,21 @@ def test_same_numbers_as_explain(
         {"samples": sound.tolist(), "sample_rate": RATE},
     ]
     for row in rows:
-        (found,) = model.predict(pd.DataFrame([row]), params={"explain": True})
-        assert found["class"] == told["class"]
-        assert found["probability"] == told["probability"]["original"]
-        assert found["interpreter_probability"] == told["interpreter_probability"]
-        assert found["decided"] == told["decided"]
-        assert found["components"] == [c["component"] for c in told["components"]]
+        (prediction,) = model.predict(pd.DataFrame([row]), params={"explain": True})
+        assert prediction["class"] == told["class"]
+        assert prediction["probability"] == told["probability"]["original"]
+        assert prediction["interpreter_probability"] == told["interpreter_probability"]
+        assert prediction["decided"] == told["decided"]
+        assert prediction["components"] == [c["component"] for c in told["components"]]
         for c in told["components"] + told["others"]:
-            assert found["relevances"][c["component"]] == c["relevance"]
+            assert prediction["relevances"][c["component"]] == c["relevance"]
         for name, p in told["classifier"].items():
-            assert found["probabilities"][name] == p
-        assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+            assert prediction["probabilities"][name] == p
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         for part in ("explanation", "removal"):
-            heard, rate = soundfile.read(io.BytesIO(found[part]), dtype="int16")
+            heard, rate = soundfile.read(io.BytesIO(prediction[part]), dtype="int16")
             wanted, also = soundfile.read(tmp_path / "out" / "a" / f"{part}.wav", dtype="int16")
-            assert rate == also == found["sample_rate"]
+            assert rate == also == prediction["sample_rate"]
             assert len(heard) == len(wanted)
             assert np.abs(heard.astype(int) - wanted).max() <= 1
 
@@ -96,7 +96,7 @@ def test_rows_do_not_depend_on_one_another(model: Any, sound: np.ndarray) -> Non
     ]
     together = model.predict(pd.DataFrame(rows))
     assert together == [model.predict(pd.DataFrame([row]))[0] for row in rows]
-    assert all("explanation" not in found for found in together)
+    assert all("explanation" not in prediction for prediction in together)
     assert together[2]["components"] == []
     assert set(together[2]["relevances"]) == {0.0}
 
@@ -115,10 +115,10 @@ def test_what_can_be_asked(single: Finished, model: Any, sound: np.ndarray, tmp_
         device="cpu",
     )
     params = {"class_name": "siren", "threshold": 0.0, "max_components": 2}
-    (found,) = model.predict(pd.DataFrame([{"path": str(path)}]), params=params)
-    assert found["class"] == "siren"
-    assert found["components"] == [c["component"] for c in told["components"]]
-    assert 1 <= len(found["components"]) <= 2
+    (prediction,) = model.predict(pd.DataFrame([{"path": str(path)}]), params=params)
+    assert prediction["class"] == "siren"
+    assert prediction["components"] == [c["component"] for c in told["components"]]
+    assert 1 <= len(prediction["components"]) <= 2
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ def test_the_page_loads_a_registered_model(
     """The page's lines of Python, as they stand there: one answer, with sounds."""
     import mlflow
 
-    said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
-    assert said.code == 0, said.err
+    answer = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
+    assert answer.code == 0, answer.err
     _wav(Path("my.wav"), sound)
     before = mlflow.get_tracking_uri()
     block = re.findall(r"^```python\n(import mlflow\n.*?)^```", PAGE, re.M | re.S)[0]
@@ -204,12 +204,12 @@ def test_the_page_loads_a_registered_model(
     try:
         told: dict[str, Any] = {}
         exec("\n".join(lines), told)
-        (found,) = eval(last, told)
+        (prediction,) = eval(last, told)
     finally:
         mlflow.set_tracking_uri(before)
         Path("my.wav").unlink()
-    assert found["class"] in found["probabilities"]
-    assert found["explanation"][:4] == b"fLaC"
+    assert prediction["class"] in prediction["probabilities"]
+    assert prediction["explanation"][:4] == b"fLaC"
 
 
 _ELSEWHERE = """
@@ -251,9 +251,9 @@ def test_it_carries_its_own_code(
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert Path(said["package"]).is_relative_to(moved)
-    assert said["found"] == model.predict(pd.DataFrame(rows))
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert Path(report["package"]).is_relative_to(moved)
+    assert report["found"] == model.predict(pd.DataFrame(rows))
 
 
 def test_nothing_pickled_nothing_private(single: Finished) -> None:
@@ -304,8 +304,8 @@ def test_signature_and_example(single: Finished, model: Any) -> None:
 
     about = Model.load(str(single.artifacts / "model"))
     example = about.load_input_example(str(single.artifacts / "model"))
-    (found,) = model.predict(example, params={"explain": True})
-    assert set(found) == {c.name for c in about.signature.outputs.inputs}
+    (prediction,) = model.predict(example, params={"explain": True})
+    assert set(prediction) == {c.name for c in about.signature.outputs.inputs}
     assert {c.name for c in about.signature.inputs.inputs} == {
         *("path", "bytes", "samples", "sample_rate")
     }
@@ -326,8 +326,8 @@ def test_it_is_served(
 ) -> None:
     """The page's `mlflow models serve`: rows as JSON, sounds in base64 both ways; what is wrong
     is a 400."""
-    said = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
-    assert said.code == 0, said.err
+    trained = say("train", "--config", "small.toml", "--quiet", "--register", "sounds")
+    assert trained.code == 0, trained.err
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -372,12 +372,12 @@ def test_it_is_served(
         ):
             code, answer = ask({"dataframe_records": [row], "params": {"explain": True}})
             assert code == 200, answer
-            (found,) = answer["predictions"]
+            (prediction,) = answer["predictions"]
             for name, value in wanted.items():
                 if name in ("explanation", "removal"):
-                    assert base64.b64decode(found[name]) == value
+                    assert base64.b64decode(prediction[name]) == value
                 else:
-                    assert found[name] == value, name
+                    assert prediction[name] == value, name
         for body, words in (
             ({"dataframe_records": [{"bytes": base64.b64encode(b"no").decode()}]}, "be decoded"),
             ({"dataframe_records": [{"file": "a.wav"}]}, "a column 'file'"),
@@ -402,8 +402,8 @@ def test_registered(
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # Which MLflow itself sets.
     for _ in range(2):
-        said = say("train", "--config", "small.toml", "--quiet", "--register", "Hörprobe 1")
-        assert said.code == 0, said.err
+        answer = say("train", "--config", "small.toml", "--quiet", "--register", "Hörprobe 1")
+        assert answer.code == 0, answer.err
     uri = f"sqlite:///{single.folder / 'mlruns' / 'mlflow.db'}"
     told = say("train", "--config", "small.toml", "--register", "Hörprobe 1").err
     assert f"  export MLFLOW_TRACKING_URI={uri}\n" in told
@@ -419,6 +419,6 @@ def test_registered(
     finally:
         mlflow.set_tracking_uri(before)
     assert loaded.predict(pd.DataFrame([{"samples": [0.1, 0.0], "sample_rate": 8000}]))
-    said = say("train", "--config", "small.toml", "--quiet", "--register", "a/b")
-    assert said.code == 2
-    assert "a/b" in said.err
+    answer = say("train", "--config", "small.toml", "--quiet", "--register", "a/b")
+    assert answer.code == 2
+    assert "a/b" in answer.err
