@@ -16,12 +16,13 @@ from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.proof import Proof, Settings, Trial, prove, proved
-from l2i.audit.report import lines, mistakes_of_one_recording
+from l2i.audit.report import lines, mistakes_of_one_recording, notes_of
 from l2i.audit.scan import Rows, scan
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import DataError, StoreError
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.models.heard import Heard, hear
+from l2i.types import Clip
 
 DOMAIN = Domain(8000, 256, 64)
 NOTHING = torch.zeros(DOMAIN.n_bins)
@@ -203,6 +204,27 @@ def test_mistakes_of_one_recording() -> None:
     wrong[:] = False
     wrong[::20] = True
     assert mistakes_of_one_recording(wrong, recordings) is None
+
+
+@pytest.mark.parametrize("same", [4, 6])
+def test_a_method_that_fails_is_named_not_the_classes(same: int) -> None:
+    """Where fewer than half of the explanations are taken for their class, one sentence says that
+    of the method; else each class whose explanations are another's has its own."""
+    n = 10
+    nothing, whole = np.zeros(n, np.float32), np.zeros(n, np.int64)
+    alone_as = np.array([0] * same + [1] * (n - same))
+    many = np.zeros((n, 2), np.float32)
+    rows = Rows(
+        *(np.arange(n), whole, whole + 1, nothing, nothing, alone_as, nothing, many, many),
+        np.zeros((n, 16), np.float32),
+    )
+    facts = {"class": "dog", "alone_other": {"class": "cat", "share": 0.6}, "groups": [{}]}
+    document = {"classes": [facts | {"components": []}], "mistakes": [], "method": "saliency"}
+    (note,) = notes_of(document, ["dog", "cat"], rows, None, [Clip(str(i), ()) for i in range(n)])
+    if same < 5:
+        assert note.startswith("Heard alone, 40 % of the explanations") and "saliency" in note
+    else:
+        assert note.startswith("60 % of the explanations of dog are taken for cat")
 
 
 class TestScan:

@@ -22,9 +22,8 @@ from l2i.audit.report import (
     class_facts,
     group_facts,
     lines,
-    misled,
     mistake_facts,
-    mistakes_of_one_recording,
+    notes_of,
     suspect_facts,
     table,
 )
@@ -146,8 +145,8 @@ def audit(
     )
     document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(p.broken.items())]
     document["undecided"] -= len(p.broken)
-    document["notes"] = _unread(p.broken) + notes + _notes(document, names, rows, labels, clips)
     document |= {"part": part, "method": p.method}
+    document["notes"] = _unread(p.broken) + notes + notes_of(document, names, rows, labels, clips)
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = _planted(opened, data, document["suspects"])
     entries: list[Entry] = []
@@ -274,62 +273,6 @@ def _unread(broken: Mapping[str, str]) -> list[str]:
     n = len(broken)
     which = "1 file cannot be read, and is" if n == 1 else f"{n} files cannot be read, and are"
     return [f"{which} left out: {listed(sorted(broken), 3)}."]
-
-
-def _notes(
-    document: dict[str, Any],
-    names: Sequence[str],
-    rows: Rows,
-    labels: NDArray[np.bool_] | None,
-    clips: Sequence[Clip],
-) -> list[str]:
-    """What else a reader should know, a sentence each."""
-    notes = []
-    if labels is not None:
-        never = [
-            f"{names[c]} ({n} clips)"
-            for c, n in enumerate(labels.sum(axis=0).tolist())
-            if n and c not in rows.classes
-        ]
-        if never:
-            notes.append(f"The classifier never decides for {', '.join(never[:5])}.")
-    if labels is not None and len(set(rows.clip.tolist())) == len(rows):
-        wrong = ~labels[rows.clip, rows.classes]
-        recordings = [clips[i].group or clips[i].id for i in rows.clip]
-        if (one := mistakes_of_one_recording(wrong, recordings)) is not None:
-            notes.append(
-                f"{one['mistakes']} of {one['all']} mistakes are in one recording, "
-                f"{one['recording']} ({one['clips']} clips; p {one['p']:.2g})."
-            )
-    if document["mistakes"]:
-        surest = document["mistakes"][0]
-        notes.append(f"The surest mistake: {surest['clip']}. {misled(surest)}")
-    for facts in document["classes"]:
-        if (other := facts["alone_other"]) is not None:
-            notes.append(
-                f"{100 * other['share']:.0f} % of the explanations of {facts['class']} are taken "
-                f"for {other['class']} when they are heard alone."
-            )
-        for number, group in enumerate(facts["groups"][1:], start=2):
-            usual = facts["groups"][0]
-            if group["right"] is not None and group["right"] < usual["right"] - 0.2:
-                notes.append(
-                    f"{facts['class']}, group {number} of {len(facts['groups'])}: "
-                    f"{100 * group['right']:.0f} % of its {group['clips']} clips are right, of the "
-                    f"largest group {100 * usual['right']:.0f} %."
-                )
-    leads: dict[int, list[str]] = {}
-    for facts in document["classes"]:
-        for part in facts["components"]:
-            if part["kind"] == "component" and part["evidence"] >= 0.25:
-                leads.setdefault(part["number"], []).append(facts["class"])
-    for number, led in leads.items():
-        if len(led) >= 3:
-            notes.append(
-                f"Component {number} is a quarter or more of the evidence for {len(led)} "
-                f"classes: {', '.join(led[:4])}{', ...' if len(led) > 4 else ''}."
-            )
-    return notes
 
 
 def _summary(document: dict[str, Any]) -> list[Figure]:
