@@ -5,6 +5,7 @@ Skipped, and said to be, where transformers is not installed (``pip install tran
 
 from __future__ import annotations
 
+import copy
 import csv
 import importlib
 import json
@@ -228,10 +229,13 @@ def test_a_loaded_model_is_left_as_it_was(hf: Any, folders: Path) -> None:
     clf = l2i.from_transformers(model, Processor(), task="multi-label")
     assert clf.task == "multi-label" and clf.classes == NAMES
     x = _clip(0.5)
-    # Its numbers have eight bits.
-    torch.testing.assert_close(
-        clf.logits(x), _logits(hf, folders / "hubert", x), atol=0.05, rtol=0.05
-    )
+    # Numbers of eight bits are far from those of float32 after a few layers, and from themselves
+    # only as far as other windows of a batch round otherwise.
+    given = extractor(list(x.numpy()), sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        given = {k: v.bfloat16() if v.is_floating_point() else v for k, v in given.items()}
+        want = copy.deepcopy(model).eval()(**given).logits.float()
+    torch.testing.assert_close(clf.logits(x), want, atol=0.02, rtol=0.02)
     assert model.training and all(m.training for m in model.modules())
     weights = list(model.parameters())
     assert model.dtype == torch.bfloat16 and all(w.grad is None for w in weights)
