@@ -107,7 +107,7 @@ def test_several_classes_of_a_clip_are_one_value() -> None:
 
 def test_a_run_with_itself(single: Finished, tmp_path: Path) -> None:
     """No difference, and no significance; a run and what `evaluate` wrote of it are the same."""
-    evaluate("latest", QUIET, out=tmp_path / "figures")
+    evaluate("latest", QUIET, out=tmp_path / "figures", keep=False)
     comparison = compare(["latest", str(tmp_path / "figures")], out=tmp_path / "compared")
     assert comparison["runs"] == [single.outcome.name, "figures"]
     assert comparison["differences"] and comparison["settings"] == {}
@@ -143,7 +143,7 @@ def test_a_page_to_listen_to_both(
         assert p["original"] == pytest.approx(row["probability"], abs=1e-4)
         assert p["explanation A"] == p["explanation B"]
         assert "FF A" in clip["short"] and len(clip["lines"]) == 3
-    evaluate("latest", QUIET, out=tmp_path / "figures")
+    evaluate("latest", QUIET, out=tmp_path / "figures", keep=False)
     answer = say("compare", "latest", str(tmp_path / "figures"), "--out", str(tmp_path / "one"))
     assert "figures is a folder, without networks" in answer.err
     assert not (tmp_path / "one" / "index.html").exists()
@@ -166,7 +166,7 @@ def test_where_runs_differ_most_comes_first() -> None:
 
 def test_methods_can_be_compared(single: Finished, tmp_path: Path) -> None:
     """Another method's figures have no fidelity; those of any mask are compared."""
-    evaluate("latest", QUIET, method="full", out=tmp_path / "full")
+    evaluate("latest", QUIET, method="full", out=tmp_path / "full", keep=False)
     comparison = compare(["latest", str(tmp_path / "full")])
     figures = {line["figure"] for line in comparison["differences"]}
     assert {"average_drop", "sparseness", "fid_in"} <= figures

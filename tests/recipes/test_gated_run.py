@@ -73,9 +73,9 @@ def test_both_columns(gated: Finished, single: Finished, monkeypatch: pytest.Mon
     for name in ("accuracy", "fidelity_top1", "faithfulness_probability", "reconstruction"):
         assert own[name] == published[name]
     monkeypatch.chdir(gated.folder)
-    again = evaluate(gated.outcome.run_id, QUIET, method="l2i")["scores"]
+    again = evaluate(gated.outcome.run_id, QUIET, method="l2i", keep=False)["scores"]
     assert {k: v for k, v in again.items() if v is not None} == published
-    assert evaluate(gated.outcome.run_id, QUIET)["scores"] == own
+    assert evaluate(gated.outcome.run_id, QUIET, keep=False)["scores"] == own
     document = json.loads((gated.artifacts / "scores.json").read_text())
     for name in ("published_ff_mean", "faithfulness_probability", "random_logit"):
         assert document["meaning"][name]["title"].startswith("Published: "), name

@@ -24,7 +24,7 @@ def test_a_run(bench: Path, tmp_path: Path) -> None:
     done = train(config, QUIET)
     assert set(done.scores) >= {"ff_mean", "fid_in", "average_drop"}
     assert train(config, QUIET).found
-    again = evaluate("latest", QUIET)
+    again = evaluate("latest", QUIET, keep=False)
     assert again["scores"]["ff_mean"] == pytest.approx(done.scores["ff_mean"], abs=1e-5)
     sound = next(Path("mlruns").rglob("explanations/*/original.wav"))
     (found,) = explain("latest", [sound], QUIET, out=tmp_path / "out")

@@ -240,13 +240,13 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
 
 def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> None:
     """`evaluate --method` and `benchmark` agree, and L2I has the figures of the run itself."""
-    scores = evaluate("latest", QUIET, method="l2i")["scores"]
+    scores = evaluate("latest", QUIET, method="l2i", keep=False)["scores"]
     from l2i.recipes.benchmark import benchmark
 
     methods = benchmark("latest", QUIET, methods=["l2i", "saliency"], keep=False)["methods"]
     for name in MASK_SCORES:
         assert methods["l2i"]["scores"][name] == pytest.approx(scores[name], rel=1e-4, abs=1e-4)
-    other = evaluate("latest", QUIET, method="saliency", out=tmp_path)
+    other = evaluate("latest", QUIET, method="saliency", out=tmp_path, keep=False)
     for name in MASK_SCORES:
         assert other["scores"][name] == pytest.approx(methods["saliency"]["scores"][name], rel=1e-4)
     # Beside them stands what the classifier is worth, whatever explains it.

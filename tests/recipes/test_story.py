@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.recipes.conftest import small_config
+from tests.recipes.test_gated_run import GATED
 from tests.servers import free_port
 
 STORY = (REPOSITORY / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -42,15 +44,16 @@ def test_it_is_one_story() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_every_block_runs(copied: Path) -> None:
-    """In order, in one shell, on the suite's small run, which has no gates, for the training."""
-    shutil.copytree(REPOSITORY / "docs" / "sounds", copied / "docs" / "sounds")
-    (copied / ".venv" / "bin").mkdir(parents=True)
-    (copied / ".venv" / "bin" / "activate").touch()
+def test_every_block_runs(bench: Path) -> None:
+    """In order, in one shell, with the suite's small networks and short gates for the training."""
+    shutil.copytree(REPOSITORY / "docs" / "sounds", bench / "docs" / "sounds")
+    (bench / ".venv" / "bin").mkdir(parents=True)
+    (bench / ".venv" / "bin" / "activate").touch()
+    small_config("demo")
     typed = [line for name, some in blocks().items() if name != _ELSEWHERE for line in some]
     script = "\n".join(typed)
-    script = script.replace("--dataset demo", "--config small.toml")
-    script = script.replace("--method gated-l2i ", "")
+    small = " ".join(["--config small.toml", *(f"-o {word}" for word in GATED)])
+    script = script.replace("--dataset demo", small)
     script = script.replace("5001", str(free_port()))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     shell = subprocess.Popen(
@@ -71,5 +74,5 @@ def test_every_block_runs(copied: Path) -> None:
     (row,) = json.loads("{" + answer[: answer.rindex("}") + 1])["predictions"]
     assert row["class"] == "birds" and 0 <= row["probability"] <= 1
     for name in ("heard/index.html", "untrained/index.html", "figures/scores.json", "kept"):
-        assert (copied / name).exists(), name
-    assert (copied / "mixed" / "pairs.csv").read_text().count("\n") > 8
+        assert (bench / name).exists(), name
+    assert (bench / "mixed" / "pairs.csv").read_text().count("\n") > 8
