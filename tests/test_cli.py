@@ -28,6 +28,7 @@ from l2i.config import Config, preset_names, resolve
 from l2i.environment import SHARED
 from l2i.errors import ConfigError, DataError
 from l2i.pages import write_listening_page
+from l2i.pages.page import asset
 from l2i.run.store import Store
 from l2i.run.tracker import open_run
 from tests.servers import Server, free_port
@@ -613,7 +614,7 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         assert f'class="listen" href="/listen/{run.run_id}"' in start
         mlflow = requests.get(f"{server.url}/mlflow", timeout=30).text
         assert '<div id="root"' in mlflow and "autoOpenedOnFirstLoad" in mlflow
-        assert "test/accuracy" in mlflow
+        assert "test/accuracy" in mlflow and asset("mlflow.css") in mlflow
         names = ("localhost", socket.gethostname().lower(), "runs.lab.example", "evil.example")
         assert [answer(name) for name in names] == [200, 200, 200, 403]
         evil = requests.get(server.url, headers={"Host": "evil.example"}, timeout=30)

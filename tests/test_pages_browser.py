@@ -31,6 +31,7 @@ from l2i.metrics import METRICS
 from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, write_figures_page, write_listening_page
 from l2i.pages.listening import BESIDE
+from l2i.pages.page import asset
 from l2i.pages.pictures import spectrogram_picture
 from l2i.pages.sound import flac, mp3
 from l2i.pages.start import RunCard, start_page
@@ -957,6 +958,35 @@ def test_an_audit(browser: Browser, tmp_path: Path) -> None:
     assert "Group 1 of 2: 3 clips, 50 % of them right." in words and "second" in words
     assert tab.complaints() == []
     tab.close()
+
+
+def test_mlflows_table_has_the_runs_own_figures_first(browser: Browser, tmp_path: Path) -> None:
+    """Of the two groups of its rows; where there is one, and no head, all stay where they are."""
+
+    def order(*rows: str) -> list[str]:
+        head = "<div role=columnheader data-component-id=x_runviewmetricstable.tsx_3>Metric</div>"
+        lines = "".join(f"<div role=row>{row}</div>" for row in (head, *rows))
+        text = f"<style>{asset('mlflow.css')}</style><div id=t>{lines}</div>"
+        (tmp_path / "table.html").write_text(text, encoding="utf-8")
+        tab = browser.open(tmp_path / "table.html")
+        seen: list[str] = tab.value(
+            "[...document.querySelectorAll('#t > div')].map((d) => "
+            "[d.getBoundingClientRect().top, d.textContent]).sort((a, b) => a[0] - b[0])"
+            ".map((x) => x[1])"
+        )
+        tab.close()
+        return seen
+
+    groups = (
+        "<b>System</b>",
+        "<a>cpu</a>",
+        "<a>disk</a>",
+        "<b>Model</b>",
+        "<a>FF</a>",
+        "<a>AI</a>",
+    )
+    assert order(*groups) == ["Metric", "Model", "FF", "AI", "System", "cpu", "disk"]
+    assert order("<a>FF</a>", "<a>AI</a>") == ["Metric", "FF", "AI"]
 
 
 def test_class_table_sorts(browser: Browser, folder: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_BYTES",
     "Figure",
     "as_json",
+    "asset",
     "data_block",
     "escape",
     "figures_explained",
@@ -119,7 +120,8 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _read(file: str) -> str:
+def asset(file: str) -> str:
+    """The text of one of this folder's files."""
     return (_FOLDER / file).read_text(encoding="utf-8")
 
 
@@ -137,8 +139,8 @@ def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool 
     beside : bool
         Whether its script may ask for scripts that lie beside it: where it is too large otherwise.
     """
-    style = _read("common.css") + _read(f"{name}.css")
-    script = _read(f"{name}.js")
+    style = asset("common.css") + asset(f"{name}.css")
+    script = asset(f"{name}.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(script)}{_ITS_OWN if beside else ''}; "
@@ -154,7 +156,7 @@ def page_text(name: str, title: str, fields: Mapping[str, str], *, beside: bool 
         f"<title>{escape(title)}</title>\n<style>{style}</style>"
     )
     own = {"head": head, "title": escape(title), "script": f"<script>{script}</script>"}
-    return fill(_read(f"{name}.html"), {**fields, **own})
+    return fill(asset(f"{name}.html"), {**fields, **own})
 
 
 def policy_of(content: bytes) -> str:
@@ -162,7 +164,7 @@ def policy_of(content: bytes) -> str:
 
     It lets the scripts of this version run, and no others, whatever else the page holds.
     """
-    scripts = [_digest(_read(f"{name}.js")) for name in ("listening", "figures")]
+    scripts = [_digest(asset(f"{name}.js")) for name in ("listening", "figures")]
     if not any(digest.encode() in content for digest in scripts):
         return ""
     return (

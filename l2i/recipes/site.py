@@ -30,7 +30,7 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from l2i.errors import L2IError
-from l2i.pages.page import as_json, policy_of
+from l2i.pages.page import as_json, asset, policy_of
 from l2i.pages.start import RunCard, start_page
 from l2i.recipes.description import main_figures
 from l2i.run.artifacts import download
@@ -104,7 +104,8 @@ def _mlflow(_request: Request) -> HTMLResponse:
     text = (folder / "index.html").read_text(encoding="utf-8")
     known = f"const known = {as_json(_REMEMBERED)}, view = {as_json(json.dumps(VIEW_STATE))};"
     script = f"<script>{known}{_FIRST}</script>"
-    return HTMLResponse(text.replace("<head>", f"<head>{script}", 1))
+    style = f"<style>{asset('mlflow.css')}</style>"
+    return HTMLResponse(text.replace("<head>", f"<head>{script}{style}", 1))
 
 
 def _listen(request: Request) -> RedirectResponse | PlainTextResponse:
