@@ -283,7 +283,8 @@ def _description(
 ) -> str:
     link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
     what = f"[{escaped(run.name)}]({link})" if run.id else escaped(run.name)
-    asked = ", ".join(f"{k} {v}" for k, v in params.items() if v is not None)
+    words = {k: " and ".join(map(str, v)) if isinstance(v, list) else v for k, v in params.items()}
+    asked = ", ".join(f"{k} {v}" for k, v in words.items() if v not in (None, ""))
     rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
     about = f"{kind} of {what}: {escaped(asked)}"
     # MLflow keeps no longer tag; the rest is among the metrics.

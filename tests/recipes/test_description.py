@@ -12,7 +12,9 @@ from l2i.recipes.description import (
     main_figures,
     table,
 )
+from l2i.recipes.opened import _description
 from l2i.run.runs import resolve_run
+from l2i.run.search import RunInfo
 from l2i.run.store import VIEW, connect, locate
 from tests.recipes.conftest import Finished
 
@@ -97,3 +99,12 @@ def test_a_run_has_it(single: Finished) -> None:
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{VIEW}"])
     metrics = [c.split("`")[1] for c in view["selectedColumns"] if c.startswith("metrics.")]
     assert set(metrics) & set(run.metrics)
+
+
+def test_what_was_asked_is_said_in_words() -> None:
+    """Several of one kind are no list of Python's, and what was not asked is left out."""
+    run = RunInfo("1" * 32, "first", "demo", "1", "FINISHED", "")
+    params = {"methods": ["l2i", "full"], "clips": 3, "limit": None, "protocols": []}
+    text = _description(run, "benchmark", params, {"ff": 0.5})
+    assert text.splitlines()[0].endswith(": methods l2i and full, clips 3")
+    assert "0.5" in text and "[first](#/experiments/1/runs/" in text
