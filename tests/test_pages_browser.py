@@ -35,6 +35,7 @@ from l2i.pages.page import asset
 from l2i.pages.pictures import spectrogram_picture
 from l2i.pages.sound import flac, mp3
 from l2i.pages.start import RunCard, start_page
+from l2i.recipes import side_by_side
 from l2i.recipes.description import main_figures
 from tests.browser import Browser, Tab, open_browser, program
 from tests.exhibits import (
@@ -956,6 +957,38 @@ def test_an_audit(browser: Browser, tmp_path: Path) -> None:
         tab.until("player.playing && position() > 0.1")
         tab.press("j")
     assert "Group 1 of 2: 3 clips, 50 % of them right." in words and "second" in words
+    assert tab.complaints() == []
+    tab.close()
+
+
+def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    """The same clip by both: each run's explanation and removal can be chosen and heard, from where
+    the other one is; what each says stands below."""
+    domain = Domain(8000, 256, 64)
+    subject = Subject(l2i.wrap(_Halves(), 8000, ["first", "second"]), domain)
+    x = np.random.default_rng(0).normal(size=(1, 16000)).astype(np.float32)
+    heard = hear(subject.classifier, torch.from_numpy(x), domain)
+    each = {
+        letter: explain_by(make_method(method, subject, MethodSettings()), heard, 0, method=method)
+        for letter, method in (("A", "full"), ("B", "loudest"))
+    }
+    parts = ["original", "explanation A", "explanation B", "removal A", "removal B"]
+    media = MediaList()
+    media.append(side_by_side._media(each), "clip-01")
+    told = [f"{letter} says first. {e.verdict}" for letter, e in each.items()]
+    facts = side_by_side._facts("bell-1", each, ["first"], told, "FF A 0.9, B 0.1")
+    path = tmp_path / "index.html"
+    write_listening_page(path, [facts], media, title="A and B", parts=[(p, p) for p in parts])
+    tab = browser.open(path)
+    buttons = "[...document.querySelectorAll('#parts button')]"
+    assert tab.value(f"{buttons}.map((b) => b.firstChild.textContent)") == parts
+    assert tab.value(f"{buttons}.every((b) => !b.disabled)")
+    words = tab.value("byId('clip').innerText")
+    assert "A says first" in words and "B says first" in words
+    assert not re.search("undefined|NaN|null", words), words
+    _play(tab)
+    tab.value(f"{buttons}[2].click()")
+    tab.until("page.part === 'explanation B' && player.playing && position() > 0.3")
     assert tab.complaints() == []
     tab.close()
 
