@@ -994,7 +994,7 @@ def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_mlflows_table_has_the_runs_own_figures_first(browser: Browser, tmp_path: Path) -> None:
-    """Of the two groups of its rows; where there is one, and no head, all stay where they are."""
+    """The second group of its rows; where there is one, and no head, all stay where they are."""
 
     def order(*rows: str) -> list[str]:
         head = "<div role=columnheader data-component-id=x_runviewmetricstable.tsx_3>Metric</div>"

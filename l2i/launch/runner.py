@@ -439,7 +439,7 @@ def _main(folder: Path) -> int:
     keeper = _Keeper(folder)
 
     def stop(_number: int, _frame: object) -> None:
-        # Of the machine, say. What is running ends, and a later submit goes on.
+        # A signal of the machine, say. What is running ends, and a later submit goes on.
         raise SystemExit(143)
 
     signal.signal(signal.SIGTERM, stop)

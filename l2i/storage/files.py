@@ -225,7 +225,7 @@ def _damage() -> tuple[type[Exception], ...]:
 
     return (
         *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
-        # Of a zip: a method or version that is not known, a name that is no text, odd numbers.
+        # In a zip: a method or version that is not known, a name that is no text, odd numbers.
         *(NotImplementedError, ValueError, OverflowError, struct.error),
     )
 
