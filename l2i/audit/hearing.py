@@ -132,12 +132,14 @@ class Pass:
         for run in shares:
             there = download(run, _ROWS)
             with disk_errors(self.work):
-                self.work.mkdir(parents=True, exist_ok=True)
-                self.broken |= _known_broken(there)
+                # Before the rows: once these are here, nobody asks the task's run again.
+                text = (there / "broken.json").read_text(encoding="utf-8")
+                atomic_write_text(self.work / f"broken-{run.id}.json", text)
                 for path in lacking:
                     if not path.exists() and (there / path.name).is_file():
                         with atomic_path(path) as fresh:
                             shutil.copyfile(there / path.name, fresh)
+        self.broken |= _known_broken(self.work)
         if shares:
             progress.say(f"Took over what {len(shares)} tasks have heard.")
 
@@ -151,7 +153,7 @@ def _known_broken(folder: Path) -> dict[str, str]:
 
 
 def _signature(opened: Opened, method: str, clips: Sequence[Clip]) -> str:
-    """A digest of all that the rows of a pass hang on."""
+    """A digest of all that the rows of a pass depend on."""
     columns = [field.name for field in fields(Rows)]
     who = opened.run.id or opened.run.tags["l2i.classifier_digest"]
     words = [columns, who, opened.material.digest, method, [clip.id for clip in clips]]

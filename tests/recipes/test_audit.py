@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from l2i.audit import hear_share
 from l2i.audit import scan as scan_module
 from l2i.data import DATASETS
-from l2i.data.cache import WaveformCache
+from l2i.data.cache import Streamed, WaveformCache, Waveforms
 from l2i.launch.job import JobSpec
+from l2i.recipes.opened import open_finished
+from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from tests.stores import Said
 
@@ -197,6 +200,41 @@ def test_many_tasks_hear_and_one_command_gathers(
         heard = say("audit", "low", "--json", "--no-keep")
     assert heard.code == 0 and "Took over what 3 tasks have heard." in heard.err
     assert json.loads(heard.out) == whole
+
+
+def test_what_tasks_could_not_read_is_told_after_a_stop(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit that is stopped after it took over the tasks' rows still names their files."""
+    monkeypatch.setattr("l2i.audit.scan.SHARD", 4)
+    _train(say, "low", "demo")
+    kept = Streamed.__getitem__
+
+    def without(self: Streamed, rows: Any) -> Any:
+        self.broken["torn"] = "torn: no sound"
+        return kept(self, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WaveformCache, "stream", _always_streamed)
+        patched.setattr(Streamed, "__getitem__", without)
+        opened = open_finished("low", Progress(quiet=True), stream=True)
+        hear_share(opened.run.id, Progress(quiet=True), (0, 1))
+    shutil.rmtree("mlruns/work/audits")
+    with monkeypatch.context() as patched:
+        patched.setattr("l2i.audit.hearing.scan", _interrupted)
+        assert say("audit", "low", "--no-keep", "-q").code != 0
+    _, audited = _audit(say, "low", "--no-keep")
+    assert audited["unreadable"] == [{"clip": "torn", "why": "torn: no sound"}]
+
+
+def _always_streamed(self: WaveformCache, dataset: Any, clips: Any) -> Waveforms:
+    clips, path = self._place(dataset, clips)
+    index = {clip.id: row for row, clip in enumerate(clips)}
+    return Waveforms(Streamed(dataset, clips), index, path)  # type: ignore[arg-type]
+
+
+def _interrupted(*_: Any) -> Any:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
