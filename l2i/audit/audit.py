@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from l2i.audit.cues import Palette
-from l2i.audit.groups import Groups, grouped
+from l2i.audit.groups import grouped
 from l2i.audit.hearing import Pass
 from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
 from l2i.audit.proof import Proof, Settings, prove, proved, screen
@@ -32,7 +31,6 @@ from l2i.data.base import listed
 from l2i.data.planted import Planted
 from l2i.errors import DataError
 from l2i.explained import Explained, explain_by
-from l2i.explanation import ExplanationMethod
 from l2i.models.heard import hear
 from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
@@ -41,7 +39,6 @@ from l2i.recipes.opened import Opened, open_finished, open_unmeasured, write_fou
 from l2i.recipes.shortcut import cue_answers
 from l2i.run.progress import Progress
 from l2i.storage import atomic_write_text
-from l2i.types import Clip
 
 __all__ = ["audit"]
 
@@ -126,32 +123,24 @@ def audit(
     names = opened.classes
     asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
     p = Pass.begin(opened, part, limit, method)
-    clips, palette, read = p.clips, p.palette, p.read
     p.take_over(progress)
     rows = p.hear(progress)
     if not len(rows):
         raise DataError(
-            f"There is nothing to audit: of {len(clips)} clips {len(p.broken)} cannot be read, and "
-            "the others are silent or none of the classes that the classifier knows."
+            f"There is nothing to audit: of {len(p.clips)} clips {len(p.broken)} cannot be read, "
+            "and the others are silent or none of the classes that the classifier knows."
         )
-    labels = opened.material.labels(clips, names)
+    labels = opened.material.labels(p.clips, names)
     numbers = asked or sorted({int(c) for c in rows.classes})
-    proofs, notes = _proofs(opened, palette, rows, numbers, read, s, progress)
+    proofs, notes = _proofs(p, rows, numbers, s, progress)
     judged = proved(proofs, s)
-    groups = {c: grouped(rows.evidence[rows.classes == c], opened.config.run.seed) for c in numbers}
-    document = _document(opened, palette, rows, numbers, groups, labels, clips, judged, s)
-    document["mistakes"] = (
-        [] if labels is None else mistake_facts(rows, labels, palette, names, [c.id for c in clips])
-    )
-    document["unreadable"] = [{"clip": k, "why": v} for k, v in sorted(p.broken.items())]
-    document["undecided"] -= len(p.broken)
-    document |= {"part": part, "method": p.method}
-    document["notes"] = _unread(p.broken) + notes + notes_of(document, names, rows, labels, clips)
+    document = _document(p, rows, numbers, labels, judged, s) | {"part": part}
+    document["notes"] = _unread(p.broken) + notes + notes_of(document, names, rows, labels, p.clips)
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = _planted(opened, data, document["suspects"])
     entries: list[Entry] = []
     if keep or out is not None:
-        entries = _entries(opened, p.way, p.method, palette, document, judged, clips, read)
+        entries = _entries(p, document, judged)
 
     def write(folder: Path) -> None:
         atomic_write_text(folder / "audit.csv", table(document))
@@ -167,7 +156,7 @@ def audit(
     kept = write_found(
         opened,
         "audit",
-        {"clips": len(clips), "part": part, "method": p.method, "limit": limit},
+        {"clips": len(p.clips), "part": part, "method": p.method, "limit": limit},
         {"suspects": float(len(document["suspects"])), "tested": float(len(judged))},
         document,
         write,
@@ -179,15 +168,10 @@ def audit(
 
 
 def _proofs(
-    opened: Opened,
-    palette: Palette,
-    rows: Rows,
-    numbers: Sequence[int],
-    read: Any,
-    s: Settings,
-    progress: Progress,
+    p: Pass, rows: Rows, numbers: Sequence[int], s: Settings, progress: Progress
 ) -> tuple[list[Proof], list[str]]:
     """The counter-proofs of all classes, and which classes are too small for any."""
+    opened, read = p.opened, p.read
     rng = np.random.default_rng(opened.config.run.seed)
     proofs: list[Proof] = []
     few = []
@@ -200,9 +184,9 @@ def _proofs(
                 bar.advance(1)
                 continue
             n = min(s.tried, len(own) // 2, len(hosts) // 2)
-            trials = screen(opened.subject, palette, c, read(own[:n]), read(hosts[:n]), s)
+            trials = screen(opened.subject, p.palette, c, read(own[:n]), read(hosts[:n]), s)
             mine, theirs = own[n:][: s.proved], hosts[n:][: s.proved]
-            proofs += prove(opened.subject, palette, trials, mine, theirs, read)
+            proofs += prove(opened.subject, p.palette, trials, mine, theirs, read)
             bar.advance(1, f"{opened.classes[c]}: {len(trials)} cues")
     if not few:
         return proofs, []
@@ -229,40 +213,44 @@ def _hosts(
 
 
 def _document(
-    opened: Opened,
-    palette: Palette,
+    p: Pass,
     rows: Rows,
     numbers: Sequence[int],
-    groups: dict[int, Groups],
     labels: NDArray[np.bool_] | None,
-    clips: Sequence[Clip],
     judged: Sequence[tuple[Proof, float, bool]],
     s: Settings,
 ) -> dict[str, Any]:
-    names, duration = opened.classes, opened.material.dataset.n_samples / palette.domain.sample_rate
-    ids = [clip.id for clip in clips]
-    recordings = [clip.group or clip.id for clip in clips]
+    names, palette, material = p.opened.classes, p.palette, p.opened.material
+    duration = material.dataset.n_samples / palette.domain.sample_rate
+    ids = [clip.id for clip in p.clips]
+    recordings = [clip.group or clip.id for clip in p.clips]
     told = []
     for c in numbers:
         mine = rows.take(rows.classes == c)
-        facts = class_facts(names[c], c, mine, labels, groups[c], palette, names)
-        for g in range(groups[c].count):
-            own = mine.take(groups[c].members == g)
+        groups = grouped(mine.evidence, p.opened.config.run.seed)
+        facts = class_facts(names[c], c, mine, labels, groups, palette, names)
+        for g in range(groups.count):
+            own = mine.take(groups.members == g)
             right = None if labels is None else labels[own.clip, c]
             facts["groups"].append(group_facts(own, right, palette, ids, recordings))
         told.append(facts)
     heard = len(set(rows.clip.tolist()))
-    proofs = [(suspect_facts(proof, p, names, ids, duration), bad) for proof, p, bad in judged]
+    proofs = [
+        (suspect_facts(proof, chance, names, ids, duration), bad) for proof, chance, bad in judged
+    ]
     return {
         "schema": SCHEMA,
-        "run": {"id": opened.run.id, "name": opened.run.name},
-        "clips": len(clips),
-        "undecided": len(clips) - heard,
+        "run": {"id": p.opened.run.id, "name": p.opened.run.name},
+        "method": p.method,
+        "clips": len(p.clips),
+        "undecided": len(p.clips) - heard - len(p.broken),
+        "unreadable": [{"clip": k, "why": v} for k, v in sorted(p.broken.items())],
         "settings": asdict(s),
         "tested": len(judged),
         "suspects": [facts for facts, bad in proofs if bad],
         "cleared": [facts for facts, bad in proofs if not bad],
         "classes": told,
+        "mistakes": [] if labels is None else mistake_facts(rows, labels, palette, names, ids),
     }
 
 
@@ -286,43 +274,34 @@ def _summary(document: dict[str, Any]) -> list[Figure]:
 
 
 def _entries(
-    opened: Opened,
-    way: ExplanationMethod,
-    method: str,
-    palette: Palette,
-    document: dict[str, Any],
-    judged: Sequence[tuple[Proof, float, bool]],
-    clips: Sequence[Clip],
-    read: Any,
+    p: Pass, document: dict[str, Any], judged: Sequence[tuple[Proof, float, bool]]
 ) -> list[Entry]:
-    """What the page lists: suspects, then typical clips of each class's groups."""
+    """What the page lists: suspects, mistakes, then typical clips of each class's groups."""
     entries = []
-    place = {clip.id: n for n, clip in enumerate(clips)}
     suspects = [proof for proof, _, bad in judged if bad][:_SUSPECTS]
     for facts, proof in zip(document["suspects"], suspects, strict=False):
         flipped = proof.hosts[proof.insertion]
         host = int(flipped[0] if len(flipped) else proof.hosts[0])
-        own, other = read(np.array([proof.own[0], host]))
-        entries.append(suspect_entry(facts, proof, opened.subject, palette, own, other))
+        own, other = p.read(np.array([proof.own[0], host]))
+        entries.append(suspect_entry(facts, proof, p.opened.subject, p.palette, own, other))
+    place = {clip.id: n for n, clip in enumerate(p.clips)}
     for facts in document["mistakes"][:_WRONG]:
-        e = _explained(opened, way, method, facts["class"], place[facts["clip"]], read)
+        e = _explained(p, facts["class"], place[facts["clip"]])
         entries.append(mistake_entry(e, facts))
     for facts in document["classes"]:
         for number, group in enumerate(facts["groups"], start=1):
             for clip in group["typical"][:_TYPICAL]:
-                e = _explained(opened, way, method, facts["class"], place[clip], read)
+                e = _explained(p, facts["class"], place[clip])
                 count = len(facts["groups"])
                 entries.append(group_entry(e, group, number, count, clip))
     return entries
 
 
-def _explained(
-    opened: Opened, way: ExplanationMethod, method: str, name: str, clip: int, read: Any
-) -> Explained:
-    x = torch.from_numpy(read(np.array([clip])))
-    heard = hear(opened.subject.classifier, x, opened.subject.domain, way.layers)
-    c = opened.classes.index(name)
-    return explain_by(way, heard, c, method=method, key=clip)
+def _explained(p: Pass, name: str, clip: int) -> Explained:
+    subject = p.opened.subject
+    x = torch.from_numpy(p.read(np.array([clip])))
+    heard = hear(subject.classifier, x, subject.domain, p.way.layers)
+    return explain_by(p.way, heard, p.opened.classes.index(name), method=p.method, key=clip)
 
 
 def _planted(opened: Opened, data: Planted, suspects: Sequence[dict[str, Any]]) -> dict[str, Any]:
