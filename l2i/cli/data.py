@@ -317,16 +317,14 @@ def _disk_of(dataset: DataSet, name: str) -> dict[str, int] | None:
     from l2i.errors import DataError
     from l2i.recipes.disk import disk_needed
     from l2i.run.store import locate
+    from l2i.storage import existing
 
     try:
         needed = disk_needed(resolve(dataset=name), dataset)
     except DataError:
         return None
     places = {"cache": cache_folder(), "runs": locate().root}
-    free = {
-        f"free_{word}": shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
-        for word, path in places.items()
-    }
+    free = {f"free_{word}": shutil.disk_usage(existing(path)).free for word, path in places.items()}
     return {**needed._asdict(), **free}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from l2i.cli.base import Command, emit_json
+from l2i.storage import existing
 
 _GIB = 2**30
 # A demo run was seen to need about 1.5 GiB of memory and 0.5 GB of disk.
@@ -91,12 +92,6 @@ def _formats() -> Iterator[Finding]:
         yield Finding("audio", "yes", "wav, flac, ogg and mp3 can be read; ffmpeg is not needed.")
 
 
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
-
-
 def _store() -> Iterator[Finding]:
     from l2i.errors import StoreError
     from l2i.run.store import connect, locate
@@ -108,7 +103,7 @@ def _store() -> Iterator[Finding]:
     except StoreError as error:
         yield Finding("store", "no", str(error), blocks=True)
         return
-    if store.database is not None and not os.access(_existing(store.database), os.W_OK):
+    if store.database is not None and not os.access(existing(store.database), os.W_OK):
         yield Finding("store", "no", f"The run store {store.shown} is read-only.", blocks=True)
     elif store.exists:
         yield Finding("store", "yes", f"The run store {store.shown} can be opened.")
@@ -153,7 +148,7 @@ def _disk() -> Iterator[Finding]:
 
     places = {"runs": Path.cwd(), "data and caches": cache_folder()}
     for what, path in places.items():
-        free = shutil.disk_usage(_existing(path)).free / _GIB
+        free = shutil.disk_usage(existing(path)).free / _GIB
         enough = free >= _DISK_GIB
         yield Finding(
             "disk",

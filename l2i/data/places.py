@@ -16,7 +16,7 @@ from pathlib import Path
 
 from l2i.data.base import Card, listed
 from l2i.errors import DataError
-from l2i.storage import is_inside
+from l2i.storage import existing, is_inside
 
 __all__ = ["AudioIndex", "cache_folder", "candidates", "data_folder", "find_root", "read_csv"]
 
@@ -29,7 +29,7 @@ def _user_cache() -> Path:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether files can be made in a folder, which itself may have to be made first."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = existing(folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

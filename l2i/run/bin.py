@@ -12,6 +12,7 @@ from l2i.errors import StoreError, UsageError
 from l2i.run.runs import OURS, open_store
 from l2i.run.search import RunInfo, Wanted, search_runs
 from l2i.run.store import check_own, connect, local_path, locate, store_errors
+from l2i.storage import disk_usage
 
 __all__ = ["Garbage", "collect_garbage", "delete_run", "find_garbage"]
 
@@ -98,14 +99,8 @@ def find_garbage(*, stages: bool = False) -> Garbage:
     folders = [path for path in left if path.exists()] + sorted((work / "downloads").glob("*"))
     caches = sorted([*work.glob("stages/*"), *work.glob("audits/*")]) if stages else []
     local = [place for run in runs if (place := local_path(run.artifact_uri)) is not None]
-    n_bytes = sum(_size(path) for path in (*folders, *caches, *local))
+    n_bytes = sum(disk_usage(path) for path in (*folders, *caches, *local))
     return Garbage(runs, kept, folders, caches, n_bytes)
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
 
 
 def collect_garbage(garbage: Garbage) -> None:

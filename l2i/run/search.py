@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from l2i.run.store import Store, connect, known_tags, store_errors
+from l2i.run.store import Store, connect, known_tags, read_only, store_errors
 
 __all__ = ["MODELS", "RunInfo", "Wanted", "experiment_names", "search_runs"]
 
@@ -184,7 +184,7 @@ def _reader(store: Store) -> sqlite3.Connection:
     """
     if store.database is None:
         raise sqlite3.NotSupportedError
-    base = sqlite3.connect(f"{store.database.as_uri()}?mode=ro", uri=True, timeout=1.0)
+    base = read_only(store.database, 1.0)
     try:
         (version,) = base.execute("SELECT version_num FROM alembic_version").fetchone()
         known = _versions()

@@ -44,7 +44,7 @@ from urllib.parse import unquote, urlsplit
 
 from l2i.errors import L2IError, StoreError
 from l2i.run.signals import held_signals
-from l2i.storage import FileLock
+from l2i.storage import FileLock, existing
 from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ __all__ = [
     "locate",
     "lost_with_container",
     "mask",
+    "read_only",
     "store_errors",
     "unlocked",
 ]
@@ -218,8 +219,7 @@ def lost_with_container(store: Store) -> str:
     """A warning where a store is in the layer that a container is removed with, else nothing."""
     if not _in_image() or store.database is None:
         return ""
-    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
-    if folder.stat().st_dev != os.stat("/").st_dev:
+    if existing(store.root).stat().st_dev != os.stat("/").st_dev:
         return ""
     return (
         f"Runs go to {store.root} in this container, and are lost with it: mount a folder there "
@@ -503,10 +503,15 @@ def _is_another(path: Path, known: Path) -> bool:
     return path.exists() and not (known.exists() and path.samefile(known))
 
 
+def read_only(database: Path, wait_s: float = 5.0) -> sqlite3.Connection:
+    """A connection to a sqlite file that leaves it as it is, and waits so long for a lock."""
+    return sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=wait_s)
+
+
 def _has(database: Path, run_id: str) -> bool:
     """Whether a sqlite store knows a run."""
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as base:
+        with closing(read_only(database)) as base:
             query = "SELECT count(*) FROM runs WHERE run_uuid = ?"
             return bool(base.execute(query, (run_id,)).fetchone()[0])
     except sqlite3.Error:

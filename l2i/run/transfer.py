@@ -153,14 +153,13 @@ def _read(path: Path) -> dict[str, Any]:
 @contextmanager
 def _exports(source: Path | str) -> Iterator[list[Path]]:
     """Folders of exports below a place or in an archive, here."""
-    if isinstance(source, str) and is_s3(source):
+    away = isinstance(source, str) and is_s3(source)
+    if away or Path(source).is_file():
         with tempfile.TemporaryDirectory() as folder:
-            s3.fetch(s3.Location.parse(source), Path(folder))
-            yield sorted(p.parent for p in Path(folder).rglob("run.json"))
-        return
-    if Path(source).is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            safe_extract(source, folder)
+            if away:
+                s3.fetch(s3.Location.parse(str(source)), Path(folder))
+            else:
+                safe_extract(source, folder)
             yield sorted(p.parent for p in Path(folder).rglob("run.json"))
         return
     if not Path(source).is_dir():

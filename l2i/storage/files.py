@@ -28,6 +28,7 @@ __all__ = [
     "atomic_write_text",
     "disk_errors",
     "disk_usage",
+    "existing",
     "format_bytes",
     "is_inside",
     "safe_extract",
@@ -133,6 +134,11 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Write a whole file of UTF-8 text or none, line ends as given; see `atomic_path`."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that there is."""
+    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def disk_usage(path: str | Path) -> int:
