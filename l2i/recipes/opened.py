@@ -88,16 +88,10 @@ def open_finished(
         As for `prepare`.
     """
     run = resolve_run(word)
-    if keep:
-        check_place(run.experiment)
-    if out is not None:
-        with disk_errors(out):
-            make_output(out, run.id, run.name)
+    _check_places(run.experiment, keep, out, run.id, run.name)
     threads = run.tags.get("l2i.threads", "")
     set_threads(int(threads) if threads.isdigit() else 0)
-    place, dtype, sentences = pick_device(device, precision)
-    for sentence in sentences:
-        progress.say(sentence)
+    place, dtype = _device(device, precision, progress)
     config, subject = open_bundle(run, place, dtype)
     changes: dict[str, Any] = {}
     if data_dir:
@@ -122,6 +116,24 @@ def open_finished(
     if "fold" not in changes and (different := data_differences(material, run)):
         progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
     return Opened(run, config, subject, material, place)
+
+
+def _check_places(
+    experiment: str, keep: bool, out: Path | None, run_id: str = "", name: str = ""
+) -> None:
+    """Find out whether `write_found` will be able to write, before anything is computed."""
+    if keep:
+        check_place(experiment)
+    if out is not None:
+        with disk_errors(out):
+            make_output(out, run_id, name)
+
+
+def _device(device: str, precision: str, progress: Progress) -> tuple[torch.device, torch.dtype]:
+    place, dtype, sentences = pick_device(device, precision)
+    for sentence in sentences:
+        progress.say(sentence)
+    return place, dtype
 
 
 def open_unmeasured(
@@ -165,15 +177,9 @@ def open_unmeasured(
     config = heard_by(resolve(None, dataset=dataset or None, options=options), loaded)
     check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
     experiment = config.run.experiment or config.dataset.name
-    if keep:
-        check_place(experiment)
-    if out is not None:
-        with disk_errors(out):
-            make_output(out)
+    _check_places(experiment, keep, out)
     set_threads(config.run.threads)
-    place, _, sentences = pick_device(device, precision)
-    for sentence in sentences:
-        progress.say(sentence)
+    place, _ = _device(device, precision, progress)
     seed_everything(config.run.seed)
     material = prepare(config, progress, own=False, stream=True)
     run = RunInfo(
