@@ -281,12 +281,10 @@ def _bound(spec: Any, limit: float | None) -> None:
 def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
     """The description of a job, from the words."""
     from l2i.config import read_toml, resolve
-    from l2i.launch import ENGINES, EXPORTS
     from l2i.launch.job import JobSpec, Task
     from l2i.recipes.sweep_file import read_sweep
 
-    here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
-    data_dir = options.resolved(given["data_dir"])
+    here, data_dir = _place(on, given)
     chosen = {
         "dataset.data_dir": data_dir,
         "run.device": given["device"],
@@ -313,7 +311,6 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         elif value and on == "docker":
             # It is mounted where it is here.
             laid[key] = str(Path(value).expanduser().resolve())
-    _check_place(data_dir, on, here)
     if "sweep" in tree:
         wanted = read_sweep(file, overrides=overrides, options=laid)
         sweep = wanted.signature
@@ -338,13 +335,10 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
 
 def _describe_audit(word: str, shares: int, on: str, image: str, given: dict[str, Any]) -> Any:
     """The description of the job that hears the clips of an audit."""
-    from l2i.launch import ENGINES, EXPORTS
     from l2i.launch.job import JobSpec, Task
     from l2i.run.runs import resolve_run
 
-    here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
-    data_dir = options.resolved(given["data_dir"])
-    _check_place(data_dir, on, here)
+    here, data_dir = _place(on, given)
     run = resolve_run(word)
     laid = {"dataset.data_dir": data_dir, "run.device": given["device"]}
     group = f"audit-{run.id[:12]}-{shares}"
@@ -363,12 +357,18 @@ def _describe_audit(word: str, shares: int, on: str, image: str, given: dict[str
     )
 
 
-def _check_place(data_dir: str | None, on: str, here: bool) -> None:
+def _place(on: str, given: dict[str, Any]) -> tuple[bool, str | None]:
+    """Whether tasks are on this machine, and where they find the data."""
+    from l2i.launch import ENGINES, EXPORTS
+
+    here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
+    data_dir = options.resolved(given["data_dir"])
     if not here and data_dir and not data_dir.startswith("s3://"):
         raise click.UsageError(
             f"--data-dir {data_dir} is on this machine, which tasks on {on} do not see: put it "
             "into a bucket, and give its s3:// address."
         )
+    return here, data_dir
 
 
 def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, Any]:
