@@ -214,6 +214,8 @@ def submit(
     if audited:
         if file is not None or shares is None or given["overrides"]:
             raise click.UsageError("With --audit give --shares, no FILE and no --override.")
+        if given["experiment"]:
+            raise click.UsageError("--experiment is for trainings: an audit lies under its RUN.")
         spec = _describe_audit(audited, shares, on, image, given)
     elif file is None or shares is not None:
         raise click.UsageError("Give a FILE, or --audit and --shares.")

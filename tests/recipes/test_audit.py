@@ -244,6 +244,10 @@ def _interrupted(*_: Any) -> Any:
         (("--audit", "low"), "With --audit give --shares, no FILE and no --override."),
         (("--shares", "2"), "Give a FILE, or --audit and --shares."),
         (("x.toml", "--audit", "low", "--shares", "2"), "With --audit give --shares, no FILE"),
+        (
+            ("--audit", "low", "--shares", "2", "--experiment", "x"),
+            "--experiment is for trainings: an audit lies under its RUN.",
+        ),
     ],
 )
 def test_jobs_of_audits_that_are_wrong(say: Say, words: tuple[str, ...], sentence: str) -> None:
