@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -859,6 +858,12 @@ def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[1] == "a" * 49 + " " + "b" * 30
     emit_table(["a", "b"], [])
     assert capsys.readouterr().out == "a  b\n"
+    emit_table(["run", "top-1 fidelity", "kept"], [["r" * 68, "0.5", "0.25"]], right=[1, 2])
+    assert capsys.readouterr().out.splitlines() == [
+        " " * 73 + "top-1",
+        "run" + " " * 67 + "fidelity  kept",
+        "r" * 66 + "…" + "       0.5  0.25",
+    ]
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -978,7 +983,7 @@ def test_figures_stand_beside_what_they_are_nothing_without(
     """Random removal in the row of the removal, the kept energy in those that a mask of ones
     passes; the published rule's have a table of their own, with its own kept energy; 80 columns."""
     from l2i.cli.measuring import show_figures
-    from l2i.metrics import METRICS
+    from l2i.metrics import meanings
 
     scores = {
         "faithfulness_probability": 0.25,
@@ -990,12 +995,15 @@ def test_figures_stand_beside_what_they_are_nothing_without(
         "published_kept": float("nan"),
     }
     intervals = {"ff_mean": (0.4, 0.6)}
-    show_figures(scores, intervals, {name: asdict(METRICS[name]) for name in scores})
+    show_figures(scores, intervals, meanings(scores))
     own, published = capsys.readouterr().out.split("By the published rule\n")
-    rows = {line[:40].split("  ")[0]: line for line in own.splitlines()}
-    assert "random 0.010" in rows["Removal: fall of probability, median"]
-    assert not any("Random removal" in row for row in rows)
-    assert "12.500 %  ↓  kept 0.40" in rows["AD, certainty lost"]
-    assert rows["FF, fall without the explanation"].endswith("0.400 to 0.600")
+    rows, theirs = (
+        {line[:40].split("  ")[0]: line for line in table.splitlines()}
+        for table in (own, published)
+    )
+    assert "random 0.010" in theirs["Faithfulness, probability (median)"]
+    assert not any("Random removal" in row for row in (*rows, *theirs))
+    assert "12.500 %  ↓  kept 0.40" in rows["AD, average drop"]
+    assert rows["FF, mean fall without explanation"].endswith("0.400 to 0.600")
     assert "0.100    ↑  kept nan" not in published and "not defined" in published
     assert max(map(len, own.splitlines())) <= 80

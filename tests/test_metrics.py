@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from l2i.dsp.spectrogram import linear_gain
-from l2i.metrics import METRICS, faithfulness, statistics
+from l2i.metrics import MAIN, METRICS, PUBLISHED, SHORT, faithfulness, short, statistics
 from l2i.metrics.classification import accuracy, auprc, best_thresholds, confusion, max_f1
 from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.faithfulness import fall, summary
@@ -46,6 +47,28 @@ def test_every_metric_says_what_it_is() -> None:
         held = name.startswith(("random_", "roar_control")) or name.endswith("_control")
         held = held or name in ("agreed", "roar_at_0")
         assert (metric.better == "") == held, name
+
+
+def test_a_figure_is_called_the_same_everywhere() -> None:
+    """The words of its name in the store are in its title, or stand there as the short name of
+    the figure that it ends on; the short name is of the title's words, and nobody else's."""
+    assert tuple(name for name in SHORT if name in MAIN) == MAIN
+    assert len(set(SHORT.values())) == len(SHORT)
+    for name, metric in METRICS.items():
+        title = metric.title.casefold()
+        words = name.removeprefix(PUBLISHED).split("_")
+        for end in range(len(words)):
+            tail = "_".join(words[end:])
+            if end and tail in SHORT and SHORT[tail].casefold() in title:
+                words = words[:end]
+                break
+        spelt = {"top1": "top-1", "top3": "top-3", "top5": "top-5", "at": ""}
+        for word in words:
+            assert spelt.get(word, word) in re.sub(r"[^a-z0-9 -]", "", title), (name, word)
+        if name in SHORT:
+            for word in re.findall(r"[a-z0-9-]+", short(name).casefold()):
+                assert word in title, (name, word)
+    assert short("published_fid_in") == "published Fid-In"
 
 
 # --- classification ---------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -251,12 +253,25 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
 
 
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]
+
+
+def _folded(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Heads as lines, each no wider than its longest word or the column below."""
+    words = [max(title.split() or [""], key=len) for title in head]
+    widths = _widths([words, *cells])
+    folded = [wrap(title, width)[::-1] for title, width in zip(head, widths, strict=True)]
+    return [list(line) for line in zip_longest(*folded, fillvalue="")][::-1]
+
+
 def emit_table(
     head: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = ()
 ) -> None:
     """Print a table of at most 80 columns.
 
-    A wider one has its columns closer together; of one that is still too wide the widest are cut.
+    A wider one has heads of several lines, then columns closer together, and is cut where it is
+    widest in the end.
 
     Parameters
     ----------
@@ -267,8 +282,11 @@ def emit_table(
         Columns, from 0, that are set to the right: numbers.
     """
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    table = [list(head), *cells]
-    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    heads = [list(head)]
+    if sum(_widths([*heads, *cells])) + 2 * (len(head) - 1) > WIDTH:
+        heads = _folded(head, cells)
+    table = [*heads, *cells]
+    widths = _widths(table)
     gap = 2 if sum(widths) + 2 * (len(head) - 1) <= WIDTH else 1
     room = WIDTH - gap * (len(head) - 1)
     while sum(widths) > room and max(widths) > 4:
@@ -279,4 +297,4 @@ def emit_table(
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         line = (gap * " ").join(parts).rstrip()
-        click.echo(click.style(line, bold=True) if number == 0 else line)
+        click.echo(click.style(line, bold=True) if number < len(heads) else line)

@@ -11,19 +11,10 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
-_SHORT = {
-    "average_increase": "AI",
-    "average_increase_margin": "AI+",
-    "average_drop": "AD",
-    "ff_mean": "FF",
-    "ff_share": "FF/y",
-    "fid_in": "Fid-In",
-    "kept": "kept",
-    "absent_kept": "absent",
-    "si_sdr_improvement": "SI-SDRi",
-    "transfer": "transfer",
-    "data_randomised": "labels",
-}
+_COLUMNS = (
+    *("average_increase", "average_increase_margin", "average_drop", "ff_mean", "ff_share"),
+    *("fid_in", "kept", "absent_kept", "si_sdr_improvement", "transfer", "data_randomised"),
+)
 
 
 @click.command(
@@ -116,17 +107,18 @@ def benchmark(
 
     RUN is a run id, a run name, or 'latest'. Each method explains what the classifier says, by
     audio that the classifier hears again. AI+ counts what is more certain by more than 0.001, FF/y
-    is FF over the clip's probability, and kept the share of the energy that is in the explanation:
-    who keeps all passes AI, FF and Fid-In. Where a clip may have several classes, absent is the
-    share that is kept for a class of a probability below 0.02.
+    is FF over the clip's probability, and 'energy kept' is the explanation's share of the energy:
+    who keeps all passes AI, FF and Fid-In. Where a clip may have several classes, 'absent kept' is
+    the share that is kept for a class of a probability below 0.02.
 
     With --against, differences are means over clips, with 95 % bootstrap intervals over recordings;
     p is of McNemar's exact test for shares and of Wilcoxon's signed-rank test for all else,
     corrected by Holm's method for the number of figures.
 
-    With --shuffled-labels, labels is the rank correlation of masks with those for a classifier that
-    learnt labels at random. With --roar a table has the accuracy of classifiers that never heard
-    what a method points at: below that of parts at random, the method points at what is needed.
+    With --shuffled-labels, 'data randomised' is the rank correlation of masks with those for a
+    classifier that learnt labels at random. With --roar a table has the accuracy of classifiers
+    that never heard what a method points at: below that of parts at random, the method points at
+    what is needed.
     """
     from l2i.recipes.benchmark import benchmark as run_benchmark
     from l2i.recipes.protocols import PROTOCOLS
@@ -171,8 +163,8 @@ def benchmark(
 def _table(methods: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
     """A row per method."""
     there = {name for f in methods.values() for name in f["scores"]}
-    names = [name for name in _SHORT if name in there]
-    head = [f"{_SHORT[n]}{measuring.ARROWS[meaning[n]['better']]}" for n in names]
+    names = [name for name in _COLUMNS if name in there]
+    head = measuring.heads(names)
     rows = [
         [m, *(measuring.figure(f["scores"][n]) for n in names), f"{f['seconds_per_clip']:.2f}"]
         for m, f in methods.items()

@@ -82,7 +82,7 @@ def evaluate(
         click.echo("\nBy the published rule, over tau:" if beside else "")
         names = ["faithfulness_probability", "random_probability", "random_probability_std"]
         names += ["faithfulness_logit", "random_logit", "components_removed"]
-        head = ["tau", "fall", "random", "+-", "fall, logit", "random, logit", "components"]
+        head = ["tau", *measuring.heads(names)]
         rows = [
             [f"{c['threshold']:g}", *(measuring.figure(c[name]) for name in names)] for c in curve
         ]

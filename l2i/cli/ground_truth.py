@@ -46,7 +46,6 @@ def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given
         return
     measuring.where(result, f"{result['explained']} explanations of {result['clips']} clips")
     names = ["si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left"]
-    head = ["SI-SDR↑", "improved↑", "share↑", "class left↑", "other left↓"]
     rows = [
         [name, str(f["explained"]), *(measuring.figure(f[k]) for k in names)]
         for name, f in result["per_class"].items()
@@ -54,5 +53,5 @@ def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given
     rows.append(
         ["all", str(result["explained"]), *(measuring.figure(result["scores"][k]) for k in names)]
     )
-    emit_table(["class", "n", *head], rows, right=list(range(1, 7)))
+    emit_table(["class", "n", *measuring.heads(names)], rows, right=list(range(1, 7)))
     measuring.kept(result, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Option, emit_table
 from l2i.errors import ConfigError, UnknownName
+from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, control, short
 from l2i.registry import METHODS, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "caution",
     "explain_stars",
     "figure",
+    "heads",
     "keep",
     "limit",
     "method",
@@ -64,6 +66,18 @@ class _Method(click.ParamType):
 METHOD = _Method()
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Which way a figure is better."""
+_THEIRS = "Published: "
+
+
+def heads(names: Iterable[str]) -> list[str]:
+    """Heads of columns: what figures are called for short, and which way each is better.
+
+    >>> heads(["kept", "random_probability"])
+    ['energy kept↓', 'random removal']
+    """
+    return [f"{short(name)}{ARROWS[METRICS[name].better]}" for name in names]
+
+
 METHODS_HELP = f"{', '.join(METHODS)}, or one of your own as MODULE:NAME or FILE.py:NAME"
 
 out: _Decorator = click.option(
@@ -263,13 +277,12 @@ def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, A
     emit_table(["figure", "mean difference [95 %]", "p "], rows, right=[1, 2])
 
 
-def _beside(name: str, scores: Mapping[str, float | None], prefix: str) -> str:
+def _beside(name: str, scores: Mapping[str, float | None]) -> str:
     """What a figure is nothing without: its random control, or how much is kept."""
-    from l2i.metrics import OF_THEIR_SIZE, control
-
-    if not prefix and (words := control(name, scores)):
+    if words := control(name, scores):
         return words
-    kept = scores.get(f"{prefix}kept") if name in OF_THEIR_SIZE else None
+    prefix = PUBLISHED if name.startswith(PUBLISHED) else ""
+    kept = scores.get(f"{prefix}kept") if name.removeprefix(prefix) in OF_THEIR_SIZE else None
     return "" if kept is None or kept != kept else f"kept {kept:.2f}"
 
 
@@ -291,14 +304,11 @@ def show_figures(
     """A table of figures: value and which way is better, what it is to be read beside, and the
     95 % interval. Those of the published rule, where another explains, are a table of their own.
     """
-    from l2i.metrics import PUBLISHED
-
-    own = [name for name in scores if not name.startswith(PUBLISHED)]
-    _table(own, scores, intervals, meaning, "")
-    if len(own) < len(scores):
+    theirs = [name for name in scores if meaning[name]["title"].startswith(_THEIRS)]
+    _table([name for name in scores if name not in theirs], scores, intervals, meaning)
+    if theirs:
         click.echo("\nBy the published rule")
-        rest = [name.removeprefix(PUBLISHED) for name in scores if name.startswith(PUBLISHED)]
-        _table(rest, scores, intervals, meaning, PUBLISHED)
+        _table(theirs, scores, intervals, meaning)
 
 
 def _table(
@@ -306,25 +316,22 @@ def _table(
     scores: Mapping[str, float | None],
     intervals: Mapping[str, Sequence[float]],
     meaning: Mapping[str, Any],
-    prefix: str,
 ) -> None:
-    from l2i.metrics import CONTROLS
-
     rows = []
     controls = {CONTROLS[name] for name in names if name in CONTROLS}
     for name in names:
         if name in controls:
             continue
-        metric, value = meaning[prefix + name], scores[prefix + name]
-        ends = intervals.get(prefix + name)
+        metric, value = meaning[name], scores[name]
+        ends = intervals.get(name)
         shown = "not defined" if value is None or value != value else f"{value:.3f}"
         unit = _UNITS.get(metric["unit"], "")
         arrow = ARROWS[metric["better"]] or " "
         rows.append(
             [
-                metric["title"].removeprefix("Published: ") if prefix else metric["title"],
+                metric["title"].removeprefix(_THEIRS),
                 f"{shown} {unit:<2} {arrow}",
-                _beside(name, scores, prefix),
+                _beside(name, scores),
                 f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "",
             ]
         )

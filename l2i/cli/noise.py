@@ -9,6 +9,12 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
+_COLUMNS = (
+    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
+    *("faithfulness_probability", "random_probability", "si_sdr", "si_sdr_improvement"),
+    *("energy_share", "ff_mean", "ff_share", "fid_in", "kept"),
+)
+
 
 @click.command(
     cls=Command,
@@ -69,22 +75,7 @@ def noise(
         emit_json(result)
         return
     measuring.where(result, f"{result['clips']} clips")
-    short = {
-        "accuracy": "accuracy",
-        "auprc_macro": "AUPRC",
-        "fidelity_top1": "fidelity",
-        "fidelity_auprc_macro": "fidelity",
-        "faithfulness_probability": "fall",
-        "random_probability": "random",
-        "si_sdr": "SI-SDR",
-        "si_sdr_improvement": "improved",
-        "energy_share": "share",
-        "ff_mean": "FF",
-        "ff_share": "FF/y",
-        "fid_in": "Fid-In",
-        "kept": "kept",
-    }
-    names = [n for n in result["meaning"] if n in short]
+    names = [n for n in result["meaning"] if n in _COLUMNS]
     rows = [
         [
             c["colour"] or "none",
@@ -93,8 +84,6 @@ def noise(
         ]
         for c in result["conditions"]
     ]
-    arrows = [measuring.ARROWS[result["meaning"][n]["better"]] for n in names]
-    figures = [f"{short[n]}{arrow}" for n, arrow in zip(names, arrows, strict=True)]
-    head = ["noise", "SNR", *figures]
+    head = ["noise", "SNR", *measuring.heads(names)]
     emit_table(head, rows, right=list(range(1, len(head))))
     measuring.kept(result, given["out"])

@@ -10,28 +10,16 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Command, Option, emit_json, emit_table
 
-_TABLES: tuple[dict[str, str], ...] = (
-    {
-        "present": "present↑",
-        "si_sdr": "SI-SDR↑",
-        "si_sdr_improvement": "improved↑",
-        "sir": "SIR↑",
-        "sar": "SAR↑",
-        "energy_share": "share↑",
-        "class_left": "class left↑",
-        "other_left": "other left↓",
-    },
-    {
-        "average_increase": "AI↑",
-        "average_increase_margin": "AI+↑",
-        "average_drop": "AD↓",
-        "average_gain": "AG↑",
-        "ff_mean": "FF↑",
-        "ff_share": "FF/y↑",
-        "fid_in": "Fid-In↑",
-        "kept": "kept↓",
-    },
-    {"mean_mask": "mask↓", "sparseness": "SPS↑", "complexity": "COMP↓"},
+_TABLES = (
+    (
+        *("present", "si_sdr", "si_sdr_improvement", "sir", "sar"),
+        *("energy_share", "class_left", "other_left"),
+    ),
+    (
+        *("average_increase", "average_increase_margin", "average_drop", "average_gain"),
+        *("ff_mean", "ff_share", "fid_in", "kept"),
+    ),
+    ("mean_mask", "sparseness", "complexity"),
 )
 
 
@@ -171,5 +159,5 @@ def overlap(
             ]
             for c in result["conditions"]
         ]
-        emit_table(["dB", *figures.values()], rows, right=list(range(len(figures) + 1)))
+        emit_table(["dB", *measuring.heads(figures)], rows, right=list(range(len(figures) + 1)))
     measuring.kept(result, out)

@@ -12,17 +12,14 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Group, emit_json, emit_table
 from l2i.errors import UsageError
+from l2i.metrics import METRICS, SHORT, short
 from l2i.registry import nearest
 
 if TYPE_CHECKING:
     from l2i.run.search import RunInfo
 
 # What a run is judged by, and the head of its column; shown where any run has it.
-_FIGURES = {
-    "test/accuracy": "accuracy",
-    "test/auprc_macro": "AUPRC",
-    "test/fidelity_top1": "fidelity",
-}
+_FIGURES = {f"test/{name}": SHORT[name] for name in ("accuracy", "auprc_macro", "fidelity_top1")}
 
 
 def _as_json(run: RunInfo) -> dict[str, object]:
@@ -47,10 +44,7 @@ _COMPARED = re.compile(r"(?<![\w.`/])(?:metrics\.)?((?:[\w-]+/)*\w+)(?=\s*(?:[<>
 def _metric(word: str) -> tuple[str, bool | None]:
     """The MLflow metric that a figure's name stands for, and whether lower is better; None: it is
     no figure of ours."""
-    from l2i.metrics import METRICS, SHORT
-
     known = {short.casefold(): name for name, short in SHORT.items()}
-    known |= {head.casefold(): key.rpartition("/")[2] for key, head in _FIGURES.items()}
     above, _, last = word.rpartition("/")
     name = known.get(last.casefold(), last)
     lower = METRICS[name].better == "lower" if name in METRICS else None
@@ -217,7 +211,8 @@ def runs(
         return
     heads = _FIGURES
     if key not in ("", *_FIGURES):
-        heads = {**_FIGURES, key: key.rpartition("/")[2]}
+        name = key.rpartition("/")[2]
+        heads = {**_FIGURES, key: short(name) if name in METRICS else name}
     # A column more, of 80 characters: the name needs them more than the time of day.
     clock = "%m-%d" if heads is not _FIGURES else "%m-%d %H:%M"
     figures = {key: word for key, word in heads.items() if any(key in r.metrics for r in listed)}
@@ -257,7 +252,6 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
 @options.as_json
 def show(run: str, whole: bool, as_json: bool) -> None:
     """Show all details of one run: figures, settings that differ from the preset, tags."""
-    from l2i.metrics import METRICS
     from l2i.run.runs import resolve_run
 
     info = resolve_run(run)
@@ -273,9 +267,9 @@ def show(run: str, whole: bool, as_json: bool) -> None:
             # A stage's figures may be called as those of test clips are.
             ours = folder.partition("/")[0] in ("test", info.kind) and name in METRICS
             arrow = measuring.ARROWS[METRICS[name].better] if ours else ""
-            figures.append([key, f"{value:.4g}", arrow])
+            figures.append([key, f"{value:.4g}", arrow, short(name) if ours else ""])
     if figures:
-        emit_table(["figure", "value", ""], figures, right=[1])
+        emit_table(["figure", "value", "", "elsewhere"], figures, right=[1])
         click.echo()
     params = info.params if whole else _unusual(info.params)
     emit_table(["parameter", "value"], sorted(params.items()))

@@ -123,14 +123,15 @@ def shortcut(
         f"Mean probability: {result['with_cue']:.3f} with it, {result['without_cue']:.3f} without."
     )
     names = ("cue_kept", "rest_kept")
+    others = ("cue_lost", "pointing")
     rows = [
         [
             method,
             *(measuring.figure(f["scores"][k], f["intervals"][k]) for k in names),
-            *(measuring.figure(f["scores"][k]) for k in ("cue_lost", "pointing")),
+            *(measuring.figure(f["scores"][k]) for k in others),
         ]
         for method, f in result["methods"].items()
     ]
-    head = ["method", "of the beep ↑", "of the rest ↓", "FF ↑", "pointing ↑"]
+    head = ["method", *measuring.heads((*names, *others))]
     emit_table(head, rows, right=[1, 2, 3, 4])
     measuring.kept(result, out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -137,7 +136,7 @@ def train(
     )
     progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
-    from l2i.metrics import METRICS
+    from l2i.metrics import METRICS, meanings
     from l2i.recipes.train import train as run_train
 
     done = run_train(
@@ -167,9 +166,8 @@ def train(
         )
         return
     click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
-    meaning = {name: asdict(METRICS[name]) for name in METRICS if name in done.scores}
-    scores = {name: done.scores[name] for name in meaning}
-    measuring.show_figures(scores, done.intervals, meaning)
+    scores = {name: done.scores[name] for name in METRICS if name in done.scores}
+    measuring.show_figures(scores, done.intervals, meanings(scores))
     measuring.caution(done.warnings)
     progress.say("'l2i listen' plays what it explained; 'l2i ui' shows all runs.")
     if register:

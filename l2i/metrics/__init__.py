@@ -19,17 +19,19 @@ others, in all commands that measure::
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
-
-from numpy.typing import NDArray
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from l2i.errors import UsageError
 from l2i.registry import Registry
 
+if TYPE_CHECKING:  # The command line imports this for its names: it waits for no numpy.
+    from numpy.typing import NDArray
+
 __all__ = [
     "CONTROLS",
+    "MAIN",
     "METRICS",
     "OF_THEIR_SIZE",
     "PUBLISHED",
@@ -38,8 +40,10 @@ __all__ = [
     "Judged",
     "Metric",
     "control",
+    "meanings",
     "own_digest",
     "own_metrics",
+    "short",
 ]
 
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
@@ -85,7 +89,7 @@ class Metric:
         """Title, unit and direction in one line.
 
         >>> METRICS["kept"].meaning
-        'Energy that the explanation keeps (share): lower is better'
+        'Energy kept in the explanation (share): lower is better'
         """
         which = f": {self.better} is better" if self.better else ""
         return f"{self.title} ({self.unit}){which}"
@@ -100,32 +104,36 @@ METRICS = {
     "fidelity_top5": Metric("Top-5 fidelity", "share", "higher", _L2I),
     "fidelity_auprc_macro": Metric("Fidelity AUPRC, macro", "share", "higher", _L2I),
     "fidelity_auprc_micro": Metric("Fidelity AUPRC, micro", "share", "higher", _L2I),
-    "fidelity_max_f1": Metric("Fidelity, greatest F1 (micro)", "share", "higher", _L2I),
+    "fidelity_max_f1": Metric("Fidelity, max F1 (micro)", "share", "higher", _L2I),
     "faithfulness_probability": Metric(
-        "Removal: fall of probability, median", "probability", "higher", _L2I
+        "Faithfulness, probability (median)", "probability", "higher", _L2I
     ),
     "faithfulness_probability_mean": Metric(
-        "Removal: fall of probability, mean", "probability", "higher", _L2I
+        "Faithfulness, probability (mean)", "probability", "higher", _L2I
     ),
-    "faithfulness_logit": Metric("Removal: fall of logit, median", "logit", "higher"),
-    "random_probability": Metric("Random removal: the same, median", "probability", "", _L2I),
-    "random_probability_std": Metric("Random removal: its spread over draws", "probability", ""),
-    "random_probability_mean": Metric("Random removal: the same, mean", "probability", "", _L2I),
-    "random_logit": Metric("Random removal: fall of logit, median", "logit", ""),
+    "faithfulness_logit": Metric("Faithfulness, logit (median)", "logit", "higher"),
+    "random_probability": Metric("Random removal, probability (median)", "probability", "", _L2I),
+    "random_probability_std": Metric("Random removal, probability (std)", "probability", ""),
+    "random_probability_mean": Metric(
+        "Random removal, probability (mean)", "probability", "", _L2I
+    ),
+    "random_logit": Metric("Random removal, logit (median)", "logit", ""),
     "components_removed": Metric("Components removed, mean", "components", "lower", _L2I),
-    "average_increase": Metric("AI, more certain by it alone", "% of clips", "higher", _LMAC),
-    "average_increase_margin": Metric("AI, by more than 0.001", "% of clips", "higher", _LMAC),
-    "average_drop": Metric("AD, certainty lost", "%", "lower", _LMAC),
-    "average_gain": Metric("AG, certainty won", "%", "higher", _LMAC),
-    "ff_mean": Metric("FF, fall without the explanation", "probability", "higher", _LMAC),
-    "ff_share": Metric("FF, over the clip's probability", "share", "higher"),
+    "average_increase": Metric("AI, average increase", "% of clips", "higher", _LMAC),
+    "average_increase_margin": Metric(
+        "AI+, average increase, margin 0.001", "% of clips", "higher", _LMAC
+    ),
+    "average_drop": Metric("AD, average drop", "%", "lower", _LMAC),
+    "average_gain": Metric("AG, average gain", "%", "higher", _LMAC),
+    "ff_mean": Metric("FF, mean fall without explanation", "probability", "higher", _LMAC),
+    "ff_share": Metric("FF/y, share of the probability", "share", "higher"),
     "fid_in": Metric("Fid-In, same class by the explanation", "share", "higher", _LMAC),
-    "sparseness": Metric("SPS, Gini index of the mask", "0 to 1", "higher", _LMAC),
-    "complexity": Metric("COMP, entropy of the mask", "nats", "lower", _LMAC),
-    "kept": Metric("Energy that the explanation keeps", "share", "lower"),
+    "sparseness": Metric("SPS, sparseness (Gini) of the mask", "0 to 1", "higher", _LMAC),
+    "complexity": Metric("COMP, complexity (entropy) of mask", "nats", "lower", _LMAC),
+    "kept": Metric("Energy kept in the explanation", "share", "lower"),
     "mean_mask": Metric("Mean of the mask", "0 to 1", "lower", _LMACZS),
     "components": Metric("Components in an explanation, mean", "components", "lower", _L2I),
-    "reconstruction": Metric("Mean squared error of W H", "log power", "lower", _L2I),
+    "reconstruction": Metric("Reconstruction, mean squared error", "log power", "lower", _L2I),
     "ff_at_10": Metric("FF, 10 % of the energy removed", "probability", "higher", _LMAC),
     "ff_at_25": Metric("FF, 25 % of the energy removed", "probability", "higher", _LMAC),
     "ff_at_50": Metric("FF, 50 % of the energy removed", "probability", "higher", _LMAC),
@@ -143,61 +151,65 @@ METRICS = {
     "infidelity": Metric("Infidelity, best scaled", "probability^2", "lower", _YEH),
     "completeness_gap": Metric("Completeness gap of relevances", "logit", "lower", _IG),
     "max_sensitivity": Metric("Max-sensitivity, to 2 % of noise", "relative", "lower", _YEH),
-    "stability_30": Metric("Rank correlation, noise at 30 dB", "-1 to 1", "higher"),
-    "stability_20": Metric("Rank correlation, noise at 20 dB", "-1 to 1", "higher"),
-    "stability_10": Metric("Rank correlation, noise at 10 dB", "-1 to 1", "higher"),
+    "stability_30": Metric("Stability, rank correlation at 30 dB", "-1 to 1", "higher"),
+    "stability_20": Metric("Stability, rank correlation at 20 dB", "-1 to 1", "higher"),
+    "stability_10": Metric("Stability, rank correlation at 10 dB", "-1 to 1", "higher"),
     "shift_change": Metric("Change by a shift of 0.5 s", "1 - cosine", "lower"),
-    "gain_change": Metric("Change by -20 dB", "relative", "lower"),
+    "gain_change": Metric("Change by a gain of -20 dB", "relative", "lower"),
     "contrast_next": Metric("Contrast to the next class", "1 - cosine", "higher"),
     "contrast_absent": Metric("Contrast to an absent class", "1 - cosine", "higher"),
     "absent_kept": Metric("Energy kept for an absent class", "share", "lower", _LMACZS),
-    "absent_closed": Metric("Absent class: 0.05 kept at most", "share of clips", "higher"),
-    "randomised": Metric("Rank correlation, weights shuffled", "-1 to 1", "lower", _SANITY),
-    "randomised_control": Metric("The same, of another clip", "-1 to 1", "", _SANITY),
-    "randomised_class": Metric("The same, of the next class", "-1 to 1", "lower"),
-    "randomised_ssim": Metric("SSIM, weights shuffled", "-1 to 1", "lower", _SANITY),
-    "randomised_gates": Metric("Gates' rank correlation, shuffled", "-1 to 1", "lower", _SANITY),
-    "randomised_gates_control": Metric("Gates, of another clip", "-1 to 1", "", _SANITY),
-    "randomised_gates_class": Metric("Gates, of the next class", "-1 to 1", "lower"),
-    "data_randomised": Metric("Rank correlation, labels shuffled", "-1 to 1", "lower", _SANITY),
-    "data_randomised_control": Metric("Labels shuffled: of another clip", "-1 to 1", "", _SANITY),
-    "roar_at_0": Metric("ROAR, retrained on whole clips", "accuracy", "", _ROAR),
+    "absent_closed": Metric("Absent class closed (kept <= 0.05)", "share of clips", "higher"),
+    "randomised": Metric("Randomised weights, rank correlation", "-1 to 1", "lower", _SANITY),
+    "randomised_control": Metric("Randomised control, another clip", "-1 to 1", "", _SANITY),
+    "randomised_class": Metric("Randomised, of the next class", "-1 to 1", "lower"),
+    "randomised_ssim": Metric("Randomised weights, SSIM", "-1 to 1", "lower", _SANITY),
+    "randomised_gates": Metric("Randomised gates, rank correlation", "-1 to 1", "lower", _SANITY),
+    "randomised_gates_control": Metric(
+        "Randomised gates control, other clip", "-1 to 1", "", _SANITY
+    ),
+    "randomised_gates_class": Metric("Randomised gates, of the next class", "-1 to 1", "lower"),
+    "data_randomised": Metric("Data randomised, rank correlation", "-1 to 1", "lower", _SANITY),
+    "data_randomised_control": Metric(
+        "Data randomised control, other clip", "-1 to 1", "", _SANITY
+    ),
+    "roar_at_0": Metric("ROAR, without 0 %: whole clips", "accuracy", "", _ROAR),
     "roar_at_10": Metric("ROAR, without the top 10 %", "accuracy", "lower", _ROAR),
     "roar_at_30": Metric("ROAR, without the top 30 %", "accuracy", "lower", _ROAR),
     "roar_at_50": Metric("ROAR, without the top 50 %", "accuracy", "lower", _ROAR),
-    "roar_control_at_10": Metric("ROAR, 10 % at random", "accuracy", "", _ROAR),
-    "roar_control_at_30": Metric("ROAR, 30 % at random", "accuracy", "", _ROAR),
-    "roar_control_at_50": Metric("ROAR, 50 % at random", "accuracy", "", _ROAR),
-    "encoded": Metric("Class read from the mask alone", "share", "lower", _EVAL_X),
-    "encoded_control": Metric("The same, of the loudest bins", "share", "", _EVAL_X),
-    "agreed": Metric("Evaluator says the class, too", "share", ""),
-    "agreed_ff": Metric("FF on these clips", "probability", "higher", _LMAC),
-    "other_ff": Metric("FF by the evaluator", "probability", "higher", _LMAC),
-    "other_fid_in": Metric("Fid-In by the evaluator", "share", "higher", _LMAC),
+    "roar_control_at_10": Metric("ROAR control, 10 % at random", "accuracy", "", _ROAR),
+    "roar_control_at_30": Metric("ROAR control, 30 % at random", "accuracy", "", _ROAR),
+    "roar_control_at_50": Metric("ROAR control, 50 % at random", "accuracy", "", _ROAR),
+    "encoded": Metric("Encoded: class read from the mask", "share", "lower", _EVAL_X),
+    "encoded_control": Metric("Encoded control: the loudest bins", "share", "", _EVAL_X),
+    "agreed": Metric("Agreed: the other says the class", "share", ""),
+    "agreed_ff": Metric("FF on clips agreed on", "probability", "higher", _LMAC),
+    "other_ff": Metric("FF by the other classifier", "probability", "higher", _LMAC),
+    "other_fid_in": Metric("Fid-In by the other classifier", "share", "higher", _LMAC),
     "other_average_increase_margin": Metric(
-        "AI by the evaluator, by more than 0.001", "% of clips", "higher", _LMAC
+        "AI+ by the other classifier", "% of clips", "higher", _LMAC
     ),
-    "transfer": Metric("FF by the evaluator over FF", "ratio", "higher"),
+    "transfer": Metric("Transfer: FF by the other over FF", "ratio", "higher"),
     "spectrogram_average_increase": Metric("AI, of spectrograms", "% of clips", "higher", _SB),
     "spectrogram_average_drop": Metric("AD, of spectrograms", "%", "lower", _SB),
     "spectrogram_average_gain": Metric("AG, of spectrograms", "%", "higher", _SB),
     "spectrogram_ff_mean": Metric("FF, of spectrograms", "probability", "higher", _SB),
     "spectrogram_fid_in": Metric("Fid-In, of spectrograms", "share", "higher", _SB),
-    "cue_kept": Metric("Energy kept of a planted cue", "share", "higher", _PLANTED),
-    "rest_kept": Metric("Energy kept of what it lies over", "share", "lower", _PLANTED),
-    "cue_lost": Metric("FF on clips with a cue", "probability", "higher", _PLANTED),
+    "cue_kept": Metric("Cue kept, share of its energy", "share", "higher", _PLANTED),
+    "rest_kept": Metric("Rest kept, share of its energy", "share", "lower", _PLANTED),
+    "cue_lost": Metric("Cue lost, FF on clips with it", "probability", "higher", _PLANTED),
     "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
-    "si_sdr_improvement": Metric("SI-SDR, improvement over the mixture", "dB", "higher", _SDR),
+    "si_sdr_improvement": Metric("SI-SDRi, improvement over the mixture", "dB", "higher", _SDR),
     "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS),
     "sar": Metric("SAR, right part over artefacts", "dB", "higher", _BSS),
     "other_left": Metric("Level left of the other part, median", "dB", "lower"),
     "class_left": Metric("Level left of the class's part, median", "dB", "higher"),
-    "energy_share": Metric("Energy from the class's part, median", "share", "higher"),
+    "energy_share": Metric("Energy share of class's part, median", "share", "higher"),
     "time_iou": Metric("Time IoU with the class's part", "share", "higher"),
-    "frame_f1": Metric("F1 of as many frames as the part has", "share", "higher", _FRAMES),
-    "frame_auc": Metric("AUC of frames, part against rest", "share", "higher", _ROC),
+    "frame_f1": Metric("Frame F1, as many as the part has", "share", "higher", _FRAMES),
+    "frame_auc": Metric("Frame AUC, part against rest", "share", "higher", _ROC),
     "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING),
-    "present": Metric("Explained class is in the mixture", "share", "higher"),
+    "present": Metric("Present: explained class in mixture", "share", "higher"),
 }
 
 SHORT = {
@@ -205,12 +217,48 @@ SHORT = {
     "auprc_macro": "AUPRC",
     "fidelity_top1": "top-1 fidelity",
     "fidelity_auprc_macro": "fidelity AUPRC",
-    "faithfulness_probability": "removal",
+    "faithfulness_probability": "faithfulness",
+    "faithfulness_probability_mean": "faithfulness (mean)",
+    "faithfulness_logit": "faithfulness, logit",
+    "random_probability": "random removal",
+    "random_probability_std": "random std",
+    "random_logit": "random, logit",
+    "components": "components",
+    "components_removed": "components removed",
+    "average_increase": "AI",
+    "average_increase_margin": "AI+",
+    "average_drop": "AD",
+    "average_gain": "AG",
     "ff_mean": "FF",
+    "ff_share": "FF/y",
     "fid_in": "Fid-In",
+    "sparseness": "SPS",
+    "complexity": "COMP",
     "kept": "energy kept",
+    "mean_mask": "mean mask",
+    "absent_kept": "absent kept",
+    "data_randomised": "data randomised",
+    "transfer": "transfer",
+    "cue_kept": "cue kept",
+    "rest_kept": "rest kept",
+    "cue_lost": "cue lost",
+    "pointing": "pointing",
+    "present": "present",
+    "si_sdr": "SI-SDR",
+    "si_sdr_improvement": "SI-SDRi",
+    "sir": "SIR",
+    "sar": "SAR",
+    "energy_share": "energy share",
+    "class_left": "class left",
+    "other_left": "other left",
 }
-"""The main figures of a run, in their order, and what lists and pages call them for short."""
+"""What tables and pages call a figure where there is little room; each is in its title, too."""
+
+MAIN = (
+    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
+    *("faithfulness_probability", "ff_mean", "fid_in", "kept"),
+)
+"""What a run is judged by, in this order."""
 
 CONTROLS = {
     "faithfulness_probability": "random_probability",
@@ -223,6 +271,37 @@ CONTROLS = {
     **{f"roar_at_{share}": f"roar_control_at_{share}" for share in (10, 30, 50)},
 }
 """Figures that say little alone, and what each is to be compared with."""
+
+
+def short(name: str) -> str:
+    """What a figure is called where there is little room; its title, where it has no such name.
+
+    >>> short("published_ff_mean"), short("fidelity_top3")
+    ('published FF', 'Top-3 fidelity')
+    """
+    if name.startswith(PUBLISHED):
+        return f"published {short(name.removeprefix(PUBLISHED))}"
+    return SHORT.get(name) or METRICS[name].title
+
+
+def meanings(scores: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What each figure of one measurement means: fields of `Metric`, and ``short``.
+
+    Only the published rule has a threshold: where another explains, and so figures of the
+    published one stand beside its own, what hangs on the threshold is the published rule's, too.
+
+    >>> scores = ["faithfulness_logit", "kept", "published_kept"]
+    >>> [means["title"] for means in meanings(scores).values()][:2]
+    ['Published: Faithfulness, logit (median)', 'Energy kept in the explanation']
+    """
+    names = list(scores)
+    means = {name: asdict(METRICS[name]) | {"short": short(name)} for name in names}
+    if any(name.startswith(PUBLISHED) for name in names):
+        for name in names:
+            if name.startswith(_BY_THRESHOLD):
+                means[name]["title"] = f"Published: {METRICS[name].title}"
+                means[name]["short"] = f"published {short(name)}"
+    return means
 
 
 def control(name: str, scores: Mapping[str, float | None]) -> str:
@@ -252,6 +331,7 @@ METRICS |= {
     )
 }
 
+_BY_THRESHOLD = ("faithfulness_", "random_", "components_removed")
 _BUILT_IN = frozenset(METRICS)
 _OWN = Registry("metric", {}, "l2i.metrics")
 

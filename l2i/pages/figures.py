@@ -29,9 +29,6 @@ _COLUMNS = {
     "clips": "Clips",
     "auprc": "Classifier AUPRC",
     "fidelity_auprc": "Fidelity AUPRC",
-    "components": "Components, mean",
-    "ff_share": "FF over probability",
-    "kept": "Energy kept",
 }
 _LISTEN = "explanations/index.html"
 # What the page to listen to calls those found, missed, wrongly and rightly not named.
@@ -188,6 +185,7 @@ def _faithfulness(document: Mapping[str, Any]) -> str:
     curve: Sequence[Mapping[str, float | None]] = document["faithfulness"]
     if not curve:
         return ""
+    meaning = document["meaning"]
     tau = [float(line["threshold"] or 0.0) for line in curve]
 
     def of(name: str) -> list[float | None]:
@@ -195,39 +193,35 @@ def _faithfulness(document: Mapping[str, Any]) -> str:
 
     charts = [
         _chart(
-            f"Fall of {word}, median",
+            meaning[f"faithfulness_{word}"]["title"],
             tau,
-            [("L2I", of(f"faithfulness_{word}")), ("as many at random", of(f"random_{word}"))],
+            [("L2I", of(f"faithfulness_{word}")), ("random removal", of(f"random_{word}"))],
             "relevance threshold τ",
         )
         for word in ("probability", "logit")
     ]
     charts.append(
         _chart(
-            "Components removed, mean",
+            meaning["components_removed"]["title"],
             tau,
             [("components", of("components_removed"))],
             "relevance threshold τ",
         )
     )
-    columns = {  # Title and unit.
-        "faithfulness_probability": ("fall of probability", "probability"),
-        "random_probability": ("at random", "probability"),
-        "random_probability_std": ("its spread", "probability"),
-        "faithfulness_logit": ("fall of logit", "logit"),
-        "random_logit": ("at random", "logit"),
-        "components_removed": ("components", "components"),
-    }
+    columns = (
+        *("faithfulness_probability", "random_probability", "random_probability_std"),
+        *("faithfulness_logit", "random_logit", "components_removed"),
+    )
     rows = "".join(
         f'<tr><td class="number">{threshold:g}</td>'
         + "".join(
-            f'<td class="number">{_figure(line.get(name), unit)}</td>'
-            for name, (_, unit) in columns.items()
+            f'<td class="number">{_figure(line.get(name), meaning[name]["unit"])}</td>'
+            for name in columns
         )
         + "</tr>"
         for threshold, line in zip(tau, curve, strict=True)
     )
-    titles = ["τ", *(title for title, _ in columns.values())]
+    titles = ["τ", *(meaning[name]["short"] for name in columns)]
     head = "".join(f'<th scope="col" class="number">{title}</th>' for title in titles)
     # Where another rule explains, only the published one has a threshold.
     beside = any(name.startswith("published_") for name in document["scores"])
@@ -289,7 +283,7 @@ def _per_class(document: Mapping[str, Any]) -> str:
     head = ['<th scope="col" aria-sort="none"><button type="button">class</button></th>']
     for name in names:
         meaning = document["meaning"].get(name, {})
-        title = _COLUMNS.get(name) or meaning.get("title") or name.replace("_", " ")
+        title = _COLUMNS.get(name) or meaning.get("short") or name.replace("_", " ")
         arrow = _ARROW.get(meaning.get("better", "higher" if "auprc" in name else ""), "")
         head.append(
             f'<th scope="col" class="number" aria-sort="none"><button type="button">'

@@ -18,7 +18,7 @@ from l2i.explanation import (
     make_method,
     usual_methods,
 )
-from l2i.metrics import METRICS
+from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.models.checkpoint import load_checkpoint, load_weights
 from l2i.models.classifier import FrozenClassifier
@@ -220,7 +220,7 @@ def benchmark(
         "threshold": settings.threshold,
         "max_components": settings.max_components,
         "metrics": list(names),
-        "meaning": {name: asdict(METRICS[name]) for name in names},
+        "meaning": meanings(names),
         "methods": next(iter(by_protocol.values())),
         "protocols": by_protocol,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 
 from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
-from l2i.metrics import METRICS
+from l2i.metrics import METRICS, SHORT, meanings
 from l2i.recipes.paired import corrected, difference
 from l2i.recipes.side_by_side import write_side_by_side
 from l2i.run.artifacts import download
@@ -45,8 +45,8 @@ _COLUMNS = {
     "components": "components",
     "components_removed": "components_removed",
 }
-# What clips are ordered by on the page, whichever both runs have, and what it is called there.
-_ORDER = {"ff_mean": "FF", "faithfulness_probability_mean": "removal", "accuracy": "right"}
+# What clips are ordered by on the page, the first that both runs have.
+_ORDER = ("ff_mean", "faithfulness_probability_mean", "accuracy")
 _HEARD = 12
 # What a run was made on and where is no setting of the experiment.
 _NO_SETTING = ("dataset.data_dir", "run.device", "run.threads", "run.experiment", "run.name")
@@ -147,7 +147,7 @@ def compare(
         "scores": {f: [run.scores.get(f) for run in runs] for f in figures},
         "differences": differences,
         "relabelled": relabelled,
-        "meaning": {f: asdict(METRICS[f]) for f in (*figures, *(d["figure"] for d in differences))},
+        "meaning": meanings((*figures, *(d["figure"] for d in differences))),
     }
     if out is not None:
         with disk_errors(out):
@@ -190,7 +190,7 @@ def _differing(runs: Sequence[_Measured], letters: Sequence[str]) -> dict[str, s
     values = pd.DataFrame({a: r.clips[figure][common] for a, r in zip(letters, runs, strict=True)})
     spread = (values.max(axis=1) - values.min(axis=1)).sort_values(ascending=False, kind="stable")
     return {
-        str(clip): f"{_ORDER[figure]} "
+        str(clip): f"{SHORT[figure]} "
         + ", ".join(f"{letter} {value:.2f}" for letter, value in values.loc[clip].items())
         for clip in spread.index[:_HEARD]
     }

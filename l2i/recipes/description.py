@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from l2i.metrics import CONTROLS, METRICS, PUBLISHED, SHORT, control
+from l2i.metrics import MAIN, METRICS, control, meanings
 from l2i.pages import Figure
 from l2i.run.store import MODE
 
@@ -25,7 +25,7 @@ __all__ = [
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
 
-_MAIN = (*SHORT, "average_drop")
+_MAIN = (*MAIN, "average_drop")
 
 
 def main_figures(scores: Mapping[str, float]) -> list[Figure]:
@@ -33,20 +33,19 @@ def main_figures(scores: Mapping[str, float]) -> list[Figure]:
 
     >>> for figure in main_figures({"ff_mean": 0.62, "kept": 0.31}):
     ...     print(figure)
-    Figure(name='FF', value='0.620', beside='', meaning='FF, fall without the explanation \
+    Figure(name='FF', value='0.620', beside='', meaning='FF, mean fall without explanation \
 (probability): higher is better')
-    Figure(name='energy kept', value='0.310', beside='', meaning='Energy that the explanation \
-keeps (share): lower is better')
+    Figure(name='energy kept', value='0.310', beside='', meaning='Energy kept in the \
+explanation (share): lower is better')
     """
-    # Where another rule explains, removal by thresholds is the published rule's.
-    beside = any(name.startswith(PUBLISHED) for name in scores)
+    means = meanings(scores)
     figures = []
-    for name, word in SHORT.items():
+    for name in MAIN:
         if math.isfinite(scores.get(name, math.nan)):
-            meaning = METRICS[name].meaning
-            if beside and name in CONTROLS:
-                word, meaning = f"published {word}", f"Published: {meaning}"
-            figures.append(Figure(word, f"{scores[name]:.3f}", control(name, scores), meaning))
+            value, meaning = f"{scores[name]:.3f}", METRICS[name].meaning
+            if means[name]["title"] != METRICS[name].title:
+                meaning = f"Published: {meaning}"
+            figures.append(Figure(means[name]["short"], value, control(name, scores), meaning))
     return figures
 
 
@@ -98,7 +97,7 @@ def describe_model(
     warnings : sequence of str
         Why the figures should not be relied on.
     """
-    rows = []
+    rows, means = [], meanings(scores)
     for name in _MAIN:
         value = scores.get(name)
         if value is None or not math.isfinite(value):
@@ -107,7 +106,7 @@ def describe_model(
         between = f"{span[0]:.3f} to {span[1]:.3f}" if span else ""
         beside = control(name, scores)
         shown = f"{value:.3f} ({beside})" if beside else f"{value:.3f}"
-        rows.append([METRICS[name].title, shown, between])
+        rows.append([means[name]["title"], shown, between])
     links = [("Figures and curves", "figures.html")]
     if listen:
         links.insert(0, ("**Listen to the explanations**", "explanations/index.html"))

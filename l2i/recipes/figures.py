@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from l2i import plots
-from l2i.metrics import CONTROLS, METRICS, PUBLISHED, classification
+from l2i.metrics import CONTROLS, classification, meanings
 from l2i.metrics.labels import doubted_labels
 from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
@@ -25,17 +24,9 @@ from l2i.types import Clip, Task
 
 __all__ = ["document", "write_evaluation"]
 
-_BY_THRESHOLD = ("faithfulness_", "random_", "components_removed")
-
 
 def document(e: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them, each with what it means."""
-    meaning = {name: asdict(METRICS[name]) for name in e.scores}
-    if any(name.startswith(PUBLISHED) for name in e.scores):
-        # Another rule has no threshold: what hangs on it is the published rule's, too.
-        for name, means in meaning.items():
-            if name.startswith(_BY_THRESHOLD):
-                means["title"] = f"Published: {means['title']}"
     return {
         "clips": len(e.logits),
         "task": str(e.task),
@@ -45,7 +36,7 @@ def document(e: Evaluation) -> dict[str, Any]:
         "faithfulness": [finite(line) for line in e.curve],
         "warnings": e.warnings,
         "weak_classes": e.weak_classes,
-        "meaning": meaning,
+        "meaning": meanings(e.scores),
         "controls": {k: c for k, c in CONTROLS.items() if k in e.scores and c in e.scores},
     }
 

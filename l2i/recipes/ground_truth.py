@@ -8,7 +8,7 @@ from typing import Any
 
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS
+from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.opened import open_finished, write_found
 from l2i.recipes.truth import (
@@ -127,7 +127,7 @@ def ground_truth(
             "scores": finite(scores),
             "intervals": {k: list(v) for k, v in intervals.items()},
             "per_class": per_class,
-            "meaning": {k: asdict(METRICS[k]) for k in scores},
+            "meaning": meanings(scores),
         }
 
         def write(folder: Path) -> None:

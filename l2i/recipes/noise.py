@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from l2i.dsp.mixing import Colour, add_noise
 from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS, own_metrics
+from l2i.metrics import METRICS, meanings, own_metrics
 from l2i.metrics.statistics import finite
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips
@@ -144,7 +144,7 @@ def noise(
         "clips": len(clips),
         "seed": seed,
         "conditions": conditions,
-        "meaning": {name: asdict(METRICS[name]) for name in shown},
+        "meaning": meanings(shown),
     }
 
     def write(folder: Path) -> None:

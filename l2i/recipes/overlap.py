@@ -19,7 +19,7 @@ from l2i.dsp.audio import peak_normalise
 from l2i.dsp.mixing import coloured_noise, db_to_gain, rms
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS
+from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.bundle import class_index
 from l2i.recipes.judging import mask_scores
@@ -197,10 +197,7 @@ def overlap(
             "mixtures": len(firsts),
             "settings": {**asdict(wanted), "fold": opened.config.dataset.fold, **asdict(settings)},
             "conditions": conditions,
-            "meaning": {
-                name: asdict(METRICS[name])
-                for name in (*TRUTH_SCORES, "present", *mask_scores(settings.metrics))
-            },
+            "meaning": meanings((*TRUTH_SCORES, "present", *mask_scores(settings.metrics))),
         }
 
         def write(folder: Path) -> None:

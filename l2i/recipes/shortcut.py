@@ -21,7 +21,7 @@ from l2i.config import Config
 from l2i.data.planted import Cue, Planted
 from l2i.errors import DataError, UsageError
 from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS
+from l2i.metrics import meanings
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.recipes.benchmark import chosen_methods
 from l2i.recipes.bundle import class_index
@@ -138,7 +138,7 @@ def shortcut(
         "cue": asdict(cue),
         **heard,
         "clips": len(clips),
-        "meaning": {name: asdict(METRICS[name]) for name in CUE_SCORES},
+        "meaning": meanings(CUE_SCORES),
         "methods": by_method,
     }
 

@@ -39,7 +39,7 @@ def test_figures_and_links() -> None:
     assert text.startswith("[**Listen to the explanations**](#/experiments/7/runs/abc/")
     assert text.splitlines()[2] == "ESC-10, tested on fold 1: accuracy **0.850**"
     assert "| Classifier accuracy | 0.850 | 0.762 to 0.925 |" in text
-    assert "| AD, certainty lost | 20.400 |  |" in text
+    assert "| AD, average drop | 20.400 |  |" in text
     assert "nan" not in text
     mode = "?workflowType=machine_learning"
     assert f"(#/experiments/7/runs/abc/artifacts/explanations/index.html{mode})" in text
@@ -53,21 +53,24 @@ def test_figures_and_links() -> None:
 def test_a_control_stands_beside_what_it_belongs_to() -> None:
     """Removal and removal at random are one row, and one figure of the first lines."""
     text = _model(scores={"faithfulness_probability": 0.62, "random_probability": 0.1, "kept": 0.3})
-    assert "removal **0.620** (random 0.100), energy kept **0.300**" in text
+    assert "faithfulness **0.620** (random 0.100), energy kept **0.300**" in text
     assert "| 0.620 (random 0.100) |" in text
     scores = {"faithfulness_probability": 0.62, "published_ff_mean": 0.2, "ff_mean": 0.5}
-    assert "published removal **0.620**, FF **0.500**" in _model(scores=scores)
+    assert "published faithfulness **0.620**, FF **0.500**" in _model(scores=scores)
+    assert "| Published: Faithfulness, probability (median) | 0.620 |" in _model(scores=scores)
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 4
 
 
 def test_main_figures_say_what_they_mean() -> None:
-    """Title, unit and direction; removal is the published rule's where another rule explains."""
+    """Title, unit and direction; what hangs on a threshold is the published rule's, where another
+    rule explains."""
     scores = {"faithfulness_probability": 0.2, "random_probability": 0.0, "kept": 0.3}
-    removal, kept = main_figures(scores)
-    assert removal.meaning == "Removal: fall of probability, median (probability): higher is better"
+    faithfulness, kept = main_figures(scores)
+    removal = faithfulness.meaning
+    assert removal == "Faithfulness, probability (median) (probability): higher is better"
     assert kept.meaning.endswith("(share): lower is better")
     other, same = main_figures({**scores, "published_kept": 0.1})
-    assert (other.name, same) == ("published removal", kept)
+    assert (other.name, same) == ("published faithfulness", kept)
     assert other.meaning == f"Published: {removal.meaning}"
 
 

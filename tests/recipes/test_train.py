@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from l2i.config import resolve
 from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
-from l2i.metrics import METRICS
+from l2i.metrics import CONTROLS, MAIN, METRICS, meanings, short
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
 from l2i.recipes.bundle import explainer_of, open_bundle
@@ -32,7 +32,7 @@ from l2i.run.runs import resolve_run
 from l2i.training.interpreter import build_interpreter
 from l2i.training.stage import Stage
 from tests.conftest import REPOSITORY
-from tests.recipes.conftest import Finished, small_config
+from tests.recipes.conftest import Finished, main_code, small_config
 
 QUIET = Progress(quiet=True)
 GOLDEN = json.loads((REPOSITORY / "tests" / "golden" / "train.json").read_text())
@@ -146,6 +146,32 @@ def test_multi_label_table(multi: Finished) -> None:
     none = table["class"].isna()
     assert not table.loc[none, "clip"].duplicated().any()
     assert not table.duplicated(["clip", "class"]).any()
+
+
+def test_a_figure_has_one_name(single: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    """What MLflow keeps, what `l2i runs` and `l2i runs show` head it with, what the description
+    and the page call it."""
+    kept = _client().get_run(single.outcome.run_id).data
+    names = [key.removeprefix("test/") for key in kept.metrics if key.startswith("test/")]
+    assert main_code("runs", "show", single.outcome.run_id) == 0
+    shown = capsys.readouterr().out
+    page = (single.artifacts / "figures.html").read_text(encoding="utf-8")
+    means = meanings(names)
+    for name in names:
+        rows = re.findall(rf"^test/{name} .*$", shown, re.M)
+        assert len(rows) == 1 and rows[0].endswith(short(name)), name
+        title = re.escape(means[name]["title"])
+        assert re.search(rf'title="{name} in [^"]*">{title}<', page) or name in CONTROLS.values()
+    description = kept.tags["mlflow.note.content"]
+    main = [name for name in MAIN if name in names]
+    assert len(main) >= 5
+    for name in main:
+        assert f"{means[name]['short']} **" in description
+        assert f"| {means[name]['title']} |" in description
+    assert main_code("runs") == 0
+    head = capsys.readouterr().out.split(single.outcome.run_id[:8])[0]
+    assert short("accuracy") in head
+    assert head.split()[-1] == "fidelity" and "top-1" in head
 
 
 def test_mlflow_has_it_all(single: Finished) -> None:
