@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from l2i.config import Explanation as ExplanationSettings
+from l2i.metrics import meanings
 from l2i.recipes.description import main_figures
 from l2i.recipes.examples import write_examples
 from l2i.types import Clip
@@ -90,7 +91,7 @@ def document() -> dict[str, Any]:
     meaning = {
         "accuracy": {"title": "Accuracy <i>", "unit": "share", "better": "higher", "source": ""},
         "average_drop": {"title": "AD", "unit": "%", "better": "lower", "source": "A & B 2024"},
-        "random_logit": {"title": "Random", "unit": "logit", "better": "", "source": ""},
+        "random_logit": meanings(["random_logit"])["random_logit"],
     }
     curve = [
         {
@@ -116,5 +117,5 @@ def document() -> dict[str, Any]:
         "per_class": per_class,
         "intervals": {"accuracy": [0.7, 0.9]},
         "faithfulness": curve,
-        "meaning": meaning,
+        "meaning": meanings(name for name in curve[0] if name != "threshold") | meaning,
     }

@@ -510,10 +510,11 @@ def test_runs_as_a_table_and_as_json(store: Store, say: Callable[..., Said]) -> 
     with open_run(experiment="other", name="second", signature="b"):
         pass
     lines = say("runs").out.splitlines()
-    assert len(lines) == 3 and max(map(len, lines)) <= 80
-    assert " ".join(lines[0].split()) == "id name experiment status started accuracy fidelity"
-    assert " second " in lines[1] and "finished" in lines[1]
-    assert lines[2].startswith(run.run_id[:8]) and "…" in lines[2] and "0.750" in lines[2]
+    assert len(lines) == 4 and max(map(len, lines)) <= 80
+    assert lines[0].split() == ["top-1"]
+    assert " ".join(lines[1].split()) == "id name experiment status started accuracy fidelity"
+    assert " second " in lines[2] and "finished" in lines[2]
+    assert lines[3].startswith(run.run_id[:8]) and "…" in lines[3] and "0.750" in lines[3]
     runs = json.loads(say("runs", "--json").out)
     assert [item["name"] for item in runs] == ["second", run.name]
     assert runs[1]["metrics"] == {"test/accuracy": 0.75, "test/fidelity_top1": None}
@@ -608,7 +609,7 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         start = requests.get(server.url, timeout=30).text
         assert (
             "a&lt;b&gt;" in start
-            and "removal</abbr> <strong>0.500</strong> (random 0.125)" in start
+            and "faithfulness</abbr> <strong>0.500</strong> (random 0.125)" in start
         )
         assert f'class="listen" href="/listen/{run.run_id}"' in start
         mlflow = requests.get(f"{server.url}/mlflow", timeout=30).text
@@ -860,9 +861,9 @@ def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "a  b\n"
     emit_table(["run", "top-1 fidelity", "kept"], [["r" * 68, "0.5", "0.25"]], right=[1, 2])
     assert capsys.readouterr().out.splitlines() == [
-        " " * 73 + "top-1",
-        "run" + " " * 67 + "fidelity  kept",
-        "r" * 66 + "…" + "       0.5  0.25",
+        " " * 70 + "top-1",
+        "run" + " " * 64 + "fidelity kept",
+        "r" * 65 + "…" + "      0.5 0.25",
     ]
 
 

@@ -95,7 +95,7 @@ def test_the_best_come_first(store: Store, say: Callable[..., Said]) -> None:
     assert _names(say("runs", "--sort", "Accuracy", "--json")) == ["a", "b", "none"]
     assert _names(say("runs", "--sort", "kept", "--limit", "1", "--json")) == ["b"]
     head, first, *_ = say("runs", "--sort", "ff_mean").out.splitlines()
-    assert head.split()[-2:] == ["accuracy", "ff_mean"]
+    assert head.split()[-2:] == ["accuracy", "FF"]
     assert first.split()[-2:] == ["0.600", "0.900"]
     said = say("runs", "--sort", "ff_maen")
     assert said.code == 2 and said.out == ""
@@ -150,7 +150,7 @@ def test_a_run_in_full(store: Store, say: Callable[..., Said]) -> None:
     with open_run(experiment="demo", name="a", signature="a", params=config.flat()) as run:
         run.final({"test/kept": 0.25, "interpreter/reconstruction": 0.5})
     lines = say("runs", "show", "a").out.splitlines()
-    assert "test/kept                    0.25  ↓" in lines
+    assert "test/kept                    0.25  ↓  energy kept" in lines
     assert "interpreter/reconstruction    0.5" in lines
     start = lines.index("parameter            value")
     assert [line.split() for line in lines[start + 1 : start + 4]] == [

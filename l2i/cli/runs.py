@@ -12,7 +12,7 @@ import click
 from l2i.cli import measuring, options
 from l2i.cli.base import Group, emit_json, emit_table
 from l2i.errors import UsageError
-from l2i.metrics import METRICS, SHORT, short
+from l2i.metrics import METRICS, SHORT, meanings, short
 from l2i.registry import nearest
 
 if TYPE_CHECKING:
@@ -260,14 +260,17 @@ def show(run: str, whole: bool, as_json: bool) -> None:
         return
     click.echo(f"Run {info.name} ({info.id}) of experiment {info.experiment}")
     click.echo(f"{info.status.lower()}; artifacts in {info.artifact_uri}\n")
+    # A stage's figures may be called as those of test clips are.
+    folders = ("test", info.kind)
+    ours = {key for key in info.metrics if key.partition("/")[0] in folders}
+    ours = {key for key in ours if key.rpartition("/")[2] in METRICS}
+    means = meanings(dict.fromkeys(key.rpartition("/")[2] for key in ours))
     figures = []
     for key, value in sorted(info.metrics.items()):
         if not key.startswith("system/"):
-            folder, _, name = key.rpartition("/")
-            # A stage's figures may be called as those of test clips are.
-            ours = folder.partition("/")[0] in ("test", info.kind) and name in METRICS
-            arrow = measuring.ARROWS[METRICS[name].better] if ours else ""
-            figures.append([key, f"{value:.4g}", arrow, short(name) if ours else ""])
+            meaning = means[key.rpartition("/")[2]] if key in ours else {}
+            arrow = measuring.ARROWS[meaning.get("better", "")]
+            figures.append([key, f"{value:.4g}", arrow, meaning.get("short", "")])
     if figures:
         emit_table(["figure", "value", "", "elsewhere"], figures, right=[1])
         click.echo()

@@ -65,9 +65,8 @@ def test_main_figures_say_what_they_mean() -> None:
     """Title, unit and direction; what hangs on a threshold is the published rule's, where another
     rule explains."""
     scores = {"faithfulness_probability": 0.2, "random_probability": 0.0, "kept": 0.3}
-    faithfulness, kept = main_figures(scores)
-    removal = faithfulness.meaning
-    assert removal == "Faithfulness, probability (median) (probability): higher is better"
+    removal, kept = main_figures(scores)
+    assert removal.meaning == "Faithfulness, probability (median) (probability): higher is better"
     assert kept.meaning.endswith("(share): lower is better")
     other, same = main_figures({**scores, "published_kept": 0.1})
     assert (other.name, same) == ("published faithfulness", kept)

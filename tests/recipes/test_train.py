@@ -159,7 +159,7 @@ def test_a_figure_has_one_name(single: Finished, capsys: pytest.CaptureFixture[s
     means = meanings(names)
     for name in names:
         rows = re.findall(rf"^test/{name} .*$", shown, re.M)
-        assert len(rows) == 1 and rows[0].endswith(short(name)), name
+        assert len(rows) == 1 and rows[0].endswith(means[name]["short"]), name
         title = re.escape(means[name]["title"])
         assert re.search(rf'title="{name} in [^"]*">{title}<', page) or name in CONTROLS.values()
     description = kept.tags["mlflow.note.content"]
