@@ -182,8 +182,19 @@ def test_a_file_where_a_folder_is_to_be_is_a_store_error(tmp_path: Path, place: 
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder", "sub"]
 
 
-def test_other_errors_of_the_system_are_passed_on() -> None:
+@pytest.mark.parametrize("place", ["/proc/a.zip", "/proc/a/b.txt"])
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_a_folder_that_takes_no_files_is_said(place: str) -> None:
+    """It is there, and making a file in it fails as if it were not."""
+    with pytest.raises(StoreError, match=f"{place} cannot be written: /proc takes no files"):
+        atomic_write_text(place, "text")
+
+
+def test_other_errors_of_the_system_are_passed_on(tmp_path: Path) -> None:
     """Only a full or forbidden disk is the user's to mend."""
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path / "out"):
+        (tmp_path / "missing.txt").read_text()
+    assert not any(tmp_path.iterdir())
     with pytest.raises(TimeoutError), disk_errors("a place"):
         raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
 

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -75,7 +76,26 @@ def disk_errors(place: str | Path) -> Iterator[None]:
             raise StoreError(
                 f"{place} cannot be written ({error.strerror}). Choose another place."
             ) from error
+        folder = existing(Path(place).absolute().parent)
+        if error.errno == errno.ENOENT and not _takes_files(folder):
+            raise StoreError(
+                f"{place} cannot be written: {folder} takes no files. Choose another place."
+            ) from error
         raise
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether files can be made in a folder that is there; in ``/proc`` none can, and the error
+    is that of a folder that is missing."""
+    try:
+        handle, name = tempfile.mkstemp(dir=folder)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # It refuses for a reason that has an error of its own.
+    os.close(handle)
+    os.unlink(name)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
