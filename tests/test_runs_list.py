@@ -86,16 +86,18 @@ def test_the_best_come_first(store: Store, say: Callable[..., Said]) -> None:
     """By a figure's name in the table, on pages or in MLflow: the highest first, or the lowest
     where that is better; a run without it is last, and the limit cuts the worst. A figure that the
     table lacks has a column then."""
-    _scored("a", test__ff_mean=0.2, test__kept=0.5, test__accuracy=0.7)
+    _scored("a", test__ff_mean=0.2, test__kept=0.5, test__accuracy=0.7, test__fidelity_top1=0.9)
     _scored("none")
     _scored("b", test__ff_mean=0.9, test__kept=0.1, test__accuracy=0.6)
     for word in ("ff_mean", "FF", "test/ff_mean", "test/FF"):
         assert _names(say("runs", "--sort", word, "--json")) == ["b", "a", "none"]
     assert _names(say("runs", "--sort", "energy kept", "--json")) == ["b", "a", "none"]
     assert _names(say("runs", "--sort", "Accuracy", "--json")) == ["a", "b", "none"]
+    for word in ("fidelity", "top-1 fidelity", "fidelity_top1"):
+        assert _names(say("runs", "--sort", word, "--json"))[0] == "a"
     assert _names(say("runs", "--sort", "kept", "--limit", "1", "--json")) == ["b"]
-    head, first, *_ = say("runs", "--sort", "ff_mean").out.splitlines()
-    assert head.split()[-2:] == ["accuracy", "FF"]
+    head, first, *_ = say("runs", "--sort", "ff_mean").out.splitlines()[-4:]
+    assert head.split()[-3:] == ["top-1", "fidelity", "FF"]
     assert first.split()[-2:] == ["0.600", "0.900"]
     said = say("runs", "--sort", "ff_maen")
     assert said.code == 2 and said.out == ""

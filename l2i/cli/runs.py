@@ -44,7 +44,8 @@ _COMPARED = re.compile(r"(?<![\w.`/])(?:metrics\.)?((?:[\w-]+/)*\w+)(?=\s*(?:[<>
 def _metric(word: str) -> tuple[str, bool | None]:
     """The MLflow metric that a figure's name stands for, and whether lower is better; None: it is
     no figure of ours."""
-    known = {short.casefold(): name for name, short in SHORT.items()}
+    known = {word.casefold(): name for name, word in SHORT.items()}
+    known["fidelity"] = "fidelity_top1"  # The one that the list has.
     above, _, last = word.rpartition("/")
     name = known.get(last.casefold(), last)
     lower = METRICS[name].better == "lower" if name in METRICS else None
