@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from l2i.cli.launching import root
 
 __all__ = ["reconcile_runs"]
+
+# A parent run is made with its job, which may wait in a queue that cannot be asked from here.
+_QUEUED_S = 86_400.0
 
 
 def reconcile_runs() -> list[dict[str, Any]]:
@@ -87,10 +91,12 @@ def _parents() -> list[dict[str, Any]]:
             continue
         wanted = int(run.params.get("sweep.children", "0"))
         done = sum(child.status == "FINISHED" for child in below.values())
-        if _pending(run.tags["l2i.signature"]):
-            parents.append(
-                {"run_id": run.id, "name": run.name, "alive": True, "verdict": "running: its job"}
-            )
+        pending = _pending(run.tags["l2i.signature"])
+        age_s = time.time() - run.start.timestamp() if run.start else 0.0
+        if pending or (pending is None and not below and age_s < _QUEUED_S):
+            verdict = "running: its job" if pending else "not known: no task of it has begun"
+            alive = True if pending else None
+            parents.append({"run_id": run.id, "name": run.name, "alive": alive, "verdict": verdict})
             continue
         status = "FINISHED" if done >= wanted > 0 else "FAILED"
         close_run(run.id, status, "" if status == "FINISHED" else f"{done} of {wanted} are done.")
@@ -99,18 +105,17 @@ def _parents() -> list[dict[str, Any]]:
     return parents
 
 
-def _pending(sweep: str) -> bool:
-    """Whether a job that was submitted from here still has to do with a sweep."""
+def _pending(sweep: str) -> bool | None:
+    """Whether a job that was submitted from here still has to do with a sweep; None: none was."""
     from l2i.cli.launching import launcher_of
     from l2i.errors import LaunchError
     from l2i.launch.job import list_jobs
 
-    for job in list_jobs(root()):
-        if job.spec.sweep != sweep:
-            continue
+    jobs = [job for job in list_jobs(root()) if job.spec.sweep == sweep]
+    for job in jobs:
         try:
             if not launcher_of(job).status(job).over:
                 return True
         except LaunchError:
             return True  # Not known is no reason to close it.
-    return False
+    return False if jobs else None

@@ -216,14 +216,16 @@ def submit(
             raise click.UsageError("With --audit give --shares, no FILE and no --override.")
         if given["experiment"]:
             raise click.UsageError("--experiment is for trainings: an audit lies under its RUN.")
-        spec = _describe_audit(audited, shares, on, image, given)
+        spec, wanted = _describe_audit(audited, shares, on, image, given), None
     elif file is None or shares is not None:
         raise click.UsageError("Give a FILE, or --audit and --shares.")
     else:
-        spec = _describe(file, on, image, given)
+        spec, wanted = _describe(file, on, image, given)
     _bound(spec, max_gpu_hours)
     if on in EXPORTS:
         text = EXPORTS[on](spec)
+        if not dry_run and (parent := _parent(spec, wanted)):
+            text = EXPORTS[on](spec.model_copy(update={"parent": parent}))
         if write is None:
             click.echo(text, nl=False)
         else:
@@ -240,14 +242,15 @@ def submit(
     from l2i.cli.launching import watch as look_on
 
     launcher = ENGINES[on](root(), {"queue": queue, "region": region})
+    checks = launcher.check(spec)
     if dry_run:
-        for check in launcher.check(spec):
+        for check in checks:
             click.echo(
                 f"{ {True: 'yes', False: 'no', None: '?'}[check.ok]:>3}  {check.sentence}", err=True
             )
         emit_json({"id": spec.id, "gpu_hours": spec.gpu_hours, **spec.model_dump(mode="json")})
         return 0
-    job = launcher.submit(spec)
+    job = launcher.submit(spec.model_copy(update={"parent": _parent(spec, wanted)}))
     if as_json:
         emit_json(
             {"job": job.id, "native": job.native, "new": job.new, "gpu_hours": spec.gpu_hours}
@@ -280,8 +283,26 @@ def _bound(spec: Any, limit: float | None) -> None:
         )
 
 
-def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
-    """The description of a job, from the words."""
+def _parent(spec: Any, wanted: Any) -> str:
+    """The id of the run above a sweep's tasks, which is made now; empty where there is none."""
+    if wanted is None:
+        return ""
+    from l2i.cli.launching import root
+    from l2i.errors import StoreError
+    from l2i.launch.job import list_jobs
+    from l2i.recipes.sweep_file import facts
+    from l2i.run.family import make_parent
+
+    known = next((job.spec.parent for job in list_jobs(root()) if job.id == spec.id), "")
+    try:
+        return known or make_parent(**facts(wanted))
+    except StoreError as error:
+        click.echo(f"{error} The tasks will make the parent run.", err=True)
+        return ""
+
+
+def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[Any, Any]:
+    """The description of a job, from the words; and the sweep, where FILE is one."""
     from l2i.config import read_toml, resolve
     from l2i.launch.job import JobSpec, Task
     from l2i.recipes.sweep_file import read_sweep
@@ -313,6 +334,7 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         elif value and on == "docker":
             # It is mounted where it is here.
             laid[key] = str(Path(value).expanduser().resolve())
+    wanted = None
     if "sweep" in tree:
         wanted = read_sweep(file, overrides=overrides, options=laid)
         sweep = wanted.signature
@@ -321,7 +343,7 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         config = resolve(file, overrides=overrides, options=laid)
         sweep = ""
         tasks = [Task(index=0, key=config.signature(), title=file.stem)]
-    return JobSpec.make(
+    spec = JobSpec.make(
         name=re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or "job",
         file=file.name,
         config=tree,
@@ -333,6 +355,7 @@ def _describe(file: Path, on: str, image: str, given: dict[str, Any]) -> Any:
         checkpoint_minutes=given["checkpoint_minutes"],
         **_needs(on, image, given, here),
     )
+    return spec, wanted
 
 
 def _describe_audit(word: str, shares: int, on: str, image: str, given: dict[str, Any]) -> Any:

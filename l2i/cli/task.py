@@ -78,7 +78,7 @@ def _do(job: str, index: int | None) -> int:
     from l2i.errors import UsageError
     from l2i.launch.job import RUN_AGAIN
     from l2i.launch.payload import decode
-    from l2i.recipes.sweep_file import read_sweep
+    from l2i.recipes.sweep_file import facts, read_sweep
     from l2i.run.progress import Progress
     from l2i.run.store import locate
     from l2i.storage import atomic_write_text, disk_errors
@@ -115,15 +115,16 @@ def _do(job: str, index: int | None) -> int:
         _fetch(uri, options[setting], progress)
     _reach(progress)
 
-    from l2i.recipes.sweep_table import facts, gather
+    from l2i.recipes.sweep_table import gather
     from l2i.recipes.train import train
-    from l2i.run.family import make_parent
+    from l2i.run.family import find_parent, make_parent
 
     marks = _marks(payload["job"], place, group, key)
-    parent = ""
-    if wanted is not None:
-        experiment, name, tags, params = facts(wanted)
-        parent = make_parent(experiment, name, wanted.signature, tags, params)
+    parent = payload["parent"]
+    if wanted is not None and not parent:
+        # Who submitted could not reach the store. Tasks that begin at once may make one each:
+        # the first is the table's, and 'l2i jobs reconcile' closes the others.
+        parent = make_parent(**facts(wanted))
     done = train(config, progress, parent=parent, owner=f"{group}/{key}", marks=marks)
     word = "was done before" if done.found else "is done"
     progress.say(f"Run {done.name} ({done.run_id}) {word}.")
@@ -131,6 +132,8 @@ def _do(job: str, index: int | None) -> int:
         return RUN_AGAIN
     if wanted is not None:
         finished, total = gather(wanted)
+        if find_parent(facts(wanted)["experiment"], wanted.signature) is None:
+            progress.say("The run above the sweep was deleted: no table was written.")
         progress.say(f"{finished} of {total} trainings of the sweep are done.")
     return 0
 

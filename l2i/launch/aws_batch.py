@@ -517,6 +517,7 @@ def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         overrides=tuple(payload["overrides"]),
         options=payload["options"],
         sweep=payload["sweep"],
+        parent=payload["parent"],
         audit=payload["audit"],
         tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in payload["tasks"]),
         inputs=payload["inputs"],

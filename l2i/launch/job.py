@@ -121,6 +121,8 @@ class JobSpec(_Model):
         The sweep's file: its name, its tree, and what was laid over it.
     sweep : str
         The sweep's signature, or another word that its runs have in common; empty: one training.
+    parent : str
+        The id of the run above the tasks' runs; empty: of a sweep, a task makes it.
     audit : Audit, optional
         In place of trainings.
     tasks : tuple of Task
@@ -154,6 +156,7 @@ class JobSpec(_Model):
     overrides: tuple[str, ...] = ()
     options: dict[str, str] = Field(default_factory=dict)
     sweep: str = ""
+    parent: str = ""
     audit: Audit | None = None
     tasks: tuple[Task, ...] = Field(min_length=1)
     inputs: dict[str, str] = Field(default_factory=dict)
@@ -207,8 +210,9 @@ class JobSpec(_Model):
     @property
     def signature(self) -> str:
         """Twelve hexadecimal digits; the same description is the same job."""
-        # As it was before there were audits: a job that is known stays the same.
-        known = self.model_dump(mode="json", exclude=None if self.audit else {"audit"})
+        # The parent run may be made anew, and older jobs know of no audit: neither changes the job.
+        left_out = {"parent"} if self.audit else {"parent", "audit"}
+        known = self.model_dump(mode="json", exclude=left_out)
         text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

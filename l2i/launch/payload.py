@@ -20,8 +20,8 @@ LIMIT = 6000
 """Characters of a payload, at most."""
 
 _KEYS = (
-    *("name", "file", "config", "overrides", "options", "sweep", "audit", "inputs"),
-    "checkpoint_minutes",
+    *("name", "file", "config", "overrides", "options", "sweep", "parent", "audit"),
+    *("inputs", "checkpoint_minutes"),
 )
 
 
@@ -73,6 +73,7 @@ def decode(word: str) -> dict[str, Any]:
             "overrides": [],
             "options": {},
             "sweep": "",
+            "parent": "",
             "audit": None,
             "inputs": {},
             "checkpoint_minutes": 0,

@@ -27,8 +27,8 @@ from l2i.metrics import METRICS
 from l2i.recipes.description import DESCRIPTION
 from l2i.recipes.listing import IDENTITY
 from l2i.recipes.material import prepare
-from l2i.recipes.sweep_file import Child, Sweep
-from l2i.recipes.sweep_table import describe_table, facts, table_of, write_table
+from l2i.recipes.sweep_file import Child, Sweep, facts
+from l2i.recipes.sweep_table import describe_table, table_of, write_table
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run, list_runs
 from l2i.run.search import RunInfo
@@ -165,18 +165,10 @@ def sweep(
         per setting, ``figure`` -> ``mean``, ``std`` and ``n``; ``failed``: one dict per child
         that failed, with ``title``, ``why`` and ``log``.
     """
-    experiment, name, tags, params = facts(wanted)
     table: dict[str, Any] = {}
     with (
         suppress(_SomeFailed),
-        open_run(
-            experiment=experiment,
-            name=name,
-            signature=wanted.signature,
-            tags=tags,
-            params=params,
-            on_away=progress.say,
-        ) as run,
+        open_run(**facts(wanted), on_away=progress.say) as run,
     ):
         progress.say(f"Sweep {run.name} ({run.run_id[:8]}): {len(wanted.children)} trainings.")
         results, failed = _train_all(wanted, run, progress, jobs, extra)

@@ -33,7 +33,7 @@ from l2i.errors import ConfigError
 from l2i.metrics import METRICS
 from l2i.registry import nearest
 
-__all__ = ["Child", "Sweep", "read_sweep"]
+__all__ = ["Child", "Sweep", "facts", "read_sweep"]
 
 _SHORT = {"folds": "dataset.fold", "seeds": "run.seed"}
 _SPREAD = tuple(_SHORT.values())
@@ -101,6 +101,24 @@ class Sweep:
         """The same children are the same sweep."""
         words = json.dumps(sorted(child.key for child in self.children))
         return hashlib.sha256(f"sweep {words}".encode()).hexdigest()[:12]
+
+
+def facts(wanted: Sweep) -> dict[str, Any]:
+    """What `l2i.run.family.make_parent` asks about the run above all of a sweep, by its names."""
+    first = wanted.children[0].config
+    return {
+        "experiment": first.run.experiment or first.dataset.name,
+        "name": f"{wanted.path.stem}-sweep-{wanted.signature[:6]}",
+        "signature": wanted.signature,
+        "tags": {"l2i.kind": "sweep", "l2i.dataset": first.dataset.name},
+        "params": {
+            "sweep.file": wanted.path.name,
+            "sweep.children": len(wanted.children),
+            "sweep.settings": list(wanted.settings),
+            "sweep.folds": sorted({c.fold for c in wanted.children}),
+            "sweep.seeds": sorted({c.seed for c in wanted.children}),
+        },
+    }
 
 
 def read_sweep(

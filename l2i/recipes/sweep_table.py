@@ -13,26 +13,11 @@ import pandas as pd
 
 from l2i.metrics import METRICS
 from l2i.recipes.description import DESCRIPTION, describe_sweep
-from l2i.recipes.sweep_file import METRICS_SHOWN, Sweep
+from l2i.recipes.sweep_file import METRICS_SHOWN, Sweep, facts
 from l2i.run.family import find_parent, members, write_parent
 from l2i.storage import atomic_write_text, disk_errors
 
-__all__ = ["describe_table", "facts", "gather", "plus_minus", "summary", "table_of", "write_table"]
-
-
-def facts(wanted: Sweep) -> tuple[str, str, dict[str, str], dict[str, Any]]:
-    """Experiment, name, tags and parameters of the run above all of a sweep."""
-    first = wanted.children[0].config
-    params = {
-        "sweep.file": wanted.path.name,
-        "sweep.children": len(wanted.children),
-        "sweep.settings": list(wanted.settings),
-        "sweep.folds": sorted({c.fold for c in wanted.children}),
-        "sweep.seeds": sorted({c.seed for c in wanted.children}),
-    }
-    tags = {"l2i.kind": "sweep", "l2i.dataset": first.dataset.name}
-    name = f"{wanted.path.stem}-sweep-{wanted.signature[:6]}"
-    return first.run.experiment or first.dataset.name, name, tags, params
+__all__ = ["describe_table", "gather", "plus_minus", "summary", "table_of", "write_table"]
 
 
 def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -173,7 +158,7 @@ def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
     (int, int)
         How many children are finished, and how many there are.
     """
-    experiment = facts(wanted)[0]
+    experiment = facts(wanted)["experiment"]
     keys = {child.key for child in wanted.children}
     seen: set[str] = set()
     while True:

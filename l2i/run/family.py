@@ -1,6 +1,6 @@
 """A sweep's runs that many machines make: one parent, and children that say of what they are.
 
-No process holds the parent: whichever task comes first makes it, and each that is done writes
+No process holds the parent: whoever submits the job makes it, and each task that is done writes
 the table anew. A child says by a tag, ``l2i.member.<signature>``, that it is the sweep's, and
 which; it may be of several sweeps.
 """
@@ -17,13 +17,6 @@ from l2i.run.search import RunInfo, Wanted, search_runs
 from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
 
 __all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
-
-# At least this long a run is left to be seen by others, before it is asked which is the parent.
-_SETTLE_S = 1.0
-# A store that is slow to take a run is slow with the others' too: so many times as long as it took.
-_SETTLE_FACTOR = 4.0
-# On the run that tasks have agreed upon.
-_AGREED = "l2i.parent_agreed"
 
 
 def member_tag(signature: str) -> str:
@@ -47,22 +40,17 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
 
 
 def find_parent(experiment: str, signature: str) -> RunInfo | None:
-    """The run above all of a sweep, or None."""
-    return min(_parents(experiment, signature), key=_order, default=None)
-
-
-def _parents(experiment: str, signature: str) -> list[RunInfo]:
+    """The run above all of a sweep, the first where there are several; None where there is none."""
     store = locate()
     if not store.exists:
-        return []
+        return None
     wanted = Wanted(tags={"l2i.signature": signature, "l2i.kind": "sweep"})
-    return search_runs(store, wanted, experiment=experiment, limit=100)
+    runs = search_runs(store, wanted, experiment=experiment, limit=100)
 
+    def begin(run: RunInfo) -> tuple[float, str]:
+        return run.start.timestamp() if run.start else float("inf"), run.id
 
-def _order(run: RunInfo) -> tuple[bool, float, str]:
-    """The parent that all processes take where there are several: an agreed one, else the first."""
-    begin = run.start.timestamp() if run.start else float("inf")
-    return _AGREED not in run.tags, begin, run.id
+    return min(runs, key=begin, default=None)
 
 
 def make_parent(
@@ -74,47 +62,29 @@ def make_parent(
 ) -> str:
     """The id of the run above all of a sweep, which is made where there is none.
 
-    A run store has nothing that only one of many can do, so that tasks agree in steps. Where no run
-    is agreed upon, each makes one, leaves the others' time to be seen, takes an agreed one or else
-    the first of all, says on it that it is agreed upon, and removes its own other. One who comes
-    late, or whose run is late to be seen, so finds the mark, whatever the order of the two runs;
-    and what somebody made who was killed in between is taken by the next.
-
     Raises
     ------
     StoreError
         The store cannot be reached, or refuses.
     """
-    known = find_parent(experiment, signature)
-    if known is not None and _AGREED in known.tags:
-        return known.id
     store = locate()
     client = connect(store)
-    where = experiment_id(store, client, experiment)
-    begin = time.monotonic()
-    with store_errors(store, "written"):
-        texts = {key: as_text(value) for key, value in tags.items()}
-        own = client.create_run(
-            where,
-            run_name=name,
-            tags={**texts, "l2i.signature": signature, "mlflow.source.name": "l2i"},
-        ).info
-    time.sleep(max(_SETTLE_S, _SETTLE_FACTOR * (time.monotonic() - begin)))
     parent = find_parent(experiment, signature)
-    chosen, uri = own.run_id, own.artifact_uri
+    if parent is not None and params.keys() <= parent.params.keys():
+        return parent.id
     if parent is not None:
-        chosen, uri = parent.id, parent.artifact_uri
-    if parent is None or _AGREED not in parent.tags:
-        # Whoever made it may not have come so far.
-        asked = {key: as_text(value) for key, value in params.items()}
-        # By events, which two may write at once.
-        for kind, data in (("params", asked), ("tags", {_AGREED: "true"})):
-            event = {"kind": kind, "data": data}
-            send_event(store, client, chosen, uri, event, Path(), unsure=False)
-    if chosen != own.run_id:
+        # Whoever made it did not come to write its parameters.
+        run_id, uri = parent.id, parent.artifact_uri
+    else:
+        where = experiment_id(store, client, experiment)
+        texts = {key: as_text(value) for key, value in tags.items()}
+        texts |= {"l2i.signature": signature, "mlflow.source.name": "l2i"}
         with store_errors(store, "written"):
-            client.delete_run(own.run_id)
-    return str(chosen)
+            made = client.create_run(where, run_name=name, tags=texts).info
+        run_id, uri = str(made.run_id), made.artifact_uri
+    event = {"kind": "params", "data": {key: as_text(value) for key, value in params.items()}}
+    send_event(store, client, run_id, uri, event, Path(), unsure=False)
+    return run_id
 
 
 def write_parent(

@@ -44,6 +44,8 @@ def test_the_same_description_is_the_same_job() -> None:
     assert spec().id == spec().id and spec().id.startswith("four-")
     changes: list[dict[str, Any]] = [{"gpus": 1}, {"attempts": 2}, {"environment": {"A": "1"}}]
     assert len({spec(**c).signature for c in [{}, *changes]}) == 4
+    assert spec(parent="f" * 32).id == spec().id  # It may be made anew.
+    assert spec(parent="f" * 32).only([1]).parent == "f" * 32
     assert spec().only([1, 3]).tasks == (TASKS[1], TASKS[3])
     assert spec().only([0, 1, 2, 3]).id != spec().id
 
@@ -93,6 +95,12 @@ def test_payload() -> None:
     # Thousands of tasks take no more room than four.
     many = spec(tasks=tuple(Task(index=i, key=str(i), title=str(i)) for i in range(10_000)))
     assert len(many.payload) < 300
+
+
+def test_the_payload_of_an_older_version() -> None:
+    """It knows of no parent run: a task makes it."""
+    assert decode(spec(sweep="abc", parent="f" * 32).payload)["parent"] == "f" * 32
+    assert decode(spec(sweep="abc").payload)["parent"] == ""
 
 
 def test_a_tree_goes_through_toml(tmp_path: Path) -> None:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from mlflow import MlflowClient
-from sqlalchemy import event
-from sqlalchemy.orm import Session
 
 from l2i.launch.job import Job, JobSpec, Task, keep_job
 from l2i.launch.runner import Process, begin, cancel
-from l2i.recipes.sweep_file import read_sweep
-from l2i.recipes.sweep_table import facts, gather
-from l2i.run import family
+from l2i.recipes.sweep_file import facts, read_sweep
+from l2i.recipes.sweep_table import gather
 from l2i.run.family import find_parent, make_parent, member_tag, members
-from l2i.run.outbox import send_event
 from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, experiment_id
 from tests.launch.conftest import IMAGE, Batch
@@ -47,132 +41,29 @@ def _status(store: Store, run_id: str) -> tuple[str, str]:
 # --- the parent ---------------------------------------------------------------------------------
 
 
-def test_tasks_that_begin_together_make_one_parent(store: Store) -> None:
-    """Whoever comes first, and whoever comes at the same time."""
-    connect(store)
-    made: list[str] = []
-    gate = threading.Barrier(4)
-
-    def task() -> None:
-        gate.wait()
-        tags = {"l2i.kind": "sweep"}
-        made.append(make_parent("demo", "four-sweep", "abc", tags, {"sweep.children": 4}))
-
-    threads = [threading.Thread(target=task) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 4 and len(set(made)) == 1
-    experiment = connect(store).get_experiment_by_name("demo").experiment_id
-    (only,) = connect(store).search_runs([experiment])
-    assert only.info.run_id == made[0] and only.data.params["sweep.children"] == "4"
-    assert make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {}) == made[0]
-
-
-def test_tasks_that_mark_the_parent_at_the_same_moment_both_go_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each finds neither settings nor mark; of both the database refuses the second."""
-    connect(store)
-    unmarked, written = threading.Barrier(2, timeout=60), threading.Barrier(2, timeout=60)
-    made: list[str] = []
-    met: set[tuple[threading.Thread, str]] = set()
-
-    def together(*args: Any, **kwargs: Any) -> None:
-        if args[4]["kind"] == "params":
-            unmarked.wait()
-        send_event(*args, **kwargs)
-
-    def before_flush(session: Session, *_: Any) -> None:
-        for key in {"sweep.children", family._AGREED} & {
-            getattr(x, "key", "") for x in session.new
-        }:
-            if (mine := (threading.current_thread(), key)) not in met:
-                met.add(mine)
-                written.wait()
-
-    monkeypatch.setattr(family, "send_event", together)
-
-    def task() -> None:
-        made.append(
-            make_parent("demo", "two-sweep", "abc", {"l2i.kind": "sweep"}, {"sweep.children": 2})
-        )
-
-    threads = [threading.Thread(target=task) for _ in range(2)]
-    event.listen(Session, "before_flush", before_flush)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        event.remove(Session, "before_flush", before_flush)
-    assert met == {(t, key) for t in threads for key in ("sweep.children", family._AGREED)}
-    assert len(made) == 2 and len(set(made)) == 1
-    found = connect(store).get_run(made[0]).data
-    assert found.tags[family._AGREED] == "true" and found.params == {"sweep.children": "2"}
-
-
-def test_a_task_whose_run_is_late_to_be_seen_takes_the_others_parent(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store that took its time with one run does not leave two parents, whichever is first."""
-    connect(store)
-    monkeypatch.setattr(family, "_SETTLE_S", 0.1)
-    create, asked, go_on = MlflowClient.create_run, threading.Event(), threading.Event()
-
-    def slow(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
-        if threading.current_thread() is late:
-            asked.set()
-            assert go_on.wait(60)
-            # It asked first, and counts as the first that was made.
-            kwargs["start_time"] = 1
-        return create(self, *args, **kwargs)
-
-    monkeypatch.setattr(MlflowClient, "create_run", slow)
-    made: list[str] = []
-
-    def task() -> None:
-        made.append(make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, {"a": 1}))
-
-    late = threading.Thread(target=task)
-    late.start()
-    assert asked.wait(60)
-    task()
-    go_on.set()
-    late.join()
-    assert len(made) == 2 and len(set(made)) == 1
-    experiment = connect(store).get_experiment_by_name("demo").experiment_id
-    (only,) = connect(store).search_runs([experiment])
-    assert only.info.run_id == made[0]
-
-
-def test_what_a_killed_task_began_becomes_the_parent(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whole: with the parameters that it did not come to write."""
-    monkeypatch.setattr(family, "_SETTLE_S", 0.1)
+def test_what_was_begun_and_killed_becomes_the_parent(store: Store) -> None:
+    """Whole: with the parameters that nobody came to write. Of several runs it is the first."""
     client = connect(store)
     where = experiment_id(store, client, "demo")
-    begun = client.create_run(where, tags={"l2i.kind": "sweep", "l2i.signature": "abc"}).info
+    tags = {"l2i.kind": "sweep", "l2i.signature": "abc"}
+    client.create_run(where, tags=tags, start_time=2)
+    begun = client.create_run(where, tags=tags, start_time=1).info
     params = {"sweep.children": 4}
     for _ in range(2):
         made = make_parent("demo", "four-sweep", "abc", {"l2i.kind": "sweep"}, params)
         assert made == begun.run_id
-        (only,) = client.search_runs([where])
-        assert only.data.params == {"sweep.children": "4"}
+        assert client.get_run(made).data.params == {"sweep.children": "4"}
+    assert len(client.search_runs([where])) == 2
 
 
 @pytest.fixture
 def parent(store: Store, sweep_file: Path) -> RunInfo:
     """The run above a sweep of four."""
     wanted = read_sweep(sweep_file)
-    experiment, name, tags, params = facts(wanted)
-    make_parent(experiment, name, wanted.signature, tags, params)
-    found = find_parent(experiment, wanted.signature)
-    assert found is not None
-    return found
+    make_parent(**facts(wanted))
+    made = find_parent("demo", wanted.signature)
+    assert made is not None
+    return made
 
 
 def _child(store: Store, sweep_file: Path, number: int, accuracy: float | None) -> str:
@@ -328,3 +219,33 @@ def test_a_parent_of_which_nothing_runs(
     connect(store).set_terminated(running, "KILLED")
     assert say("jobs", "reconcile").code == 0
     assert _status(store, parent.id) == ("FAILED", "1 of 4 are done.")
+
+
+def test_a_parent_of_which_nothing_has_begun(
+    store: Store, sweep_file: Path, parent: RunInfo, say: Callable[..., Said]
+) -> None:
+    """Its job may wait in a queue that nobody here knows, but not for longer than a day; one that
+    is known here, and over, waits for nothing."""
+    (looked_at,) = json.loads(say("jobs", "reconcile", "--json").out)
+    assert looked_at["alive"] is None and "no task of it has begun" in looked_at["verdict"]
+    assert _status(store, parent.id)[0] == "RUNNING"
+
+    wanted = read_sweep(sweep_file)
+    tags = {"l2i.signature": "old", "l2i.kind": "sweep"}
+    old = connect(store).create_run("0", tags=tags, start_time=1).info.run_id
+    spec = JobSpec.make(
+        name="over",
+        file="x.toml",
+        config={},
+        sweep=wanted.signature,
+        tasks=(Task(index=0, key="a", title="a"),),
+    )
+    keep_job(store.root, Job("over", "local", spec))
+    folder = store.root / "work" / "jobs" / "over"
+    process = Process([sys.executable, "-c", ""], [], [], [])
+    begin(folder, [process], attempts=1, timeout_s=60, parallel=1, environment={})
+    while not _ended(folder):
+        pass
+    assert say("jobs", "reconcile").code == 0
+    assert _status(store, old) == ("FAILED", "0 of 0 are done.")
+    assert _status(store, parent.id) == ("FAILED", "0 of 4 are done.")

@@ -17,14 +17,15 @@ import pytest
 import l2i
 from l2i.config import read_toml
 from l2i.errors import StoreError
-from l2i.launch.job import JobSpec, Task
+from l2i.launch.job import Job, JobSpec, Task, keep_job
+from l2i.launch.local import Local
 from l2i.recipes.sweep_file import read_sweep
 from l2i.recipes.train import Outcome
 from l2i.run import outbox
 from l2i.run.runs import list_runs
-from l2i.run.store import Store
+from l2i.run.store import Store, connect, locate
 from tests.recipes.conftest import SMALL
-from tests.servers import S3
+from tests.servers import S3, free_port
 from tests.stores import Said
 
 
@@ -82,11 +83,25 @@ def test_which_training_it_is(
     assert {c.run.checkpoint_minutes for c in configs} == {2.5}
     how = done.given[-1][1]
     signature = read_sweep(sweep_file).signature
-    assert how["owner"] == f"{signature}/{children[0].key}" and len(how["parent"]) == 32
+    assert how["owner"] == f"{signature}/{children[0].key}"
     assert how["marks"][f"l2i.member.{signature}"] == children[0].key
     assert how["marks"]["l2i.attempt"] == "2" and how["marks"]["l2i.native"] == "native:1"
+
+
+def test_the_run_above_is_the_one_that_it_is_told(
+    sweep_file: Path, trained: Callable[..., _Trained], say: Callable[..., Said]
+) -> None:
+    """Whether it is there or not; a task that is told none takes the sweep's, or makes it."""
+    done = trained()
+    answer = say("task", "--job", _payload(sweep_file, parent="f" * 32), "--index", "0")
+    assert answer.code == 0 and list_runs() == []
+    assert "The run above the sweep was deleted: no table was written." in answer.err
+    for index in ("1", "2"):
+        answer = say("task", "--job", _payload(sweep_file), "--index", index)
+        assert answer.code == 0 and "was deleted" not in answer.err
     (parent,) = list_runs()
-    assert parent.id == how["parent"] and parent.params["sweep.children"] == "4"
+    assert parent.params["sweep.children"] == "4"
+    assert [how["parent"] for _, how in done.given] == ["f" * 32, parent.id, parent.id]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +176,61 @@ def test_inputs_are_fetched_once(
     spec = spec.model_copy(update={"inputs": {key: "s3://bucket/weights/other.pkl"}})
     answer = say("task", "--job", spec.payload, "--index", "1")
     assert answer.code == 1 and "There is nothing at s3://bucket/weights/other.pkl" in answer.err
+
+
+# --- the run above, made by whoever submits -------------------------------------------------------
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[JobSpec]:
+    """What was submitted; no task begins."""
+    specs: list[JobSpec] = []
+
+    def submit(_engine: Local, spec: JobSpec) -> Job:
+        specs.append(spec)
+        keep_job(store.root, Job(spec.id, "local", spec))
+        return Job(spec.id, "local", spec)
+
+    monkeypatch.setattr(Local, "submit", submit)
+    return specs
+
+
+def test_submit_makes_the_run_above(
+    submitted: list[JobSpec], sweep_file: Path, say: Callable[..., Said]
+) -> None:
+    """Once, however often and for whatever machine it is submitted; none for a dry run, for what is
+    refused, and for one training. The job's id does not tell."""
+    assert say("submit", str(sweep_file), "--dry-run").code == 0
+    assert say("submit", str(sweep_file), "--on", "docker").code == 1
+    Path("one.toml").write_text('extends = "demo"\n')
+    assert say("submit", "one.toml").code == 0
+    assert list_runs() == [] and submitted.pop().parent == ""
+    for words in ((), (), ("--memory", "2GiB")):
+        assert say("submit", str(sweep_file), *words).code == 0
+    (parent,) = list_runs()
+    assert parent.status == "RUNNING" and parent.params["sweep.children"] == "4"
+    assert [spec.parent for spec in submitted] == [parent.id] * 3
+    told = json.loads(say("submit", str(sweep_file), "--dry-run").out)
+    assert submitted[0].id == submitted[1].id == told["id"] != submitted[2].id
+    # A job that is known stays with its run, which somebody may have deleted.
+    connect(locate()).delete_run(parent.id)
+    assert say("submit", str(sweep_file)).code == 0
+    assert submitted[-1].parent == parent.id and list_runs() == []
+
+
+def test_submit_where_the_store_is_away(
+    submitted: list[JobSpec],
+    sweep_file: Path,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the tasks may reach it: a warning, and they make the run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    answer = say("submit", str(sweep_file))
+    assert answer.code == 0, answer.err
+    assert "No tracking server answers" in answer.err
+    assert answer.err.count("The tasks will make the parent run.") == 1
+    assert [spec.parent for spec in submitted] == [""]
 
 
 # --- real ones ----------------------------------------------------------------------------------
