@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -92,11 +91,12 @@ def _serve(command: list[str], environment: dict[str, str], at: Callable[[], boo
     """Run the server until it ends or we are told to; it leaves no process behind. `at` is asked
     until it says that the server answers."""
 
+    from l2i.launch import processes
+
     def stop(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-    # It may start others, so that the whole group must be ended.
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    server = processes.start(command, environment)
     before = signal.signal(signal.SIGTERM, stop)
     try:
         while server.poll() is None and not at():
@@ -104,11 +104,8 @@ def _serve(command: list[str], environment: dict[str, str], at: Callable[[], boo
         return server.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=5)
+        processes.tell(server)
+        processes.reap([server], grace_s=5)
 
 
 def _run(host: str, port: int, names: Sequence[str], page: str, *, browser: bool) -> None:

@@ -12,7 +12,9 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
     aws_setup   the queue it needs, as a stack of CloudFormation
     skypilot, kubernetes, slurm
                 files for what others run
-    runner      what keeps the processes of `local` and `docker`
+    runner      jobs of `local` and `docker`: begun, asked about, cancelled
+    keeper      the process that keeps such a job
+    processes   children that end with who started them
 
 How to add an engine: one module with a class that has the five verbs of `l2i.launch.job.Launcher`,
 all idempotent, and ``here``, whether its tasks see this machine's files. Name it in `ENGINES`, or,

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from l2i.errors import LaunchError
 from l2i.launch.job import Check, Job, JobSpec
-from l2i.launch.runner import GRACE_S, KeptHere, Process
+from l2i.launch.processes import GRACE_S
+from l2i.launch.runner import KeptHere, Process
 
 __all__ = ["Docker", "resolve_image"]
 

@@ -7,10 +7,8 @@ classifier, which is not trained yet, wait for the first of them, so that it is 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ from typing import Any
 from l2i.config import Config
 from l2i.environment import child_environment
 from l2i.errors import InputError
+from l2i.launch import processes
 from l2i.metrics import METRICS
 from l2i.recipes.description import DESCRIPTION
 from l2i.recipes.listing import IDENTITY
@@ -37,8 +36,6 @@ from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, disk_errors
 
 __all__ = ["states", "sweep", "time_of_one"]
-
-_STOP_S = 30.0
 
 
 class _SomeFailed(Exception):
@@ -262,16 +259,7 @@ def _start(
     if jobs > 1 and not child.config.run.threads:
         words += ["-o", f"run.threads={max(1, (os.cpu_count() or 1) // jobs)}"]
     with out.open("wb") as stdout, log.open("ab") as stderr:
-        process = subprocess.Popen(
-            words,
-            stdout=stdout,
-            stderr=stderr,
-            stdin=subprocess.DEVNULL,
-            env=child_environment(),
-            # A Ctrl-C of the terminal is for the sweep, which tells its children in its own way.
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+        process = processes.start(words, child_environment(), stdout=stdout, stderr=stderr)
     progress.say(f"{number} {child.title}: begins; its log is {log}.")
     over = ExitStack()
     return _Work(
@@ -282,12 +270,6 @@ def _start(
         over.enter_context(progress.watch(f"{number} {child.title}")),
         over,
     )
-
-
-def _die_with_parent() -> None:
-    """Let a training die with its sweep, so that it does not run unseen beside the next one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _result(work: _Work) -> dict[str, Any] | str:
@@ -311,12 +293,5 @@ def _stop(working: Sequence[_Work]) -> None:
     """End what still runs; each child keeps its last epoch."""
     for work in working:
         work.over.close()
-        with suppress(ProcessLookupError):
-            work.process.terminate()
-    end = time.monotonic() + _STOP_S
-    for work in working:
-        try:
-            work.process.wait(timeout=max(0.1, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            work.process.kill()
-            work.process.wait()
+        processes.tell(work.process)
+    processes.reap(work.process for work in working)
