@@ -16,6 +16,7 @@ from botocore.exceptions import EndpointConnectionError
 from l2i.errors import StoreError, UsageError
 from l2i.run import outbox
 from l2i.storage import s3 as store
+from l2i.storage import s3_client
 from l2i.storage.s3 import Location, fetch, listing, send
 from tests.servers import AKID, S3, SECRET, Moto, point_at
 
@@ -146,7 +147,7 @@ def test_one_that_cannot_be_fetched(any_s3: str, tmp_path: Path) -> None:
     source = _fill(tmp_path / "source")
     send(source, PLACE)
     files = listing(PLACE)
-    store._client().delete_object(Bucket="bucket", Key="shelf/large.bin")
+    store.client().delete_object(Bucket="bucket", Key="shelf/large.bin")
     with pytest.raises(StoreError, match=r"There is nothing at s3://bucket/shelf/large\.bin"):
         fetch(PLACE, tmp_path / "back", files, patience_s=1)
     back = _files(tmp_path / "back")
@@ -264,7 +265,7 @@ def test_a_region_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.is_hopeless(error)
     with (
         pytest.raises(StoreError, match="no AWS region 'eu-wset-1': mend AWS_DEFAULT"),
-        store._sentences(PLACE, "list"),
+        s3_client._sentences(PLACE, "list"),
     ):
         raise error
 
@@ -302,7 +303,7 @@ def test_damaged_on_the_way(
 ) -> None:
     """Other bytes, or fewer, are found out, and nothing of them is left."""
     send(_fill(tmp_path / "source") / "a.txt", PLACE / "a.txt")
-    real = store._client()
+    real = store.client()
     monkeypatch.setattr(
         real, "download_fileobj", lambda bucket, key, out, **how: out.write(sent) and None
     )

@@ -1,12 +1,13 @@
 """Files that are whole or absent, on a disk and in S3-compatible stores.
 
-============  =======================================================================
-``files``     writes that are whole or absent, archives that stay inside
-``locks``     locks that die with their holder
-``outputs``   folders of results, and which run gave them
-``patience``  waiting for a store that is away, and saying so
-``s3``        ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
-============  =======================================================================
+=============  =======================================================================
+``files``      writes that are whole or absent, archives that stay inside
+``locks``      locks that die with their holder
+``outputs``    folders of results, and which run gave them
+``patience``   waiting for a store that is away, and saying so
+``s3``         ``s3://bucket/prefix``: list, fetch, send; the only code that speaks S3
+``s3_client``  its client, and what goes wrong with it as sentences
+=============  =======================================================================
 """
 
 from l2i.storage.files import (
