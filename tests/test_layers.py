@@ -118,10 +118,11 @@ def test_the_line_is_really_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_few_modules_know_mlflow() -> None:
-    """`store`, `search`, `bin`, `outbox` and `tracker`, as ``l2i/run/__init__.py`` says, keep runs;
-    one recipe makes a model of MLflow's kind, and one serves its pages."""
+    """`store` and five others, as ``l2i/run/__init__.py`` says, keep runs; one recipe
+    makes a model of MLflow's kind, and one serves its pages."""
     who = {_module(p) for p in SOURCES for name, _, _ in _imports(p) if _of(name, "mlflow")}
-    keep = {f"l2i.run.{name}" for name in ("store", "search", "bin", "outbox", "tracker")}
+    names = ("store", "search", "bin", "events", "writing", "tracker")
+    keep = {f"l2i.run.{name}" for name in names}
     assert who == keep | {"l2i.recipes.served", "l2i.recipes.site"}
 
 

@@ -202,7 +202,7 @@ def test_a_run_that_fails_waits_for_nobody(
     remote: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its error comes soon, whatever the patience; what it wrote is kept and sent later."""
-    monkeypatch.setattr("l2i.run.tracker._STOPPED_WAIT_S", 0.5)
+    monkeypatch.setattr("l2i.run.tracker.STOPPED_WAIT_S", 0.5)
     begin = time.monotonic()
     with (
         suppress(Stopped),

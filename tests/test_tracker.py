@@ -124,7 +124,7 @@ def test_figures_of_the_machine_are_kept(store: Store, monkeypatch: pytest.Monke
     """Memory and processor are watched unless that is switched off, from the run's own first
     figure on, so that theirs come last in MLflow; the watching ends with the run."""
     monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
-    monkeypatch.setattr("l2i.run.tracker._SYSTEM_INTERVAL_S", 0.05)
+    monkeypatch.setattr("l2i.run.writing._SYSTEM_INTERVAL_S", 0.05)
     before = threading.active_count()
     with _run() as run:
         assert threading.active_count() <= before

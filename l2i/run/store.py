@@ -1,17 +1,6 @@
-"""Where runs are kept, and the traps of keeping them.
+"""Stores of runs, opened: the traps of keeping runs, and errors as sentences.
 
-By default a folder ``mlruns/`` under the current one::
-
-    mlruns/mlflow.db            parameters, metrics, tags (sqlite)
-    mlruns/artifacts/<name>/    artifacts of the experiment <name>
-    mlruns/work/run-<id>/       checkpoints and other files of a run that is not over
-    mlruns/work/run-<id>.lock   held by the process that does this run
-
-``L2I_MLRUNS`` is that folder in place of ``./mlruns`` (the images set it to ``/mlruns``), or runs
-go anywhere ``MLFLOW_TRACKING_URI`` says: another sqlite file (its folder then stands for
-``mlruns/``), another database, or a tracking server. ``L2I_ARTIFACTS`` says where new
-experiments put their artifacts (a folder, ``s3://bucket/prefix``); a server has a place of its
-own.
+Which store is meant is for `l2i.run.address` to say; its names are here, too.
 
 Three traps, and what is done about them here.
 
@@ -28,23 +17,34 @@ Three traps, and what is done about them here.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import socket
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from l2i.errors import L2IError, StoreError
+from l2i.run.address import (
+    Store,
+    as_text,
+    in_image,
+    kept_tag,
+    known_tags,
+    local_path,
+    locate,
+    lost_with_container,
+    mask,
+    sqlite_uri,
+)
 from l2i.run.signals import held_signals
-from l2i.storage import FileLock, existing
+from l2i.run.view import EXPERIMENT_TAGS, MODE, VIEW, VIEW_STATE
+from l2i.storage import FileLock
 from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -71,165 +71,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-# What MLflow takes of one value.
-_VALUE_LENGTH = 5000
-_SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """A place where runs are kept.
-
-    Attributes
-    ----------
-    uri : str
-        For MLflow.
-    root : Path
-        The local folder with locks and unfinished work.
-    artifacts : str or None
-        Folder or URI under which experiments keep artifacts; None: the server decides.
-    artifacts_chosen : bool
-        Whether `artifacts` was asked for rather than assumed.
-    database : Path or None
-        The sqlite file.
-    """
-
-    uri: str
-    root: Path
-    artifacts: str | None
-    artifacts_chosen: bool
-    database: Path | None
-
-    @property
-    def is_server(self) -> bool:
-        """Whether a tracking server stands between us and the database."""
-        return self.uri.startswith(("http://", "https://"))
-
-    @property
-    def shown(self) -> str:
-        """The store for people: a path where it has one, never a password."""
-        return str(self.database) if self.database is not None else mask(self.uri)
-
-    @property
-    def exists(self) -> bool:
-        """False where it is a sqlite file that nobody has made yet."""
-        return self.database is None or self.database.exists()
-
-    def folder(self, run_id: str) -> Path:
-        """Where a run keeps its unfinished work on this machine."""
-        return self.root / "work" / f"run-{run_id}"
-
-    def lock(self, run_id: str) -> Path:
-        """The file a live run holds a lock on."""
-        return self.root / "work" / f"run-{run_id}.lock"
-
-
-def mask(text: str) -> str:
-    """`text` with passwords and tokens in it replaced by ``***``.
-
-    >>> mask("postgresql://me:secret@host/db")
-    'postgresql://me:***@host/db'
-    >>> mask("--api-key=abc --epochs 3 --password hunter2")
-    '--api-key=*** --epochs 3 --password ***'
-    """
-    text = re.sub(r"(\w://[^\s:/@]*):[^\s@/]+@", r"\1:***@", text)
-    secret = r"[\w-]*(?:password|passwd|secret|token|api[-_]?key|access[-_]?key)[\w-]*"
-    return re.sub(rf"(?i)(\b{secret}(?:=|\s+))(?!-)[^\s]+", r"\1***", text)
-
-
-def as_text(value: Any) -> str:
-    """A parameter or tag as MLflow keeps it, without passwords.
-
-    >>> as_text(True), as_text([1, 2]), as_text(0.1), as_text("demo"), as_text(None)
-    ('true', '[1, 2]', '0.1', 'demo', 'null')
-    """
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return mask(text[:_VALUE_LENGTH])
-
-
-_HIDDEN = frozenset({"l2i.mounts", "l2i.lock", "l2i.folder", "l2i.platform"})
-"""Tags that only machines read. MLflow's pages do not show those that begin as its own do."""
-
-
-def kept_tag(key: str) -> str:
-    """What a tag is called in the store.
-
-    >>> kept_tag("l2i.lock"), kept_tag("l2i.kind")
-    ('mlflow.l2i.lock', 'l2i.kind')
-    """
-    return f"mlflow.{key}" if key in _HIDDEN else key
-
-
-def known_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a store under the names that we know them by; older runs have them under these."""
-    names = {f"mlflow.{key}": key for key in _HIDDEN}
-    return {names.get(key, key): value for key, value in tags.items()}
-
-
-def _path(text: str) -> Path:
-    """A path as a variable names it, which no shell may have read: ``~`` is the home folder."""
-    return Path(os.path.expanduser(text)).absolute()
-
-
-def _sqlite_uri(database: Path) -> str:
-    """The address of a sqlite file, whose folders may be called ``100%20x`` or ``what?``."""
-    path = str(database).replace("%", "%25").replace("?", "%3F")
-    # Given the short form, MLflow makes the folder, and would make one called 100%2520x.
-    return f"sqlite:///{path}" if path == str(database) else f"sqlite+pysqlite:///{path}"
-
-
-def locate() -> Store:
-    """The store that the environment and the current folder name; nothing is touched.
-
-    Raises
-    ------
-    StoreError
-        ``MLFLOW_TRACKING_URI`` names a kind of store that MLflow no longer writes.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    chosen = os.environ.get("L2I_ARTIFACTS", "").strip()
-    root = _path(os.environ.get("L2I_MLRUNS", "").strip() or "mlruns")
-    database: Path | None = None
-    if not uri:
-        database = root / "mlflow.db"
-    elif match := _SQLITE.match(uri):
-        database = _path(unquote(match["path"]))
-        root = database.parent
-    elif "://" not in uri or uri.startswith(("file:", "sqlite:")):
-        raise StoreError(
-            f"MLFLOW_TRACKING_URI={mask(uri)!r} is not a store that lasts: give the address of a "
-            "tracking server (http://...), of a database, or sqlite:///FILE."
-        )
-    if database is not None:
-        uri = _sqlite_uri(database)
-    artifacts: str | None = str(root / "artifacts")
-    if uri.startswith(("http://", "https://", "databricks")):
-        artifacts = None
-    if chosen:
-        artifacts = chosen if "://" in chosen else str(_path(chosen))
-    return Store(uri, root, artifacts, bool(chosen), database)
-
-
-def _in_image() -> bool:
-    """Whether this is one of our images, which say so."""
-    return "L2I_REVISION" in os.environ
-
-
-def lost_with_container(store: Store) -> str:
-    """A warning where a store is in the layer that a container is removed with, else nothing."""
-    if not _in_image() or store.database is None:
-        return ""
-    if existing(store.root).stat().st_dev != os.stat("/").st_dev:
-        return ""
-    return (
-        f"Runs go to {store.root} in this container, and are lost with it: mount a folder there "
-        f"(docker run -v $PWD/mlruns:{store.root} ...)."
-    )
 
 
 def _permission_hint(store: Store) -> str:
     who = f" User {os.getuid()} may not write in {store.root}"
-    return f"{who}: docker run --user $(id -u):$(id -g)." if _in_image() else f"{who}."
+    return f"{who}: docker run --user $(id -u):$(id -g)." if in_image() else f"{who}."
 
 
 def _first_line(error: BaseException) -> str:
@@ -353,51 +199,13 @@ def _create(store: Store) -> None:
         fresh = database.with_name(f".{database.name}.new")
         for leftover in database.parent.glob(f"{fresh.name}*"):
             leftover.unlink()
-        made = SqlAlchemyStore(_sqlite_uri(fresh), (store.root / "artifacts" / "Default").as_uri())
+        made = SqlAlchemyStore(sqlite_uri(fresh), (store.root / "artifacts" / "Default").as_uri())
         made.engine.dispose()
         fresh.replace(database)
     finally:
         lock.release()
 
 
-MODE = "?workflowType=machine_learning"
-"""At the end of an address of MLflow's pages; without it they are those for language models."""
-VIEW = "l2i"
-"""MLflow's pages show the runs of an experiment with the columns that matter where their address
-has ``viewStateShareKey=l2i``: a "shared view", kept as a tag of the experiment."""
-_COLUMNS = (
-    *("attributes.`Created`", "attributes.`Duration`"),
-    *("metrics.`test/accuracy`", "metrics.`test/auprc_macro`", "metrics.`test/fidelity_top1`"),
-    *("metrics.`test/ff_mean`", "metrics.`test/fid_in`", "metrics.`test/kept`"),
-    *("params.`dataset.fold`", "params.`run.seed`", "tags.`l2i.kind`"),
-)
-VIEW_STATE = {
-    "searchFilter": "",
-    "orderByKey": "attributes.start_time",
-    "orderByAsc": False,
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "datasetsFilter": [],
-    "modelVersionFilter": "All Runs",
-    "selectedColumns": list(_COLUMNS),
-    "runsExpanded": {},
-    "runsPinned": [],
-    "runsHidden": [],
-    "runsHiddenMode": "FIRST_10_RUNS",
-    "viewMaximized": True,
-    "runListHidden": False,
-    "groupBy": None,
-    "groupsExpanded": {},
-    "useGroupedValuesInCharts": True,
-    "hideEmptyCharts": True,
-    "autoRefreshEnabled": True,
-    "isAccordionReordered": False,
-}
-_EXPERIMENT_TAGS = {
-    # Lets MLflow open its pages for runs, and not those for language models.
-    "mlflow.experimentKind": "custom_model_development",
-    f"mlflow.sharedViewState.{VIEW}": json.dumps(VIEW_STATE),
-}
 _clients: dict[str, MlflowClient] = {}
 
 
@@ -462,13 +270,6 @@ def connect(store: Store) -> MlflowClient:
             ) from error
     _clients[store.uri] = client
     return client
-
-
-def local_path(location: str) -> Path | None:
-    """The local path of an artifact location, or None where it is elsewhere."""
-    if location.startswith("file:"):
-        return Path(unquote(urlsplit(location).path))
-    return None if "://" in location or location.startswith("mlflow-artifacts:") else Path(location)
 
 
 def check_own(store: Store, run_id: str, artifact_uri: str) -> None:
@@ -574,7 +375,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                client.create_experiment(name, artifact_location=expected, tags=_EXPERIMENT_TAGS)
+                client.create_experiment(name, artifact_location=expected, tags=EXPERIMENT_TAGS)
             except MlflowException as error:
                 # Another process may have made it in between.
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

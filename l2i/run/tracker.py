@@ -32,37 +32,29 @@ that there is no other.
 from __future__ import annotations
 
 import getpass
-import json
-import math
 import os
-import platform
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
-from l2i.run.artifacts import download, fetch_artifact, list_artifacts
-from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event, sync
-from l2i.run.runs import find_finished, list_runs, mount_namespace, reap, resolve_run
+from l2i.run.artifacts import download
+from l2i.run.ending import signals_as_exit, verdict
+from l2i.run.outbox import sync
+from l2i.run.runs import find_finished, list_runs, reap, resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.store import (
     Store,
-    as_text,
     connect,
     experiment_id,
-    kept_tag,
-    known_tags,
     locate,
     lost_with_container,
     mask,
     store_errors,
 )
-from l2i.storage import FileLock, is_output, mark_output
+from l2i.run.writing import STOPPED_WAIT_S, Tracker
+from l2i.storage import FileLock
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -79,338 +71,8 @@ __all__ = [
     "resolve_run",
 ]
 
-# What one request to a tracking server may hold.
-_BATCH_PARAMS = 100
-_BATCH_METRICS = 1000
-# Often enough for a run of three minutes, seldom enough to cost nothing.
-_SYSTEM_INTERVAL_S = 5.0
-# How long a run that was stopped or failed waits for its store, before it leaves the rest to
-# `l2i sync`: who stops a container kills it after ten.
-_STOPPED_WAIT_S = 5.0
 # A task of a job has more: engines that stop a container give it 30 seconds.
 _STOPPED_TASK_WAIT_S = 20.0
-
-
-def _chunks(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    items = iter(values.items())
-    while chunk := dict(islice(items, size)):
-        yield chunk
-
-
-class Tracker:
-    """A run that is being written; made by `open_run`.
-
-    Attributes
-    ----------
-    run_id, experiment_id, name : str
-    resumed : bool
-        Whether an earlier process began this run.
-    folder : Path
-        The run's own local folder, for checkpoints; the same one after a resume.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        client: MlflowClient,
-        run: Any,
-        *,
-        folder: Path,
-        lock: FileLock,
-        resumed: bool,
-        stopped_wait_s: float = _STOPPED_WAIT_S,
-    ) -> None:
-        self._store = store
-        self._client = client
-        self._lock = lock
-        self._artifact_uri: str = run.info.artifact_uri
-        self._outbox = (
-            Outbox(store, run.info.run_id) if is_remote(store, run.info.artifact_uri) else None
-        )
-        self._stopped_wait_s = stopped_wait_s
-        self._monitor: Any = None
-        self._params: dict[str, str] = dict(run.data.params)
-        self._tags: dict[str, str] = known_tags(run.data.tags)
-        self._last: dict[str, tuple[int, float]] = {}
-        self.run_id: str = run.info.run_id
-        self.experiment_id: str = run.info.experiment_id
-        self.name: str = run.info.run_name
-        self.resumed = resumed
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_output(store.root):
-            mark_output(store.root)
-        if resumed:
-            with store_errors(store, "read"):
-                for key in run.data.metrics:
-                    if not key.startswith("system/"):
-                        history = client.get_metric_history(self.run_id, key)
-                        last = max(history, key=lambda m: m.step)
-                        self._last[key] = (last.step, last.value)
-        for event in self._outbox.unsent() if self._outbox is not None else ():
-            if event["kind"] == "metrics":
-                self._last.update({key: (step, value) for key, value, _, step in event["data"]})
-
-    @property
-    def status(self) -> str:
-        """What the store says of this run now."""
-        with store_errors(self._store, "read"):
-            return str(self._client.get_run(self.run_id).info.status)
-
-    @property
-    def store(self) -> str:
-        """The store, for a sentence to a person."""
-        return self._store.shown
-
-    def _put(self, kind: str, data: Any, files: Path | None = None) -> None:
-        if self._outbox is not None:
-            self._outbox.add(kind, data, files)
-            return
-        send_event(
-            self._store,
-            self._client,
-            self.run_id,
-            self._artifact_uri,
-            {"kind": kind, "data": data},
-            files or Path(),
-            unsure=False,
-        )
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Write parameters once.
-
-        MLflow keeps the first value of a parameter for ever. Where a resumed run has another
-        one (of a setting that does not change the science, such as the device), the first stays
-        and the change is noted in the tag ``l2i.changed_params``.
-        """
-        texts = {key: as_text(value) for key, value in values.items()}
-        new = {key: text for key, text in texts.items() if key not in self._params}
-        changed = [
-            f"{key}: {self._params[key]} -> {text}"
-            for key, text in texts.items()
-            if self._params.get(key, text) != text
-        ]
-        for chunk in _chunks(new, _BATCH_PARAMS):
-            self._put("params", chunk)
-        self._params.update(new)
-        if changed:
-            self.tags({"l2i.changed_params": "; ".join(changed)})
-
-    def metrics(self, stage: str, step: int, values: Mapping[str, float | None]) -> None:
-        """Write the figures of one step of a stage, on disk when this returns.
-
-        Parameters
-        ----------
-        stage : str
-            They are called ``<stage>/<name>``.
-        step : int
-            The epoch, from 1. A step that the store already has is left as it is.
-        values : mapping of str to float
-            None is left out; infinite and NaN are kept, since they are worth seeing.
-        """
-        full = {f"{stage}/{name}": value for name, value in values.items()}
-        new = {
-            key: float(value)
-            for key, value in full.items()
-            if value is not None and (key not in self._last or step > self._last[key][0])
-        }
-        self._write(new, step)
-
-    def final(self, values: Mapping[str, float | None]) -> None:
-        """Write final figures under their own names, ``test/accuracy`` say, without a step."""
-        for key, value in values.items():
-            if value is None:
-                continue
-            number = float(value)
-            if key not in self._last:
-                self._write({key: number}, 0)
-                continue
-            step, known = self._last[key]
-            same = known == number or (math.isnan(known) and math.isnan(number))
-            if not same:
-                # The store shows the value of the highest step, so the newer one goes after it.
-                self._write({key: number}, step + 1)
-
-    def _write(self, values: Mapping[str, float], step: int) -> None:
-        now = time.time_ns() // 1_000_000
-        for chunk in _chunks(values, _BATCH_METRICS):
-            self._put("metrics", [[key, value, now, step] for key, value in chunk.items()])
-            # MLflow shows figures in the order in which they came first: the machine's come last.
-            self._watch()
-        self._last.update({key: (step, value) for key, value in values.items()})
-
-    def tags(self, values: Mapping[str, Any]) -> None:
-        """Write tags; a later value replaces an earlier one."""
-        texts = {key: as_text(value) for key, value in values.items()}
-        for chunk in _chunks({kept_tag(k): text for k, text in texts.items()}, _BATCH_PARAMS):
-            self._put("tags", chunk)
-        self._tags.update(texts)
-
-    def input(self, name: str, digest: str, source: str) -> None:
-        """Say which data set this run is about.
-
-        Parameters
-        ----------
-        name, digest : str
-            MLflow shows the first of these, and at most 36 characters of the digest.
-        source : str
-            Where the data come from, for people.
-        """
-        data = {
-            "name": name,
-            "digest": digest[:36],
-            "source_type": "external",
-            "source": json.dumps({"uri": mask(source)}),
-        }
-        self._put("inputs", data)
-
-    def register(self, name: str, path: str) -> None:
-        """Make the model in the folder `path` of the artifacts a version of the registered model
-        `name`, which is made where there is none."""
-        self._put("register", {"name": name, "path": path})
-
-    def artifact(self, path: Path | str, folder: str = "") -> None:
-        """Keep a copy of one file under the run's artifacts, in `folder` there."""
-        self._upload(Path(path), folder)
-
-    def artifacts(self, path: Path | str, folder: str = "") -> None:
-        """Keep a copy of all a local folder holds under the run's artifacts, in `folder`."""
-        self._upload(Path(path), folder)
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether what the run writes leaves this machine."""
-        return self._outbox is not None
-
-    def is_sending(self, folder: str) -> bool:
-        """Whether artifacts for `folder` are still on their way."""
-        return self._outbox is not None and self._outbox.holds(folder)
-
-    def remove_artifacts(self, folder: str) -> None:
-        """Remove a folder of the run's artifacts, where the store lets us."""
-        self._put("remove", folder)
-
-    def listed(self, folder: str) -> list[str]:
-        """Names of the artifacts in a folder of the run's, as the store has them."""
-        paths = list_artifacts(self._store, self.run_id, self._artifact_uri, folder)
-        return [path.rpartition("/")[2] for path in paths]
-
-    def fetch(self, path: str, target: Path) -> Path:
-        """Bring one artifact of the run's into a folder of this machine."""
-        return fetch_artifact(self._store, self.run_id, self._artifact_uri, path, target)
-
-    def _upload(self, path: Path, folder: str) -> None:
-        if not path.exists():
-            raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
-        self._put("files", folder, path)
-
-    def _begin(self, tags: Mapping[str, Any], on_away: Callable[[str], None] | None) -> None:
-        if self._outbox is not None:
-            self._outbox.describe(
-                {"run_id": self.run_id, "name": self.name, "artifact_uri": self._artifact_uri}
-            )
-            self._outbox.start(on_away)
-        count = int(self._tags.get("l2i.resumed", "0")) + 1 if self.resumed else 0
-        self.tags(
-            {
-                **tags,
-                "l2i.host": platform.node(),
-                "l2i.mounts": mount_namespace(),
-                "l2i.lock": str(self._lock.path),
-                **({"l2i.resumed": str(count)} if self.resumed else {}),
-            }
-        )
-        if self._last:
-            self._watch()
-
-    def _watch(self) -> None:
-        """Measure the machine from now on, unless that is done or not wanted."""
-        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
-        if self._monitor is not None or not wanted:
-            return
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        self._monitor = SystemMetricsMonitor(
-            self.run_id,
-            sampling_interval=_SYSTEM_INTERVAL_S,
-            resume_logging=self.resumed,
-            tracking_uri=self._store.uri,
-        )
-        self._monitor.start()
-
-    def _end(self, status: str, reason: str = "") -> None:
-        if self._monitor is not None:
-            # A store that hangs must not keep the process from ending.
-            stopper = threading.Thread(target=self._monitor.finish, daemon=True)
-            stopper.start()
-            stopper.join(timeout=15)
-            self._monitor = None
-        try:
-            if reason:
-                self.tags({"l2i.error": reason})
-            elif status == "FINISHED" and "l2i.error" in self._tags:
-                self._put("untag", "l2i.error")
-            self._put("end", {"status": status, "time": time.time_ns() // 1_000_000})
-            if self._outbox is not None:
-                done = status == "FINISHED"
-                why = self._outbox.close(patience_s() if done else self._stopped_wait_s)
-                if why and done:
-                    UNSENT.append(
-                        f"Run {self.name} ({self.run_id[:8]}) is done, and not all of it could be "
-                        f"sent: {why.rstrip('.')}. It is kept in {self._outbox.folder}; "
-                        "'l2i sync' sends it."
-                    )
-        finally:
-            if status == "FINISHED":
-                with suppress(OSError):
-                    self._lock.path.unlink()
-            self._lock.release()
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], None]]:
-    """Turn SIGTERM and SIGHUP into SystemExit; yields a function that makes them be ignored.
-
-    Python would die of them on the spot, and leave the run RUNNING.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-
-    def stop(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def ignore() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-
-    try:
-        for number in numbers:
-            if before[number] is not signal.SIG_IGN:  # Started under nohup, say.
-                signal.signal(number, stop)
-        yield ignore
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _verdict(error: BaseException) -> tuple[str, str]:
-    """Status and reason of a run that `error` ended."""
-    if isinstance(error, KeyboardInterrupt):
-        return "KILLED", "Stopped by Ctrl-C."
-    if isinstance(error, SystemExit):
-        if error.code in (None, 0):
-            return "FINISHED", ""
-        if isinstance(error.code, int) and error.code > 128:
-            with suppress(ValueError):
-                return "KILLED", f"Stopped by {signal.Signals(error.code - 128).name}."
-        return "FAILED", f"Ended with exit code {error.code}."
-    first = str(error).splitlines()[0] if str(error).strip() else ""
-    kind = type(error).__name__
-    return "FAILED", f"{kind}: {first}" if first else f"{kind}."
 
 
 def _take_over(
@@ -518,12 +180,12 @@ def open_run(
     """
     store = locate()
     client = connect(store)
-    sync(store, _STOPPED_WAIT_S)
+    sync(store, STOPPED_WAIT_S)
     reap(store)
     if on_away is not None and (warning := lost_with_container(store)):
         on_away(warning)
     where = experiment_id(store, client, experiment)
-    with _signals() as ignore_signals:
+    with signals_as_exit() as ignore_signals:
         tracker: Tracker | None = None
         lock: FileLock | None = None
         try:
@@ -538,20 +200,20 @@ def open_run(
                 folder=folder,
                 lock=lock,
                 resumed=taken is not None,
-                stopped_wait_s=_STOPPED_TASK_WAIT_S if owner else _STOPPED_WAIT_S,
+                stopped_wait_s=_STOPPED_TASK_WAIT_S if owner else STOPPED_WAIT_S,
             )
-            tracker._begin({**(tags or {}), **({"l2i.task": owner} if owner else {})}, on_away)
+            tracker.begin({**(tags or {}), **({"l2i.task": owner} if owner else {})}, on_away)
             tracker.params(params or {})
             yield tracker
         except BaseException as error:
             ignore_signals()
-            status, reason = _verdict(error)
+            status, reason = verdict(error)
             if tracker is not None:
                 # Where even this cannot be written, the next command finds the lock free.
                 with suppress(StoreError):
-                    tracker._end(status, reason)
+                    tracker.end(status, reason)
             elif lock is not None:
                 lock.release()
             raise
         ignore_signals()
-        tracker._end("FINISHED")
+        tracker.end("FINISHED")

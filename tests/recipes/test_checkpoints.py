@@ -119,7 +119,7 @@ def test_whose_run_says_running(
     words = (f"run.experiment={Path.cwd().parent.name}",)
     with monkeypatch.context() as patch:
         _gone_after(patch, "classifier", 1)
-        patch.setattr("l2i.run.tracker.Tracker._end", lambda *_: None)
+        patch.setattr("l2i.run.tracker.Tracker.end", lambda *_: None)
         with pytest.raises(_Gone):
             train(small_config("demo", *words), QUIET, owner="sweep/child")
     (run,) = _runs()

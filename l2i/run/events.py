@@ -1,0 +1,151 @@
+"""What a run says, written to its store: one event at a time, in MLflow's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2i.errors import StoreError
+from l2i.run.store import Store, store_errors
+from l2i.storage import is_s3, s3
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["send_event"]
+
+
+def send_event(
+    store: Store,
+    client: MlflowClient,
+    run_id: str,
+    artifact_uri: str,
+    event: Mapping[str, Any],
+    files: Path,
+    unsure: bool,
+) -> None:
+    """Write one event to a store.
+
+    Parameters
+    ----------
+    store : Store
+    client : MlflowClient
+    run_id, artifact_uri : str
+    event : mapping
+        ``kind`` and ``data``; see `Outbox.add`.
+    files : Path
+        Of the event ``files``.
+    unsure : bool
+        Whether the store may have it already.
+
+    Raises
+    ------
+    StoreError
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    kind, data = event["kind"], event["data"]
+    with store_errors(store, "written"):
+        if kind == "params":
+            _log(client, run_id, params=[Param(k, v) for k, v in data.items()])
+        elif kind == "metrics":
+            metrics = [Metric(k, float(v), t, step) for k, v, t, step in data]
+            if unsure:
+                metrics = _new(client, run_id, metrics)
+            if metrics:
+                _log(client, run_id, metrics=metrics)
+        elif kind == "tags":
+            _log(client, run_id, tags=[RunTag(k, v) for k, v in data.items()])
+        elif kind == "untag":
+            if data in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, data)
+        elif kind == "files":
+            _send_files(client, run_id, artifact_uri, files, data)
+        elif kind == "inputs":
+            _send_input(client, run_id, data)
+        elif kind == "register":
+            _register(client, run_id, artifact_uri, data)
+        elif kind == "remove":
+            _remove_files(artifact_uri, data)
+        elif kind == "end":
+            client.set_terminated(run_id, data["status"], data["time"])
+        else:
+            raise StoreError(f"There is no event of kind {kind!r}; a newer l2i wrote it.")
+
+
+def _log(client: MlflowClient, run_id: str, **batch: Any) -> None:
+    """Log one batch, once more where another process logged the same keys at the same moment.
+
+    Then the database has taken the other's and refused ours, as a key that is there already: the
+    second time MLflow finds it. Nothing else is tried again here; outages are the outbox's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_batch(run_id, **batch)
+    except MlflowException as error:
+        # sqlite and PostgreSQL say "unique constraint", MySQL "duplicate entry".
+        if not any(word in str(error).lower() for word in ("unique constraint", "duplicate entry")):
+            raise
+        client.log_batch(run_id, **batch)
+
+
+def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]:
+    """Those that the store does not have."""
+    there = {
+        key: {m.step for m in client.get_metric_history(run_id, key)}
+        for key in {m.key for m in metrics}
+    }
+    return [m for m in metrics if m.step not in there[m.key]]
+
+
+def _send_input(client: MlflowClient, run_id: str, data: Mapping[str, str]) -> None:
+    """Say which data set a run is about; a run has each of them once, however often it is said."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
+
+
+def _register(
+    client: MlflowClient, run_id: str, artifact_uri: str, data: Mapping[str, str]
+) -> None:
+    """Make the run's model a version of a registered one, unless it is one already."""
+    from mlflow.exceptions import MlflowException
+
+    name = data["name"]
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    query = f"run_id = '{run_id}'"
+    if not [v for v in client.search_model_versions(query) if v.name == name]:
+        source = f"{artifact_uri.rstrip('/')}/{data['path']}"
+        client.create_model_version(name, source, run_id)
+
+
+def _send_files(
+    client: MlflowClient, run_id: str, artifact_uri: str, files: Path, folder: str
+) -> None:
+    if is_s3(artifact_uri):
+        place = s3.Location.parse(artifact_uri)
+        place = place / folder if folder else place
+        s3.send(files, place if files.is_dir() else place / files.name, patience_s=0.0)
+    elif files.is_dir():
+        client.log_artifacts(run_id, str(files), folder or None)
+    else:
+        client.log_artifact(run_id, str(files), folder or None)
+
+
+def _remove_files(artifact_uri: str, folder: str) -> None:
+    """As far as these keys may: what is left costs a little room and misleads nobody."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if is_s3(artifact_uri):
+        with suppress(StoreError):
+            s3.remove(s3.Location.parse(artifact_uri) / folder, patience_s=0.0)
+        return
+    with suppress(Exception):
+        get_artifact_repository(artifact_uri).delete_artifacts(folder)
