@@ -165,14 +165,15 @@ figures = l2i.evaluate(l2i.fit(several, x, components=4, epochs=1), x[:4]).set_i
 assert "fidelity_auprc_macro" in figures.index
 
 # A method that lacks its package is told before another learns.
-fit, l2i.trained.fit = l2i.trained.fit, None
+judged = l2i.trained.judged
+fit, judged.fit = judged.fit, None
 try:
     l2i.benchmark(clf, x, ["l2i", "saliency"])
 except MissingPackage as error:
     assert str(error).startswith("Method 'saliency' needs captum"), error
 else:
     raise AssertionError("saliency without captum")
-l2i.trained.fit = fit
+judged.fit = fit
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     table = l2i.benchmark(loaded, x[:1])
