@@ -3,13 +3,17 @@
 A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpec`), and an
 **engine** schedules, queues and retries it::
 
-    job         JobSpec, the states of a task, and the protocol Launcher
+    job         the protocol Launcher, and jobs that were submitted
+    spec        a job's description, JobSpec
+    state       the states of a task and of a job, and a task's exit codes
     payload     what a task is told, in one environment variable
     aws         clients of AWS, and its errors as sentences
     local       processes on this machine
     docker      containers of an image on this machine
     aws_batch   an array job of AWS Batch
+    aws_jobs    jobs as AWS Batch has them, in its words and in ours
     aws_setup   the queue it needs, as a stack of CloudFormation
+    aws_template    that stack's template, and policies of IAM
     skypilot, kubernetes, slurm
                 files for what others run
     runner      jobs of `local` and `docker`: begun, asked about, cancelled

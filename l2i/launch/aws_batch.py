@@ -9,27 +9,25 @@ from any machine, is submitting it once.
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from l2i.errors import LaunchError
 from l2i.launch.aws import aws_errors, client, region_of
-from l2i.launch.job import (
-    OUTPUT_VARIABLES,
-    RUN_AGAIN,
-    Check,
-    Job,
-    JobSpec,
-    JobState,
-    State,
-    TaskState,
-    exit_sentence,
-    keep_job,
+from l2i.launch.aws_jobs import (
+    CANCELLED,
+    LOG_GROUP,
+    RETRY,
+    attempt_states,
+    container,
+    differences,
+    rebuilt,
+    roles_of,
 )
+from l2i.launch.job import Check, Job, JobSpec, JobState, State, TaskState, keep_job
 
 __all__ = [
     "LOG_GROUP",
@@ -42,56 +40,8 @@ __all__ = [
 ]
 
 MAX_TASKS = 10_000
-LOG_GROUP = "/aws/batch/job"
-
-RETRY: list[dict[str, str]] = [
-    {"onStatusReason": "Host EC2*", "action": "RETRY"},
-    {"onExitCode": str(RUN_AGAIN), "action": "RETRY"},
-    # Without this one Batch would retry all that the others do not name.
-    {"onReason": "*", "action": "EXIT"},
-]
-"""A machine that was taken away, and tasks that were told to stop; a bug is not tried again."""
-
-_STATES = {
-    **dict.fromkeys(("SUBMITTED", "PENDING", "RUNNABLE"), State.WAITING),
-    "STARTING": State.STARTING,
-    "RUNNING": State.RUNNING,
-    "SUCCEEDED": State.SUCCEEDED,
-    "FAILED": State.FAILED,
-}
-_CANCELLED = "cancelled by l2i"
 _POLL_S = 3.0
 _TAG = "l2i:job"
-
-
-def container(spec: JobSpec, roles: Mapping[str, str]) -> dict[str, Any]:
-    """A job definition's ``containerProperties`` for a description.
-
-    Parameters
-    ----------
-    spec : JobSpec
-    roles : mapping
-        ``jobRoleArn`` and ``executionRoleArn``, where there are.
-    """
-    needs = [
-        {"type": "VCPU", "value": str(spec.vcpus)},
-        {"type": "MEMORY", "value": str(spec.memory_mib)},
-    ]
-    if spec.gpus:
-        needs.append({"type": "GPU", "value": str(spec.gpus)})
-    return {
-        "image": spec.image,
-        "command": list(spec.command),
-        "resourceRequirements": needs,
-        "environment": [],
-        "secrets": [{"name": k, "valueFrom": v} for k, v in sorted(spec.secrets.items())],
-        "linuxParameters": {
-            "initProcessEnabled": True,
-            "sharedMemorySize": spec.shared_memory_mib,
-        },
-        "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": LOG_GROUP}},
-        **{key: arn for key, arn in roles.items() if arn},
-    }
 
 
 class AwsBatch:
@@ -226,7 +176,7 @@ class AwsBatch:
         self._limits(spec)
         self._check_queue()
         base = self._base()
-        roles = _roles(base)
+        roles = roles_of(base)
         resolved = spec.model_copy(update={"image": self._image(spec, base)})
         # Under the name that the description as given has: what a default stands for now is no
         # reason to do it all again.
@@ -339,7 +289,10 @@ class AwsBatch:
         while True:
             one = Job(job.id, job.engine, job.spec, job.native, job.place)
             described = self._described(one)[index]
-            streams = [a.get("container", {}).get("logStreamName") for a in _attempts(described)]
+            streams = [
+                a.get("container", {}).get("logStreamName")
+                for a in (described.get("attempts") or [])
+            ]
             streams.append(described.get("container", {}).get("logStreamName"))
             for stream in dict.fromkeys(s for s in streams if s):
                 yield from self._events(logs, stream, tokens)
@@ -371,7 +324,7 @@ class AwsBatch:
         if self.status(job).over:
             return
         with aws_errors("end the job"):
-            self._batch.terminate_job(jobId=job.native, reason=_CANCELLED)
+            self._batch.terminate_job(jobId=job.native, reason=CANCELLED)
 
     # --- from another machine ---------------------------------------------------------------
 
@@ -396,134 +349,8 @@ class AwsBatch:
                 described += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
         jobs = []
         for each in sorted(described, key=lambda j: -int(j.get("createdAt", 0))):
-            spec = _rebuilt(each)
+            spec = rebuilt(each)
             if spec is not None:
                 place = {"queue": self._queue, "region": self._region}
                 jobs.append(Job(each["jobName"], self.name, spec, each["jobId"], place))
         return jobs
-
-
-def differences(
-    has: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]
-) -> list[str]:
-    """Those keys of a container's properties in which what there is does not do for what is wanted.
-
-    Batch adds keys of its own, empty ones among them, and may change the order of a list.
-
-    >>> wanted = {"linuxParameters": {"sharedMemorySize": 64}, "secrets": []}
-    >>> has = {"linuxParameters": {"sharedMemorySize": 64, "devices": []}}
-    >>> differences(has, wanted, wanted), differences({}, wanted, wanted)
-    ([], ['linuxParameters'])
-    """
-
-    def fits(there: Any, asked: Any) -> bool:
-        if isinstance(asked, Mapping):
-            return all(fits((there or {}).get(k), v) for k, v in asked.items())
-        if isinstance(asked, list):
-            mine, theirs = (
-                sorted(json.dumps(each, sort_keys=True) for each in x) for x in (asked, there or [])
-            )
-            return mine == theirs
-        return bool(there == asked)
-
-    return [
-        k for k in keys if not (fits(has.get(k), wanted[k]) if wanted.get(k) else not has.get(k))
-    ]
-
-
-def _roles(base: Mapping[str, Any] | None) -> dict[str, str]:
-    has = base["containerProperties"] if base else {}
-    return {k: str(has[k]) for k in ("jobRoleArn", "executionRoleArn") if has.get(k)}
-
-
-def _attempts(described: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(described.get("attempts") or [])
-
-
-def attempt_states(index: int, described: Mapping[str, Any]) -> TaskState:
-    """What `describe_jobs` says of one task."""
-    if not described:
-        return TaskState(index, State.FAILED, why="AWS Batch knows it no more")
-    state = _STATES[described["status"]]
-    attempts = _attempts(described)
-    last = attempts[-1] if attempts else {}
-    box = {**last.get("container", {}), **(described.get("container") or {})}
-    code = box.get("exitCode", last.get("container", {}).get("exitCode"))
-    number = len(attempts)
-    if state is State.RUNNING and (not attempts or attempts[-1].get("stoppedAt")):
-        number += 1  # An attempt is listed when it is over.
-    reasons = (
-        *(described.get("statusReason"), box.get("reason"), last.get("statusReason")),
-        last.get("container", {}).get("reason"),
-    )
-    messages = [str(r).strip().rstrip(".") for r in reasons if r]
-    why = ""
-    if state is State.WAITING:
-        why = messages[0] if messages else ""
-    elif state is State.FAILED:
-        if any(_CANCELLED in m for m in messages):
-            state = State.CANCELLED
-        # The general word ("Essential container in task exited") says least.
-        told = [m for m in dict.fromkeys(messages) if not m.startswith("Essential container")]
-        words = [exit_sentence(int(code))] if code is not None else []
-        why = "; ".join(words + told) or "no reason given"
-    return TaskState(
-        index,
-        state,
-        attempt=number,
-        why=why,
-        exit_code=None if code is None else int(code),
-        log=str(box.get("logStreamName") or ""),
-    )
-
-
-def _rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
-    """As much of a description as its payload tells; None: it is none of ours."""
-    from l2i.errors import UsageError
-    from l2i.launch.job import Task
-    from l2i.launch.payload import decode
-
-    box = described.get("container") or {}
-    variables = {e["name"]: e["value"] for e in box.get("environment", [])}
-    try:
-        payload = decode(variables.get("L2I_JOB", ""))
-    except UsageError:
-        return None
-    named = {key: variables.get(name, "") for key, name in OUTPUT_VARIABLES.items()}
-    ours = (*OUTPUT_VARIABLES.values(), "AWS_DEFAULT_REGION")
-    environment = {
-        k: v
-        for k, v in variables.items()
-        if k not in ours and not k.startswith(("L2I_", "AWS_BATCH_"))
-    }
-    needs = {r["type"]: int(r["value"]) for r in box.get("resourceRequirements", [])}
-    sizes = {
-        "gpus": needs.get("GPU", 0),
-        **({"vcpus": needs["VCPU"]} if "VCPU" in needs else {}),
-        **({"memory_mib": needs["MEMORY"]} if "MEMORY" in needs else {}),
-    }
-    shared = (box.get("linuxParameters") or {}).get("sharedMemorySize")
-    if shared:
-        sizes["shared_memory_mib"] = int(shared)
-    if limit := (described.get("timeout") or {}).get("attemptDurationSeconds"):
-        sizes["timeout_s"] = int(limit)
-    if attempts := (described.get("retryStrategy") or {}).get("attempts"):
-        sizes["attempts"] = int(attempts)
-    return JobSpec.make(
-        name=payload["name"],
-        image=box.get("image", "") or variables.get("L2I_IMAGE_DIGEST", ""),
-        file=payload["file"],
-        config=payload.get("config", {}),
-        overrides=tuple(payload["overrides"]),
-        options=payload["options"],
-        sweep=payload["sweep"],
-        parent=payload["parent"],
-        audit=payload["audit"],
-        tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in payload["tasks"]),
-        inputs=payload["inputs"],
-        outputs={k: v for k, v in named.items() if v},
-        environment=environment,
-        secrets={s["name"]: s["valueFrom"] for s in box.get("secrets") or []},
-        checkpoint_minutes=payload["checkpoint_minutes"],
-        **sizes,
-    )
