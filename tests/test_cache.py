@@ -234,7 +234,7 @@ def test_files_are_read_for_their_digest_once(
     """With the same size and time of change, the remembered digest will do."""
     _settle(files)
     first = cache.open(files, files.clips())
-    monkeypatch.setattr("l2i.data.cache._digest", lambda path: pytest.fail(f"read {path} again"))
+    monkeypatch.setattr("l2i.data.digests._digest", lambda path: pytest.fail(f"read {path} again"))
     assert cache.open(files, files.clips()).path == first.path
 
 

@@ -24,14 +24,19 @@ the rest of the package relies on:
 - a waveform is float32 ``[S]``, finite, of the rate and length asked for.
 
 ====================  ==========================================================
-``base``              card, protocol, splits, data sets of files
+``base``              what the module of a data set needs, of the next three
+``card``              what a data set is: card and protocol
+``split``             test, training and validation clips
+``files``             data sets of sound files
 ``places``            where data sets and caches lie; csv files
 ``esc50``             ESC-50 and ESC-10
 ``sust``              SONYC-UST
 ``folder``            a folder of your own
 ``demo``              synthesised, with its parts known
+``sounds``            what those parts are made of
 ``planted``           another one, with a cue in the clips of a class
 ``cache``             every clip decoded once
+``digests``           digests of what files hold
 ``fetch``             official sources, resumed and verified
 ``remote``            a data set at ``s3://``, brought here as far as it is wanted
 ====================  ==========================================================

@@ -18,11 +18,9 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.data.base import DataSet, Progress, Waveform, listed, worker_count
+from l2i.data.digests import digests_file, digests_of
 from l2i.data.places import cache_folder
 from l2i.errors import DataError, StoreError
 from l2i.storage import disk_errors, disk_usage, file_lock, format_bytes
@@ -42,8 +41,6 @@ __all__ = ["CacheEntry", "Streamed", "WaveformCache", "Waveforms"]
 VERSION = 1
 
 _ARRAY, _INDEX = "waveforms.npy", "index.json"
-# A file whose time of change is as young as this may change again within the clock's grain.
-_SETTLED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,7 @@ class WaveformCache:
                 _lock_of(entry.path).unlink(missing_ok=True)
         self._sweep(None)
         # The memo is of all data sets, and costs one reading of their files.
-        _digests_file(self.folder).unlink(missing_ok=True)
+        digests_file(self.folder).unlink(missing_ok=True)
         return removed
 
     def leftovers(self) -> list[Path]:
@@ -267,7 +264,7 @@ class WaveformCache:
                 f"{listed((c.path for c in missing), 3)}. 'l2i data check {dataset.card.name}' "
                 "lists them all."
             )
-        contents = _digests(self.folder, [c.path for c in clips if c.path is not None])
+        contents = digests_of(self.folder, [c.path for c in clips if c.path is not None])
         for clip in clips:
             made_from = contents[clip.path] if clip.path is not None else ""
             digest.update(f"{clip.id}\0{made_from}\0".encode())
@@ -369,84 +366,3 @@ class _Busy(Exception):
 
 def _give_up() -> None:
     raise _Busy
-
-
-# --- what a file holds ------------------------------------------------------------------------
-
-
-def _digests_file(folder: Path) -> Path:
-    return folder / ".digests.sqlite"
-
-
-@contextmanager
-def _memory(folder: Path) -> Iterator[sqlite3.Connection | None]:
-    """The memo of digests; None where it cannot be had, since it only saves time."""
-    connection = None
-    with suppress(sqlite3.Error, OSError):
-        connection = sqlite3.connect(_digests_file(folder), timeout=30)
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, size INTEGER, "
-            "mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, digest TEXT)"
-        )
-    if connection is None:
-        yield None
-        return
-    with closing(connection):
-        yield connection
-
-
-def _digests(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
-    """blake2b of the bytes of each file.
-
-    Read anew unless size, both times of change and the inode are what they were: a file that was
-    moved to another's place, or whose time was set back, has another time of its inode's change,
-    which nobody can set. `WaveformCache.clean` forgets them all.
-    """
-    known: dict[str, tuple[tuple[int, ...], str]] = {}
-    with _memory(folder) as memory:
-        if memory is not None:
-            with suppress(sqlite3.Error):
-                rows = memory.execute(
-                    "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM contents"
-                )
-                known = {name: (tuple(marks), digest) for name, digest, *marks in rows}
-        digests: dict[Path, str] = {}
-        fresh: list[Path] = []
-        stats = {}
-        for path in paths:
-            try:
-                info = path.stat()
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-            stats[path] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
-            memo = known.get(os.path.abspath(path))
-            if memo is not None and memo[0] == stats[path]:
-                digests[path] = memo[1]
-            else:
-                fresh.append(path)
-        if fresh:
-            with ThreadPoolExecutor(worker_count()) as pool:
-                digests.update(zip(fresh, pool.map(_digest, fresh), strict=True))
-            settled = (time.time() - _SETTLED_S) * 1e9
-            lines = [
-                (os.path.abspath(path), *stats[path], digests[path])
-                for path in fresh
-                if stats[path][1] < settled
-            ]
-            if memory is not None:
-                with suppress(sqlite3.Error), memory:
-                    memory.executemany(
-                        "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", lines
-                    )
-    return digests
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=20)
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()

@@ -42,7 +42,7 @@ from l2i.types import Clip, Split, Task
 if TYPE_CHECKING:
     from l2i import config
 
-__all__ = ["CUES", "MODULE", "Cue", "CueKind", "Planted", "beep"]
+__all__ = ["MODULE", "Cue", "CueKind", "Planted", "beep"]
 
 MODULE = "l2i.data.planted"
 _EDGE_S = 0.005
@@ -63,7 +63,6 @@ _VALUES = {
     "{level_db:g}": r"(?P<level_db>-?[\d.]+)",
     "{other}": r"(?P<other>[^,]+)",
 }
-CUES = tuple(_SPELT)
 # A second sound comes along in so many of ten clips.
 _ALONG = 8
 
@@ -193,7 +192,7 @@ def _added(cue: Cue, x: Waveform, sample_rate: int, clip_id: str) -> Waveform:
 
 @dataclass(frozen=True)
 class Planted:
-    """A data set whose class `cue.name` comes twice; see `l2i.data.base.DataSet`."""
+    """A data set whose class `cue.name` comes twice; see `l2i.data.cards.DataSet`."""
 
     base: DataSet
     cue: Cue
@@ -242,7 +241,7 @@ class Planted:
     def split(
         self, fold: int, validation_share: float, seed: int, limit: int | None = None
     ) -> Split:
-        """See `l2i.data.base.make_split`."""
+        """See `l2i.data.split.make_split`."""
         return make_split(self.card, self.clips(), fold, validation_share, seed, limit)
 
     def original(self, clip: Clip) -> Clip | None:

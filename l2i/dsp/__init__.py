@@ -4,6 +4,8 @@
 ``audio``            files to waveforms and back; peak normalisation
 ``mixing``           two clips at a ratio in dB; noise at an SNR in dB
 ``spectrogram``      STFT, log magnitude and log-mel, batched on any device
+``magnitudes``       what can be heard of magnitudes, and what a mask leaves
+``mel``              bins of a spectrogram on the mel scale
 ===================  ===========================================================
 
 Nothing is imported here, so that reading a sound file does not load torch.
