@@ -80,7 +80,7 @@ class GeneralInterpreter(Psi):
     n_classes : int
         C.
     maps : tuple of str
-        The layers read, as words (`l2i.models.layers`), in the order in which they are handed
+        The layers read, as words (`l2i.models.axes`), in the order in which they are handed
         over.
     shapes : tuple of (int, int)
         Channels and rows (D_l, F_l) of each.

@@ -25,7 +25,7 @@ What real models do differently, and what is done about it here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -33,34 +33,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2i.errors import DataError, L2IError, UsageError
-from l2i.models.answers import Answers
-from l2i.models.layers import (
-    Found,
-    Layer,
-    Places,
-    choose,
-    find,
-    module_of,
-    read,
-    readable,
-    tensor_of,
-)
-from l2i.models.resampling import Resampler
+from l2i.errors import L2IError, UsageError
+from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, told
+from l2i.models.layers import Found, Layer, choose, find, module_of, read, readable, tensor_of
 from l2i.types import Features, Task
 
-__all__ = ["Wrapped", "as_found", "wrap"]
+__all__ = ["Pool", "Wrapped", "as_found", "wrap"]
 
-# Below it a probability's logit would be infinite.
-_LEAST = 1e-7
 # Two answers to the same sound may differ by rounding, which depends on threads.
 _SAME = 1e-3
-# What a classifier is tried on where it says nothing of a length.
-_TRIAL_S = 1.0
 # Windows heard at a time where maps are kept.
 _AT_ONCE = 64
-
-Pool = Literal["mean", "max"]
 
 
 def wrap(
@@ -101,7 +84,7 @@ def wrap(
     front_end : callable, optional
         Waveforms [B, S], at the model's rate, to what the model takes. In torch it keeps gradients;
         in numpy it does not: then say ``differentiable=False``. One that cuts windows itself says
-        where they lie by a method ``places(S)``, which gives `l2i.models.layers.Places`.
+        where they lie by a method ``places(S)``, which gives `l2i.models.windows.Places`.
     window_s, hop_s : float, optional
         Seconds of the windows that it takes, and from one to the next (by default a window).
     pool : {'mean', 'max'}
@@ -187,101 +170,10 @@ def wrap(
     return wrapped
 
 
-class Wrapped(Answers):
+class Wrapped(Hearing):
     """A classifier made by `wrap`; an `l2i.types.Classifier`."""
 
-    def __init__(
-        self,
-        model: nn.Module | Callable[[Any], Any],
-        sample_rate: int,
-        classes: tuple[str, ...] | None,
-        task: Task,
-        *,
-        model_rate: int,
-        front_end: Callable[[Any], Any] | None,
-        window: int | None,
-        hop: int | None,
-        pool: Pool,
-        pool_logits: bool,
-        gives_probabilities: bool,
-        output: str | int | Callable[[Any], Any] | None,
-        differentiable: bool,
-    ) -> None:
-        self.model = model
-        self.sample_rate = sample_rate
-        self.classes = classes or ()
-        self.task = task
-        self.differentiable = differentiable
-        self.model_rate = model_rate
-        self._resample = Resampler(sample_rate, model_rate)
-        self._front_end = front_end
-        self._window, self._hop = window, hop or window
-        self._pool, self._pool_logits = pool, pool_logits
-        self._gives_probabilities = gives_probabilities
-        self._output = output
-        self._tensors = isinstance(model, nn.Module) or differentiable
-        self._layers: tuple[Found, ...] | None = None
-        self.thresholds = torch.full((len(self.classes),), 0.5)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the module's weights are; the CPU where it has none."""
-        first = self._first_weight()
-        return torch.device("cpu") if first is None else first.device
-
-    def _first_weight(self) -> Tensor | None:
-        if not isinstance(self.model, nn.Module):
-            return None
-        weights = (*self.model.parameters(), *self.model.buffers())
-        return next((w for w in weights if w.is_floating_point()), None)
-
-    def logits(self, waveform: Tensor) -> Tensor:
-        """Logits [B, C], float32, of waveforms [B, S]; see `l2i.types.Classifier.logits`.
-
-        Raises
-        ------
-        UsageError
-            The model's answer is not a score per clip and class.
-        DataError
-            It is not a number.
-        """
-        windows, count = self._cut(self._resample(waveform.to(self.device)))
-        gradients = self.differentiable and waveform.requires_grad and torch.is_grad_enabled()
-        with torch.set_grad_enabled(gradients), as_found(self.model):
-            scores = self._scores(windows)
-        return self._of_clips(scores, count)
-
-    def _of_clips(self, scores: Tensor, count: int) -> Tensor:
-        """Logits [B, C] of the scores of all windows, `count` a clip."""
-        if not bool(torch.isfinite(scores).all()) and not self._are_infinite_logits(scores):
-            raise DataError(
-                "The classifier's scores are NaN: the sound or its front-end gives it what it "
-                "cannot take (log of zero, say)."
-            )
-        # One score per clip; several where the model answers per frame.
-        if count == 1 and scores.ndim == 2:
-            return self._to_logits(scores)
-        if scores.ndim == 3:
-            scores = scores.unflatten(0, (-1, count)).flatten(1, 2)
-        else:
-            scores = scores.unflatten(0, (-1, count))
-        return self._pooled(scores)
-
-    def set_thresholds(self, thresholds: Sequence[float]) -> None:
-        """From which probability on each class counts as present; one is for all classes.
-
-        Raises
-        ------
-        UsageError
-            They are not as many as the classes.
-        """
-        known = len(self.classes)
-        if len(thresholds) not in (1, known):
-            raise UsageError(
-                f"There are {len(thresholds)} thresholds for {known} classes: give one for all, "
-                "or one for each, in their order."
-            )
-        self.thresholds = torch.tensor(list(thresholds), dtype=torch.float32).expand(known).clone()
+    _layers: tuple[Found, ...] | None = None
 
     def layers(self) -> tuple[Found, ...]:
         """All hidden layers that can be read, in the order in which they end.
@@ -301,15 +193,15 @@ class Wrapped(Answers):
         """
         if self._layers is None:
             model = readable(self.model)
-            samples = self._places(round(_TRIAL_S * self.model_rate)).length
+            samples = self.places(round(TRIAL_S * self.model_rate)).length
             try:
                 with torch.no_grad(), as_found(model):
-                    self._layers = find(model, lambda x: self._scores(x.to(self.device)), samples)
+                    self._layers = find(model, lambda x: self.scores(x.to(self.device)), samples)
             except L2IError:
                 raise
             except Exception as error:
                 raise UsageError(
-                    f"The classifier fails on several clips at once ({_told(error)}): name layers "
+                    f"The classifier fails on several clips at once ({told(error)}): name layers "
                     "and their axes ('blocks.5=B D F T'), or wrap a module that takes [B, S]."
                 ) from error
         return self._layers
@@ -361,7 +253,7 @@ class Wrapped(Answers):
         ----------
         waveform : Tensor [B, S]
         layers : sequence of str
-            Words, with or without axes: see `l2i.models.layers`.
+            Words, with or without axes: see `l2i.models.axes`.
 
         Returns
         -------
@@ -369,7 +261,7 @@ class Wrapped(Answers):
             Logits as `logits` gives them. A map [B, D, F, T] per layer, float32, contiguous, which
             covers the clips from their beginning to their end: the maps of windows lie side by
             side, and where windows overlap the middle part of each is kept (see
-            `l2i.models.layers.Places.side_by_side`).
+            `l2i.models.windows.Places.side_by_side`).
 
         Raises
         ------
@@ -382,10 +274,10 @@ class Wrapped(Answers):
             return Features(self.logits(waveform), ())
         model = readable(self.model)
         read_from = [self.layer(word) for word in layers]
-        waveform = self._resample(waveform.to(self.device))
-        windows, count = self._cut(waveform)
+        waveform = self.resample(waveform.to(self.device))
+        windows, count = self.cut(waveform)
         samples = waveform.shape[1]
-        places = self._places(samples)
+        places = self.places(samples)
         # As many whole clips as fit; a clip of more windows is heard in parts.
         inside = len(places.starts) // count  # Windows that the front-end cuts.
         clips = max(1, _AT_ONCE // len(places.starts))
@@ -394,9 +286,9 @@ class Wrapped(Answers):
             scores, maps = [], []
             for piece in some.split(max(1, _AT_ONCE // inside)):
                 with as_found(model), read(model, read_from, len(piece) * inside) as outputs:
-                    scores.append(self._scores(piece))
+                    scores.append(self.scores(piece))
                 maps.append(list(outputs))
-            logits.append(self._of_clips(torch.cat(scores), count))
+            logits.append(self.of_clips(torch.cat(scores), count))
             parts.append(
                 [
                     places.side_by_side(_joined(pieces), samples)
@@ -433,8 +325,8 @@ class Wrapped(Answers):
 
     def over_time(self, layer: Layer, given: Tensor, samples: int) -> Tensor:
         """Maps [B, D, F, T] of clips of `samples`, of what a layer gave of all their windows."""
-        samples = self._resample.length(samples)
-        return self._places(samples).side_by_side(layer.map(given), samples)
+        samples = self.resample.length(samples)
+        return self.places(samples).side_by_side(layer.map(given), samples)
 
     def check(self) -> None:
         """Try the model on noise, and name the classes where nobody did.
@@ -445,7 +337,7 @@ class Wrapped(Answers):
             Its scores are as many as there are no names for, differ from one time to the next, or
             have no gradient though it is said to be differentiable.
         """
-        window = self._window or round(_TRIAL_S * self.model_rate)
+        window = self.window or round(TRIAL_S * self.model_rate)
         n = -(-window * self.sample_rate // self.model_rate)
         noise = 0.1 * torch.randn(2, n, generator=torch.Generator().manual_seed(0))
         try:
@@ -454,7 +346,7 @@ class Wrapped(Answers):
             raise
         except Exception as error:
             raise UsageError(
-                f"The classifier fails on waveforms of shape [2, {n}] ({_told(error)}). Give a "
+                f"The classifier fails on waveforms of shape [2, {n}] ({told(error)}). Give a "
                 "front_end that makes of them what it takes, its window_s, or a function that "
                 "calls it."
             ) from error
@@ -494,156 +386,6 @@ class Wrapped(Answers):
             "for methods that need none."
         )
 
-    def _cut(self, waveform: Tensor) -> tuple[Tensor, int]:
-        """Windows [B * n, W] of waveforms [B, S], and n."""
-        if waveform.ndim != 2 or waveform.shape[1] == 0:
-            raise UsageError(
-                f"Waveforms have the shape [B, S], at least one sample long; here is "
-                f"{list(waveform.shape)}."
-            )
-        if self._window is None or self._hop is None:
-            return waveform, 1
-        n = waveform.shape[1]
-        count = len(self._places(n).starts)
-        missing = self._window + (count - 1) * self._hop - n
-        if missing > 0:
-            waveform = nn.functional.pad(waveform, (0, missing))
-        return waveform.unfold(1, self._window, self._hop).flatten(0, 1), count
-
-    def _places(self, samples: int) -> Places:
-        """Where the windows of clips of so many samples lie."""
-        if self._window is None or self._hop is None:
-            places = getattr(self._front_end, "places", None)
-            where: Places = places(samples) if places else Places((0,), samples, samples)
-            return where
-        count = 1 + max(0, -(-(samples - self._window) // self._hop))
-        return Places(tuple(i * self._hop for i in range(count)), self._window, self._window)
-
-    def _scores(self, windows: Tensor) -> Tensor:
-        """What the model answers, as float32 [N, C], or [N, T, C] per frame."""
-        given: Any = windows
-        weight = self._first_weight()
-        if not self._tensors:
-            given = windows.detach().cpu().numpy()
-        if self._front_end is not None:
-            given = self._front_end(given)
-        if self._tensors:
-            given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
-            given = given.to(self.device, weight.dtype if weight is not None else None)
-        answer = self._part(self._answer(given, windows.shape[1]))
-        scores = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
-        scores = scores.to(self.device, torch.float32)
-        n = len(windows)
-        if scores.ndim == 1 and len(scores) == n:
-            scores = scores.unsqueeze(1)
-        known = len(self.classes)
-        if scores.ndim == 3 and scores.shape[1] == known != scores.shape[2]:
-            scores = scores.transpose(1, 2)  # Classes before frames, as convolutions have them.
-        if scores.ndim not in (2, 3) or len(scores) != n:
-            raise UsageError(
-                f"The classifier answers {n} clips with the shape {list(scores.shape)}; scores "
-                "are [B, C], or [B, T, C] per frame. If they are a part of its answer, name it by "
-                "output='logits', output=0, or a function."
-            )
-        return scores
-
-    def _answer(self, given: Any, samples: int) -> Any:
-        """What the model answers; of what is shorter than it was tried on it may fail."""
-        try:
-            return self.model(given)
-        except L2IError:  # A layer that is read says what is wrong with its axes.
-            raise
-        except Exception as error:
-            if self._window is not None or samples >= round(_TRIAL_S * self.model_rate):
-                raise
-            raise DataError(
-                f"The classifier fails on a clip of {samples} samples ({_told(error)}), which is "
-                "too short for it: give a longer one, or wrap it with window_s, to which clips "
-                "are padded."
-            ) from error
-
-    def _part(self, answer: Any) -> Any:
-        """The scores, of all that the model answers."""
-        wanted = self._output
-        try:
-            if callable(wanted):
-                return wanted(answer)
-            if isinstance(wanted, int):
-                return answer[wanted]
-            if isinstance(wanted, str):
-                return answer[wanted] if isinstance(answer, Mapping) else getattr(answer, wanted)
-        except (KeyError, IndexError, AttributeError, TypeError):
-            has = ", ".join(map(str, answer)) if isinstance(answer, Mapping) else type(answer)
-            raise UsageError(
-                f"The classifier's answer has no part output={wanted!r}; it is {has}."
-            ) from None
-        if isinstance(answer, Tensor | np.ndarray):
-            return answer
-        if isinstance(answer, Mapping) and "logits" in answer:
-            return answer["logits"]
-        if hasattr(answer, "logits"):
-            return answer.logits
-        if isinstance(answer, Sequence) and len(answer) == 1:
-            return answer[0]
-        kinds = (
-            f"a dict of {', '.join(map(str, answer))}"
-            if isinstance(answer, Mapping)
-            else f"{type(answer).__name__} of {len(answer)}"
-            if isinstance(answer, Sequence)
-            else type(answer).__name__
-        )
-        raise UsageError(
-            f"The classifier answers with {kinds}, not with scores: name the part that has them "
-            "by output='logits', output=0, or a function of the answer."
-        )
-
-    def _are_infinite_logits(self, scores: Tensor) -> bool:
-        return not self._gives_probabilities and not bool(scores.isnan().any())
-
-    def _to_logits(self, scores: Tensor) -> Tensor:
-        if not self._gives_probabilities:
-            return scores
-        p = scores.clamp(_LEAST, 1 - _LEAST)
-        return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
-
-    def _pooled(self, scores: Tensor) -> Tensor:
-        """Logits [B, C] of scores [B, n, C]."""
-        if self._pool_logits:
-            return self._over(self._to_logits(scores))
-        p = scores if self._gives_probabilities else self.probabilities(scores)
-        p = self._over(p).clamp(_LEAST, 1 - _LEAST)
-        return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
-
-    def _over(self, x: Tensor) -> Tensor:
-        return x.mean(dim=1) if self._pool == "mean" else x.amax(dim=1)
-
-
-def _told(error: Exception) -> str:
-    """The first line of what an exception says."""
-    why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
-    return f"{type(error).__name__}: {why}"
-
 
 def _joined(pieces: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(pieces)) if len(pieces) > 1 else pieces[0]
-
-
-@contextmanager
-def as_found(model: object) -> Iterator[None]:
-    """A module in evaluation, its weights frozen; afterwards all of it is as it was."""
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    training = [m for m in model.modules() if m.training]
-    learning = [w for w in model.parameters() if w.requires_grad]
-    for module in training:
-        module.training = False
-    for weight in learning:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-        for weight in learning:
-            weight.requires_grad_(True)

@@ -15,6 +15,7 @@ config. That is all: `l2i train`, resuming, checkpoints and `l2i.fit` follow fro
 ``dictionary``        L2I's first part
 ``interpreter``       L2I's second
 ``gates``             gated L2I's third, through the audio and the classifier
+``teacher``           the terms of its loss
 ``mixtures``          mixtures with known parts, to learn from
 ``masks``             what networks share that learn to mask
 ``mask_decoder``      L-MAC's
