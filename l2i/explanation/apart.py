@@ -1,0 +1,146 @@
+"""A clip taken apart into components of its own, and what gates on them leave of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2i.dsp.spectrogram import Domain, magnitude, stft
+from l2i.models.dictionary import encode, learn_dictionary
+
+__all__ = ["Apart", "Gated", "domain_of", "gate_mask", "take_apart"]
+
+_NMF_SWEEPS = 40
+_WINDOW_S = 0.064
+_FLOOR = 1e-8
+
+
+def domain_of(sample_rate: int) -> Domain:
+    """Where the masks of a clip live: windows of about 64 ms, a frame every quarter of one.
+
+    >>> domain_of(16000).n_fft, domain_of(44100).n_fft
+    (1024, 2048)
+    """
+    n_fft = 2 ** max(6, round(math.log2(_WINDOW_S * sample_rate)))
+    return Domain(sample_rate, n_fft, n_fft // 4)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What was found of a batch of clips.
+
+    Attributes
+    ----------
+    spectrum : Tensor [B, F, T], complex
+    mask : Tensor [B, F, T]
+        In [0, 1], a linear gain.
+    w : Tensor [B, F, K]
+        Spectra of the components, columns of unit length; of |X|^(1/2).
+    activations, gates : Tensor [B, K, T]
+        Gates in [0, 1].
+    audio, removal : Tensor [B, S]
+        They add up to the clips.
+    domain : Domain
+        Where the mask lives.
+    """
+
+    spectrum: Tensor
+    mask: Tensor
+    w: Tensor
+    activations: Tensor
+    gates: Tensor
+    audio: Tensor
+    removal: Tensor
+    domain: Domain
+
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """Each component's share of the explanation, and how much of it counts [B, K] each.
+
+        The first add up to 1; the second are in [0, 1]. Both are of W H, what the components say
+        is there.
+        """
+        loud = self.w.sum(dim=1)
+        whole = self.activations.sum(dim=2) * loud
+        part = (self.gates * self.activations).sum(dim=2) * loud
+        tiny = torch.finfo(whole.dtype).tiny
+        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+
+    def alone(self, clip: int, k: int) -> Tensor:
+        """What component k contributes to a clip's explanation [S]."""
+        one = slice(clip, clip + 1)
+        part = torch.zeros_like(self.gates[one])
+        part[:, k] = self.gates[one, k]
+        w, h = self.w[one], self.activations[one]
+        mask = gate_mask(w, h, part, w @ h)
+        return _istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A batch of clips, taken apart into components by `take_apart`."""
+
+    waveform: Tensor  # [B, S]
+    spectrum: Tensor  # [B, F, T]
+    size: Tensor  # |X| [B, F, T]
+    w: Tensor  # [B, F, K]
+    h: Tensor  # [B, K, T]
+    whole: Tensor  # W H [B, F, T]
+    domain: Domain
+
+    def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
+        mask = gate_mask(self.w, self.h, gates, self.whole)
+        return mask, _istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
+
+    def gated(self, gates: Tensor) -> Gated:
+        mask, audio = self.audio(gates)
+        removal = self.waveform - audio
+        return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
+
+
+def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
+    """Linear gain [B, F, T] of gates [B, K, T] on components; `whole` is W H."""
+    part = w @ (gates * h)
+    # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
+    # differ by rounding.
+    explained = whole > _FLOOR
+    return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
+
+
+def _istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
+    window = torch.hann_window(domain.n_fft, device=spectrum.device)
+    waveform: Tensor = torch.istft(
+        spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
+    )
+    return waveform
+
+
+def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:
+    """Each clip's own components, by sparse NMF of the root of its magnitudes."""
+    spectrum = stft(waveform, domain)
+    size = magnitude(spectrum)
+    factors = []
+    for clip in size:
+        # The level is taken out: a mask is the same whatever the clip's level.
+        frames = (clip / clip.amax().clamp_min(torch.finfo(clip.dtype).tiny)).sqrt()
+        sounding = int((frames.square().sum(0) > 1e-8).sum())
+        k = min(components, sounding)
+        w = torch.zeros(len(frames), components, device=frames.device)
+        h = torch.zeros(components, frames.shape[1], device=frames.device)
+        if k:
+            learned = learn_dictionary(
+                [frames],
+                k,
+                sparsity=0.0,
+                iterations=_NMF_SWEEPS,
+                generator=torch.Generator().manual_seed(seed),
+                tolerance=1e-3,
+            )
+            w[:, :k] = learned.w
+            h[:k] = encode(frames, learned.w, sweeps=10)
+        factors.append((w, h))
+    w, h = (torch.stack(parts) for parts in zip(*factors, strict=True))
+    return Apart(waveform, spectrum, size, w, h, w @ h, domain)
