@@ -1,16 +1,13 @@
-"""What an explanation of one clip is: its sounds, its mask, what the classifier says of both; in
-files, and on a page to listen to.
-"""
+"""What an explanation of one clip is: its sounds, its mask, what the classifier says of both."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,27 +16,12 @@ from torch import Tensor
 
 from l2i.config import Warn
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import (
-    Domain,
-    common_gain,
-    kept_energy,
-    linear_gain,
-    magnitude,
-    stft,
-    synthesise,
-)
-from l2i.errors import StoreError
-from l2i.explanation import ExplanationMethod, soft_mask, split_audio
-from l2i.explanation.gated import GatedL2I
-from l2i.explanation.listen_to_interpret import ListenToInterpret
+from l2i.dsp.spectrogram import Domain, common_gain, kept_energy, magnitude, stft
+from l2i.explained.written import write_explained
 from l2i.metrics.doubts import Doubt, explanation_doubts, verdict
-from l2i.models.gated import Taken
-from l2i.models.heard import Heard
-from l2i.pages.listening import Media, MediaList, write_listening_page
-from l2i.pages.page import escape, refuse_foreign
+from l2i.pages.listening import Media
+from l2i.pages.page import escape
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
-from l2i.recording import TABLE
-from l2i.storage import atomic_write_text, disk_errors, make_output
 from l2i.types import Task
 
 __all__ = [
@@ -47,16 +29,11 @@ __all__ = [
     "Explained",
     "Probabilities",
     "energy_share",
-    "explain_by",
     "pictured",
     "size_of",
-    "write_explained",
 ]
 
 _SHOWN = 5
-# Most components of a dictionary of hundreds have next to no share.
-_AMONG = 12
-_FACTS = "explanation.json"
 
 
 def energy_share(part: NDArray[np.floating], whole: NDArray[np.floating]) -> float:
@@ -80,13 +57,6 @@ def pictured(
     rate = domain.sample_rate
     pictures = {name: spectrogram_picture(size, rate, most) for name, size in sizes.items()}
     return pictures, sizes, most
-
-
-class Written(Protocol):
-    """What can be written as an explanation."""
-
-    def write(self, folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any], Media]:
-        """Write the sounds; what is known, what of that the page has, and its media."""
 
 
 class Probabilities(NamedTuple):
@@ -316,209 +286,3 @@ class Explained:
             f"<img alt='spectrogram' style='{picture}' src='{spectrum}'>"
             f"<img alt='mask' style='{picture};opacity:.6' src='{mask}'></div></div>"
         )
-
-
-def explain_by(
-    way: ExplanationMethod,
-    heard: Heard,
-    c: int,
-    *,
-    method: str,
-    key: int = 0,
-    length: int = 0,
-    warn: Warn | None = None,
-) -> Explained:
-    """One clip's explanation by a method.
-
-    Parameters
-    ----------
-    way : ExplanationMethod
-    heard : Heard
-        One clip, with the hidden maps that the method reads.
-    c : int
-        The class explained.
-    method : str
-        Its name; of ``FILE.py:NAME`` and ``MODULE:NAME`` what comes last is said.
-    key : int
-        What is random is drawn from it.
-    length : int
-        Samples of the clip, where it was padded; 0: all.
-    warn : l2i.config.Warn, optional
-        When it is said that the explanation does not hold.
-    """
-    clf, domain = heard.classifier, heard.domain
-    length = length or heard.n_samples
-    classes = torch.tensor([c], device=heard.size.device)
-    gated = way.explain(heard, classes) if isinstance(way, GatedL2I) else None
-    mask = way(heard, classes, [key]) if gated is None else gated[2]
-    with torch.inference_mode():
-        # Sounds are made of the clip scaled to its peak, and are then as loud as the clip.
-        level = heard.waveform.abs().amax(dim=1, keepdim=True)
-        audio, removal = split_audio(
-            heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
-        )
-        judged = heard.judge(torch.cat([audio, removal]), [0, 0]).split(1)
-        probabilities = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
-        gain = linear_gain(mask, heard.size, linear=way.linear)
-        components: tuple[Component, ...] = ()
-        if isinstance(way, ListenToInterpret):
-            components = _components(way, heard, classes, level, length)
-        elif isinstance(way, GatedL2I) and gated is not None:
-            components = _gated(way, *gated[:2], heard, level, length)
-        audio, removal = audio * level, removal * level
-
-    def plain(x: Tensor) -> NDArray[np.float32]:
-        sound: NDArray[np.float32] = x[0].cpu().numpy()[:length]
-        return sound
-
-    return Explained(
-        input=plain(heard.waveform),
-        audio=plain(audio),
-        removal=plain(removal),
-        sample_rate=clf.sample_rate,
-        target=clf.classes[c],
-        mask=gain[0].cpu().numpy()[:, : domain.n_frames(length)],
-        domain=domain,
-        components=components,
-        probabilities={
-            name: Probabilities(*(float(p[at]) for p in probabilities))
-            for at, name in enumerate(clf.classes)
-        },
-        method=method.rpartition(":")[2],
-        task=clf.task,
-        warn=warn or Warn(),
-    )
-
-
-@torch.inference_mode()
-def _alone(
-    spectrum: Tensor,
-    size: Tensor,
-    domain: Domain,
-    level: Tensor,
-    n_samples: int,
-    length: int,
-    linear: bool,
-    mask: Callable[[], Tensor],
-) -> Tensor:
-    """What a mask keeps of one clip, at the clip's level [S]."""
-    gain = linear_gain(mask(), size, linear=linear)
-    return (synthesise(spectrum, gain, domain, n_samples) * level)[0, :length]
-
-
-def _player(heard: Heard, level: Tensor, length: int, *, linear: bool) -> partial[Tensor]:
-    """`_alone` of one clip; it does not hold the hidden maps."""
-    clip = (heard.spectrum, heard.size, heard.domain)
-    return partial(_alone, *clip, level, heard.n_samples, length, linear)
-
-
-def _components(
-    way: ListenToInterpret, heard: Heard, classes: Tensor, level: Tensor, length: int
-) -> tuple[Component, ...]:
-    """The selected components of one clip, the most relevant first."""
-    e = way.explainer
-    interpretation = e.interpret(heard)
-    relevances = e.relevances(interpretation.pooled, classes, heard.size)[0]
-    h, selected = way.select(heard, classes)
-    order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
-    loud = e.w.sum(dim=0) * h[0].sum(dim=1)
-    total = float(sum(loud[k] for k in order)) or 1.0
-    alone = _player(heard, level, length, linear=False)
-    components = []
-    for k in order:
-        only = torch.zeros_like(selected)
-        only[0, k] = True
-        mask = partial(soft_mask, e.w, h, only)
-        components.append(
-            Component(
-                k,
-                float(loud[k]) / total,
-                1.0,
-                float(e.w[:, k].argmax()) * e.domain.sample_rate / e.domain.n_fft,
-                e.w[:, k].cpu().numpy(),
-                h[0, k].cpu().numpy(),
-                np.ones(h.shape[2], np.float32),
-                partial(alone, mask),
-                float(relevances[k]),
-            )
-        )
-    return tuple(components)
-
-
-def _gated(
-    way: GatedL2I, gates: Tensor, taken: Taken, heard: Heard, level: Tensor, length: int
-) -> tuple[Component, ...]:
-    """The components that most of a clip's explanation is made of, the largest share first."""
-    shares, evidence = (x[0] for x in taken.shares(gates))
-    order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
-    alone = _player(heard, level, length, linear=True)
-    components = []
-    for k in order:
-        one = Taken(way.w[:, [k]], taken.activations[:, [k]], taken.whole)
-        mask = partial(way.gating.gain, one, gates[:, [k]], heard.size)
-        components.append(
-            Component(
-                number=k,
-                share=float(shares[k]),
-                evidence=float(evidence[k]),
-                peak_hz=float(way.w[:, k].argmax()) * heard.domain.sample_rate / heard.domain.n_fft,
-                spectrum=way.w[:, k].cpu().numpy(),
-                activation=taken.activations[0, k].cpu().numpy(),
-                gate=gates[0, k].cpu().numpy(),
-                sound=partial(alone, mask),
-                relevance=float(shares[k]),
-            )
-        )
-    return tuple(components)
-
-
-def write_explained(
-    explanations: Iterable[tuple[str, Written]], out: Path, names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Write explanations into a folder, each in one of its own, and a page to listen to all.
-
-    Parameters
-    ----------
-    explanations : iterable of (str, Explained), or others that can be written
-        With the names of their folders. Each is written, and let go, before the next is asked for.
-    out : Path
-        Made for the first of them.
-    names : sequence of str
-        All that may come: that their folders are free is found out first. One alone may be called
-        ``""``, and lies in `out` itself.
-
-    Returns
-    -------
-    list of dict
-        What each ``explanation.json`` holds.
-
-    Raises
-    ------
-    StoreError
-    """
-    page = out / "index.html"
-    refuse_foreign(page)
-    for folder in (out / name for name in names):
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _FACTS).is_file():
-            raise StoreError(f"{folder} holds other things than an explanation: name another.")
-    found_facts: list[dict[str, Any]] = []
-    clips: list[dict[str, Any]] = []
-    media = MediaList(beside=out)
-    for name, e in explanations:
-        with disk_errors(out):
-            make_output(out)
-            folder = out / name
-            folder.mkdir(exist_ok=True)
-            facts, shown, seen = e.write(folder, name)
-            if "windows" not in facts:
-                (folder / TABLE).unlink(missing_ok=True)  # Another sound's, that lay here.
-            text = json.dumps(facts, indent=2, ensure_ascii=False)
-            atomic_write_text(folder / _FACTS, f"{text}\n")
-            media.append(seen, name)
-        found_facts.append(facts)
-        clips.append(shown)
-    if clips:
-        title = "Explanations" if len(clips) > 1 else f"Explanation: {clips[0]['class']}"
-        with disk_errors(out):
-            write_listening_page(page, clips, media, title=title)
-    return found_facts
