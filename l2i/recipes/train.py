@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,40 +24,31 @@ from l2i.data.base import class_counts, listed
 from l2i.errors import CheckpointError, ConfigError, StoreError
 from l2i.explanation import Subject, check_gradients
 from l2i.metrics import own_digest, own_metrics
-from l2i.models.checkpoint import load_checkpoint
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
 from l2i.recipes.bundle import MODEL, build_classifier, keep_method
 from l2i.recipes.checkpoints import keep_checkpoints
-from l2i.recipes.description import DESCRIPTION, describe_model, main_figures
 from l2i.recipes.evaluate import evaluate_run
-from l2i.recipes.examples import write_examples
-from l2i.recipes.figures import write_evaluation
 from l2i.recipes.fit_classifier import (
     check_classifier,
     fit_classifier,
     same_data,
     training_precision,
 )
-from l2i.recipes.listing import IDENTITY, data_differences, write_listing
+from l2i.recipes.listing import IDENTITY, data_differences
 from l2i.recipes.material import Material, data_name, heard_by, prepare
-from l2i.recipes.measure import Evaluation
-from l2i.recipes.served import write_model
-from l2i.recipes.telling import telling
+from l2i.recipes.publishing import WARNINGS, publish
 from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.artifacts import download
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import adopt, register
-from l2i.run.tracker import RunInfo, Tracker, find_finished, open_run
+from l2i.run.tracker import RunInfo, find_finished, open_run
 from l2i.training.parts import Context, Part, parts_of
 from l2i.training.stage import Stage, open_stage
-from l2i.types import Classifier, Clip
+from l2i.types import Classifier
 
 __all__ = ["Outcome", "train"]
-
-# The run's tag: a sentence a line.
-_WARNINGS = "l2i.warnings"
 
 
 @dataclass(frozen=True)
@@ -254,7 +244,7 @@ def train(
             config.run.seed,
             progress,
         )
-        _publish(config, material, run, bundle, subject, evaluation, list(stages), progress)
+        publish(config, material, run, bundle, subject, evaluation, list(stages), progress)
         if register_as:
             run.register(register_as, MODEL)
         kept.done()
@@ -392,96 +382,6 @@ def _finished_before(done: RunInfo) -> Outcome:
         done.experiment,
         done.scores,
         found=True,
-        warnings=tuple(done.tags.get(_WARNINGS, "").splitlines()),
+        warnings=tuple(done.tags.get(WARNINGS, "").splitlines()),
         intervals=intervals,
     )
-
-
-def _description(
-    config: Config,
-    material: Material,
-    run: Tracker,
-    evaluation: Evaluation,
-    test: Sequence[Clip],
-) -> str:
-    d = config.dataset
-    split = f"fold {d.fold}" if material.card.folds else "its test split"
-    return describe_model(
-        what=f"{material.card.title}, tested on {split}, seed {config.run.seed}",
-        scores=evaluation.scores,
-        intervals=evaluation.intervals,
-        clips=len(test),
-        experiment_id=run.experiment_id,
-        run_id=run.run_id,
-        listen=config.output.clips > 0,
-        warnings=evaluation.warnings,
-    )
-
-
-def _publish(
-    config: Config,
-    material: Material,
-    run: Tracker,
-    bundle: Path,
-    subject: Subject,
-    evaluation: Evaluation,
-    stages: Sequence[str],
-    progress: Progress,
-) -> None:
-    """Figures, tables, pictures and sounds: to the run's folder, then to the store."""
-    from l2i import plots
-
-    out = run.folder / "artifacts"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-    write_listing(material, out)
-    told = write_model(bundle, config, out / MODEL)
-    split = material.split
-    documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in stages}
-    histories = {name: document["history"] for name, document in documents.items()}
-    kept = {name: document["epoch"] for name, document in documents.items() if "epoch" in document}
-    classes = subject.classifier.classes
-    chosen = telling(evaluation, split.test, config.output.clips)
-    write_evaluation(
-        evaluation,
-        split.test,
-        classes,
-        out,
-        title=run.name,
-        labels=material.label_names(split.test),
-        histories=histories,
-        kept=kept,
-        heard=[index for index, _ in chosen],
-    )
-    plots.training_curves(histories, out / "training_curves.png", kept)
-    if "dictionary" in subject.parts:
-        w = subject.parts["dictionary"].cpu().numpy()
-        plots.dictionary(w, subject.domain, out / "dictionary.png")
-    with progress.task("explanations", total=len(chosen), unit="clip") as bar:
-        write_examples(
-            subject,
-            config.method.name,
-            material.waves.array,
-            material.rows(split.test),
-            split.test,
-            config.explanation,
-            chosen,
-            out / "explanations",
-            on_clip=lambda: bar.advance(1),
-            title=f"{run.name}: explanations",
-            labels=material.label_names(split.test),
-            known=material.labels(split.test, classes),
-            summary=main_figures(evaluation.scores),
-        )
-    (out / "provenance.json").write_text(
-        json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",
-        encoding="utf-8",
-    )
-    run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
-    run.artifacts(out)
-    if evaluation.warnings:
-        told |= {_WARNINGS: "\n".join(evaluation.warnings)}
-    run.tags(told | {DESCRIPTION: _description(config, material, run, evaluation, split.test)})
-    # They are in the store now, and the stages keep what another run could use.
-    shutil.rmtree(run.folder, ignore_errors=True)
