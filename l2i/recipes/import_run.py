@@ -40,7 +40,8 @@ from l2i.recipes.description import DESCRIPTION, escaped
 from l2i.recipes.served import write_model
 from l2i.run import provenance
 from l2i.run.progress import Progress
-from l2i.run.tracker import find_finished, open_run
+from l2i.run.runs import find_finished
+from l2i.run.tracker import open_run
 from l2i.storage import atomic_write_bytes, disk_errors, make_output
 from l2i.types import Task
 

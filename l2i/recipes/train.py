@@ -42,8 +42,9 @@ from l2i.run import provenance
 from l2i.run.artifacts import download
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
-from l2i.run.runs import adopt, register
-from l2i.run.tracker import RunInfo, find_finished, open_run
+from l2i.run.runs import adopt, find_finished, register
+from l2i.run.search import RunInfo
+from l2i.run.tracker import open_run
 from l2i.training.parts import Context, Part, parts_of
 from l2i.training.stage import Stage, open_stage
 from l2i.types import Classifier

@@ -39,11 +39,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
-from l2i.run.artifacts import download
 from l2i.run.ending import signals_as_exit, verdict
 from l2i.run.outbox import sync
-from l2i.run.runs import find_finished, list_runs, reap, resolve_run
-from l2i.run.search import RunInfo
+from l2i.run.runs import reap
 from l2i.run.store import (
     Store,
     connect,
@@ -59,17 +57,7 @@ from l2i.storage import FileLock
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = [
-    "RunInfo",
-    "Tracker",
-    "check_place",
-    "download",
-    "find_finished",
-    "list_runs",
-    "open_run",
-    "reap",
-    "resolve_run",
-]
+__all__ = ["Tracker", "check_place", "open_run"]
 
 # A task of a job has more: engines that stop a container give it 30 seconds.
 _STOPPED_TASK_WAIT_S = 20.0
