@@ -13,6 +13,8 @@ What they share:
 ``fit_classifier``    the built-in classifier's training (the parts': `l2i.training`)
 ``checkpoints``       a stage's state in the store, for the next machine
 ``sweep_table``       mean and deviation over a sweep's runs
+``publishing``        a training's results, as files and in the store
+``served``            a run's networks as a model of MLflow's; ``served_input``: its rows
 ``bundle``            what a finished run has learnt, from its artifacts
 ``measure``           figures on clips
 ``truth``             figures of any method, and against known parts
