@@ -10,29 +10,43 @@ one with the cue, and any suspect of a run without one, are false.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from l2i.audit import audit
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
+from l2i.run.search import RunInfo
+
+
+def finished(experiment: str) -> Sequence[RunInfo]:
+    """The finished trainings of an experiment, the oldest first."""
+    return list_runs(experiment, limit=1000, status="finished", kind="train")[::-1]
+
+
+def planting(run: RunInfo, document: Mapping[str, Any]) -> tuple[str, str]:
+    """What was planted in a run's data, and on how many of the decisions it is used."""
+    if (planted := document.get("planted")) is None:
+        return f"none ({run.name})", ""
+    cue = f"{planted['class']}: {planted['cue']}"
+    return cue, f"{planted['flips']} of {planted['decided']}"
 
 
 def main(experiment: str) -> None:
     """Print a line for each run."""
-    print("| planted | used | place | suspects | false | first suspect |")
+    print("| planted | used | place among the suspects | suspects | false | first suspect |")
     print("|---|---|---|---|---|---|")
-    for run in reversed(list_runs(experiment, limit=1000, status="finished", kind="train")):
-        found = audit(run.id, Progress(), keep=False)
-        planted = found.get("planted")
+    for run in finished(experiment):
+        document = audit(run.id, Progress(), keep=False)
+        suspects, planted = document["suspects"], document.get("planted")
         own = planted["class"] if planted else None
-        false = sum(s["class"] != own for s in found["suspects"])
-        cue = f"{planted['class']}: {planted['cue']}" if planted else f"none ({run.name})"
-        used = f"{planted['flips']} of {planted['decided']}" if planted else ""
-        place = (planted["rank"] or "not found") if planted else ""
-        first = found["suspects"][0]["words"] if found["suspects"] else "none"
-        print(
-            f"| {cue} | {used} | {place} | {len(found['suspects'])} | {false} | {first} |",
-            flush=True,
-        )
+        false = sum(s["class"] != own for s in suspects)
+        place = ""
+        if planted:
+            place = str(planted["placed"] or f"none; its class: {planted['rank'] or 'none'}")
+        first = suspects[0]["words"] if suspects else "none"
+        cells = (*planting(run, document), place, str(len(suspects)), str(false), first)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 ``report``   the document, the table, the lines
 ``page``     the page to listen to
 ``audit``    all of it, on a finished run
+``planted``  whether suspects name a cue that was planted
 ``changes``  two audits beside each other
 ===========  ================================================================================
 """

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from l2i.audit.groups import grouped
 from l2i.audit.hearing import Pass
 from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
+from l2i.audit.planted import planted_facts
 from l2i.audit.proof import Proof, Settings, prove, proved, screen
 from l2i.audit.report import (
     SCHEMA,
@@ -35,8 +36,7 @@ from l2i.models.heard import hear
 from l2i.pages import Figure
 from l2i.recipes.bundle import class_index
 from l2i.recipes.material import PartName
-from l2i.recipes.opened import Opened, open_finished, open_unmeasured, write_found
-from l2i.recipes.shortcut import cue_answers
+from l2i.recipes.opened import open_finished, open_unmeasured, write_found
 from l2i.run.progress import Progress
 from l2i.storage import atomic_write_text
 
@@ -137,7 +137,7 @@ def audit(
     document = _document(p, rows, numbers, labels, judged, s) | {"part": part}
     document["notes"] = _unread(p.broken) + notes + notes_of(document, names, rows, labels, p.clips)
     if isinstance(data := opened.material.dataset, Planted):
-        document["planted"] = _planted(opened, data, document["suspects"])
+        document["planted"] = planted_facts(opened, data, document["suspects"])
     entries: list[Entry] = []
     if keep or out is not None:
         entries = _entries(p, document, judged)
@@ -302,20 +302,3 @@ def _explained(p: Pass, name: str, clip: int) -> Explained:
     x = torch.from_numpy(p.read(np.array([clip])))
     heard = hear(subject.classifier, x, subject.domain, p.way.layers)
     return explain_by(p.way, heard, p.opened.classes.index(name), method=p.method, key=clip)
-
-
-def _planted(opened: Opened, data: Planted, suspects: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Whether a cue that was planted decides, by the test clips that have it; and at which place
-    among the suspects its class is."""
-    clips, table = cue_answers(data, opened.subject.classifier, opened.material.split.test)
-    decided, still = table[:, 2] > 0, table[:, 3] > 0
-    label = data.cue.label
-    ranks = (n for n, s in enumerate(suspects, start=1) if s["class"] == label)
-    return {
-        "cue": data.cue.beep,
-        "class": label,
-        "clips": len(clips),
-        "decided": int(decided.sum()),
-        "flips": int((decided & ~still).sum()),
-        "rank": next(ranks, None),
-    }

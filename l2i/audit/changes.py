@@ -14,7 +14,7 @@ from l2i.errors import DataError, StoreError, UsageError
 from l2i.run.artifacts import download
 from l2i.run.runs import list_runs, resolve_run
 
-__all__ = ["changes"]
+__all__ = ["changes", "document_of"]
 
 # How far two spectra of a class's evidence are apart before it is said that it moved: the share of
 # one that would have to be moved to make it the other.
@@ -44,7 +44,7 @@ def changes(before: str, after: str) -> dict[str, Any]:
     DataError
         A document is no audit.
     """
-    old, new = _document(before), _document(after)
+    old, new = document_of(before), document_of(after)
     then, now = old["suspects"], new["suspects"]
     kept = [s for s in now if any(_same(s, other) for other in then)]
     classes = [{c["class"]: c for c in document["classes"]} for document in (old, new)]
@@ -64,7 +64,8 @@ def changes(before: str, after: str) -> dict[str, Any]:
     }
 
 
-def _document(word: str) -> dict[str, Any]:
+def document_of(word: str) -> dict[str, Any]:
+    """What an audit said, as for `changes`: by a run that was audited, or by the audit."""
     path = Path(word)
     if path.is_dir() and (path / "audit.json").is_file():
         path = path / "audit.json"

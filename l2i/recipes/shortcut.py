@@ -31,7 +31,7 @@ from l2i.recipes.truth import clip_scenes, judge_scenes, table_of
 from l2i.run.progress import Progress
 from l2i.types import Classifier, Clip
 
-__all__ = ["CUE_SCORES", "cue_answers", "shortcut"]
+__all__ = ["CUE_SCORES", "cue_answers", "cue_clips", "shortcut"]
 
 CUE_SCORES = ("cue_kept", "rest_kept", "cue_lost", "pointing")
 """Columns whose means over clips are scores."""
@@ -159,6 +159,11 @@ def shortcut(
     return document | {"kept": kept}
 
 
+def cue_clips(data: Planted, clips: Sequence[Clip]) -> list[Clip]:
+    """Those of some clips that have the cue."""
+    return [clip for clip in clips if data.original(clip) is not None]
+
+
 def cue_answers(
     data: Planted, classifier: Classifier, clips: Sequence[Clip]
 ) -> tuple[list[Clip], NDArray[np.float64]]:
@@ -166,7 +171,7 @@ def cue_answers(
     the cue's class with the cue and without, and whether it decides for it with and without
     [N, 4]."""
     place = class_index(classifier.classes, data.cue.label, "The classifier")
-    clips = [clip for clip in clips if data.original(clip) is not None]
+    clips = cue_clips(data, clips)
     answers = []
     for clip in clips:
         sounds = (data.load(clip), data.parts(clip)[data.cue.name])
@@ -175,7 +180,7 @@ def cue_answers(
             logits = classifier.logits(x)
             p = classifier.probabilities(logits)[:, place].tolist()
             answers.append((*p, *classifier.decisions(logits)[:, place].tolist()))
-    return clips, np.array(answers, np.float64)
+    return clips, np.array(answers, np.float64).reshape(-1, 4)
 
 
 def _by_the_cue(

@@ -115,7 +115,7 @@ def test_a_beep_that_decides(say: Say, tmp_path: Path) -> None:
         assert first[way]["flips"] > 0.6 * first[way]["clips"], first
         assert first[way]["control"] < 0.2 * first[way]["clips"], first
     assert first["p"] < 0.05
-    assert found["planted"]["rank"] == 1
+    assert found["planted"]["rank"] == found["planted"]["placed"] == 1
     assert found["planted"]["flips"] == found["planted"]["decided"] > 0
     assert {s["class"] for s in found["suspects"]} == {"rain+cue"}
     out = tmp_path / "out"
@@ -147,6 +147,7 @@ def test_highs_that_are_missing(say: Say) -> None:
     _, found = _audit(say, "muffled", "--no-keep")
     first = found["suspects"][0]
     assert first["class"] == "rain+cue" and first["where"]["kind"] == "highs missing"
+    assert found["planted"]["placed"] == 1
     assert first["removal"] is None and first["level_db"] is None
     assert first["insertion"]["flips"] > 0.8 * first["insertion"]["clips"]
     assert "nothing above 1.0 kHz" in first["sentence"]
