@@ -10,6 +10,7 @@
 ``page``     the page to listen to
 ``audit``    all of it, on a finished run
 ``planted``  whether suspects name a cue that was planted
+``sources``  whether evidence hangs on recording, fold or microphone
 ``changes``  two audits beside each other
 ===========  ================================================================================
 """

@@ -28,6 +28,7 @@ from l2i.audit.report import (
     table,
 )
 from l2i.audit.scan import Rows
+from l2i.audit.sources import groupings_of, source_notes
 from l2i.data.base import listed
 from l2i.data.planted import Planted
 from l2i.errors import DataError
@@ -136,6 +137,10 @@ def audit(
     judged = proved(proofs, s)
     document = _document(p, rows, numbers, labels, judged, s) | {"part": part}
     document["notes"] = _unread(p.broken) + notes + notes_of(document, names, rows, labels, p.clips)
+    groupings = groupings_of(opened.material.dataset, p.clips)
+    document["notes"] += source_notes(
+        rows, p.clips, names, groupings, p.palette, opened.config.run.seed
+    )
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = planted_facts(opened, data, document["suspects"])
     entries: list[Entry] = []
