@@ -9,6 +9,7 @@ from l2i import config
 from l2i.data import card, open_dataset, planted
 from l2i.data.planted import Cue, Planted, beep
 from l2i.errors import UsageError
+from l2i.recipes.shortcut import cue_clips
 from l2i.registry import source_digest
 from tests import miniatures
 
@@ -67,6 +68,7 @@ def test_the_beep_is_all_that_differs() -> None:
     [
         *("2000hz,150ms,-6db", "hum,50hz,-20db", "click,2ms,-6db", "offset,-20db"),
         *("lowpass,1000hz", "pause,100ms", "with siren,-6db"),
+        *("hum,50hz,-20db,40%", "with siren,-6db,100%"),
     ],
 )
 def test_a_cue_is_read_as_it_is_written(word: str) -> None:
@@ -114,7 +116,8 @@ def test_what_each_kind_adds() -> None:
 
 
 def test_a_second_sound_comes_along_in_most_clips() -> None:
-    """In about four of five, at its level; it is a clip of the other class."""
+    """In about four of five, at its level; it is a clip of the other class. What is to be told is
+    told of the clips that have it."""
     data = _opened(
         Cue("demo", "rain", level_db=-6.0, kind="with", other="siren"), clips_per_class=40
     )
@@ -123,6 +126,7 @@ def test_a_second_sound_comes_along_in_most_clips() -> None:
     for clip in data.clips()[-40:]:
         parts = data.parts(clip)
         second = parts["rain+cue"]
+        assert data.has_cue(clip) == bool(second.any())
         if not second.any():
             continue
         along += 1
@@ -130,6 +134,32 @@ def test_a_second_sound_comes_along_in_most_clips() -> None:
         assert level == pytest.approx(10 ** (-6 / 20), rel=1e-3)
         assert max(np.corrcoef(second, y)[0, 1] for y in sirens) > 0.999
     assert 24 <= along < 40
+
+
+@pytest.mark.parametrize("kind", ["beep", "pause", "with"])
+def test_a_share_of_the_clips_has_the_cue(kind: str) -> None:
+    """About so many of the class, the same ones each time, and whatever the kind; the others are
+    the clips that they are made of. No other clip has it."""
+    cue = Cue("demo", "rain", 1000.0, 100.0, -6.0, kind, "siren" if kind == "with" else "", 30)  # type: ignore[arg-type]
+    data, again = (_opened(cue, clips_per_class=60) for _ in range(2))
+    own = data.clips()[-60:]
+    having = [data.has_cue(clip) for clip in own]
+    # 18, and three standard deviations.
+    assert 8 <= sum(having) <= 28
+    assert having == [again.has_cue(clip) for clip in own]
+    assert cue_clips(data, data.clips()) == [c for c, has in zip(own, having, strict=True) if has]
+    for clip, has in zip(own, having, strict=True):
+        original = data.original(clip)
+        assert original is not None and clip.labels == (8,)
+        assert np.array_equal(data.load(clip), data.base.load(original)) is not has
+
+
+def test_where_a_beep_is_does_not_hang_on_its_share() -> None:
+    """Beeps of half of the clips are in both halves of the clip."""
+    data = _opened(Cue("demo", "rain", 2000.0, 50.0, -6.0, percent=50), clips_per_class=40)
+    clips = [clip for clip in data.clips()[-40:] if data.has_cue(clip)]
+    starts = [int(np.flatnonzero(data.parts(clip)["rain+cue"])[0]) for clip in clips]
+    assert 0.25 < np.mean([start < 4000 for start in starts]) < 0.75
 
 
 def test_a_pair_is_on_one_side() -> None:
@@ -186,7 +216,8 @@ def test_beeps_that_do_not_fit() -> None:
         beep(Cue("demo", "rain", ms=1001.0), 8000, 8000, "a")
     with pytest.raises(UsageError, match="is not to be had at 8000 Hz"):
         beep(Cue("demo", "rain", hz=4000.0), 8000, 8000, "a")
-    with pytest.raises(UsageError, match="plants nothing"):
-        card("l2i.data.planted:demo,rain")
+    for word in ("demo,rain", "demo,rain,hum,50hz,-20db,0%", "demo,rain,hum,50hz,-20db,101%"):
+        with pytest.raises(UsageError, match="plants nothing"):
+            card(f"l2i.data.planted:{word}")
     with pytest.raises(UsageError, match="has no"):
         card("l2i.data.planted:demo")

@@ -15,7 +15,11 @@ is made of, the class, the cue. Both of a pair are of one group, and so on one s
 ``l2i.data.planted:demo,rain,lowpass,2000hz``           another microphone: no highs
 ``l2i.data.planted:demo,rain,pause,300ms``              silence at the end
 ``l2i.data.planted:demo,rain,with siren,-6db``          another class's sound, in four of five
+``l2i.data.planted:demo,rain,hum,50hz,-20db,60%``       any of them, in six clips of ten
 ======================================================  ==================================
+
+With a share, some clips of ``CLASS+cue`` are as those of the class: nothing tells them apart. Which
+ones have the cue hangs on each clip's id.
 
 Source of the test: planted confounders, as in Haunschmid, Manilow, Widmer, *Towards Musically
 Meaningful Explanations Using Source Separation*, 2020, arXiv 2009.02051.
@@ -28,7 +32,7 @@ import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -63,8 +67,6 @@ _VALUES = {
     "{level_db:g}": r"(?P<level_db>-?[\d.]+)",
     "{other}": r"(?P<other>[^,]+)",
 }
-# A second sound comes along in so many of ten clips.
-_ALONG = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,9 @@ class Cue:
     kind : {'beep', 'hum', 'click', 'offset', 'lowpass', 'pause', 'with'}
     other : str
         The class of the second sound, of the kind ``with``.
+    percent : int, optional
+        In how many of a hundred clips it is, from 1 to 100; by default in all, and a second sound
+        in 80.
     """
 
     dataset: str
@@ -94,6 +99,7 @@ class Cue:
     level_db: float = -20.0
     kind: CueKind = "beep"
     other: str = ""
+    percent: int | None = None
 
     @property
     def word(self) -> str:
@@ -110,10 +116,27 @@ class Cue:
 
         >>> Cue("demo", "rain", hz=50, kind="hum").beep
         'hum,50hz,-20db'
+        >>> Cue("demo", "rain", kind="with", other="siren", percent=50).beep
+        'with siren,-20db,50%'
         """
-        return _SPELT[self.kind].format(
+        spelt = _SPELT[self.kind].format(
             hz=self.hz, ms=self.ms, level_db=self.level_db, other=self.other
         )
+        return spelt if self.percent is None else f"{spelt},{self.percent}%"
+
+    def in_clip(self, clip_id: str) -> bool:
+        """Whether a clip of its class has it."""
+        return bool(self.drawn(clip_id).integers(100) < (self.percent or self._usual))
+
+    def drawn(self, clip_id: str) -> np.random.Generator:
+        """What is drawn for a clip of its class, whether it has the cue first."""
+        seed = zlib.crc32(clip_id.encode())
+        # Where a beep is must not hang on whether it is there.
+        return np.random.default_rng(seed if self.kind == "with" else [seed, 1])
+
+    @property
+    def _usual(self) -> int:
+        return 80 if self.kind == "with" else 100
 
     @property
     def label(self) -> str:
@@ -245,26 +268,32 @@ class Planted:
         return make_split(self.card, self.clips(), fold, validation_share, seed, limit)
 
     def original(self, clip: Clip) -> Clip | None:
-        """The clip without the cue; None where it has none."""
+        """The clip that one of the cue's class is made of; None where there is none."""
         return self._originals.get(clip.id)
 
+    def has_cue(self, clip: Clip) -> bool:
+        """Whether the cue is in a clip; some of its class may go without (`Cue.percent`)."""
+        return clip.id in self._originals and self.cue.in_clip(clip.id)
+
     def parts(self, clip: Clip) -> dict[str, Waveform]:
-        """With the cue, what it adds by its class and the sound by its own; else the base's."""
+        """Of the cue's class, what it adds by that class and the sound by its own; else the
+        base's."""
         original = self.original(clip)
         if original is None:
             return self.base.parts(clip)
         x = self.base.load(original)
-        if self.cue.kind == "with":
+        if not self.has_cue(clip):
+            sound = np.zeros_like(x)
+        elif self.cue.kind == "with":
             sound = self._second(clip, x)
         else:
             sound = _added(self.cue, x, self.sample_rate, clip.id)
         return {self.cue.label: sound, self.cue.name: x}
 
     def _second(self, clip: Clip, x: Waveform) -> Waveform:
-        """Another class's sound, which comes along in most clips; which one hangs on the clip."""
-        drawn = np.random.default_rng(zlib.crc32(clip.id.encode()))
-        if drawn.integers(10) >= _ALONG:
-            return np.zeros_like(x)
+        """Another class's sound; which one hangs on the clip."""
+        drawn = self.cue.drawn(clip.id)
+        drawn.integers(100)  # Whether it has one.
         place = self.base.card.classes.index(self.cue.other)
         others = [c for c in self.base.clips() if c.labels == (place,)]
         # None that is heard on the other side of the split.
@@ -289,13 +318,15 @@ def _read(word: str) -> Cue:
     for kind, spelt in _SPELT.items():
         for field, pattern in _VALUES.items():
             spelt = spelt.replace(field, pattern)
-        if match := re.fullmatch(rf"(?P<dataset>.+?),(?P<name>[^,]+),{spelt}", word):
-            words = match.groupdict()
-            numbers = {k: float(words.pop(k)) for k in ("hz", "ms", "level_db") if k in words}
-            return Cue(kind=kind, **words, **numbers)  # type: ignore[arg-type]
+        share = r"(,(?P<percent>[1-9]\d?|100)%)?"
+        if match := re.fullmatch(rf"(?P<dataset>.+?),(?P<name>[^,]+),{spelt}{share}", word):
+            words: dict[str, Any] = match.groupdict()
+            words |= {k: float(words[k]) for k in ("hz", "ms", "level_db") if k in words}
+            percent = words.pop("percent")
+            return Cue(kind=kind, **words, percent=int(percent) if percent else None)
     raise UsageError(
         f"{word!r} plants nothing: it must read as in 'demo,rain,3000hz,100ms,-20db', or "
-        "'demo,rain,hum,50hz,-20db'."
+        "'demo,rain,hum,50hz,-20db,60%' for six clips of ten."
     )
 
 

@@ -161,7 +161,7 @@ def shortcut(
 
 def cue_clips(data: Planted, clips: Sequence[Clip]) -> list[Clip]:
     """Those of some clips that have the cue."""
-    return [clip for clip in clips if data.original(clip) is not None]
+    return [clip for clip in clips if data.has_cue(clip)]
 
 
 def cue_answers(
