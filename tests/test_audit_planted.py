@@ -11,6 +11,7 @@ import pytest
 from l2i import config
 from l2i.audit.cues import BANDS, SLICES, Cue
 from l2i.audit.planted import at_place, judged, planted_place
+from l2i.cli.audit import _show
 from l2i.data import open_dataset
 from l2i.data.planted import MODULE, Planted
 from tests.conftest import REPOSITORY
@@ -59,6 +60,30 @@ def test_at_which_place_it_is_named() -> None:
     assert judged(suspects[:2], "rain+cue", BEEP) == {"rank": 2, "placed": None}
     assert judged(suspects[:1], "rain+cue", BEEP) == {"rank": None, "placed": None}
     assert judged(suspects, "rain+cue", None) == {"rank": 2, "placed": None}
+
+
+@pytest.mark.parametrize(
+    ("rank", "placed", "sentence"),
+    [
+        (1, 1, "It is suspect 1."),
+        (1, 2, "It is suspect 2."),
+        (2, None, "It is no suspect; suspect 2 is another part of its class."),
+        (None, None, "It is no suspect."),
+    ],
+)
+def test_what_is_told_of_it(
+    rank: Any, placed: Any, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A suspect elsewhere in its class is not the cue."""
+    planted = {"cue": "hum,50hz,-20db", "class": "rain+cue", "flips": 3, "decided": 4}
+    planted |= {"rank": rank, "placed": placed}
+    run = {"id": "0123", "name": "run"}
+    _show(
+        {"run": run, "clips": 9, "undecided": 0, "lines": [], "classes": []} | {"planted": planted},
+        None,
+    )
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"3 of 4 decisions change without it. {sentence} class" in told
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,9 @@ def _show(report: dict[str, Any], out: Path | None) -> None:
         click.echo(click.wrap_text(line, width=80, subsequent_indent="   "))
     if "planted" in report:
         planted = report["planted"]
-        rank = "is no suspect" if planted["rank"] is None else f"is suspect {planted['rank']}"
+        rank = "is no suspect" if planted["placed"] is None else f"is suspect {planted['placed']}"
+        if planted["rank"] is not None and planted["placed"] is None:
+            rank += f"; suspect {planted['rank']} is another part of its class"
         words = (
             f"Planted: {planted['cue']} in {planted['class']}; {planted['flips']} of "
             f"{planted['decided']} decisions change without it. It {rank}."
