@@ -44,7 +44,7 @@ def test_list_names_every_data_set_in_80_columns(say: Say) -> None:
     answer = say("data", "list")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert lines[0].split()[:3] == ["NAME", "TASK", "CLASSES"]
+    assert lines[0].split()[:3] == ["name", "task", "classes"]
     assert [line.split()[0] for line in lines[1:]] == list(DATASETS)
     assert max(map(len, lines)) <= 80
 

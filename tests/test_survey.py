@@ -109,7 +109,7 @@ def test_what_check_says_of_a_folder(say: Say, tmp_path: Path) -> None:
     told = say(*words)
     assert told.code == 0, told.err
     lines = [line.split() for line in told.out.splitlines()]
-    assert ["CLASS", "TRAIN", "VALIDATE", "TEST", "SECONDS"] in lines
+    assert ["class", "train", "validate", "test", "seconds"] in lines
     # One of the six clips has three seconds, the others have six.
     assert ["bark", "3", "2", "1", "33.0"] in lines
     tree = json.loads(say(*words, "--json").out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group, emit_json
+from l2i.cli.base import WIDTH, Group, emit_json, emit_table
 from l2i.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,24 +48,19 @@ def list_(data_dir: Path | str | None, as_json: bool) -> None:
     cards = [card(name) for name in DATASETS]
     places = {c.name: _place(c, data_dir) for c in cards}
     if as_json:
-        _print_json([{**_summary(c), "path": places[c.name]} for c in cards])
+        emit_json([{**_summary(c), "path": places[c.name]} for c in cards])
         return
-    rows: list[tuple[str, ...]] = [
-        ("NAME", "TASK", "CLASSES", "CLIPS", "LENGTH", "SIZE", "AT HAND")
-    ]
-    for c in cards:
-        rows.append(
-            (
-                c.name,
-                c.task.value,
-                str(len(c.classes) or "-"),
-                str(c.n_clips or "-"),
-                f"{c.duration_s:g} s",
-                format_bytes(c.size_bytes) if c.size_bytes else "-",
-                _at_hand(c, places[c.name]),
-            )
+    rows = [
+        (
+            *(c.name, c.task.value, len(c.classes) or "-", c.n_clips or "-"),
+            f"{c.duration_s:g} s",
+            format_bytes(c.size_bytes) if c.size_bytes else "-",
+            _at_hand(c, places[c.name]),
         )
-    _table(rows, right=(2, 3, 4, 5))
+        for c in cards
+    ]
+    head = ["name", "task", "classes", "clips", "length", "size", "at hand"]
+    emit_table(head, rows, right=(2, 3, 4, 5))
 
 
 def _at_hand(c: Card, place: str | None) -> str:
@@ -103,7 +98,7 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     cache = WaveformCache()
     cached = cache.entries(name)
     if as_json:
-        _print_json(
+        emit_json(
             {
                 **_summary(c),
                 "name": name,
@@ -164,17 +159,16 @@ def _classes_of(dataset: DataSet, seconds: Mapping[str, float]) -> list[dict[str
 def _show_classes(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
-    head = ("CLASS", "TRAIN", "VALIDATE", "TEST", "SECONDS")
     cells = [
         (
             # What is blank at an end would not be seen.
             row["class"] if row["class"] == row["class"].strip() else repr(row["class"]),
-            *(str(row[side]) for side in ("train", "validate", "test")),
+            *(row[side] for side in ("train", "validate", "test")),
             "-" if row["seconds"] is None else f"{row['seconds']:.1f}",
         )
         for row in rows
     ]
-    _table([head, *cells], right=(1, 2, 3, 4))
+    emit_table(["class", "train", "validate", "test", "seconds"], cells, right=(1, 2, 3, 4))
 
 
 def _classes(names: Sequence[str], counts: Mapping[str, int]) -> str:
@@ -277,7 +271,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
         report = dataset.check(decode, lambda done, total: task.advance(done - task.done))
     if as_json:
-        _print_json(
+        emit_json(
             {
                 "name": name,
                 "path": str(dataset.root) if dataset.root else None,
@@ -425,34 +419,16 @@ def _summary(c: Card) -> dict[str, Any]:
     }
 
 
-def _print_json(tree: Any) -> None:
-    emit_json(tree)
-
-
-def _width() -> int:
-    return max(40, min(80, shutil.get_terminal_size((80, 24)).columns))
-
-
 def _field(key: str, text: str) -> None:
     # Long words are left whole: they are addresses and paths, to be copied.
     indent = " " * 10
     click.echo(
         fill(
             text,
-            _width(),
+            max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)),
             initial_indent=f"{key:<10}",
             subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
         )
     )
-
-
-def _table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(w) if i in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
