@@ -25,7 +25,8 @@ from PIL import Image
 import l2i
 from l2i.errors import StoreError
 from l2i.pages import Media, MediaList, refuse_foreign, write_figures_page, write_listening_page
-from l2i.pages.figures import _figure, _ticks
+from l2i.pages.charts import _ticks
+from l2i.pages.figures import _figure
 from l2i.pages.page import data_block
 from l2i.pages.pictures import frequency_ticks, mask_picture, spectrogram_picture, spectrum_line
 from l2i.pages.sound import flac, mp3, mp3_bytes, mp3_kbps, rounded
