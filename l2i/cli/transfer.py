@@ -1,0 +1,87 @@
+"""``l2i runs export``, ``import`` and ``relocate``: runs in another place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from l2i.cli import options
+from l2i.cli.base import Command, emit_table
+
+__all__ = ["export", "import_", "relocate"]
+
+
+@click.command(
+    "export",
+    cls=Command,
+    short_help="Copy runs whole to another place.",
+    example=[
+        "l2i runs export latest kept",
+        "l2i runs export latest first.zip",
+        "l2i runs export latest s3://bucket/kept",
+    ],
+)
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.argument("target", metavar="PLACE", type=options.PLACE)
+def export(names: tuple[str, ...], target: Path | str) -> None:
+    """Copy runs whole to PLACE: a folder, a .zip file or an s3:// address.
+
+    Parameters, every step of every metric, tags and artifacts; 'l2i runs import' makes runs of
+    them elsewhere.
+    """
+    from l2i.run.runs import resolve_run
+    from l2i.run.transfer import export_archive, export_run
+
+    infos = [resolve_run(name) for name in names]
+    if isinstance(target, Path) and target.suffix.lower() == ".zip" and not target.is_dir():
+        export_archive(infos, target)
+        click.echo(target)
+        return
+    for info in infos:
+        click.echo(export_run(info, target))
+
+
+@click.command(
+    "import",
+    cls=Command,
+    short_help="Import exported runs.",
+    example=[
+        "l2i runs import kept",
+        "l2i runs import first.zip",
+        "l2i runs import s3://bucket/kept --experiment gathered",
+    ],
+)
+@click.argument("source", metavar="PLACE", type=options.PLACE)
+@click.option(
+    "--experiment",
+    metavar="NAME",
+    help="MLflow experiment to file runs under.  [default: each run's own]",
+)
+def import_(source: Path | str, experiment: str | None) -> None:
+    """Import all runs that were exported to PLACE: a folder, a .zip file or an s3:// address.
+
+    What was imported before is found, and not made again.
+    """
+    from l2i.run.transfer import import_runs
+
+    imported = import_runs(source, experiment=experiment)
+    rows = [[run[:8], name, "imported" if new else "there already"] for run, name, new in imported]
+    emit_table(["id", "name", "state"], rows)
+
+
+@click.command(
+    cls=Command, short_help="Repair a store that was moved.", example="l2i runs relocate"
+)
+def relocate() -> None:
+    """Repair a store whose folder was moved or copied: MLflow keeps absolute paths.
+
+    Run it where 'mlruns' lies now, when no run is being written.
+    """
+    from l2i.run.transfer import relocate as mend
+
+    moved = mend()
+    for name, old, new in moved:
+        click.echo(f"{name}: {old} -> {new}")
+    if not moved:
+        click.echo("Nothing was moved: all is where the store says.")
