@@ -258,7 +258,7 @@ def test_the_console_script_is_the_one_that_says_so() -> None:
 
 def test_a_picture_without_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What draws it is asked for."""
-    from l2i import plots
+    from l2i.plots import drawing
 
     for name in [m for m in sys.modules if m.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
@@ -270,7 +270,7 @@ def test_a_picture_without_matplotlib_is_a_sentence(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(sys, "meta_path", [Nowhere(), *sys.meta_path])
     with pytest.raises(MissingPackage, match="'pip install matplotlib' will do; 'pip inst"):
-        plots._figure(1, 1)
+        drawing.new_figure(1, 1)
 
 
 def test_a_terminal_without_rich_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

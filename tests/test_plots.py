@@ -14,13 +14,15 @@ from PIL import Image
 
 from l2i import plots
 from l2i.dsp.spectrogram import SpectrogramSettings
+from l2i.plots import charts
+from l2i.plots.panels import _panels as panels_of
 
 
 def test_the_epoch_that_was_kept_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a line at it, which need not be where the validation loss is lowest; a stage of which it
     is not known has none."""
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     epochs = [{"loss": 1 / n, "validation_loss": n} for n in (1, 2, 3, 4)]
     histories = {"classifier": epochs, "interpreter": epochs}
     plots.training_curves(histories, tmp_path / "curves.png", {"classifier": 3})
@@ -42,7 +44,7 @@ def test_counts_stand_in_their_cells(
     """Every count but nought, its class to the left and what was decided below; a title only where
     the counts on the diagonal are right."""
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     classes = ["a", "$b$"]
     counts = np.array([[1, 3, 0, 2], [0, 0, 1, 5]])[:, : 4 if answers else 2]
     plots.confusion_matrix(counts, classes, answers or classes, tmp_path / "counts.png")
@@ -61,7 +63,7 @@ def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
     scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
     children = [
         {"setting": "all", "scores": dict.fromkeys("abc", scale * (1 + 0.9 * n))}
         for n in range(-2, 3)
@@ -99,7 +101,7 @@ def test_an_explanation_has_room_for_all_that_is_written(
     settings = SpectrogramSettings(rate, 4096, rate // 100, 64)
     plots.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
 
-    figure = plots._panels(3, 2.5, rate / 2000).figure
+    figure = panels_of(3, 2.5, rate / 2000).figure
     assert {text.get_text() for text in figure.axes[-2].texts} >= {str(k) for k, _ in components}
     boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure._suptitle.get_window_extent()]
     assert len(boxes) == 6
@@ -124,7 +126,7 @@ def test_an_explanation_shows_what_is_heard(tmp_path: Path) -> None:
     level = np.full((129, 400), 1e-9)
     level[:32, 200:] = 1.0  # Up to 1 kHz, the second half.
     picture = _picture(tmp_path / "a.png", level, [(3, 1.0), (8, 0.5)])
-    panels = plots._panels(3, 4.0, 4.0)
+    panels = panels_of(3, 4.0, 4.0)
     magma = colormaps["magma"]([1.0, 0.75, 0.0], bytes=True)[:, :3].astype(int)
     for axes, wanted in zip(panels.figure.axes[:3], magma, strict=True):
         rows, columns = panels._inside(axes)
@@ -150,8 +152,8 @@ def test_an_explanation_shows_nothing_of_another(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, again)
     assert (first != other).any(axis=2).mean() > 0.3
     # Every second of twenty names: there is no room for all.
-    shown = [t.get_text() for t in plots._panels(3, 4.0, 4.0)._names]
+    shown = [t.get_text() for t in panels_of(3, 4.0, 4.0)._names]
     assert shown == [""] * 15
     _picture(tmp_path / "d.png", loud, many)
-    shown = [t.get_text() for t in plots._panels(3, 4.0, 4.0)._names if t.get_text()]
+    shown = [t.get_text() for t in panels_of(3, 4.0, 4.0)._names if t.get_text()]
     assert shown == [str(k) for k in range(0, 20, 2)]

@@ -21,7 +21,8 @@ from l2i.explanation import (
     select,
     soft_mask,
 )
-from l2i.metrics import METRICS, PUBLISHED, classification, faithfulness, fidelity, own_metrics
+from l2i.metrics import METRICS, PUBLISHED, classification, faithfulness, fidelity
+from l2i.metrics.own import own_metrics
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from l2i.models.heard import Heard
 from l2i.recipes.judging import (

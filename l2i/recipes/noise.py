@@ -15,7 +15,8 @@ import numpy as np
 
 from l2i.dsp.mixing import Colour, add_noise
 from l2i.explanation import METHODS, MethodSettings
-from l2i.metrics import METRICS, meanings, own_metrics
+from l2i.metrics import METRICS, meanings
+from l2i.metrics.own import own_metrics
 from l2i.metrics.statistics import finite
 from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips

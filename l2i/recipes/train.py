@@ -23,7 +23,7 @@ from l2i.data import DATASETS, refuse_folder
 from l2i.data.base import class_counts, listed
 from l2i.errors import CheckpointError, ConfigError, StoreError
 from l2i.explanation import Subject, check_gradients
-from l2i.metrics import own_digest, own_metrics
+from l2i.metrics.own import own_digest, own_metrics
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
 from l2i.recipes.bundle import MODEL, build_classifier, keep_method
 from l2i.recipes.checkpoints import keep_checkpoints

@@ -17,8 +17,8 @@ from torch import Tensor
 from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import linear_gain, magnitude, peak_normalise, phase, stft, synthesise
 from l2i.explanation import MethodSettings, Subject, make_method
-from l2i.metrics import own_metrics
 from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
+from l2i.metrics.own import own_metrics
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
 from l2i.metrics.statistics import bootstrap_interval, median
 from l2i.models.heard import Heard, hear
