@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from l2i.audit.cues import Palette
 from l2i.audit.scan import Rows, files_of, scan
+from l2i.data.split import spread
 from l2i.explanation import ExplanationMethod, MethodSettings, make_method
-from l2i.recipes.examples import spread
 from l2i.recipes.material import PartName
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.run.artifacts import download

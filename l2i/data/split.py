@@ -1,4 +1,4 @@
-"""The one way to split the clips of a data set: test, training, validation."""
+"""The one way to split the clips of a data set (test, training, validation), and to take a few."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from l2i.data.cards import Card, listed
 from l2i.errors import DataError
 from l2i.types import Clip, Split
 
-__all__ = ["make_split", "stratify", "thin"]
+__all__ = ["make_split", "spread", "stratify", "thin"]
 
 
 def stratify(
@@ -180,3 +180,20 @@ def make_split(
             f"has only one {where}."
         )
     return Split(thin(train, limit, seed), thin(validate, limit, seed), thin(test, limit, seed))
+
+
+def spread(clips: Sequence[Clip], n: int) -> list[int]:
+    """Indices of at most `n` clips that cover as many classes as can be, in order.
+
+    >>> spread([Clip("a", (0,)), Clip("b", (0,)), Clip("c", (1,))], 2)
+    [0, 2]
+    """
+    queues: dict[tuple[int, ...], list[int]] = {}
+    for index, clip in enumerate(clips):
+        queues.setdefault(clip.labels[:1], []).append(index)
+    chosen: list[int] = []
+    while len(chosen) < min(n, len(clips)):
+        for queue in queues.values():
+            if queue and len(chosen) < n:
+                chosen.append(queue.pop(0))
+    return sorted(chosen)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i.data.split import spread
 from l2i.errors import UsageError
 from l2i.explanation import (
     METHODS,
@@ -20,31 +21,22 @@ from l2i.explanation import (
 )
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
-from l2i.models.checkpoint import load_checkpoint, load_weights
-from l2i.models.classifier import FrozenClassifier
-from l2i.models.vgg import VGG
 from l2i.recipes import retrained
-from l2i.recipes.bundle import WEIGHTS, open_bundle
-from l2i.recipes.examples import spread
+from l2i.recipes.evaluator import open_evaluator
 from l2i.recipes.judging import mask_scores, mean_scores
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.paired import corrected, difference
 from l2i.recipes.probed import all_probes, finished
-from l2i.recipes.probes import Evaluator, Probe
+from l2i.recipes.probes import Probe
 from l2i.recipes.protocols import PROTOCOLS, Protocol, open_protocol
 from l2i.recipes.reexplained import Absent
-from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, predicted, table_of, truth_scores
-from l2i.recipes.tuned import tuned_on_masks
+from l2i.recipes.truth import TRUTH_SCORES, judge_scenes, predicted, truth_scores
+from l2i.recipes.truth_files import table_of
 from l2i.registry import nearest
-from l2i.run.artifacts import download
-from l2i.run.device import pick_device
 from l2i.run.progress import Progress
-from l2i.run.runs import resolve_run
 from l2i.types import Clip, Task
 
-__all__ = ["TUNED", "benchmark"]
-
-TUNED = "random-masks"
+__all__ = ["benchmark", "chosen_methods"]
 
 
 def benchmark(
@@ -88,8 +80,8 @@ def benchmark(
         All figures; about a hundred more sounds for each clip, and some thirty more explanations
         for each of `repeats` clips, on the first protocol.
     evaluator : str
-        Another run of the same classes, whose classifier hears the sounds, too; or `TUNED`: the
-        run's own, fine-tuned on random masks (`l2i.recipes.tuned`).
+        Another run of the same classes, whose classifier hears the sounds, too; or
+        `l2i.recipes.evaluator.TUNED`: the run's own, fine-tuned on random masks.
     against : str
         A method that all others are compared with, clip by clip; judged, too, where it is not among
         `methods`.
@@ -147,7 +139,7 @@ def benchmark(
     settings = _settings(opened, threshold, max_components)
     if shuffled_labels or roar:
         retrained.can_be_retrained(opened, roar)
-    judge = _evaluator(opened, evaluator, device, precision, progress) if evaluator else None
+    judge = open_evaluator(opened, evaluator, device, precision, progress) if evaluator else None
     chosen = chosen_methods(methods, opened, progress)
     if against:
         chosen = list(dict.fromkeys([*chosen, against]))
@@ -362,50 +354,6 @@ def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]
         name: np.concatenate([t.get(name, np.full(len(t["method"]), np.nan)) for t in tables])
         for name in names
     }
-
-
-def _evaluator(
-    opened: Opened, word: str, device: str, precision: str, progress: Progress
-) -> Evaluator:
-    """The classifier of another run, or the run's own after random masks, as a probe."""
-    own = opened.subject.classifier
-    if word == TUNED:
-        if not isinstance(own, FrozenClassifier):
-            raise UsageError(
-                "Only the built-in classifier can be fine-tuned on random masks: give another run "
-                "as the evaluator."
-            )
-        material = opened.material
-        rows = material.rows(material.split.train)
-        seed = opened.config.run.seed
-        network = _network(opened)
-        waves = material.waves.array
-        tuned = tuned_on_masks(own, network, waves, rows, seed=seed, progress=progress)
-        return Evaluator(tuned, own)
-    run = resolve_run(word)
-    if run.id == opened.run.id:
-        raise UsageError(
-            f"The evaluator {run.name} ({run.id[:8]}) is the run itself, which was in the loop: "
-            "give a run with another seed."
-        )
-    place, dtype, _ = pick_device(device, precision)
-    config, subject = open_bundle(run, place, dtype)
-    mine, other = opened.config.dataset, config.dataset
-    if (mine.name, mine.fold) != (other.name, other.fold):
-        progress.say(
-            f"The evaluator was trained on {other.name}, fold {other.fold}, and these are the test "
-            f"clips of {mine.name}, fold {mine.fold}: it may have learnt from them."
-        )
-    return Evaluator(subject.classifier, own)
-
-
-def _network(opened: Opened) -> VGG:
-    """The run's own network, as it was trained."""
-    path = download(opened.run, WEIGHTS) / "classifier.safetensors"
-    tensors, document = load_checkpoint(path, "classifier")
-    network = VGG(len(document["classes"]), head=document["head"], dropout=document["dropout"])
-    load_weights(network, tensors, path)
-    return network
 
 
 def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -> list[str]:

@@ -42,29 +42,12 @@ from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
 from l2i.types import Clip, Interpretation
 
-__all__ = ["spread", "write_by", "write_examples", "write_explanation"]
+__all__ = ["write_by", "write_examples", "write_explanation"]
 
 # On the page: components that can be heard alone, and how many of the rest are named.
 _HEARD, _OTHERS = 5, 3
 # The page has at most so many explanations of one clip.
 _CLASSES = 3
-
-
-def spread(clips: Sequence[Clip], n: int) -> list[int]:
-    """Indices of at most `n` clips that cover as many classes as can be, in order.
-
-    >>> spread([Clip("a", (0,)), Clip("b", (0,)), Clip("c", (1,))], 2)
-    [0, 2]
-    """
-    queues: dict[tuple[int, ...], list[int]] = {}
-    for index, clip in enumerate(clips):
-        queues.setdefault(clip.labels[:1], []).append(index)
-    chosen: list[int] = []
-    while len(chosen) < min(n, len(clips)):
-        for queue in queues.values():
-            if queue and len(chosen) < n:
-                chosen.append(queue.pop(0))
-    return sorted(chosen)
 
 
 def write_explanation(

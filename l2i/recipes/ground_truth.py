@@ -16,10 +16,9 @@ from l2i.recipes.truth import (
     clip_scenes,
     judge_scenes,
     predicted,
-    sound_writer,
-    table_of,
     truth_scores,
 )
+from l2i.recipes.truth_files import sound_writer, table_of
 from l2i.run.progress import Progress
 
 __all__ = ["ground_truth"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from l2i.data.split import spread
 from l2i.dsp.mixing import Colour, add_noise
 from l2i.explanation import METHODS, MethodSettings
 from l2i.metrics import METRICS, meanings
 from l2i.metrics.own import own_metrics
 from l2i.metrics.statistics import finite
-from l2i.recipes.examples import spread
 from l2i.recipes.measure import evaluate_clips
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.truth import Part, Scene, evaluate_method, judge_scenes, predicted, truth_scores

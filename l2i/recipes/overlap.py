@@ -30,10 +30,9 @@ from l2i.recipes.truth import (
     Scene,
     judge_scenes,
     predicted,
-    sound_writer,
-    table_of,
     truth_scores,
 )
+from l2i.recipes.truth_files import sound_writer, table_of
 from l2i.registry import nearest
 from l2i.run.progress import Progress
 from l2i.types import Clip

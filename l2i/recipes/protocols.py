@@ -56,7 +56,7 @@ class Protocol:
 
     def some(self, n: int, clips: Sequence[Clip]) -> frozenset[str]:
         """Ids of at most `n` scenes: of clips, spread over the classes."""
-        from l2i.recipes.examples import spread
+        from l2i.data.split import spread
 
         if self.name == "clean":
             return frozenset(clips[i].id for i in spread(clips, n))

@@ -27,7 +27,8 @@ from l2i.recipes.benchmark import chosen_methods
 from l2i.recipes.bundle import class_index
 from l2i.recipes.opened import Opened, open_finished, write_found
 from l2i.recipes.train import train
-from l2i.recipes.truth import clip_scenes, judge_scenes, table_of
+from l2i.recipes.truth import clip_scenes, judge_scenes
+from l2i.recipes.truth_files import table_of
 from l2i.run.progress import Progress
 from l2i.types import Classifier, Clip
 

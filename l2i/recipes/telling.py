@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, softmax
 
+from l2i.data.split import spread
 from l2i.metrics.labels import doubted_labels
-from l2i.recipes.examples import spread
 from l2i.recipes.measure import Evaluation
 from l2i.types import Clip, Task
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i.dsp.audio import write_audio
 from l2i.dsp.spectrogram import linear_gain, magnitude, peak_normalise, phase, stft, synthesise
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
@@ -39,8 +37,6 @@ __all__ = [
     "evaluate_method",
     "judge_scenes",
     "predicted",
-    "sound_writer",
-    "table_of",
     "truth_scores",
 ]
 
@@ -281,44 +277,6 @@ def truth_scores(
     present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
     scores["present"] = float(present.mean()) if len(present) else float("nan")
     return scores | means[0], intervals | means[1]
-
-
-def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write the rows as csv, names first."""
-    import pandas as pd
-
-    from l2i.storage import atomic_write_text
-
-    first = ["scene", "clip", "class", "present"]
-    frame = pd.DataFrame(dict(rows))
-    frame = frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
-    atomic_write_text(path, frame.to_csv(index=False, float_format="%.6g"))
-
-
-def sound_writer(
-    folder: Path, classes: Sequence[str], sample_rate: int, most: int
-) -> Callable[[Scene, int, Mapping[str, Tensor]], None]:
-    """A function that writes the sounds of the first `most` pairs, one folder for each.
-
-    All sounds of a pair have one gain, so that their levels can be compared by ear.
-    """
-    import re
-
-    places: Iterator[int] = iter(range(1, most + 1))
-
-    def write(scene: Scene, c: int, sounds: Mapping[str, Tensor]) -> None:
-        number = next(places, None)
-        if number is None:
-            return
-        word = re.sub(r"[^\w.-]+", "_", f"{scene.id}-{classes[c]}")[-80:]
-        loudest = max(float(x.abs().max()) for x in sounds.values())
-        gain = 1 / loudest if loudest > 1 else 1.0
-        place = folder / f"{number:02d}-{word}"
-        place.mkdir(parents=True, exist_ok=True)
-        for name, x in sounds.items():
-            write_audio(place / f"{name}.wav", (gain * x).cpu().numpy(), sample_rate)
-
-    return write
 
 
 def clip_scenes(

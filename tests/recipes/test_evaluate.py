@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from l2i.config import resolve
+from l2i.data.split import spread
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.recipes.evaluate import evaluate
-from l2i.recipes.examples import spread
 from l2i.recipes.train import train
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
