@@ -28,8 +28,6 @@ _data_dir = click.option(
     help="Folder of the data set, or its parent; except in 'fetch' also an s3:// URL.  "
     "[default: the user's cache]",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
-_quiet = click.option("--quiet", "-q", is_flag=True, help="Print results only, no progress.")
 
 
 @click.group(cls=Group, example="l2i data list")
@@ -39,7 +37,7 @@ def data() -> None:
 
 @data.command("list", example="l2i data list --data-dir /data")
 @_data_dir
-@_json
+@options.as_json
 def list_(data_dir: Path | str | None, as_json: bool) -> None:
     """List all data sets, and whether they are at hand."""
     from l2i.data import DATASETS, card
@@ -73,7 +71,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 @data.command(example="l2i data info esc10")
 @click.argument("name", type=options.DATASET)
 @_data_dir
-@_json
+@options.as_json
 def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
     """Show a data set: classes, licence, splits, labels, place."""
     from l2i import config
@@ -191,7 +189,7 @@ def _cache_line(entries: list[Any]) -> str:
 @data.command(example="l2i data fetch esc50 --data-dir /data")
 @click.argument("name", type=options.DATASET)
 @_data_dir
-@_quiet
+@options.quiet
 def fetch(name: str, data_dir: Path | str | None, quiet: bool) -> None:
     """Fetch a data set from its official source.
 
@@ -250,8 +248,8 @@ class _Bytes:
     show_default=True,
     help="Decode every clip, or only check that its file is there.",
 )
-@_quiet
-@_json
+@options.quiet
+@options.as_json
 def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_json: bool) -> None:
     """Show which clips of a data set are missing and which are invalid.
 
@@ -304,8 +302,6 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
 
 def _disk_of(dataset: DataSet, name: str) -> dict[str, int] | None:
     """Bytes that a training takes, and that are free; None where nothing can be trained."""
-    import shutil
-
     from l2i.config import resolve
     from l2i.data.places import cache_folder
     from l2i.errors import DataError
