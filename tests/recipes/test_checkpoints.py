@@ -49,7 +49,7 @@ def shared(
     def machine(name: str) -> None:
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        for module in ("runs", "tracker"):
+        for module in ("runs", "writing"):
             monkeypatch.setattr(f"l2i.run.{module}.platform.node", lambda: name)
 
     machine("first")
