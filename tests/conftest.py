@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+from l2i.metrics import METRICS
 from tests.servers import s3  # noqa: F401  (fixture)
 from tests.stores import child, say, store, template  # noqa: F401  (fixtures)
 
@@ -42,6 +44,15 @@ def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     work = home / "work"
     work.mkdir()
     monkeypatch.chdir(work)
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics() -> Iterator[None]:
+    """A metric that a test brings along is none of the next test's."""
+    known = set(METRICS)
+    yield
+    for name in METRICS.keys() - known:
+        del METRICS[name]
 
 
 @pytest.fixture(scope="session")
