@@ -261,8 +261,8 @@ def test_a_run_is_found_by_how_its_name_begins(store: Store) -> None:
 def test_digits_that_fit_several_runs_are_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runs that fit are named; with more digits each is found."""
-    ids = [f"abcdef{n}{uuid.uuid4().hex[7:]}" for n in (1, 2)]
+    """The runs that fit are named; with more digits each is found, with fewer than four none."""
+    ids = [f"abcd{n}{uuid.uuid4().hex[5:]}" for n in (1, 2)]
 
     def given() -> Iterator[uuid.UUID]:
         yield from map(uuid.UUID, ids)
@@ -275,10 +275,12 @@ def test_digits_that_fit_several_runs_are_refused(
         )
         for name in "xy":
             client.create_run(experiment, 0, {"l2i.signature": name}, name)
-    with pytest.raises(UsageError, match=r"'abcdef' fits several runs: .*Give more digits"):
-        resolve_run("abcdef")
-    assert resolve_run("abcdef1").name == "x"
-    assert resolve_run("abcdef2").name == "y"
+    with pytest.raises(UsageError, match=r"'abcd' fits several runs: .*Give more digits"):
+        resolve_run("abcd")
+    with pytest.raises(UsageError, match="There is no run 'abc'"):
+        resolve_run("abc")
+    assert resolve_run("abcd1").name == "x"
+    assert resolve_run("abcd2").name == "y"
 
 
 def test_an_unknown_run_is_answered_with_the_nearest_and_the_newest(store: Store) -> None:

@@ -265,7 +265,7 @@ def resolve_run(word: str) -> RunInfo:
     Parameters
     ----------
     word : str
-        ``latest`` (the newest finished run with networks), a run id or its first six digits or
+        ``latest`` (the newest finished run with networks), a run id or its first four digits or
         more, or a run name or how it begins, if no other name of a run with networks begins so; of
         several runs with one name the newest finished one, or else the newest.
 
@@ -296,7 +296,7 @@ def resolve_run(word: str) -> RunInfo:
         named = search_runs(store, Wanted(name=word), limit=100)
         if named:
             return next((run for run in named if run.status == "FINISHED"), named[0])
-    if re.fullmatch(r"[0-9a-f]{6,32}", word):
+    if re.fullmatch(r"[0-9a-f]{4,32}", word):
         fits = search_runs(store, Wanted(run_id=word), limit=6)
         if len(fits) == 1:
             return fits[0]
