@@ -15,9 +15,12 @@ from l2i.audit import scan as scanning
 from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
-from l2i.audit.proof import Proof, Settings, Trial, prove, proved
-from l2i.audit.report import lines, mistakes_of_one_recording, notes_of
+from l2i.audit.notes import mistakes_of_one_recording, notes_of
+from l2i.audit.proof import Proof, Trial, prove, proved
+from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
+from l2i.audit.settings import Settings
+from l2i.cli.audit import audit as command
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import DataError, StoreError
 from l2i.explanation import MethodSettings, Subject, make_method
@@ -335,3 +338,10 @@ def test_twenty_lines() -> None:
     assert "and 22 more" in " ".join(lines(many)) and "Note 0." in lines(many)
     none = lines(_document(suspects=[]))
     assert none[0].startswith("No suspect") and "5 % of audits" in none[1]
+
+
+def test_the_command_has_the_defaults_of_the_audit() -> None:
+    """They stand in its help, which waits for no import of the audit's."""
+    usual = {parameter.name: parameter.default for parameter in command.params}
+    for name in ("quiet_db", "false_alarms"):
+        assert usual[name] == getattr(Settings(), name)

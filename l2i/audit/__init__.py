@@ -5,8 +5,10 @@
 ``scan``     one pass over all clips: a row for each class that is said of each
 ``hearing``  the pass as a whole: stopped, gone on with, shared among the tasks of a job
 ``groups``   whether a class's explanations are of one kind
+``settings`` limits, and how much is tried
 ``proof``    cues tried, and the counter-proof
 ``report``   the document, the table, the lines
+``notes``    what else a reader should know, in sentences
 ``page``     the page to listen to
 ``audit``    all of it, on a finished run
 ``planted``  whether suspects name a cue that was planted

@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 
 from l2i.audit.groups import grouped
 from l2i.audit.hearing import Pass
+from l2i.audit.notes import notes_of
 from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
 from l2i.audit.planted import planted_facts
-from l2i.audit.proof import Proof, Settings, prove, proved, screen
+from l2i.audit.proof import Proof, prove, proved, screen
 from l2i.audit.report import (
     SCHEMA,
     class_facts,
     group_facts,
     lines,
     mistake_facts,
-    notes_of,
     suspect_facts,
     table,
 )
 from l2i.audit.scan import Rows
+from l2i.audit.settings import Settings
 from l2i.audit.sources import groupings_of, source_notes
 from l2i.data.base import listed
 from l2i.data.planted import Planted

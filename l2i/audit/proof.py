@@ -22,47 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.audit.cues import Cue, Palette, Trait, traits_of, usual_size
+from l2i.audit.settings import Settings
 from l2i.dsp.spectrogram import peak_normalise
 from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
 from l2i.models.heard import hear
 
-__all__ = ["Bench", "Proof", "Settings", "Trial", "prove", "proved", "screen"]
+__all__ = ["Bench", "Proof", "Trial", "prove", "proved", "screen"]
 
 # What is so far below a clip is nobody's cue, and is not tried.
 _INAUDIBLE_DB = -50.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an audit goes by.
-
-    Attributes
-    ----------
-    quiet_db : float
-        A cue is one of a few parts of a sound, and no suspect, where it is louder than this against
-        the clip, dB of energy: the class's own sound is what a classifier should go by.
-    tried : int
-        Clips that cues are tried on first.
-    proved : int
-        Pairs of clips of a proof, at most.
-    cues : int
-        Cues of a class that are proved, at most.
-    worth : float
-        Mean change of the class's probability from which on a cue is worth a proof.
-    excess : float
-        Share of the decisions that it must change beyond its control.
-    false_alarms : float
-        The chance of a suspect in an audit where no cue does more than its control.
-    """
-
-    quiet_db: float = -10.0
-    tried: int = 6
-    proved: int = 24
-    cues: int = 4
-    worth: float = 0.1
-    excess: float = 0.25
-    false_alarms: float = 0.05
 
 
 @dataclass(frozen=True)

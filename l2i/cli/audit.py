@@ -121,7 +121,7 @@ def audit(
     if classifier is None and len(runs) != 1:
         raise click.UsageError("Give one RUN, or a --classifier, or --compare and two RUNs.")
     from l2i.audit import audit as run_audit
-    from l2i.audit.proof import Settings
+    from l2i.audit.settings import Settings
     from l2i.run.progress import Progress
 
     progress = Progress(quiet)
