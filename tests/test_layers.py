@@ -183,3 +183,10 @@ def test_light_commands_are_light() -> None:
     assert codes.pop("trian") == 2
     assert set(codes.values()) == {0}, codes
     assert len(codes) > 10
+
+
+def test_no_module_is_longer_than_one_can_hold_in_mind() -> None:
+    """Four hundred lines; what is longer has a second noun in it."""
+    lines = {_module(p): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
+    assert len(lines) > 200
+    assert {name: n for name, n in lines.items() if n > 400} == {}

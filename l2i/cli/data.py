@@ -258,13 +258,14 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     from l2i import config
     from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
+    from l2i.recipes.disk import disk_of, disk_sentence
     from l2i.run.progress import Progress
 
     card(name)  # A name that is not known is said before the config looks at the rest.
     refuse_folder(name, options.resolved(data_dir) or "")
     dataset = open_dataset(config.Dataset(name=name, data_dir=str(data_dir or "")))
     n = len(dataset.clips())
-    disk = _disk_of(dataset, name)
+    disk = disk_of(dataset, name)
     counts = class_counts(dataset.card.classes, dataset.clips())
     with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
         report = dataset.check(decode, lambda done, total: task.advance(done - task.done))
@@ -293,42 +294,11 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
         for note in report.notes:
             _field("Note:", note)
         if disk is not None:
-            _field("Disk:", _disk_sentence(disk))
+            _field("Disk:", disk_sentence(disk))
         if report.ok:
             click.echo("All clips can be used." if decode else "All clips are there.")
     if not report.ok:
         sys.exit(1)
-
-
-def _disk_of(dataset: DataSet, name: str) -> dict[str, int] | None:
-    """Bytes that a training takes, and that are free; None where nothing can be trained."""
-    from l2i.config import resolve
-    from l2i.data.places import cache_folder
-    from l2i.errors import DataError
-    from l2i.recipes.disk import disk_needed
-    from l2i.run.store import locate
-    from l2i.storage import existing
-
-    try:
-        needed = disk_needed(resolve(dataset=name), dataset)
-    except DataError:
-        return None
-    places = {"cache": cache_folder(), "runs": locate().root}
-    free = {f"free_{word}": shutil.disk_usage(existing(path)).free for word, path in places.items()}
-    return {**needed._asdict(), **free}
-
-
-def _disk_sentence(disk: Mapping[str, int]) -> str:
-    from l2i.storage import format_bytes
-
-    sizes = {key: format_bytes(n) for key, n in disk.items()}
-    text = (
-        f"{sizes['decoded']} in the cache for the decoded clips ({sizes['free_cache']} are free). "
-        f"While an interpreter is trained, {sizes['hidden']} more in the run store "
-        f"({sizes['free_runs']} are free), as far as memory does not hold it."
-    )
-    short = disk["decoded"] > disk["free_cache"] or disk["hidden"] > disk["free_runs"]
-    return f"{text} That is not enough." if short else text
 
 
 def _problems(kind: str, lines: list[str], most: int = 20) -> None:

@@ -19,7 +19,7 @@ Differences: other implementations divide by the greatest contribution instead o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from l2i.dsp.spectrogram import (
     blocks,
     magnitude,
     phase,
+    synthesise,
 )
 from l2i.models.heard import Heard, hear
 from l2i.models.interpreter import Psi
@@ -47,6 +48,7 @@ __all__ = [
     "Explainer",
     "ListenToInterpret",
     "OnInterpreter",
+    "alone",
     "audible",
     "random_ranks",
     "reconstruction",
@@ -354,3 +356,24 @@ class ListenToInterpret(OnInterpreter):
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T] of the components that matter."""
         return soft_mask(self.explainer.w, *self.select(heard, classes))
+
+
+@torch.inference_mode()
+def alone(
+    explainer: Explainer, heard: Heard, interpretation: Interpretation, components: Sequence[int]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """What single components keep of one clip: number, mask [F, T], sound [S] at its level.
+
+    One by one: of a clip of minutes, masks are large.
+    """
+    direction, loud = phase(heard.spectrum, heard.size), heard.size.log1p()
+    h = interpretation.activations
+    share = reconstruction(explainer.w, h)
+    share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
+    for k in components:
+        mask = (explainer.w[:, k].view(1, -1, 1) * h[:, k : k + 1]).mul_(share).clamp_(max=1.0)
+        wanted = torch.expm1(mask * loud)
+        sound = synthesise(direction, wanted, heard.domain, heard.n_samples)
+        if heard.level is not None:
+            sound = sound * heard.level
+        yield k, mask[0], sound[0]

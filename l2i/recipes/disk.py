@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from l2i.config import Config
+from l2i.config import Config, resolve
 from l2i.data.base import DataSet
+from l2i.data.places import cache_folder
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import DataError
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import FeatureStore, compute_features
 from l2i.models.vgg import MIN_FRAMES, VGG
+from l2i.run.store import locate
+from l2i.storage import existing, format_bytes
 
-__all__ = ["Disk", "disk_needed"]
+__all__ = ["Disk", "disk_needed", "disk_of", "disk_sentence"]
 
 
 class Disk(NamedTuple):
@@ -76,3 +81,27 @@ def _bytes_of(store: FeatureStore) -> int:
     """What a store's arrays take."""
     arrays = (store.logits, *store.maps, store.audible, store.projected, store.energy)
     return sum(array.nbytes for array in arrays)
+
+
+def disk_of(dataset: DataSet, name: str) -> dict[str, int] | None:
+    """Bytes that a training takes by the preset of that name, and that are free; None where nothing
+    can be trained."""
+    try:
+        needed = disk_needed(resolve(dataset=name), dataset)
+    except DataError:
+        return None
+    places = {"cache": cache_folder(), "runs": locate().root}
+    free = {f"free_{word}": shutil.disk_usage(existing(path)).free for word, path in places.items()}
+    return {**needed._asdict(), **free}
+
+
+def disk_sentence(disk: Mapping[str, int]) -> str:
+    """What `disk_of` knows, in words."""
+    sizes = {key: format_bytes(n) for key, n in disk.items()}
+    text = (
+        f"{sizes['decoded']} in the cache for the decoded clips ({sizes['free_cache']} are free). "
+        f"While an interpreter is trained, {sizes['hidden']} more in the run store "
+        f"({sizes['free_runs']} are free), as far as memory does not hold it."
+    )
+    short = disk["decoded"] > disk["free_cache"] or disk["hidden"] > disk["free_runs"]
+    return f"{text} That is not enough." if short else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ from l2i.dsp.spectrogram import (
     common_gain,
     magnitude,
     peak_normalise,
-    phase,
     stft,
-    synthesise,
 )
 from l2i.explained import energy_share, explain_by
 from l2i.explanation import (
@@ -32,15 +30,15 @@ from l2i.explanation import (
     MethodSettings,
     Subject,
     make_method,
-    reconstruction,
 )
+from l2i.explanation.listen_to_interpret import alone
 from l2i.metrics.doubts import explanation_doubts, verdict
-from l2i.models.heard import Heard, hear
+from l2i.models.heard import hear
 from l2i.pages import Figure, Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.recipes.bundle import explainer_of
 from l2i.storage import atomic_write_text
-from l2i.types import Clip, Interpretation
+from l2i.types import Clip
 
 __all__ = ["write_by", "write_examples", "write_explanation"]
 
@@ -140,7 +138,7 @@ def write_explanation(
         for name, spectrum in zip(sounds, spectra, strict=True)
     }
     masks, peaks, energies = {"mask": e.mask[0]}, {}, {}
-    for k, mask, sound in _alone(explainer, at_once, interpretation, chosen[:_HEARD]):
+    for k, mask, sound in alone(explainer, at_once, interpretation, chosen[:_HEARD]):
         # Its share of a bin is often small: the picture goes up to the greatest.
         peaks[k] = float(mask.max())
         masks[str(k)] = mask / peaks[k] if peaks[k] > 0 else mask
@@ -224,27 +222,6 @@ def write_explanation(
         "interpreter": likeliest(g),
     }
     return facts, media
-
-
-@torch.inference_mode()
-def _alone(
-    explainer: Explainer, heard: Heard, interpretation: Interpretation, components: Sequence[int]
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """What single components keep of one clip: number, mask [F, T], sound [S] at its level.
-
-    One by one: of a clip of minutes, masks are large.
-    """
-    direction, loud = phase(heard.spectrum, heard.size), heard.size.log1p()
-    h = interpretation.activations
-    share = reconstruction(explainer.w, h)
-    share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
-    for k in components:
-        mask = (explainer.w[:, k].view(1, -1, 1) * h[:, k : k + 1]).mul_(share).clamp_(max=1.0)
-        wanted = torch.expm1(mask * loud)
-        sound = synthesise(direction, wanted, heard.domain, heard.n_samples)
-        if heard.level is not None:
-            sound = sound * heard.level
-        yield k, mask[0], sound[0]
 
 
 def _word(name: str) -> str:

@@ -360,8 +360,7 @@ def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, flo
             figures["fidelity_auprc"] = agreed[c]
         if e.pairs and (mine := e.pairs["class"] == c).any():
             if "fall_probability" in e.pairs:
-                drop = np.median(e.pairs["fall_probability"][mine])
-                figures["faithfulness_probability"] = float(drop)
+                figures["faithfulness_probability"] = np.median(e.pairs["fall_probability"][mine])
             if FF_SHARE in e.scores:
                 fall, whole = (e.pairs[name][mine] for name in RATIOS[FF_SHARE])
                 figures[FF_SHARE] = float(ratio_of_means(np.stack([fall, whole], axis=1), axis=0))
