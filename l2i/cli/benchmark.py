@@ -115,7 +115,7 @@ def benchmark(
     p is of McNemar's exact test for shares and of Wilcoxon's signed-rank test for all else,
     corrected by Holm's method for the number of figures.
 
-    With --shuffled-labels, 'data randomised' is the rank correlation of masks with those for a
+    With --shuffled-labels, 'labels' is the rank correlation of masks with those for a
     classifier that learnt labels at random. With --roar a table has the accuracy of classifiers
     that never heard what a method points at: below that of parts at random, the method points at
     what is needed.

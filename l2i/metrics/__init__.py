@@ -152,7 +152,7 @@ METRICS = {
         "Randomised gates control, other clip", "-1 to 1", "", _SANITY
     ),
     "randomised_gates_class": Metric("Randomised gates, of the next class", "-1 to 1", "lower"),
-    "data_randomised": Metric("Data randomised, rank correlation", "-1 to 1", "lower", _SANITY),
+    "data_randomised": Metric("Data randomised (labels), rank corr.", "-1 to 1", "lower", _SANITY),
     "data_randomised_control": Metric(
         "Data randomised control, other clip", "-1 to 1", "", _SANITY
     ),
@@ -223,7 +223,7 @@ SHORT = {
     "reconstruction": "reconstruction",
     "absent_kept": "absent kept",
     "absent_closed": "absent closed",
-    "data_randomised": "data randomised",
+    "data_randomised": "labels",
     "transfer": "transfer",
     "cue_kept": "cue kept",
     "rest_kept": "rest kept",

@@ -158,9 +158,9 @@ def test_where_runs_differ_most_comes_first() -> None:
     runs = [_Measured(str(i), {}, {}, f, [], pd.Series(dtype=str)) for i, f in enumerate(frames)]
     differing = _differing(runs, ["A", "B"])
     assert list(differing.items()) == [
-        ("c", "removal A 0.90, B 0.40"),
-        ("b", "removal A 0.50, B 0.90"),
-        ("a", "removal A 0.10, B 0.20"),
+        ("c", "faithfulness (mean) A 0.90, B 0.40"),
+        ("b", "faithfulness (mean) A 0.50, B 0.90"),
+        ("a", "faithfulness (mean) A 0.10, B 0.20"),
     ]
 
 

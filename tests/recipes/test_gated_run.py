@@ -84,7 +84,7 @@ def test_both_columns(gated: Finished, single: Finished, monkeypatch: pytest.Mon
     for run, there in ((gated, True), (single, False)):
         page = (run.artifacts / "figures.html").read_text()
         assert ("the components that the published rule selects" in page) is there
-        assert ("Published: Removal" in page) is there
+        assert ("Published: Faithfulness" in page) is there
     head = (gated.artifacts / "clips.csv").read_text().splitlines()[0].split(",")
     assert {"ff_mean", "published_ff_mean", "kept", "interpreter"} <= set(head)
 
