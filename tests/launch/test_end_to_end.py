@@ -341,7 +341,8 @@ def test_cancelled(engine: _Engine, stores: S3, say: Callable[..., Said]) -> Non
     """A job that is cancelled while it runs: its tasks end as cancelled, their runs are not
     RUNNING, the last checkpoint is in the store; one that does not run is not begun."""
     path = _file("two.toml", "\n[sweep]\nseeds = [5, 6, 7]\n")
-    words = [*engine.words, "--checkpoint-minutes", "0.02"]
+    # So many epochs that none ends before it is told to.
+    words = [*engine.words, "--checkpoint-minutes", "0.02", "-o", "interpreter.epochs=500"]
     words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
     job = json.loads(say("submit", str(path), *words, "--json").out)["job"]
     _until("no checkpoint of task 0", lambda: _checkpointed(stores, say, job, 0))
