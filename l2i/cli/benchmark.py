@@ -139,7 +139,7 @@ def benchmark(
     for name, by_method in result["protocols"].items():
         if list(result["protocols"]) != ["clean"]:
             click.echo(f"\n{name}: {PROTOCOLS[name]}")
-        _table(by_method, result["meaning"])
+        _table(by_method)
         _roar_table(by_method)
         for method in by_method:
             lines = [
@@ -160,7 +160,7 @@ def benchmark(
     measuring.kept(result, out)
 
 
-def _table(methods: Mapping[str, Any], meaning: Mapping[str, Any]) -> None:
+def _table(methods: Mapping[str, Any]) -> None:
     """A row per method."""
     there = {name for f in methods.values() for name in f["scores"]}
     names = [name for name in _COLUMNS if name in there]

@@ -76,11 +76,12 @@ def disk_errors(place: str | Path) -> Iterator[None]:
             raise StoreError(
                 f"{place} cannot be written ({error.strerror}). Choose another place."
             ) from error
-        folder = existing(Path(place).absolute().parent)
-        if error.errno == errno.ENOENT and not _takes_files(folder):
-            raise StoreError(
-                f"{place} cannot be written: {folder} takes no files. Choose another place."
-            ) from error
+        if error.errno == errno.ENOENT:
+            folder = existing(Path(place).absolute().parent)
+            if not _takes_files(folder):
+                raise StoreError(
+                    f"{place} cannot be written: {folder} takes no files. Choose another place."
+                ) from error
         raise
 
 
