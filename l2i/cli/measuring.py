@@ -12,7 +12,7 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Option, emit_table
 from l2i.errors import ConfigError, UnknownName
-from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, control, short
+from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, PUBLISHED_TITLE, control, short
 from l2i.registry import METHODS, nearest
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ class _Method(click.ParamType):
 METHOD = _Method()
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Which way a figure is better."""
-_THEIRS = "Published: "
 
 
 def heads(names: Iterable[str]) -> list[str]:
@@ -304,7 +303,7 @@ def show_figures(
     """A table of figures: value and which way is better, what it is to be read beside, and the
     95 % interval. Those of the published rule, where another explains, are a table of their own.
     """
-    theirs = [name for name in scores if meaning[name]["title"].startswith(_THEIRS)]
+    theirs = [name for name in scores if meaning[name]["title"].startswith(PUBLISHED_TITLE)]
     _table([name for name in scores if name not in theirs], scores, intervals, meaning)
     if theirs:
         click.echo("\nBy the published rule")
@@ -329,7 +328,7 @@ def _table(
         arrow = ARROWS[metric["better"]] or " "
         rows.append(
             [
-                metric["title"].removeprefix(_THEIRS),
+                metric["title"].removeprefix(PUBLISHED_TITLE),
                 f"{shown} {unit:<2} {arrow}",
                 _beside(name, scores),
                 f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "",

@@ -239,14 +239,15 @@ def submit(
     from l2i.cli.launching import watch as look_on
 
     launcher = ENGINES[on](root(), {"queue": queue, "region": region})
-    checks = launcher.check(spec)
     if dry_run:
-        for check in checks:
+        for check in launcher.check(spec):
             click.echo(
                 f"{ {True: 'yes', False: 'no', None: '?'}[check.ok]:>3}  {check.sentence}", err=True
             )
         emit_json({"id": spec.id, "gpu_hours": spec.gpu_hours, **spec.model_dump(mode="json")})
         return 0
+    if _known(spec) is None:
+        launcher.check(spec)  # What is refused makes no run.
     job = launcher.submit(spec.model_copy(update={"parent": _parent(spec, wanted)}))
     if as_json:
         emit_json(
@@ -280,19 +281,25 @@ def _bound(spec: Any, limit: float | None) -> None:
         )
 
 
+def _known(spec: Any) -> Any:
+    """The job of this description that was submitted from here, or None."""
+    from l2i.cli.launching import root
+    from l2i.launch.job import list_jobs
+
+    return next((job for job in list_jobs(root()) if job.id == spec.id), None)
+
+
 def _parent(spec: Any, wanted: Any) -> str:
     """The id of the run above a sweep's tasks, which is made now; empty where there is none."""
     if wanted is None:
         return ""
-    from l2i.cli.launching import root
     from l2i.errors import StoreError
-    from l2i.launch.job import list_jobs
     from l2i.recipes.sweep_file import facts
     from l2i.run.family import make_parent
 
-    known = next((job.spec.parent for job in list_jobs(root()) if job.id == spec.id), "")
+    known = _known(spec)
     try:
-        return known or make_parent(**facts(wanted))
+        return (known.spec.parent if known else "") or make_parent(**facts(wanted))
     except StoreError as error:
         click.echo(f"{error} The tasks will make the parent run.", err=True)
         return ""

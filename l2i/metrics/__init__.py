@@ -22,6 +22,7 @@ __all__ = [
     "METRICS",
     "OF_THEIR_SIZE",
     "PUBLISHED",
+    "PUBLISHED_TITLE",
     "SHORT",
     "Metric",
     "control",
@@ -285,7 +286,7 @@ def meanings(scores: Iterable[str]) -> dict[str, dict[str, str]]:
     if any(name.startswith(PUBLISHED) for name in names):
         for name in names:
             if name.startswith(_BY_THRESHOLD):
-                means[name]["title"] = f"Published: {METRICS[name].title}"
+                means[name]["title"] = f"{PUBLISHED_TITLE}{METRICS[name].title}"
                 means[name]["short"] = f"published {short(name)}"
     return means
 
@@ -309,8 +310,11 @@ OF_THEIR_SIZE = (
 PUBLISHED = "published_"
 """Before the names of what L2I's published rule reaches, where another rule stands beside it."""
 
+PUBLISHED_TITLE = "Published: "
+"""Before their titles."""
+
 METRICS |= {
-    f"{PUBLISHED}{name}": replace(METRICS[name], title=f"Published: {METRICS[name].title}")
+    f"{PUBLISHED}{name}": replace(METRICS[name], title=f"{PUBLISHED_TITLE}{METRICS[name].title}")
     for name in (
         *("average_increase_margin", "average_drop", "average_gain", "ff_mean", "ff_share"),
         *("fid_in", "kept", "absent_kept", "absent_closed"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from l2i.metrics import MAIN, METRICS, control, meanings
 from l2i.pages import Figure
@@ -38,14 +39,13 @@ def main_figures(scores: Mapping[str, float]) -> list[Figure]:
     Figure(name='energy kept', value='0.310', beside='', meaning='Energy kept in the \
 explanation (share): lower is better')
     """
-    means = meanings(scores)
+    every = meanings(scores)
     figures = []
     for name in MAIN:
         if math.isfinite(scores.get(name, math.nan)):
-            value, meaning = f"{scores[name]:.3f}", METRICS[name].meaning
-            if means[name]["title"] != METRICS[name].title:
-                meaning = f"Published: {meaning}"
-            figures.append(Figure(means[name]["short"], value, control(name, scores), meaning))
+            value, means = f"{scores[name]:.3f}", every[name]
+            meaning = replace(METRICS[name], title=means["title"]).meaning
+            figures.append(Figure(means["short"], value, control(name, scores), meaning))
     return figures
 
 
