@@ -16,8 +16,8 @@ import pytest
 
 import l2i
 from l2i.config import read_toml
-from l2i.errors import StoreError
-from l2i.launch.job import Job, JobSpec, Task, keep_job
+from l2i.errors import LaunchError, StoreError
+from l2i.launch.job import Check, Job, JobSpec, Task, keep_job
 from l2i.launch.local import Local
 from l2i.recipes.sweep_file import read_sweep
 from l2i.recipes.train import Outcome
@@ -216,6 +216,26 @@ def test_submit_makes_the_run_above(
     connect(locate()).delete_run(parent.id)
     assert say("submit", str(sweep_file)).code == 0
     assert submitted[-1].parent == parent.id and list_runs() == []
+
+
+def test_what_was_submitted_is_not_checked_anew(
+    submitted: list[JobSpec],
+    sweep_file: Path,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine refuses what is new, and gives back what it has."""
+    assert say("submit", str(sweep_file)).code == 0
+
+    def refuse(_engine: Local, _spec: JobSpec) -> list[Check]:
+        raise LaunchError("The image is gone.")
+
+    monkeypatch.setattr(Local, "check", refuse)
+    assert say("submit", str(sweep_file)).code == 0
+    assert len(submitted) == 2
+    answer = say("submit", str(sweep_file), "--memory", "2GiB")
+    assert answer.code == 1 and "The image is gone." in answer.err
+    assert len(submitted) == 2 and len(list_runs()) == 1
 
 
 def test_submit_where_the_store_is_away(
