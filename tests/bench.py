@@ -37,8 +37,8 @@ from l2i.models.gated import Gating
 from l2i.models.interpreter import Interpreter
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
 from l2i.models.vgg import HIDDEN_MAPS, VGG
-from l2i.recipes.explain import explain
-from l2i.recipes.train import train
+from l2i.recipes.publishing.explain import explain
+from l2i.recipes.training.train import train
 from l2i.run.device import cpu_has_bfloat16, set_threads
 from l2i.run.progress import Progress
 from l2i.types import Task

@@ -17,8 +17,8 @@ import torch
 
 from l2i.config import Explanation as ExplanationSettings
 from l2i.metrics import meanings
-from l2i.recipes.description import main_figures
-from l2i.recipes.examples import write_examples
+from l2i.recipes.opening.description import main_figures
+from l2i.recipes.publishing.examples import write_examples
 from l2i.types import Clip
 from tests.toys import BANDS, SETTINGS, tone, tone_subject
 

@@ -16,7 +16,7 @@ import l2i
 from l2i.errors import DataError, UsageError
 from l2i.explanation import MethodSettings, make_method
 from l2i.models.heard import Heard, hear
-from l2i.recipes.truth import Part, Scene, judge_scenes
+from l2i.recipes.measuring.truth import Part, Scene, judge_scenes
 from l2i.run.progress import Progress
 from l2i.training.class_dictionary import CLASS_DICTIONARY, ClassBlocks
 from l2i.training.parts import Context, Sounds

@@ -162,7 +162,7 @@ def test_an_old_name_still_does(say: Callable[..., Said], monkeypatch: pytest.Mo
         seen.append((wanted.noise_db, sounds))
         raise DataError("enough")
 
-    monkeypatch.setattr("l2i.recipes.overlap.overlap", overlap)
+    monkeypatch.setattr("l2i.recipes.measuring.overlap.overlap", overlap)
     Path("old.toml").write_text("[overlap]\nnoise-db = 3.0\nsounds = 1\n")
     Path("new.toml").write_text("[overlap]\nsnr-db = 3.0\nsave-sounds = 1\n")
     for words in (
@@ -329,7 +329,7 @@ def test_stopped_is_resumed(say: Callable[..., Said], monkeypatch: pytest.Monkey
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l2i.recipes.train.train", interrupted)
+    monkeypatch.setattr("l2i.recipes.training.train.train", interrupted)
     answer = say("train", "--dataset", "demo")
     assert answer.code == 130
     assert answer.err.strip() == "Stopped. The same command goes on from here."
@@ -572,7 +572,7 @@ def test_ui_prints_the_page_and_starts_a_light_server(
     answer = say("ui", "a", "--port", port)
     assert answer.out == f"http://127.0.0.1:{port}{page}?workflowType=machine_learning\n"
     line = " ".join(started[0])
-    assert f"-m uvicorn l2i.recipes.site:app --host 127.0.0.1 --port {port}" in line
+    assert f"-m uvicorn l2i.recipes.publishing.site:app --host 127.0.0.1 --port {port}" in line
     assert ui.server_environment("::")["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "exit code 3" in say("ui", "--port", port).err
     assert say("ui", "b", "--port", port).code == 2

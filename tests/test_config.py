@@ -345,7 +345,7 @@ _OTHER: dict[str, Any] = {
 }
 _NOT_SCIENCE = {
     "dataset.data_dir",
-    # Its content is, see `l2i.recipes.train`.
+    # Its content is, see `l2i.recipes.training.train`.
     "classifier.spec",
     # It says which method, where that has two rules.
     "explanation.rule",

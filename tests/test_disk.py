@@ -1,4 +1,4 @@
-"""`l2i.recipes.disk`: what is told before a training is what it takes."""
+"""`l2i.recipes.opening.disk`: what is told before a training is what it takes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from l2i.config import resolve
 from l2i.data import open_dataset
 from l2i.data.cache import WaveformCache
 from l2i.models import features
-from l2i.recipes.disk import disk_needed
-from l2i.recipes.train import train
+from l2i.recipes.opening.disk import disk_needed
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from tests.miniatures import folder_tree
 from tests.recipes.conftest import SMALL

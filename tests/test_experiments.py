@@ -11,7 +11,7 @@ import pytest
 
 from l2i.config import resolve
 from l2i.errors import ConfigError
-from l2i.recipes.sweep_file import read_sweep
+from l2i.recipes.tables.sweep_file import read_sweep
 from tests.conftest import REPOSITORY
 from tests.test_docs import parse
 

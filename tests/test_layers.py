@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import l2i
+import l2i.recipes
 
 PACKAGE = Path(l2i.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -106,7 +107,7 @@ def test_the_line_is_really_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     bad = tmp_path / "l2i" / "models" / "bad.py"
     bad.parent.mkdir(parents=True)
     for text in (
-        "from l2i.recipes import train",
+        "from l2i.recipes.training import train",
         "def f():\n    import l2i.data.base",
         "from l2i import run",
     ):
@@ -117,13 +118,41 @@ def test_the_line_is_really_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     test_a_module_imports_from_lower_ranks_or_its_own_folder(bad)
 
 
+ROOMS = re.findall(r"^``(\w+)``", l2i.recipes.__doc__ or "", re.MULTILINE)
+
+
+def test_every_recipe_is_in_a_room_that_names_it() -> None:
+    """Rooms of the table, and no others; each says what is in it."""
+    folder = PACKAGE / "recipes"
+    assert ROOMS == [room for room in ROOMS if (folder / room / "__init__.py").exists()]
+    assert {p.parent.name for p in folder.glob("*/*.py")} == set(ROOMS)
+    assert [p.name for p in folder.glob("*.py")] == ["__init__.py"]
+    for room in ROOMS:
+        told = (folder / room / "__init__.py").read_text(encoding="utf-8")
+        names = {p.stem for p in (folder / room).glob("*.py")} - {"__init__"}
+        assert {name for name in names if f"``{name}``" not in told} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_those_above_it(room: str) -> None:
+    """As the table of `l2i.recipes` has them."""
+    below = ROOMS[ROOMS.index(room) + 1 :]
+    wrong = [
+        f"{_module(path)}, line {line}: {name}"
+        for path in (PACKAGE / "recipes" / room).glob("*.py")
+        for name, line, _ in _imports(path)
+        if name.startswith("l2i.recipes.") and name.split(".")[2] in below
+    ]
+    assert wrong == []
+
+
 def test_few_modules_know_mlflow() -> None:
     """`store` and five others, as ``l2i/run/__init__.py`` says, keep runs; one recipe
     makes a model of MLflow's kind, and one serves its pages."""
     who = {_module(p) for p in SOURCES for name, _, _ in _imports(p) if _of(name, "mlflow")}
     names = ("store", "search", "bin", "events", "writing", "tracker")
     keep = {f"l2i.run.{name}" for name in names}
-    assert who == keep | {"l2i.recipes.served", "l2i.recipes.site"}
+    assert who == keep | {"l2i.recipes.publishing.served", "l2i.recipes.publishing.site"}
 
 
 def _of(name: str, package: str) -> bool:

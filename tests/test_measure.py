@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from l2i.config import Explanation
 from l2i.explanation import MethodSettings, split_audio
-from l2i.recipes.figures import document
-from l2i.recipes.judging import FF_SHARE, MASK_SCORES, judge_masks, mean_scores
-from l2i.recipes.measure import Evaluation, evaluate_clips, finish_evaluation
-from l2i.recipes.truth import Part, Scene, judge_scenes, predicted, truth_scores
+from l2i.recipes.measuring.figures import document
+from l2i.recipes.measuring.judging import FF_SHARE, MASK_SCORES, judge_masks, mean_scores
+from l2i.recipes.measuring.measure import Evaluation, evaluate_clips, finish_evaluation
+from l2i.recipes.measuring.truth import Part, Scene, judge_scenes, predicted, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation, Task
 from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer, tone_subject
@@ -157,7 +157,7 @@ def test_order_and_batches_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> 
     waves = _clips()
     first = _evaluate(waves)
     back = np.arange(len(waves))[::-1]
-    monkeypatch.setattr("l2i.recipes.measure._BATCH", 3)
+    monkeypatch.setattr("l2i.recipes.measuring.measure._BATCH", 3)
     other = _evaluate(waves, rows=back, labels=LABELS[LOUD][back])
     assert other.scores == pytest.approx(first.scores, abs=1e-5)
     for name, values in first.pairs.items():

@@ -35,8 +35,8 @@ from l2i.pages.page import asset
 from l2i.pages.pictures import spectrogram_picture
 from l2i.pages.sound import flac, mp3
 from l2i.pages.start import RunCard, start_page
-from l2i.recipes import side_by_side
-from l2i.recipes.description import main_figures
+from l2i.recipes.opening.description import main_figures
+from l2i.recipes.tables import side_by_side
 from tests.browser import Browser, Tab, open_browser, program
 from tests.exhibits import (
     CLASSES,

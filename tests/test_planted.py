@@ -9,7 +9,7 @@ from l2i import config
 from l2i.data import card, open_dataset, planted
 from l2i.data.planted import Cue, Planted, beep
 from l2i.errors import UsageError
-from l2i.recipes.shortcut import cue_clips
+from l2i.recipes.tables.shortcut import cue_clips
 from l2i.registry import source_digest
 from tests import miniatures
 

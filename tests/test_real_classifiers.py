@@ -176,7 +176,7 @@ def test_an_interpreter_of_yamnet(
     """L2I trained for it, as a classifier of ESC-10, on folds 2 to 5: on fold 1 the interpreter's
     first class is the classifier's. (``-s`` shows the figures.)"""
     from l2i.config import resolve
-    from l2i.recipes.train import train
+    from l2i.recipes.training.train import train
     from l2i.run.progress import Progress
 
     monkeypatch.chdir(tmp_path)

@@ -37,8 +37,8 @@ from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, make_method
 from l2i.models.dictionary import learn_dictionary
 from l2i.models.heard import hear
-from l2i.recipes.opened import Opened, open_finished
-from l2i.recipes.shortcut import cue_clips
+from l2i.recipes.opening.opened import Opened, open_finished
+from l2i.recipes.tables.shortcut import cue_clips
 from l2i.run.device import epoch_generator
 from l2i.run.progress import Progress
 

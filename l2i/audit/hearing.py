@@ -23,8 +23,8 @@ from l2i.audit.cues import Palette
 from l2i.audit.scan import Rows, files_of, scan
 from l2i.data.split import spread
 from l2i.explanation import ExplanationMethod, MethodSettings, make_method
-from l2i.recipes.material import PartName
-from l2i.recipes.opened import Opened, open_finished, write_found
+from l2i.recipes.opening.material import PartName
+from l2i.recipes.opening.opened import Opened, open_finished, write_found
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.search import Wanted, search_runs

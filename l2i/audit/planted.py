@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from l2i.audit.cues import TraitKind
 from l2i.data.planted import CueKind, Planted
-from l2i.recipes.opened import Opened
-from l2i.recipes.shortcut import cue_answers
+from l2i.recipes.opening.opened import Opened
+from l2i.recipes.tables.shortcut import cue_answers
 from l2i.types import Clip
 
 __all__ = ["at_place", "judged", "planted_facts", "planted_place"]

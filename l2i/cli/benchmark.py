@@ -120,8 +120,8 @@ def benchmark(
     that never heard what a method points at: below that of parts at random, the method points at
     what is needed.
     """
-    from l2i.recipes.benchmark import benchmark as run_benchmark
-    from l2i.recipes.protocols import PROTOCOLS
+    from l2i.recipes.measuring.protocols import PROTOCOLS
+    from l2i.recipes.tables.benchmark import benchmark as run_benchmark
     from l2i.run.progress import Progress
 
     result = run_benchmark(

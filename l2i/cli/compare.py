@@ -27,7 +27,7 @@ def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool)
     by Holm's method for the number of figures. With --out there is a page, too, to listen to the
     same clips as each run explains them, those first where they differ most.
     """
-    from l2i.recipes.compare import compare as run_compare
+    from l2i.recipes.tables.compare import compare as run_compare
     from l2i.run.progress import Progress
 
     result = run_compare(runs, out=out, progress=Progress(quiet))

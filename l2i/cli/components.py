@@ -42,7 +42,7 @@ def components(
     RUN is a run id, a run name, or 'latest'. With --out there is a page, index.html, to listen to
     the components of each class.
     """
-    from l2i.recipes.components import components as run_components
+    from l2i.recipes.measuring.components import components as run_components
     from l2i.run.progress import Progress
 
     result = run_components(

@@ -258,7 +258,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     from l2i import config
     from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
-    from l2i.recipes.disk import disk_of, disk_sentence
+    from l2i.recipes.opening.disk import disk_of, disk_sentence
     from l2i.run.progress import Progress
 
     card(name)  # A name that is not known is said before the config looks at the rest.

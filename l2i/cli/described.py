@@ -21,7 +21,7 @@ def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[An
     """The description of a job, from the words; and the sweep, where FILE is one."""
     from l2i.config import read_toml, resolve
     from l2i.launch.job import JobSpec, Task
-    from l2i.recipes.sweep_file import read_sweep
+    from l2i.recipes.tables.sweep_file import read_sweep
 
     here, data_dir = _place(on, given)
     chosen = {

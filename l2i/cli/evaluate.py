@@ -54,7 +54,7 @@ def evaluate(
 
     RUN is a run id, a run name, or 'latest'. The run itself is left as it is.
     """
-    from l2i.recipes.evaluate import evaluate as run_evaluate
+    from l2i.recipes.measuring.evaluate import evaluate as run_evaluate
     from l2i.run.progress import Progress
 
     result = run_evaluate(

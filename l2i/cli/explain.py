@@ -123,7 +123,7 @@ def explain(
             f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
         )
     audio = _files(rest)
-    from l2i.recipes.explain import explain as run_explain
+    from l2i.recipes.publishing.explain import explain as run_explain
     from l2i.run.progress import Progress
 
     results = run_explain(
@@ -189,7 +189,7 @@ def _explain_any(
 ) -> list[dict[str, Any]]:
     from l2i.explained import Explained, write_explained
     from l2i.library import ExplainedRecording, explain_file, targets_of
-    from l2i.recipes.explain import folder_names
+    from l2i.recipes.publishing.explain import folder_names
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)

@@ -37,7 +37,7 @@ def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given
     over the mixture, and what is left of the class and of the others are in dB. ↑: higher is
     better; ↓: lower is better.
     """
-    from l2i.recipes.ground_truth import ground_truth as run_ground_truth
+    from l2i.recipes.measuring.ground_truth import ground_truth as run_ground_truth
     from l2i.run.progress import Progress
 
     result = run_ground_truth(run, Progress(quiet), out=out, **measuring.arguments(given))

@@ -79,7 +79,7 @@ def import_(
     )
     progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
-    from l2i.recipes.import_run import import_files
+    from l2i.recipes.publishing.import_run import import_files
 
     done = import_files(files, config if named else None, progress, out=out)
     if as_json:

@@ -100,8 +100,8 @@ limit: _Decorator = click.option(
 
 
 def clips(default: str) -> _Decorator:
-    """Which part of the run's clips is used: as `l2i.recipes.material.PARTS`, which is not imported
-    for a help."""
+    """Which part of the run's clips is used: as `l2i.recipes.opening.material.PARTS`, which is not
+    imported for a help."""
     return click.option(
         "--clips",
         "part",

@@ -61,7 +61,7 @@ def noise(
 
     RUN is a run id, a run name, or 'latest'.
     """
-    from l2i.recipes.noise import noise as run_noise
+    from l2i.recipes.measuring.noise import noise as run_noise
     from l2i.run.progress import Progress
 
     result = run_noise(

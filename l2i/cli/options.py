@@ -283,7 +283,7 @@ def load_classifier(spec: str) -> Classifier:
     if spec.startswith("run:"):
         import torch
 
-        from l2i.recipes.bundle import open_bundle
+        from l2i.recipes.opening.bundle import open_bundle
         from l2i.run.runs import resolve_run
 
         run = resolve_run(spec.removeprefix("run:"))

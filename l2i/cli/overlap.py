@@ -129,8 +129,8 @@ def overlap(
     SAR, and what is left of either part, all in dB; and the share of energy from the right one.
     ↑: higher is better; ↓: lower is better.
     """
-    from l2i.recipes.overlap import Overlap
-    from l2i.recipes.overlap import overlap as run_overlap
+    from l2i.recipes.measuring.overlap import Overlap
+    from l2i.recipes.measuring.overlap import overlap as run_overlap
     from l2i.run.progress import Progress
 
     wanted = Overlap(

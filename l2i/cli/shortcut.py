@@ -108,7 +108,7 @@ def shortcut(
             "run.precision": precision,
         },
     )
-    from l2i.recipes.shortcut import shortcut as run_shortcut
+    from l2i.recipes.tables.shortcut import shortcut as run_shortcut
 
     cue = Cue(config.dataset.name, name, hz, ms, level_db)
     result = run_shortcut(

@@ -294,7 +294,7 @@ def _parent(spec: Any, wanted: Any) -> str:
     if wanted is None:
         return ""
     from l2i.errors import StoreError
-    from l2i.recipes.sweep_file import facts
+    from l2i.recipes.tables.sweep_file import facts
     from l2i.run.family import make_parent
 
     known = _known(spec)

@@ -56,7 +56,7 @@ def sweep(
     same command resumes after an interruption. The table has mean and standard deviation over
     folds and seeds, a row per setting.
     """
-    from l2i.recipes.sweep_file import read_sweep
+    from l2i.recipes.tables.sweep_file import read_sweep
 
     place = options.resolved(data_dir)
     wanted = read_sweep(
@@ -70,7 +70,7 @@ def sweep(
     )
     if dry_run:
         return _plan(wanted, jobs, as_json)
-    from l2i.recipes.sweep import sweep as run_sweep
+    from l2i.recipes.tables.sweep import sweep as run_sweep
     from l2i.run.progress import Progress
 
     extra = [word for over in overrides for word in ("-o", over)]
@@ -91,7 +91,7 @@ def sweep(
 
 
 def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
-    from l2i.recipes.sweep import states, time_of_one
+    from l2i.recipes.tables.sweep import states, time_of_one
     from l2i.run.progress import duration
 
     children = states(wanted)
@@ -113,7 +113,7 @@ def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from l2i.recipes.sweep_table import plus_minus
+    from l2i.recipes.tables.sweep_table import plus_minus
 
     click.echo(f"Sweep {result['run']['name']} ({result['run']['id'][:8]})")
     n = [f["n"] for row in result["table"] for f in row["figures"].values()]

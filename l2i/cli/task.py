@@ -78,7 +78,7 @@ def _do(job: str, index: int | None) -> int:
     from l2i.errors import UsageError
     from l2i.launch.job import RUN_AGAIN
     from l2i.launch.payload import decode
-    from l2i.recipes.sweep_file import facts, read_sweep
+    from l2i.recipes.tables.sweep_file import facts, read_sweep
     from l2i.run.progress import Progress
     from l2i.run.store import locate
     from l2i.storage import atomic_write_text, disk_errors
@@ -115,8 +115,8 @@ def _do(job: str, index: int | None) -> int:
         _fetch(uri, options[setting], progress)
     _reach(progress)
 
-    from l2i.recipes.sweep_table import gather
-    from l2i.recipes.train import train
+    from l2i.recipes.tables.sweep_table import gather
+    from l2i.recipes.training.train import train
     from l2i.run.family import find_parent, make_parent
 
     marks = _marks(payload["job"], place, group, key)

@@ -137,7 +137,7 @@ def train(
     progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
     from l2i.metrics import METRICS, meanings
-    from l2i.recipes.train import train as run_train
+    from l2i.recipes.training.train import train as run_train
 
     done = run_train(
         config,

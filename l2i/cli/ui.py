@@ -31,7 +31,7 @@ def _is_free(host: str, port: int) -> bool:
 def server_command(host: str, port: int) -> list[str]:
     """The command line of the server: one process, no job runner (0.5 GB, not 1.9 GB)."""
     return [
-        *(sys.executable, "-P", "-m", "uvicorn", "l2i.recipes.site:app"),
+        *(sys.executable, "-P", "-m", "uvicorn", "l2i.recipes.publishing.site:app"),
         # uvicorn looks for modules in its "app dir" first, by default the current folder.
         *("--host", host, "--port", str(port), "--log-level", "warning", "--app-dir", os.devnull),
     ]

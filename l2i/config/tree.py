@@ -29,7 +29,7 @@ __all__ = ["STAGES", "Config", "flatten"]
 # What an experiment is called, where its data lie and what it runs on are not the experiment.
 _NOT_SCIENCE = {
     "dataset": {"data_dir"},
-    # Its content counts (see `l2i.recipes.train`), wherever it lies.
+    # Its content counts (see `l2i.recipes.training.train`), wherever it lies.
     "classifier": {"spec"},
     # What is said of figures does not change them.
     "explanation": {"warn"},

@@ -16,13 +16,13 @@ from l2i.errors import DataError, MissingPackage, UsageError
 from l2i.explanation import MethodSettings, Subject, fitting_methods, lacking_packages, part_names
 from l2i.library import check_classifier
 from l2i.metrics import METRICS
-from l2i.recipes.bundle import explainer_of
-from l2i.recipes.measure import Evaluation, beside, evaluate_clips
-from l2i.recipes.probed import all_probes
-from l2i.recipes.probes import Evaluator, Probe
-from l2i.recipes.reexplained import Absent
-from l2i.recipes.truth import Part as ScenePart
-from l2i.recipes.truth import Scene, evaluate_method
+from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips
+from l2i.recipes.measuring.probed import all_probes
+from l2i.recipes.measuring.probes import Evaluator, Probe
+from l2i.recipes.measuring.reexplained import Absent
+from l2i.recipes.measuring.truth import Part as ScenePart
+from l2i.recipes.measuring.truth import Scene, evaluate_method
+from l2i.recipes.opening.bundle import explainer_of
 from l2i.registry import METHODS
 from l2i.run.progress import Progress
 from l2i.trained.fitted import FEWEST, Fitted, fit

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from l2i.models.checkpoint import load_checkpoint
-from l2i.recipes.train import train
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished, small_config
 

@@ -104,7 +104,7 @@ def test_what_a_run_imports_is_compiled(image: Image) -> None:
 import sys
 from pathlib import Path
 from l2i.cli import _run
-import l2i.recipes.train, l2i.recipes.benchmark, l2i.cli.ui
+import l2i.recipes.training.train, l2i.recipes.tables.benchmark, l2i.cli.ui
 from l2i.run.store import connect, locate
 connect(locate())
 import librosa.filters, matplotlib.pyplot

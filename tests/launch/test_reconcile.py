@@ -13,8 +13,8 @@ import pytest
 
 from l2i.launch.job import Job, JobSpec, Task, keep_job
 from l2i.launch.runner import Process, begin, cancel
-from l2i.recipes.sweep_file import facts, read_sweep
-from l2i.recipes.sweep_table import gather
+from l2i.recipes.tables.sweep_file import facts, read_sweep
+from l2i.recipes.tables.sweep_table import gather
 from l2i.run.family import find_parent, make_parent, member_tag, members
 from l2i.run.search import RunInfo
 from l2i.run.store import Store, connect, experiment_id

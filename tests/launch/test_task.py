@@ -19,8 +19,8 @@ from l2i.config import read_toml
 from l2i.errors import LaunchError, StoreError
 from l2i.launch.job import Check, Job, JobSpec, Task, keep_job
 from l2i.launch.local import Local
-from l2i.recipes.sweep_file import read_sweep
-from l2i.recipes.train import Outcome
+from l2i.recipes.tables.sweep_file import read_sweep
+from l2i.recipes.training.train import Outcome
 from l2i.run import outbox
 from l2i.run.runs import list_runs
 from l2i.run.store import Store, connect, locate
@@ -56,7 +56,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, store: Store) -> Callable[..., _Tra
 
     def put(end: BaseException | None = None) -> _Trained:
         training = _Trained(end)
-        monkeypatch.setattr("l2i.recipes.train.train", training)
+        monkeypatch.setattr("l2i.recipes.training.train.train", training)
         return training
 
     return put

@@ -12,7 +12,7 @@ import pytest
 
 from l2i.cli import main
 from l2i.config import Config, resolve
-from l2i.recipes.train import Outcome, train
+from l2i.recipes.training.train import Outcome, train
 from l2i.run.progress import Progress
 from tests.conftest import forget_variables
 

@@ -15,7 +15,7 @@ from l2i.audit import scan as scan_module
 from l2i.data import DATASETS
 from l2i.data.cache import Streamed, WaveformCache, Waveforms
 from l2i.launch.job import JobSpec
-from l2i.recipes.opened import open_finished
+from l2i.recipes.opening.opened import open_finished
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from tests.stores import Said

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from l2i.errors import UsageError
-from l2i.recipes.benchmark import benchmark
-from l2i.recipes.overlap import Overlap, overlap
-from l2i.recipes.train import train
+from l2i.recipes.measuring.overlap import Overlap, overlap
+from l2i.recipes.tables.benchmark import benchmark
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished, small_config
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from l2i.models.checkpoint import load_checkpoint
-from l2i.recipes.train import train
+from l2i.recipes.training.train import train
 from l2i.run.outbox import sync
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from l2i.errors import DataError, UsageError
-from l2i.recipes.compare import _differing, _Measured, compare
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.paired import corrected, difference
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.tables.compare import _differing, _Measured, compare
+from l2i.recipes.tables.paired import corrected, difference
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said

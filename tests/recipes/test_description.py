@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 
-from l2i.recipes.description import (
+from l2i.recipes.opening.description import (
     DESCRIPTION,
     describe_model,
     describe_sweep,
     main_figures,
     table,
 )
-from l2i.recipes.opened import _description
+from l2i.recipes.opening.opened import _description
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.store import VIEW, connect, locate

@@ -12,8 +12,8 @@ import soundfile
 from l2i.config import resolve
 from l2i.data.split import spread
 from l2i.errors import DataError, StoreError, UsageError
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.train import train
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.training.train import train
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run

@@ -18,7 +18,7 @@ import soundfile
 from PIL import Image
 
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
-from l2i.recipes.explain import explain
+from l2i.recipes.publishing.explain import explain
 from l2i.run.progress import Progress
 from l2i.storage import MARK, is_output
 from tests.recipes.conftest import Finished
@@ -156,7 +156,7 @@ def test_a_long_recording(
     or of another length, by the run's method or another one: each as a clip of its own; no more
     than a window is read at a time; and the sounds have no seams."""
     from l2i import recording
-    from l2i.recipes import explain as recipe
+    from l2i.recipes.publishing import explain as recipe
 
     monkeypatch.setattr(recipe, "MAX_SECONDS", 3.0)
     asked: list[float] = []
@@ -388,7 +388,7 @@ def test_networks_of_different_runs_do_not_mix(single: Finished, tmp_path: Path)
 
     from l2i.config import Config
     from l2i.models.checkpoint import load_checkpoint, save_checkpoint
-    from l2i.recipes.bundle import build_subject
+    from l2i.recipes.opening.bundle import build_subject
 
     shutil.copytree(single.artifacts / "model" / "artifacts", tmp_path / "model")
     path = tmp_path / "model" / "dictionary.safetensors"

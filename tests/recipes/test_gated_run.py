@@ -16,10 +16,10 @@ from l2i.dsp.spectrogram import Domain
 from l2i.errors import ConfigError, UsageError
 from l2i.explanation import Subject
 from l2i.models.checkpoint import load_checkpoint
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.examples import _detected
-from l2i.recipes.explain import explain
-from l2i.recipes.train import train
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.publishing.examples import _detected
+from l2i.recipes.publishing.explain import explain
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate

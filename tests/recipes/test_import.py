@@ -18,7 +18,7 @@ from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import CheckpointError, StoreError
 from l2i.models import published
 from l2i.models.checkpoint import load_checkpoint, read_settings, save_checkpoint
-from l2i.recipes.train import train
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.search import RunInfo

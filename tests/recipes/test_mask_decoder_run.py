@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from l2i.errors import ConfigError
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.explain import explain
-from l2i.recipes.train import train
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.publishing.explain import explain
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from tests.recipes.conftest import small_config
 

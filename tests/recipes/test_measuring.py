@@ -19,11 +19,11 @@ from PIL import Image
 from l2i.explanation import usual_methods
 from l2i.metrics import METRICS
 from l2i.metrics.statistics import wilcoxon
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.judging import ABSENT_SCORES, FF_SHARE, MASK_SCORES
-from l2i.recipes.opened import open_finished
-from l2i.recipes.train import train
-from l2i.recipes.truth import TRUTH_SCORES
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.measuring.judging import ABSENT_SCORES, FF_SHARE, MASK_SCORES
+from l2i.recipes.measuring.truth import TRUTH_SCORES
+from l2i.recipes.opening.opened import open_finished
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import connect, locate
@@ -241,7 +241,7 @@ def test_benchmark(run: Finished, say: Say, tmp_path: Path) -> None:
 def test_the_same_evaluation_of_every_method(run: Finished, tmp_path: Path) -> None:
     """`evaluate --method` and `benchmark` agree, and L2I has the figures of the run itself."""
     scores = evaluate("latest", QUIET, method="l2i", keep=False)["scores"]
-    from l2i.recipes.benchmark import benchmark
+    from l2i.recipes.tables.benchmark import benchmark
 
     methods = benchmark("latest", QUIET, methods=["l2i", "saliency"], keep=False)["methods"]
     for name in MASK_SCORES:
@@ -455,7 +455,7 @@ def test_a_place_that_cannot_be_written_is_told_first(
 ) -> None:
     """Before any clip is explained, not after all were."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("l2i.recipes.overlap.judge_scenes", None)
+    monkeypatch.setattr("l2i.recipes.measuring.overlap.judge_scenes", None)
     answer = say("overlap", "latest", "--out", str(tmp_path / "file" / "below"))
     assert answer.code == 1 and "Traceback" not in answer.err and "file" in answer.err
     (tmp_path / "theirs").mkdir()

@@ -17,13 +17,13 @@ import torch
 
 from l2i.config import Config, resolve
 from l2i.errors import CheckpointError, ConfigError, DataError, UsageError
-from l2i.recipes.benchmark import benchmark
-from l2i.recipes.components import components
-from l2i.recipes.evaluate import evaluate
-from l2i.recipes.explain import explain
-from l2i.recipes.noise import noise
-from l2i.recipes.overlap import Overlap, overlap
-from l2i.recipes.train import train
+from l2i.recipes.measuring.components import components
+from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.measuring.noise import noise
+from l2i.recipes.measuring.overlap import Overlap, overlap
+from l2i.recipes.publishing.explain import explain
+from l2i.recipes.tables.benchmark import benchmark
+from l2i.recipes.training.train import train
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
@@ -278,7 +278,7 @@ def test_what_is_wrong_with_a_classifier(
     shutil.copytree(guest.artifacts / "model" / "artifacts", kept)
     file = kept / "classifier" / "tones.py"
     file.write_text(file.read_text().replace('"hiss"', '"noise"'))
-    from l2i.recipes.bundle import build_subject
+    from l2i.recipes.opening.bundle import build_subject
 
     config = resolve(kept / "config.toml")
     with pytest.raises(CheckpointError, match="another classifier than this run was made with"):
@@ -287,7 +287,7 @@ def test_what_is_wrong_with_a_classifier(
 
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it kept of the classifier lies there already."""
-    import l2i.recipes.train as recipe
+    import l2i.recipes.training.train as recipe
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

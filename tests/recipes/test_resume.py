@@ -17,7 +17,7 @@ import torch
 import l2i
 from l2i.errors import StoreError
 from l2i.models.checkpoint import load_checkpoint
-from l2i.recipes.train import train
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate

@@ -15,9 +15,9 @@ import torch
 from l2i.dsp.spectrogram import magnitude
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings
-from l2i.recipes import retrained
-from l2i.recipes.opened import Opened, open_finished
-from l2i.recipes.retrained import CONTROL, ROAR, DataRandomised, can_be_retrained
+from l2i.recipes.opening.opened import Opened, open_finished
+from l2i.recipes.training import retrained
+from l2i.recipes.training.retrained import CONTROL, ROAR, DataRandomised, can_be_retrained
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said

@@ -25,8 +25,8 @@ import pytest
 import soundfile
 
 from l2i.config import resolve
-from l2i.recipes.explain import explain
-from l2i.recipes.served import write_model
+from l2i.recipes.publishing.explain import explain
+from l2i.recipes.publishing.served import write_model
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished
 from tests.stores import Said

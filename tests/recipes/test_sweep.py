@@ -19,7 +19,7 @@ from PIL import Image
 
 import l2i
 from l2i.errors import ConfigError
-from l2i.recipes.sweep_file import read_sweep
+from l2i.recipes.tables.sweep_file import read_sweep
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate
 from tests.recipes.conftest import SMALL

@@ -24,9 +24,9 @@ from l2i.errors import CheckpointError, DataError, DeviceError, UsageError
 from l2i.metrics import CONTROLS, MAIN, METRICS, meanings, short
 from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.models.vgg import VGG
-from l2i.recipes.bundle import explainer_of, open_bundle
-from l2i.recipes.material import prepare
-from l2i.recipes.train import train
+from l2i.recipes.opening.bundle import explainer_of, open_bundle
+from l2i.recipes.opening.material import prepare
+from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.training.interpreter import build_interpreter

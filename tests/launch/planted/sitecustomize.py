@@ -12,7 +12,7 @@ _copy2 = shutil.copy2
 
 
 def _planted(*args, **kwargs):  # type: ignore[no-untyped-def]
-    if sys._getframe(1).f_globals.get("__name__") == "l2i.recipes.train":
+    if sys._getframe(1).f_globals.get("__name__") == "l2i.recipes.training.train":
         raise ZeroDivisionError("planted")
     return _copy2(*args, **kwargs)
 

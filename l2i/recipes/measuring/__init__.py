@@ -1,0 +1,26 @@
+"""Figures of a run, of any method, and against known parts.
+
+Recipes:
+
+=================  ====================================================================
+``evaluate``       the figures of a run, measured again
+``noise``          the same under noise of several levels
+``overlap``        two clips at once
+``ground_truth``   clips whose parts were kept
+``components``     which components speak for which class, and how they sound
+=================  ====================================================================
+
+What they are made of:
+
+=================  ====================================================================
+``measure``        figures of an explainer, clip by clip
+``judging``        what a mask is worth: the classifier hears what it keeps and what it leaves
+``figures``        an evaluation as files and a page
+``truth``          scenes whose parts are known; ``truth_files``: what is written of them
+``protocols``      on what explanations are judged: as they are, two at once, with noise
+``probed``         which probes there are for a method
+``probes``         probes that hear parts of a clip; ``encoded``: that read masks alone
+``reexplained``    probes that have a method explain again
+``evaluator``      a judge that was not in the loop; ``tuned``: one tuned on random masks
+=================  ====================================================================
+"""

@@ -1,0 +1,149 @@
+"""Measure a run again, on the test clips of its fold; the run itself is left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from l2i.config import Explanation as ExplanationSettings
+from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
+from l2i.metrics.doubts import class_doubts, run_doubts, weak_classes
+from l2i.recipes.measuring.figures import document, write_evaluation
+from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips
+from l2i.recipes.measuring.truth import clip_scenes, evaluate_method
+from l2i.recipes.opening.bundle import explainer_of
+from l2i.recipes.opening.material import Material
+from l2i.recipes.opening.opened import open_finished, write_found
+from l2i.run.progress import Progress
+from l2i.types import Clip
+
+__all__ = ["evaluate", "evaluate_run"]
+
+
+def evaluate(
+    word: str,
+    progress: Progress,
+    *,
+    method: str = "",
+    data_dir: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    threshold: float | None = None,
+    out: Path | None = None,
+    keep: bool = True,
+) -> dict[str, Any]:
+    """Figures of a finished run on its test clips.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    method : str
+        A name in `l2i.explanation.METHODS`; empty: the run's own. Another one than ``l2i`` has the
+        figures that any mask has, and no others.
+    data_dir : str, optional
+        Where the data lie now; by default where they lay when the run was made.
+    device, precision : str
+    threshold : float, optional
+        tau for removal, instead of the run's own.
+    out : Path, optional
+        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``
+        and ``figures.html``.
+    keep : bool
+        Whether a run is made of it, under the one that is measured.
+
+    Returns
+    -------
+    dict
+        ``run``, ``method``, ``kept``, and what ``scores.json`` holds.
+    """
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
+    opened = open_finished(
+        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
+    )
+    material, config = opened.material, opened.config
+    method = method or config.method.name
+    settings = config.explanation
+    if threshold is not None:
+        settings = settings.model_copy(update={"faithfulness_threshold": threshold})
+    test = material.split.test
+    evaluation = evaluate_run(
+        opened.subject, method, material, test, settings, config.run.seed, progress, tau=threshold
+    )
+    title = f"{opened.run.name}, measured again"
+    names = material.label_names(test)
+    kept = write_found(
+        opened,
+        "evaluate",
+        {"method": method, **({} if threshold is None else {"threshold": threshold})},
+        evaluation.scores,
+        None,
+        lambda to: write_evaluation(
+            evaluation, test, opened.classes, to, title=title, labels=names
+        ),
+        out=out,
+        keep=keep,
+    )
+    run = {"id": opened.run.id, "name": opened.run.name}
+    return {"run": run, "method": method, "kept": kept, **document(evaluation)}
+
+
+def evaluate_run(
+    subject: Subject,
+    method: str,
+    material: Material,
+    clips: Sequence[Clip],
+    settings: ExplanationSettings,
+    seed: int,
+    progress: Progress,
+    *,
+    tau: float | None = None,
+) -> Evaluation:
+    """Figures of a method on some clips of the material.
+
+    Parameters
+    ----------
+    subject : Subject
+    method : str
+    material : Material
+    clips : sequence of Clip
+    settings : l2i.config.Explanation
+    seed : int
+    progress : Progress
+    tau : float, optional
+        For the methods that L2I is compared with, instead of the settings' threshold.
+    """
+    labels = material.labels(clips, subject.classifier.classes)
+    told = MethodSettings(
+        settings.threshold if tau is None else tau,
+        settings.max_components,
+        seed,
+        tuple(settings.metrics),
+    )
+    make_method(method, subject, told)  # What it lacks is told before anything is heard.
+    published = None
+    if "interpreter" in part_names(METHODS[method]):
+        published = evaluate_clips(
+            explainer_of(subject),
+            material.waves.array,
+            material.rows(clips),
+            labels,
+            settings,
+            seed=seed,
+            progress=progress,
+        )
+    evaluation = published
+    if evaluation is None or method != "l2i":
+        scenes = list(clip_scenes(material, clips, subject.classifier.classes))
+        evaluation = evaluate_method(subject, method, told, scenes, labels, progress=progress)
+        if published is not None:
+            evaluation = beside(evaluation, published)
+    task = subject.classifier.task
+    warnings = run_doubts(evaluation.scores, evaluation.logits, labels, task, settings.warn)
+    warnings += class_doubts(evaluation.per_class, settings.warn)
+    weak = weak_classes(evaluation.per_class, settings.warn)
+    return replace(evaluation, warnings=warnings, weak_classes=weak)

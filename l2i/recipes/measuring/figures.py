@@ -1,0 +1,152 @@
+"""An evaluation as files: figures as JSON, a line per clip, pictures, and a page of it all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from l2i import plots
+from l2i.metrics import CONTROLS, classification, meanings
+from l2i.metrics.labels import doubted_labels
+from l2i.metrics.statistics import finite
+from l2i.pages import write_figures_page
+from l2i.recipes.measuring.measure import Evaluation
+from l2i.storage import atomic_write_text
+from l2i.types import Clip, Task
+
+__all__ = ["document", "write_evaluation"]
+
+
+def document(e: Evaluation) -> dict[str, Any]:
+    """The figures as JSON has them, each with what it means."""
+    return {
+        "clips": len(e.logits),
+        "task": str(e.task),
+        "scores": finite(e.scores),
+        "per_class": {name: finite(figures) for name, figures in e.per_class.items()},
+        "intervals": {name: list(ends) for name, ends in e.intervals.items()},
+        "faithfulness": [finite(line) for line in e.curve],
+        "warnings": e.warnings,
+        "weak_classes": e.weak_classes,
+        "meaning": meanings(e.scores),
+        "controls": {k: c for k, c in CONTROLS.items() if k in e.scores and c in e.scores},
+    }
+
+
+def write_evaluation(
+    e: Evaluation,
+    clips: Sequence[Clip],
+    classes: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    labels: Sequence[str] | None = None,
+    histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    kept: Mapping[str, int] | None = None,
+    heard: Sequence[int] = (),
+) -> None:
+    """Write ``scores.json``, ``clips.csv``, ``labels.csv`` (the labels that the classifier doubts
+    most), ``confusion_matrix.png`` and ``figures.html``.
+
+    Parameters
+    ----------
+    e : Evaluation
+    clips : sequence of Clip
+        Those of `e`, in its order.
+    classes : sequence of str
+    folder : Path
+        Is there.
+    title : str
+        The page's.
+    labels : sequence of str, optional
+        What each clip is labelled; by default its labels are indices of `classes`.
+    histories : mapping of str to sequence of mappings, optional
+        Stage to its epochs' figures: curves on the page.
+    kept : mapping of str to int, optional
+        Stage to the epoch whose weights were kept, from 1.
+    heard : sequence of int
+        Clips that ``explanations/index.html`` has, in the same folder.
+    """
+    known = document(e)
+    text = json.dumps(known, indent=2, ensure_ascii=False)
+    atomic_write_text(folder / "scores.json", text + "\n")
+    single = e.task is Task.SINGLE_LABEL
+    to_probabilities = partial(softmax, axis=1) if single else expit
+    p = to_probabilities(e.logits)
+    g = None if e.interpreter_logits is None else to_probabilities(e.interpreter_logits)
+    at: dict[int, list[int]] = {}
+    for pair, clip in enumerate(e.pairs.get("clip", ())):
+        at.setdefault(int(clip), []).append(pair)
+    lines: list[dict[str, Any]] = []
+    for index, clip in enumerate(clips):
+        line: dict[str, Any] = {
+            "clip": clip.id,
+            "labels": ";".join(classes[c] for c in clip.labels)
+            if labels is None
+            else labels[index],
+        }
+        if e.interpreter_logits is not None and (single or e.labels is None):
+            c = int(e.logits[index].argmax())
+            own = e.interpreter_logits[index]
+            line["interpreter"] = classes[int(own.argmax())]
+            line["rank"] = int((own >= own[c]).sum())
+        for pair in at.get(index, [-1]):
+            more: dict[str, Any] = {}
+            if pair >= 0:  # Else nothing was detected in this clip; it has its line all the same.
+                c = int(e.pairs["class"][pair])
+                more = {
+                    "class": classes[c],
+                    "probability": p[index, c],
+                    **({} if g is None else {"interpreter_probability": g[index, c]}),
+                    **{k: v[pair] for k, v in e.pairs.items() if k not in ("clip", "class")},
+                }
+            lines.append(line | more)
+    order = ["clip", "labels", "class", "probability"]
+    frame = pd.DataFrame(lines)
+    # Where no class was detected in any clip, the columns of pairs are absent.
+    frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
+    atomic_write_text(folder / "clips.csv", frame.to_csv(index=False, float_format="%.6g"))
+    there: Counter[tuple[int, int]] = Counter()
+    counts = doubted = None
+    answers: tuple[str, ...] = ()
+    if e.labels is not None:
+        doubted = doubted_labels(
+            p, e.decisions, e.labels, e.task, [clip.id for clip in clips], classes
+        )
+        atomic_write_text(folder / "labels.csv", doubted.to_csv(index=False, float_format="%.6g"))
+        if single:
+            counts = classification.confusion(
+                e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)
+            )
+            there.update((int(e.labels[i].argmax()), int(e.logits[i].argmax())) for i in heard)
+        else:
+            answers = ("found", "missed", "false alarm", "rightly not named")
+            pairs = [(e.decisions, e.labels), (~e.decisions, e.labels)]
+            pairs += [(e.decisions, ~e.labels), (~e.decisions, ~e.labels)]
+            counts = np.stack([(decided & true).sum(axis=0) for decided, true in pairs], axis=1)
+            for column, (decided, true) in enumerate(pairs):
+                for c, n in enumerate((decided & true)[list(heard)].sum(axis=0)):
+                    there[c, column] = int(n)
+        picture = folder / "confusion_matrix.png"
+        plots.confusion_matrix(counts, classes, answers or classes, picture)
+    write_figures_page(
+        folder / "figures.html",
+        known,
+        title=title,
+        classes=classes,
+        counts=counts,
+        answers=answers,
+        histories=histories,
+        kept=kept,
+        doubted=None if doubted is None else doubted.to_dict("records"),
+        heard=there,
+        listen=bool(heard),
+    )

@@ -1,0 +1,153 @@
+"""Explanations of clips whose parts were kept, against those parts, class by class."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from l2i.errors import UsageError
+from l2i.explanation import METHODS, MethodSettings
+from l2i.metrics import meanings
+from l2i.metrics.statistics import finite
+from l2i.recipes.measuring.truth import (
+    TRUTH_SCORES,
+    clip_scenes,
+    judge_scenes,
+    predicted,
+    truth_scores,
+)
+from l2i.recipes.measuring.truth_files import sound_writer, table_of
+from l2i.recipes.opening.opened import open_finished, write_found
+from l2i.run.progress import Progress
+
+__all__ = ["ground_truth"]
+
+
+def ground_truth(
+    word: str,
+    progress: Progress,
+    *,
+    method: str = "",
+    explain: str = "predicted",
+    threshold: float | None = None,
+    max_components: int | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    sounds: int = 4,
+    out: Path | None = None,
+    keep: bool = True,
+) -> dict[str, Any]:
+    """Explain the test clips of a run, and hold the explanations against the clips' parts.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``; of a data set that knows the parts of its clips.
+    progress : Progress
+    method : str
+        A name in `l2i.explanation.METHODS`.
+    explain : {'predicted', 'labels'}
+        What the classifier says, or what is there.
+    threshold, max_components : float, int, optional
+        L2I's, instead of the run's own.
+    device, precision : str
+    sounds : int
+        Clips whose sounds are written.
+    out : Path, optional
+        A folder for ``ground-truth.json``, ``pairs.csv`` and ``sounds/``.
+    keep : bool
+        Whether a run is made of it, under the one that is measured.
+
+    Returns
+    -------
+    dict
+        ``scores``, ``intervals``, ``per_class``: class -> scores and ``explained``, the number
+        of explanations; ``meaning``; ``clips``; ``run``; ``kept``.
+
+    Raises
+    ------
+    UsageError
+        The data set does not know the parts of its clips.
+    """
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
+    opened = open_finished(word, progress, device=device, precision=precision, keep=keep, out=out)
+    material = opened.material
+    method = method or opened.config.method.name
+    clips = material.split.test
+    if not material.dataset.parts(clips[0]):
+        raise UsageError(
+            f"Nobody knows the parts of {material.card.title}'s clips: ground truth is to be had "
+            "of runs on demo and demo-multilabel ('l2i overlap' mixes clips of any data set)."
+        )
+    own = opened.config.explanation
+    settings = MethodSettings(
+        own.threshold if threshold is None else threshold,
+        own.max_components if max_components is None else max_components,
+        opened.config.run.seed,
+        tuple(own.metrics),
+    )
+    import shutil
+    import tempfile
+
+    labels = {clip.id: clip.labels for clip in clips}
+    classes = opened.classes
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
+        with progress.task("explanations", total=len(clips), unit="clip") as bar:
+            rows = judge_scenes(
+                opened.subject,
+                method,
+                settings,
+                clip_scenes(material, clips, classes),
+                predicted if explain == "predicted" else lambda scene, _: labels[scene.id],
+                on_scene=bar.advance,
+                keep_sounds=sound_writer(held, classes, opened.subject.domain.sample_rate, sounds),
+            )
+        if not rows:
+            raise UsageError("The classifier detects nothing in any test clip.")
+        scores, intervals = truth_scores(rows, settings.seed, settings.metrics)
+        per_class: dict[str, dict[str, float | None]] = {}
+        for name in classes:
+            mine = rows["class"] == name
+            if mine.any():
+                figures, _ = truth_scores(
+                    {k: v[mine] for k, v in rows.items()}, settings.seed, settings.metrics
+                )
+                per_class[name] = {"explained": int(mine.sum()), **finite(figures)}
+        document = {
+            "run": {"id": opened.run.id, "name": opened.run.name},
+            "clips": len(clips),
+            "method": method,
+            "explained": len(rows["scene"]),
+            "scores": finite(scores),
+            "intervals": {k: list(v) for k, v in intervals.items()},
+            "per_class": per_class,
+            "meaning": meanings(scores),
+        }
+
+        def write(folder: Path) -> None:
+            table_of(rows, folder / "pairs.csv")
+            if any(held.iterdir()):
+                shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+
+        kept = write_found(
+            opened,
+            "ground-truth",
+            {"method": method, "explain": explain, **asdict(settings)},
+            scores
+            | {
+                f"{k}/{name}": v
+                for name, figures in per_class.items()
+                for k in TRUTH_SCORES
+                if (v := figures[k]) is not None
+            },
+            document,
+            write,
+            out=out,
+            keep=keep,
+        )
+    return document | {"kept": kept}

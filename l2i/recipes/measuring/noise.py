@@ -1,0 +1,216 @@
+"""Noise over a range of levels: what becomes of the classifier, the interpreter, the explanation.
+
+The parts are known: the clip as it was carries its classes, and the noise is all the rest.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l2i.data.split import spread
+from l2i.dsp.mixing import Colour, add_noise
+from l2i.explanation import METHODS, MethodSettings
+from l2i.metrics import METRICS, meanings
+from l2i.metrics.own import own_metrics
+from l2i.metrics.statistics import finite
+from l2i.recipes.measuring.measure import evaluate_clips
+from l2i.recipes.measuring.truth import (
+    Part,
+    Scene,
+    evaluate_method,
+    judge_scenes,
+    predicted,
+    truth_scores,
+)
+from l2i.recipes.opening.opened import Opened, open_finished, write_found
+from l2i.run.progress import Progress
+from l2i.types import Clip
+
+__all__ = ["SCORES", "noise"]
+
+SCORES = (
+    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
+    *("faithfulness_probability", "random_probability", "si_sdr", "si_sdr_improvement"),
+    "energy_share",
+)
+"""What is shown of each condition, as far as the task has it."""
+
+
+def noise(
+    word: str,
+    progress: Progress,
+    *,
+    snrs_db: Sequence[float] = (20.0, 10.0, 0.0, -10.0),
+    colours: Sequence[Colour] = ("white", "pink"),
+    clean: bool = True,
+    method: str = "",
+    limit: int | None = None,
+    data_dir: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    out: Path | None = None,
+    keep: bool = True,
+) -> dict[str, Any]:
+    """Measure a finished run on its test clips with noise.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    snrs_db : sequence of float
+        Level of the clip over that of the noise; the published setting is 0 dB of white noise.
+    colours : sequence of {'white', 'pink', 'brown'}
+    clean : bool
+        Also without noise, to compare with.
+    method : str
+        A name in `l2i.explanation.METHODS`; empty: the run's own.
+    limit : int, optional
+        At most so many test clips, spread over the classes.
+    data_dir : str, optional
+        Where the data lie now.
+    seed : int
+        Seed of the noise. A clip has the same noise at every level.
+    device, precision : str
+    out : Path, optional
+        A folder for ``noise.json``, ``noise.csv`` and ``noise.png``.
+    keep : bool
+        Whether a run is made of it, under the one that is measured.
+
+    Returns
+    -------
+    dict
+        ``conditions``: one per colour and level, with ``colour``, ``snr_db`` (None: no noise),
+        ``scores`` and ``intervals``; ``meaning``; ``clips``; ``run``; ``kept``.
+    """
+    if method:
+        METHODS[method]  # A name that is not known is told before anything is done.
+    opened = open_finished(
+        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
+    )
+    material, config = opened.material, opened.config
+    clips: Sequence[Clip] = material.split.test
+    if limit is not None:
+        clips = [clips[i] for i in spread(clips, limit)]
+    method = method or config.method.name
+    labels = material.labels(clips, opened.classes)
+    settings = config.explanation.model_copy(update={"thresholds": []})
+    told = MethodSettings(
+        settings.threshold, settings.max_components, config.run.seed, tuple(settings.metrics)
+    )
+    conditions: list[dict[str, Any]] = []
+    each: list[tuple[Colour | None, float | None]] = [(None, None)] if clean else []
+    each += [(colour, snr) for colour in colours for snr in snrs_db]
+    for colour, snr in each:
+        name = "no noise" if colour is None else f"{colour} {snr:g} dB"
+        scenes = list(_scenes(opened, clips, colour, snr, seed))
+        progress.say(f"{name}:")
+        if method == "l2i":
+            evaluation = evaluate_clips(
+                opened.explainer(),
+                np.stack([scene.sound() for scene in scenes]),
+                np.arange(len(clips)),
+                labels,
+                settings,
+                seed=config.run.seed,
+                progress=progress,
+            )
+        else:
+            evaluation = evaluate_method(
+                opened.subject, method, told, scenes, labels, progress=progress
+            )
+        scores, intervals = dict(evaluation.scores), dict(evaluation.intervals)
+        if colour is not None:
+            with progress.task("explanations", total=len(clips), unit="clip") as bar:
+                rows = judge_scenes(
+                    opened.subject, method, told, scenes, predicted, on_scene=bar.advance
+                )
+            truth = truth_scores(rows, seed, settings.metrics)
+            scores, intervals = truth[0] | scores, truth[1] | intervals
+        conditions.append(
+            {
+                "colour": colour,
+                "snr_db": snr,
+                "scores": finite(scores),
+                "intervals": {k: list(v) for k, v in intervals.items()},
+            }
+        )
+    # What any mask has stands in for what only L2I's components have.
+    own = [m.name for m in own_metrics(settings.metrics)]
+    masks = () if method == "l2i" else ("ff_mean", "ff_share", "fid_in")
+    wanted = (*SCORES, *masks, "kept", *own)
+    shown = [k for k in wanted if any(k in c["scores"] for c in conditions)]
+    document = {
+        "run": {"id": opened.run.id, "name": opened.run.name},
+        "clips": len(clips),
+        "seed": seed,
+        "conditions": conditions,
+        "meaning": meanings(shown),
+    }
+
+    def write(folder: Path) -> None:
+        import pandas as pd
+
+        from l2i import plots
+        from l2i.storage import atomic_write_text
+
+        frame = pd.DataFrame(
+            [
+                {"colour": c["colour"] or "none", "snr_db": c["snr_db"], **c["scores"]}
+                for c in conditions
+            ]
+        )
+        atomic_write_text(folder / "noise.csv", frame.to_csv(index=False, float_format="%.6g"))
+        plots.conditions(conditions, {k: METRICS[k].title for k in shown}, folder / "noise.png")
+
+    kept = write_found(
+        opened,
+        "noise",
+        {
+            **({"method": method} if method != "l2i" else {}),
+            "snrs_db": list(snrs_db),
+            "colours": list(colours),
+            "clips": len(clips),
+            "seed": seed,
+        },
+        {
+            f"{k}/{_word(c)}": v
+            for c in conditions
+            for k, v in c["scores"].items()
+            if k in shown and v is not None
+        },
+        document,
+        write,
+        out=out,
+        keep=keep,
+    )
+    return document | {"kept": kept}
+
+
+def _word(condition: dict[str, Any]) -> str:
+    if condition["colour"] is None:
+        return "clean"
+    return f"{condition['colour']}_{condition['snr_db']:g}_dB"
+
+
+def _scenes(
+    opened: Opened, clips: Sequence[Clip], colour: Colour | None, snr: float | None, seed: int
+) -> Iterator[Scene]:
+    rows = opened.material.rows(clips)
+    carried = opened.material.carried(opened.classes)
+    for clip, row in zip(clips, rows, strict=True):
+        x = np.asarray(opened.material.waves.array[row])
+        own = Part(x, carried(clip.labels))
+        scene = Scene(clip.id, int(row), (own,))
+        if colour is not None and snr is not None:
+            rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])
+            rest = add_noise(x, snr, colour, rng) - x
+            scene = replace(scene, parts=(own, Part(rest, frozenset())))
+        yield scene

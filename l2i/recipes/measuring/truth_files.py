@@ -1,0 +1,50 @@
+"""What is written of explanations held against the truth: a table, and sounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from l2i.dsp.audio import write_audio
+from l2i.recipes.measuring.truth import Scene
+from l2i.storage import atomic_write_text
+
+__all__ = ["sound_writer", "table_of"]
+
+
+def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write the rows as csv, names first."""
+    first = ["scene", "clip", "class", "present"]
+    frame = pd.DataFrame(dict(rows))
+    frame = frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
+    atomic_write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+
+
+def sound_writer(
+    folder: Path, classes: Sequence[str], sample_rate: int, most: int
+) -> Callable[[Scene, int, Mapping[str, Tensor]], None]:
+    """A function that writes the sounds of the first `most` pairs, one folder for each.
+
+    All sounds of a pair have one gain, so that their levels can be compared by ear.
+    """
+    places: Iterator[int] = iter(range(1, most + 1))
+
+    def write(scene: Scene, c: int, sounds: Mapping[str, Tensor]) -> None:
+        number = next(places, None)
+        if number is None:
+            return
+        word = re.sub(r"[^\w.-]+", "_", f"{scene.id}-{classes[c]}")[-80:]
+        loudest = max(float(x.abs().max()) for x in sounds.values())
+        gain = 1 / loudest if loudest > 1 else 1.0
+        place = folder / f"{number:02d}-{word}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, x in sounds.items():
+            write_audio(place / f"{name}.wav", (gain * x).cpu().numpy(), sample_rate)
+
+    return write

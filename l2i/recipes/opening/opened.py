@@ -1,0 +1,297 @@
+"""A finished run, opened to be measured: its networks, its clips, and a place for what is found.
+
+What is measured is a run of its own in MLflow, folded under the one it is about: its settings are
+its parameters, its figures its metrics, and the run that was measured is left as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2i.config import Config, resolve
+from l2i.data import refuse_folder
+from l2i.environment import usual_data_dir
+from l2i.explanation import Explainer, Subject, check_gradients
+from l2i.models.spec import open_classifier
+from l2i.recipes.opening.bundle import explainer_of, open_bundle
+from l2i.recipes.opening.description import DESCRIPTION, escaped, table
+from l2i.recipes.opening.listing import data_differences
+from l2i.recipes.opening.material import Material, data_name, heard_by, prepare
+from l2i.run import provenance
+from l2i.run.device import pick_device, seed_everything, set_threads
+from l2i.run.progress import Progress
+from l2i.run.runs import resolve_run
+from l2i.run.search import RunInfo
+from l2i.run.tracker import check_place, open_run
+from l2i.storage import atomic_write_text, disk_errors, is_output, is_s3, make_output, mark_output
+
+__all__ = ["Opened", "open_finished", "open_unmeasured", "write_found"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished run, and what it takes to measure it."""
+
+    run: RunInfo
+    config: Config
+    subject: Subject
+    material: Material
+    device: torch.device
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classifier's."""
+        return self.subject.classifier.classes
+
+    def explainer(self) -> Explainer:
+        """L2I's own object; an error where the run's method is another one."""
+        return explainer_of(self.subject, self.run)
+
+
+def open_finished(
+    word: str,
+    progress: Progress,
+    *,
+    data_dir: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    fold: int | None = None,
+    keep: bool = False,
+    out: Path | None = None,
+    stream: bool = False,
+) -> Opened:
+    """Networks and clips of a finished run.
+
+    Parameters
+    ----------
+    word : str
+        A run id, a run name, or ``latest``.
+    progress : Progress
+    data_dir : str, optional
+        Where the data lie now; by default where they lay when the run was made, or, where that
+        is gone, where ``L2I_DATA_DIR`` says.
+    device, precision : str
+    fold : int, optional
+        Another test fold than the run's. Clips of it may have trained the run: that is said.
+    keep, out : bool, Path
+        As for `write_found`: whether it will be able to write is found out first.
+    stream : bool
+        As for `prepare`.
+    """
+    run = resolve_run(word)
+    _check_places(run.experiment, keep, out, run.id, run.name)
+    threads = run.tags.get("l2i.threads", "")
+    set_threads(int(threads) if threads.isdigit() else 0)
+    place, dtype = _device(device, precision, progress)
+    config, subject = open_bundle(run, place, dtype)
+    changes: dict[str, Any] = {}
+    if data_dir:
+        refuse_folder(config.dataset.name, data_dir)
+        changes["data_dir"] = data_dir
+    elif (there := config.dataset.data_dir) and not is_s3(there) and not Path(there).is_dir():
+        # A run of another machine, or of outside the container.
+        changes["data_dir"] = usual_data_dir() or there
+    if fold is not None and fold != config.dataset.fold:
+        progress.say(f"Fold {fold} is not the run's test fold: its clips trained the run.")
+        changes["fold"] = fold
+    if changes:
+        dataset = config.dataset.model_copy(update=changes)
+        config = config.model_copy(update={"dataset": dataset})
+    seed_everything(config.run.seed)
+    who = f"run {run.name} ({run.id[:8]})"
+    own = not config.classifier.spec
+    material = prepare(
+        config, progress, classes=subject.classifier.classes, who=who, own=own, stream=stream
+    )
+    # Another fold has the same clips on other sides.
+    if "fold" not in changes and (different := data_differences(material, run)):
+        progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
+    return Opened(run, config, subject, material, place)
+
+
+def _check_places(
+    experiment: str, keep: bool, out: Path | None, run_id: str = "", name: str = ""
+) -> None:
+    """Find out whether `write_found` will be able to write, before anything is computed."""
+    if keep:
+        check_place(experiment)
+    if out is not None:
+        with disk_errors(out):
+            make_output(out, run_id, name)
+
+
+def _device(device: str, precision: str, progress: Progress) -> tuple[torch.device, torch.dtype]:
+    place, dtype, sentences = pick_device(device, precision)
+    for sentence in sentences:
+        progress.say(sentence)
+    return place, dtype
+
+
+def open_unmeasured(
+    spec: str,
+    data_dir: str,
+    progress: Progress,
+    *,
+    dataset: str = "",
+    method: str = "",
+    device: str = "auto",
+    precision: str = "float32",
+    keep: bool = False,
+    out: Path | None = None,
+) -> Opened:
+    """A classifier of the user's own and the clips of a folder, of which there is no run.
+
+    Parameters
+    ----------
+    spec : str
+        As `l2i.models.spec.open_classifier` takes it.
+    data_dir : str
+        With labels or without; clips are decoded when they are asked for.
+    progress : Progress
+    dataset : str
+        The data set that is there; empty: a folder of the user's own.
+    method : str
+        Empty: one that needs nothing learnt, ``saliency``, or ``occlusion`` of a black box.
+    device, precision : str
+    keep, out : bool, Path
+        As for `open_finished`.
+
+    Returns
+    -------
+    Opened
+        Its run has a name, an experiment and no id.
+    """
+    loaded = open_classifier(spec)
+    usual = "saliency" if loaded.classifier.differentiable else "occlusion"
+    options = {"dataset.data_dir": data_dir, "method.name": method or usual}
+    options |= {"classifier.spec": spec}
+    config = heard_by(resolve(None, dataset=dataset or None, options=options), loaded)
+    check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
+    experiment = config.run.experiment or config.dataset.name
+    _check_places(experiment, keep, out)
+    set_threads(config.run.threads)
+    place, _ = _device(device, precision, progress)
+    seed_everything(config.run.seed)
+    material = prepare(config, progress, own=False, stream=True)
+    run = RunInfo(
+        id="",
+        name=f"{loaded.word}-{data_name(config, material)}",
+        experiment=experiment,
+        experiment_id="",
+        status="",
+        artifact_uri="",
+        tags={"l2i.classifier": loaded.spec, "l2i.classifier_digest": loaded.digest},
+    )
+    subject = Subject(loaded.classifier, material.domain, {})
+    return Opened(run, config, subject, material, place)
+
+
+def write_found(
+    opened: Opened,
+    kind: str,
+    params: Mapping[str, Any],
+    scores: Mapping[str, float],
+    document: Mapping[str, Any] | None,
+    write: Callable[[Path], None],
+    *,
+    out: Path | None,
+    keep: bool,
+    marks: Mapping[str, str] | None = None,
+) -> str | None:
+    """Leave what was found: in a folder, and as a run, under the one that was measured if there is
+    one.
+
+    Parameters
+    ----------
+    opened : Opened
+    kind : str
+        ``overlap``, say: the tag ``l2i.kind``, and a part of the run's name.
+    params : mapping
+        What was asked.
+    scores : mapping of str to float
+        Metrics; what is not finite is left out of them.
+    document : mapping or None
+        The content of ``<kind>.json``; None: `write` writes all there is.
+    write : callable
+        Writes all other files into a folder.
+    out : Path, optional
+        A folder of the user's; made.
+    keep : bool
+        Whether a run is made.
+    marks : mapping, optional
+        More tags of it.
+
+    Returns
+    -------
+    str or None
+        The id of the run that was made.
+    """
+
+    def fill(folder: Path) -> None:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder)
+            if document is not None:
+                text = json.dumps(document, indent=2, ensure_ascii=False)
+                atomic_write_text(folder / f"{kind}.json", text + "\n")
+
+    if out is not None:
+        before = set(out.iterdir())
+        fill(out)
+        for new in set(out.iterdir()) - before:
+            if new.is_dir() and not is_output(out):  # Sounds in a folder of the user's own.
+                mark_output(new, opened.run.id, opened.run.name)
+    if not keep:
+        return None
+    run = opened.run
+    # What has no run of its own is told apart by its classifier.
+    about = {k: v for k, v in run.tags.items() if k.startswith("l2i.classifier")}
+    words = json.dumps([run.id or about, kind, params], sort_keys=True, default=str)
+    signature = hashlib.sha256(words.encode()).hexdigest()[:12]
+    tags = provenance.tags(opened.device) | {
+        **about,
+        "l2i.kind": kind,
+        **({"mlflow.parentRunId": run.id} if run.id else {}),
+        "l2i.dataset": opened.config.dataset.name,
+        "l2i.fold": str(opened.config.dataset.fold),
+        "l2i.data_digest": opened.material.digest,
+        **(marks or {}),
+    }
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_run(
+            experiment=run.experiment,
+            name=f"{run.name}-{kind}",
+            signature=signature,
+            tags=tags,
+            params={"measured": run.name, **params},
+            resume=False,
+        ) as tracker,
+    ):
+        fill(Path(folder))
+        tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
+        tracker.artifacts(folder)
+        tracker.tags({DESCRIPTION: _description(run, kind, params, scores)})
+        return tracker.run_id
+
+
+def _description(
+    run: RunInfo, kind: str, params: Mapping[str, Any], scores: Mapping[str, float]
+) -> str:
+    link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    what = f"[{escaped(run.name)}]({link})" if run.id else escaped(run.name)
+    words = {k: " and ".join(map(str, v)) if isinstance(v, list) else v for k, v in params.items()}
+    asked = ", ".join(f"{k} {v}" for k, v in words.items() if v not in (None, ""))
+    rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
+    about = f"{kind} of {what}: {escaped(asked)}"
+    # MLflow keeps no longer tag; the rest is among the metrics.
+    return f"{about}\n\n{table(['figure', 'value'], rows[:40])}\n"

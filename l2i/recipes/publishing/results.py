@@ -1,0 +1,120 @@
+"""A training's figures, tables, pictures and sounds, as files and in the store."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from l2i.config import Config
+from l2i.explanation import Subject
+from l2i.models.checkpoint import load_checkpoint
+from l2i.recipes.measuring.figures import write_evaluation
+from l2i.recipes.measuring.measure import Evaluation
+from l2i.recipes.opening.bundle import MODEL
+from l2i.recipes.opening.description import DESCRIPTION, describe_model, main_figures
+from l2i.recipes.opening.listing import write_listing
+from l2i.recipes.opening.material import Material
+from l2i.recipes.publishing.examples import write_examples
+from l2i.recipes.publishing.served import write_model
+from l2i.recipes.publishing.telling import telling
+from l2i.run.progress import Progress
+from l2i.run.tracker import Tracker
+from l2i.types import Clip
+
+__all__ = ["WARNINGS", "publish"]
+
+# The run's tag: a sentence a line.
+WARNINGS = "l2i.warnings"
+
+
+def _description(
+    config: Config,
+    material: Material,
+    run: Tracker,
+    evaluation: Evaluation,
+    test: Sequence[Clip],
+) -> str:
+    d = config.dataset
+    split = f"fold {d.fold}" if material.card.folds else "its test split"
+    return describe_model(
+        what=f"{material.card.title}, tested on {split}, seed {config.run.seed}",
+        scores=evaluation.scores,
+        intervals=evaluation.intervals,
+        clips=len(test),
+        experiment_id=run.experiment_id,
+        run_id=run.run_id,
+        listen=config.output.clips > 0,
+        warnings=evaluation.warnings,
+    )
+
+
+def publish(
+    config: Config,
+    material: Material,
+    run: Tracker,
+    bundle: Path,
+    subject: Subject,
+    evaluation: Evaluation,
+    stages: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Figures, tables, pictures and sounds: to the run's folder, then to the store."""
+    from l2i import plots
+
+    out = run.folder / "artifacts"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+    write_listing(material, out)
+    told = write_model(bundle, config, out / MODEL)
+    split = material.split
+    documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in stages}
+    histories = {name: document["history"] for name, document in documents.items()}
+    kept = {name: document["epoch"] for name, document in documents.items() if "epoch" in document}
+    classes = subject.classifier.classes
+    chosen = telling(evaluation, split.test, config.output.clips)
+    write_evaluation(
+        evaluation,
+        split.test,
+        classes,
+        out,
+        title=run.name,
+        labels=material.label_names(split.test),
+        histories=histories,
+        kept=kept,
+        heard=[index for index, _ in chosen],
+    )
+    plots.training_curves(histories, out / "training_curves.png", kept)
+    if "dictionary" in subject.parts:
+        w = subject.parts["dictionary"].cpu().numpy()
+        plots.dictionary(w, subject.domain, out / "dictionary.png")
+    with progress.task("explanations", total=len(chosen), unit="clip") as bar:
+        write_examples(
+            subject,
+            config.method.name,
+            material.waves.array,
+            material.rows(split.test),
+            split.test,
+            config.explanation,
+            chosen,
+            out / "explanations",
+            on_clip=lambda: bar.advance(1),
+            title=f"{run.name}: explanations",
+            labels=material.label_names(split.test),
+            known=material.labels(split.test, classes),
+            summary=main_figures(evaluation.scores),
+        )
+    (out / "provenance.json").write_text(
+        json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",
+        encoding="utf-8",
+    )
+    run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
+    run.artifacts(out)
+    if evaluation.warnings:
+        told |= {WARNINGS: "\n".join(evaluation.warnings)}
+    run.tags(told | {DESCRIPTION: _description(config, material, run, evaluation, split.test)})
+    # They are in the store now, and the stages keep what another run could use.
+    shutil.rmtree(run.folder, ignore_errors=True)
