@@ -124,7 +124,7 @@ ROOMS = re.findall(r"^``(\w+)``", l2i.recipes.__doc__ or "", re.MULTILINE)
 def test_every_recipe_is_in_a_room_that_names_it() -> None:
     """Rooms of the table, and no others; each says what is in it."""
     folder = PACKAGE / "recipes"
-    assert ROOMS == [room for room in ROOMS if (folder / room / "__init__.py").exists()]
+    assert [room for room in ROOMS if (folder / room / "__init__.py").exists()] == ROOMS
     assert {p.parent.name for p in folder.glob("*/*.py")} == set(ROOMS)
     assert [p.name for p in folder.glob("*.py")] == ["__init__.py"]
     for room in ROOMS:

@@ -10,6 +10,7 @@ that transform too (`FrozenClassifier.domain`), they hand it over instead of a w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
@@ -125,6 +126,12 @@ class FrozenClassifier(Answers):
     def published_maps(self) -> tuple[str, ...]:
         """Names of the maps that the published interpreter reads."""
         return tuple(HIDDEN_MAPS)
+
+    def computing_in(self, dtype: torch.dtype) -> FrozenClassifier:
+        """The same network; products of matrices are computed in another number format."""
+        other = copy.copy(self)
+        other.dtype = dtype
+        return other
 
     def chosen_layers(self) -> tuple[str, ...]:
         """Layers that an interpreter reads where none are named, the last one deepest."""

@@ -28,6 +28,7 @@ __all__ = [
     "cuda_problem",
     "epoch_generator",
     "keep_memory",
+    "learning_dtype",
     "pick_device",
     "seed_everything",
     "set_threads",
@@ -160,6 +161,43 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
             raise DeviceError("--precision bfloat16 is not offered on mps; take float32.")
     dtype: torch.dtype = getattr(torch, precision)
     return torch.device(name), dtype, [f"Device: {shown}, {precision}{why}."]
+
+
+def learning_dtype(
+    word: str, device: torch.device, otherwise: torch.dtype, setting: str
+) -> torch.dtype:
+    """What a network is trained in, which may be less precise than all else.
+
+    Parameters
+    ----------
+    word : {'', 'float32', 'bfloat16', 'float16', 'auto'}
+        As for `pick_device`; but ``auto`` is never float16, below whose range gradients would be
+        lost.
+    device : device
+    otherwise : dtype
+        What an empty word means.
+    setting : str
+        Which setting the word is of, for the message.
+
+    Returns
+    -------
+    dtype
+
+    Raises
+    ------
+    DeviceError
+        The device cannot do what the word asks for.
+    """
+    import torch
+
+    if not word:
+        return otherwise
+    try:
+        chosen = pick_device(device.type, word)[1]
+    except DeviceError as error:
+        # The option's words, of this setting.
+        raise DeviceError(str(error).replace("--precision", setting)) from None
+    return torch.float32 if word == "auto" and chosen == torch.float16 else chosen
 
 
 def _quota() -> float:

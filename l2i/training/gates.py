@@ -48,7 +48,7 @@ from l2i.models.gate_head import GateHead, gate
 from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard, need_gradients
 from l2i.registry import class_index
-from l2i.run.device import epoch_generator
+from l2i.run.device import epoch_generator, learning_dtype
 from l2i.training.fitting import average_weights, best_epoch, keep_best
 from l2i.training.interpreter import layers_of
 from l2i.training.mixtures import Mixer
@@ -83,6 +83,11 @@ class GatesSettings(BaseModel):
     batch_size: int = Field(16, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     late_learning_rate: float = Field(5e-4, gt=0, description="In the epochs with all terms.")
+    precision: Literal["", "float32", "bfloat16", "auto"] = Field(
+        "",
+        description="Number format in which the classifier is listened to while gates are trained; "
+        "empty: the run's; 'auto': bfloat16 if the device has it.",
+    )
     average: float = Field(0.99, ge=0, lt=1, description="Decay of the average of the weights.")
     width: int = Field(192, ge=1)
     depths: int = Field(
@@ -191,6 +196,7 @@ class GatesPart:
             s.weights(),
             certified=s.certified,
             unasked=unasked,
+            precision=learning_dtype(s.precision, device, context.dtype, "parts.gates.precision"),
         )
         optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
         best = stage.restore(optimizer, network=network, averaged=averaged)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
+from l2i.models.classifier import FrozenClassifier
 from l2i.models.gate_head import GateHead
 from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard, hear
@@ -34,8 +35,15 @@ class Teacher:
         *,
         certified: bool = True,
         unasked: Sequence[int] = (),
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.classifier, self.domain, self.gating = classifier, domain, gating
+        # One with gradients of its own format, where the classifier is ours.
+        self.judging = (
+            classifier.computing_in(precision)
+            if isinstance(classifier, FrozenClassifier)
+            else classifier
+        )
         self.weights, self.certified, self.unasked = dict(weights), certified, list(unasked)
 
     def of(self, network: GateHead) -> Teacher:
@@ -109,8 +117,14 @@ class Teacher:
         return torch.cat([explanation, peak_normalise(heard.waveform) - explanation])
 
     def judge(self, heard: Heard, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """What the classifier says of explanations and removals, logits [B, C] each."""
+        """What the classifier says of explanations and removals, logits [B, C] each.
+
+        In the teacher's precision where something is learnt from it, and as exactly as ever where
+        it is only looked at.
+        """
         rows = torch.arange(len(parts), device=parts.device) % len(heard.size)
+        if torch.is_grad_enabled():
+            heard = replace(heard, classifier=self.judging)
         inside, outside = heard.judge(parts, rows).chunk(2)
         return inside, outside
 

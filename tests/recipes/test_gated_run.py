@@ -13,9 +13,10 @@ import torch
 
 import l2i
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import ConfigError, UsageError
+from l2i.errors import ConfigError, DeviceError, UsageError
 from l2i.explanation import Subject
 from l2i.models.checkpoint import load_checkpoint
+from l2i.models.vgg import VGG
 from l2i.recipes.measuring.evaluate import evaluate
 from l2i.recipes.publishing.examples import _detected
 from l2i.recipes.publishing.explain import explain
@@ -61,6 +62,30 @@ def test_killed_in_the_gates(gated: Finished, bench: Path, monkeypatch: pytest.M
     for key, first in (("gates/separate", 1), ("gates/fall", 1), ("gates/out", 2)):
         steps = [m.step for m in connect(locate()).get_metric_history(done.run_id, key)]
         assert steps == list(range(first, 4)), key
+
+
+def test_the_classifier_may_be_listened_to_in_bfloat16(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where gates learn from what it says; what they read of it, and what judges them, is float32.
+    A processor that has no bfloat16 is one sentence."""
+    seen: set[tuple[bool, torch.dtype]] = set()
+    above = VGG.above
+
+    def noted(self: VGG, y: torch.Tensor, blocks: int) -> torch.Tensor:
+        logits = above(self, y, blocks)
+        seen.add((logits.requires_grad, logits.dtype))
+        return logits
+
+    monkeypatch.setattr(VGG, "above", noted)
+    brief = (*GATED, "parts.gates.epochs=1", "parts.gates.width=8", "output.clips=1")
+    monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
+    with pytest.raises(DeviceError, match=r"no bfloat16; take parts\.gates\.precision float32"):
+        train(small_config("demo", *brief, "parts.gates.precision=bfloat16"), QUIET)
+    monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: True)
+    seen.clear()
+    train(small_config("demo", *brief, "parts.gates.precision=auto"), QUIET)
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
 
 
 def test_both_columns(gated: Finished, single: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

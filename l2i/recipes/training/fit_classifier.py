@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from l2i.config import Config
 from l2i.data.base import class_differences
 from l2i.dsp.spectrogram import magnitude, mel_bands, peak_normalise, power_to_db, stft
-from l2i.errors import CheckpointError, DeviceError, UsageError
+from l2i.errors import CheckpointError, UsageError
 from l2i.metrics.classification import best_thresholds
 from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
@@ -24,7 +24,7 @@ from l2i.models.published import fit, read_published
 from l2i.models.vgg import BLOCKS, MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.opening.bundle import build_classifier
 from l2i.recipes.opening.material import Material
-from l2i.run.device import epoch_generator, pick_device
+from l2i.run.device import epoch_generator, learning_dtype
 from l2i.run.progress import Progress
 from l2i.training.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
 from l2i.training.stage import Stage
@@ -56,16 +56,8 @@ def training_precision(
     DeviceError
         The device cannot do what ``classifier.precision`` asks for.
     """
-    own = config.classifier.precision
-    if not own or config.classifier.weights:
-        return dtype, []
-    try:
-        chosen = pick_device(device.type, own)[1]
-    except DeviceError as error:
-        # The option's words, of this setting.
-        raise DeviceError(str(error).replace("--precision", "classifier.precision")) from None
-    if own == "auto" and chosen == torch.float16:
-        chosen = torch.float32  # Gradients would be lost below its range.
+    own = "" if config.classifier.weights else config.classifier.precision
+    chosen = learning_dtype(own, device, dtype, "classifier.precision")
     word = str(chosen).removeprefix("torch.")
     return chosen, [f"The classifier is trained in {word}."] if chosen != dtype else []
 
