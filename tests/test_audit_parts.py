@@ -16,7 +16,7 @@ from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.notes import mistakes_of_one_recording, notes_of
-from l2i.audit.proof import Proof, Trial, prove, proved
+from l2i.audit.proof import Proof, Trial, prove, proved, screen
 from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
 from l2i.audit.settings import Settings
@@ -130,11 +130,35 @@ def test_traits_that_are_imposed_are_there(kind: Any, amount: float) -> None:
     """Noise has none; with one imposed it has that one, of about that amount, and no other."""
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 8000)).astype(np.float32))
     assert traits_of(x, 8000) == []
-    (found,) = traits_of(Trait(kind, amount).impose(x, 8000), 8000)
-    assert found.kind == kind
-    assert found.amount == pytest.approx(amount, rel=0.2)
-    before, after = (Trait(kind, amount).measure(y, 8000) for y in (x, found.impose(x, 8000)))
+    (traits,) = traits_of(Trait(kind, amount).impose(x, 8000), 8000)
+    assert traits.kind == kind
+    assert traits.amount == pytest.approx(amount, rel=0.2)
+    before, after = (Trait(kind, amount).measure(y, 8000) for y in (x, traits.impose(x, 8000)))
     assert bool((after > before).all())
+
+
+class _OffZero(torch.nn.Module):
+    """The second class is off zero; what begins at its peak is of the first whatever else it is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        peak = x.abs().amax(dim=1)
+        sure = 20 * (x.mean(dim=1) / peak - 0.1) - 100 * (x[:, 0].abs() >= peak)
+        return torch.stack([torch.zeros_like(sure), sure], dim=1)
+
+
+@pytest.mark.parametrize(("others", "tried"), [(0, True), (1, True), (2, False)])
+def test_a_trait_is_tried_though_one_other_clip_has_it(others: int, tried: bool) -> None:
+    """Six clips of the class are off zero, and so are some of six others, which the classifier
+    knows by something else."""
+    rng = np.random.default_rng(0)
+    own, hosts = (rng.uniform(-0.5, 0.5, (6, 4000)).astype(np.float32) for _ in range(2))
+    own += 0.3
+    hosts[:others] += 0.4
+    hosts[:others, 0] = 1.0
+    subject = Subject(l2i.wrap(_OffZero(), 8000, ["plain", "off"]), DOMAIN)
+    trials = screen(subject, _palette(), 1, own, hosts, Settings())
+    kinds = [trial.cue.kind for trial in trials if isinstance(trial.cue, Trait)]
+    assert kinds == (["off zero"] if tried else [])
 
 
 def test_groups_are_those_there_are() -> None:
@@ -143,9 +167,9 @@ def test_groups_are_those_there_are() -> None:
     a = rng.dirichlet([50, 1, 1, 1], 30)
     b = rng.dirichlet([1, 1, 1, 50], 12)
     order = rng.permutation(42)
-    found = grouped(np.concatenate([a, b])[order])
-    assert found.count == 2 and found.stability > 0.9 and found.silhouette > 0.5
-    assert (found.members == (order >= 30)).all()
+    parts = grouped(np.concatenate([a, b])[order])
+    assert parts.count == 2 and parts.stability > 0.9 and parts.silhouette > 0.5
+    assert (parts.members == (order >= 30)).all()
     assert grouped(rng.dirichlet([5, 5, 5, 5, 5, 5], 200)).count == 1
     assert grouped(a[:5]).count == 1
     assert grouped(np.zeros((0, 4))).count == 0
@@ -201,9 +225,9 @@ def test_mistakes_of_one_recording() -> None:
     recordings = [f"r{i // 5}" for i in range(100)]
     wrong = np.zeros(100, bool)
     wrong[[10, 11, 12, 13, 60]] = True
-    found = mistakes_of_one_recording(wrong, recordings)
-    assert found is not None
-    assert (found["recording"], found["mistakes"], found["all"]) == ("r2", 4, 5)
+    mistakes = mistakes_of_one_recording(wrong, recordings)
+    assert mistakes is not None
+    assert (mistakes["recording"], mistakes["mistakes"], mistakes["all"]) == ("r2", 4, 5)
     wrong[:] = False
     wrong[::20] = True
     assert mistakes_of_one_recording(wrong, recordings) is None
@@ -318,13 +342,13 @@ def test_what_changed(tmp_path: Path) -> None:
     for name, document in documents.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "audit.json").write_text(json.dumps(document))
-    found = changes(str(tmp_path / "old"), str(tmp_path / "same"))
-    assert (found["new"], found["gone"], len(found["stayed"])) == ([], [], 1)
-    assert found["moved"] == []
-    found = changes(str(tmp_path / "old"), str(tmp_path / "new" / "audit.json"))
-    assert [len(found[key]) for key in ("new", "gone", "stayed")] == [1, 1, 0]
-    assert found["moved"] == [{"class": "dog", "share": 0.5}]
-    assert found["missing"] == ["bird", "cat"]
+    differences = changes(str(tmp_path / "old"), str(tmp_path / "same"))
+    assert (differences["new"], differences["gone"], len(differences["stayed"])) == ([], [], 1)
+    assert differences["moved"] == []
+    differences = changes(str(tmp_path / "old"), str(tmp_path / "new" / "audit.json"))
+    assert [len(differences[key]) for key in ("new", "gone", "stayed")] == [1, 1, 0]
+    assert differences["moved"] == [{"class": "dog", "share": 0.5}]
+    assert differences["missing"] == ["bird", "cat"]
     (tmp_path / "new" / "audit.json").write_text("{}")
     with pytest.raises(DataError, match="is no audit"):
         changes(str(tmp_path / "old"), str(tmp_path / "new"))
