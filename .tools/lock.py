@@ -29,15 +29,15 @@ _HEAD_CPU = _HEAD + (
 
 def entries(text: str) -> list[str]:
     """The requirements of a lock file, each with its hashes."""
-    found: list[str] = []
+    lines: list[str] = []
     for line in text.splitlines(keepends=True):
         if line.startswith("#") or not line.strip():
             continue
         if line[0].isspace():
-            found[-1] += line
+            lines[-1] += line
         else:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def main() -> None:

@@ -33,13 +33,13 @@ def _l2i(*words: str) -> list[str]:
 
 
 def _runs() -> list[RunInfo]:
-    found = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
-    if len(found) < 2:
+    runs = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
+    if len(runs) < 2:
         for words in _TRAIN:
             subprocess.run(_l2i("train", *words), check=True)
         subprocess.run(_l2i("noise", "latest", "--snr-db", "0", "--limit", "24"), check=True)
-        found = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
-    return found
+        runs = [r for r in list_runs("demo", status="finished") if r.kind == "train"]
+    return runs
 
 
 def _shot(tab: Tab, name: str, *, whole: bool = False) -> None:

@@ -76,7 +76,7 @@ def debian_packages() -> Iterator[dict[str, Any]]:
 def component(name: str, version: str, licence: str, url: str, kind: str) -> dict[str, Any]:
     """One entry of the bill."""
     purl = f"{url}@{quote(version)}"
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "type": "library",
         "bom-ref": purl,
         "name": name,
@@ -85,8 +85,8 @@ def component(name: str, version: str, licence: str, url: str, kind: str) -> dic
         "properties": [{"name": "l2i:kind", "value": kind}],
     }
     if licence:
-        found["licenses"] = [{"license": {"name": licence}}]
-    return found
+        entry["licenses"] = [{"license": {"name": licence}}]
+    return entry
 
 
 def bill() -> dict[str, Any]:
@@ -115,11 +115,11 @@ def bill() -> dict[str, Any]:
 
 def main() -> None:
     """Print one or the other."""
-    found = bill()
+    document = bill()
     if sys.argv[1:] != ["licences"]:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    for entry in found["components"]:
+    for entry in document["components"]:
         kind = entry["properties"][0]["value"]
         words = entry.get("licenses", [{"license": {"name": "not said"}}])[0]["license"]["name"]
         print(f"{kind:5} {entry['name']:32} {entry['version']:28} {words}")

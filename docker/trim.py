@@ -71,7 +71,7 @@ def needed(
     Markers are not read: a requirement that is not for this platform is not installed either.
     Those of extras count only where the extra is asked for.
     """
-    found: set[str] = set()
+    libraries: set[str] = set()
     asked = [(root, extras)]
     seen: set[tuple[str, frozenset[str]]] = set()
     while asked:
@@ -79,7 +79,7 @@ def needed(
         if (name, with_) in seen or name not in installed:
             continue
         seen.add((name, with_))
-        found.add(name)
+        libraries.add(name)
         for line in installed[name].requires or ():
             head, _, marker = line.partition(";")
             wanted = re.search(r"extra\s*==\s*['\"]([^'\"]+)['\"]", marker)
@@ -91,7 +91,7 @@ def needed(
                 canonical(word.strip()) for word in (match[2] or "").split(",") if word.strip()
             )
             asked.append((canonical(match[1]), frozenset(names)))
-    return found
+    return libraries
 
 
 def remove(distribution: Distribution, site: Path) -> None:

@@ -123,8 +123,8 @@ def test_what_goes_together_is_one_object() -> None:
     w = torch.eye(3)[:, [0, 0, 0, 1, 2]]
     early, late = torch.tensor([1.0, 2.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0, 3.0])
     h = torch.stack([early, 3 * early, late, early, torch.zeros(4)])
-    found = grouped(w, h, 4).tolist()
-    assert found[0] == found[1] and len(set(found)) == 4
+    groups = grouped(w, h, 4).tolist()
+    assert groups[0] == groups[1] and len(set(groups)) == 4
     assert grouped(w, h, 9).tolist() == [0, 1, 2, 3, 4]
 
 
@@ -241,10 +241,10 @@ def test_killed_and_resumed(
         begun = len(list((tmp_path / "cut" / "coalitions").iterdir()))
         assert begun == (2 if where == "coalitions" else 7)
         ended[:] = [False] * 9
-        found = _train(context, tmp_path / "cut", **words).state_dict()
+        trained = _train(context, tmp_path / "cut", **words).state_dict()
     assert calls[0] == (7 if where == "coalitions" else 3)
-    assert whole.keys() == found.keys()
-    assert all(torch.equal(found[k], v) for k, v in whole.items())
+    assert whole.keys() == trained.keys()
+    assert all(torch.equal(trained[k], v) for k, v in whole.items())
     assert [p.name for p in (tmp_path / "cut").iterdir()] == ["shapley-values.safetensors"]
 
 

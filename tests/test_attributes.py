@@ -60,8 +60,8 @@ def test_maps_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
 
 def test_entropy_by_hand() -> None:
     """Equal attributes have the logarithm of their number, one that stands out has nothing."""
-    found = entropy(torch.tensor([[2.0, 2.0, 2.0, 2.0], [90.0, 0.0, 0.0, 0.0]]))
-    torch.testing.assert_close(found, torch.tensor([math.log(4), 0.0]))
+    entropies = entropy(torch.tensor([[2.0, 2.0, 2.0, 2.0], [90.0, 0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(entropies, torch.tensor([math.log(4), 0.0]))
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_what_is_learnt(clf: l2i.Classifier) -> None:
     way = make_method("flint", fitted.subject, fitted.settings)
     heard = hear(clf, torch.from_numpy(sounds(12)), fitted.subject.domain, way.layers)
     own = heard.logits.argmax(1)
-    _, _, said = fitted.subject.parts["attributes"](heard.features.maps)
-    assert float((said.argmax(1) == own).float().mean()) > 0.9
+    _, _, predicted = fitted.subject.parts["attributes"](heard.features.maps)
+    assert float((predicted.argmax(1) == own).float().mean()) > 0.9
     mask = way(heard, own, list(range(12)))
     loud = heard.size.sum(1) > 0.2 * heard.size.sum(1).amax(1, keepdim=True)
     over_time = mask.mean(1)

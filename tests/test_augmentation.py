@@ -62,9 +62,9 @@ def test_crop_is_a_window_of_each_clip(mel: torch.Tensor) -> None:
 def test_mixup_mixes_clips_and_targets_alike(mel: torch.Tensor, targets: torch.Tensor) -> None:
     """Each clip is ``w a + (1 - w) b`` with w at least a half, its target with the same w, so
     that the target says which clip is the louder one and still sums to one."""
-    got, said = mixup(mel, targets, 0.3, _generator(3))
-    torch.testing.assert_close(said.sum(dim=1), torch.ones(B))
-    assert (said.gather(1, targets.argmax(1, keepdim=True)) >= 0.5).all()
+    got, blended = mixup(mel, targets, 0.3, _generator(3))
+    torch.testing.assert_close(blended.sum(dim=1), torch.ones(B))
+    assert (blended.gather(1, targets.argmax(1, keepdim=True)) >= 0.5).all()
     mixed = 0
     for b in range(B):
         fits = []
@@ -76,7 +76,7 @@ def test_mixup_mixes_clips_and_targets_alike(mel: torch.Tensor, targets: torch.T
                 target = share * targets[b] + (1 - share) * targets[other]
                 fits.append(
                     torch.allclose(got[b], clip, rtol=1e-4)
-                    and torch.allclose(said[b], target, atol=1e-3)
+                    and torch.allclose(blended[b], target, atol=1e-3)
                 )
         assert any(fits), b
         mixed += not got[b].equal(mel[b])
@@ -132,9 +132,9 @@ def test_with_everything_off_only_decibels_are_left(
     mel: torch.Tensor, targets: torch.Tensor
 ) -> None:
     """No shift, no crop, no mixture, no gain, no mask: the classifier's own front-end."""
-    db, said = augment(mel, targets, _generator(), shift=False)
+    db, augmented = augment(mel, targets, _generator(), shift=False)
     assert db.equal(power_to_db(mel).unsqueeze(1))
-    assert said.equal(targets)
+    assert augmented.equal(targets)
 
 
 def test_gain_is_at_most_so_many_decibels(mel: torch.Tensor, targets: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ class Machine:
     def __init__(self, module: ModuleType, root: Path) -> None:
         self.module, self.root, self.venv = module, root, root / ".venv"
         self.asked: list[tuple[str, ...]] = []
-        self.said: list[str] = []
+        self.sentences: list[str] = []
         self.has: Callable[[tuple[str, ...]], bool] = lambda words: True
         self.broken: dict[str, str] = {}  # Modules that cannot be imported, and why.
         self.made = 0
@@ -52,7 +52,7 @@ class Machine:
 
     def set_up(self) -> bool:
         self.asked.clear()
-        self.said.clear()
+        self.sentences.clear()
         return bool(self.module.set_up())
 
 
@@ -79,7 +79,7 @@ def machine(bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "STAMP": str(it.venv / "l2i-stamp"),
         "UNFINISHED": str(it.venv / "l2i-unfinished"),
         "pip": it.pip,
-        "say": it.said.append,
+        "say": it.sentences.append,
         "has_nvidia": lambda: False,
         "reachable": lambda url, timeout_s=5: True,
         "compile_packages": lambda: it.asked.append(("compile",)),
@@ -145,7 +145,7 @@ def test_the_cpu_build_at_hand_is_taken(machine: Machine) -> None:
     assert machine.set_up()
     assert "torch==2.13.0+cpu" in machine.installed()
     assert machine.module.CPU_INDEX not in machine.installed()
-    assert any("pip's configured sources" in line for line in machine.said)
+    assert any("pip's configured sources" in line for line in machine.sentences)
 
 
 def test_without_one_at_hand_pytorchs_index_is_asked(machine: Machine) -> None:
@@ -156,7 +156,7 @@ def test_without_one_at_hand_pytorchs_index_is_asked(machine: Machine) -> None:
     asked = [words for words in machine.asked if index in words]
     assert any("torch==2.13.0+cpu" in words for words in asked)
     assert any("torchaudio==2.11.0+cpu" in words for words in asked)
-    assert any(index in line for line in machine.said)
+    assert any(index in line for line in machine.sentences)
 
 
 def test_without_either_it_stops_before_a_download_of_gigabytes(
@@ -186,7 +186,7 @@ def test_the_cuda_build_comes_from_the_lock_file(
     lock = next(words for words in machine.asked if "--require-hashes" in words)
     assert lock[-1] == str(machine.root / "requirements-cuda.lock")
     assert "+cpu" not in machine.installed()
-    assert any("GB" in line for line in machine.said)
+    assert any("GB" in line for line in machine.sentences)
 
 
 # --- torchaudio's libraries -------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_libraries_that_do_not_load_are_taken_away(machine: Machine, libraries: 
     """Only they, and it is said."""
     assert machine.set_up()
     assert sorted(path.name for path in libraries.iterdir()) == ["notes.txt"]
-    assert any("removed them from .venv" in line for line in machine.said)
+    assert any("removed them from .venv" in line for line in machine.sentences)
 
 
 def test_libraries_that_load_stay(
@@ -227,7 +227,7 @@ def test_libraries_that_load_stay(
     monkeypatch.setattr(machine.module, "_try_import", lambda module: None)
     assert machine.set_up()
     assert len(list(libraries.glob("*.so"))) == 2
-    assert not any("removed" in line for line in machine.said)
+    assert not any("removed" in line for line in machine.sentences)
 
 
 def test_another_fault_of_torchaudio_is_told(machine: Machine, libraries: Path) -> None:
@@ -284,7 +284,7 @@ def test_the_second_time_nothing_is_done(machine: Machine) -> None:
     """No pip, no word."""
     assert machine.set_up() is True
     assert machine.set_up() is False
-    assert machine.asked == [] and machine.said == []
+    assert machine.asked == [] and machine.sentences == []
     assert machine.made == 1
 
 
@@ -357,7 +357,7 @@ def test_a_set_up_that_cannot_be_done_ends_with_1(
     """One sentence, no traceback."""
     monkeypatch.setenv("L2I_TORCH", "rocm")
     assert machine.module.main() == 1
-    assert machine.said == ["L2I_TORCH=rocm is none of cpu, cuda, auto."]
+    assert machine.sentences == ["L2I_TORCH=rocm is none of cpu, cuda, auto."]
 
 
 def test_an_old_python_without_a_newer_one_says_so(
@@ -367,7 +367,7 @@ def test_an_old_python_without_a_newer_one_says_so(
     monkeypatch.setattr(machine.module, "newer_python", lambda: None)
     monkeypatch.setattr(machine.module.sys, "version_info", (3, 8))
     assert machine.module.main() == 1
-    assert "needs Python 3.11 or newer" in machine.said[0]
+    assert "needs Python 3.11 or newer" in machine.sentences[0]
 
 
 def test_an_old_python_can_read_the_script() -> None:

@@ -24,8 +24,8 @@ def test_information_by_hand() -> None:
     nothing, half = information(torch.zeros(2), torch.tensor([0.0, 0.5])).tolist()
     assert nothing == 0 and half == pytest.approx(math.log(2) - 0.375)
     r, share = torch.meshgrid(torch.linspace(0, 3, 5), torch.linspace(0, 0.99, 9), indexing="ij")
-    found = information(r, share)
-    assert bool((found.diff(dim=0) >= 0).all()) and bool((found.diff(dim=1) > 0).all())
+    bits = information(r, share)
+    assert bool((bits.diff(dim=0) >= 0).all()) and bool((bits.diff(dim=1) > 0).all())
 
 
 def test_a_blur_keeps_what_is_even() -> None:
@@ -33,9 +33,11 @@ def test_a_blur_keeps_what_is_even() -> None:
     torch.testing.assert_close(_blurred(torch.full((1, 2, 5, 7), 0.3), 1.0)[0, 0, 0, 0].item(), 0.3)
     point = torch.zeros(1, 1, 9, 9)
     point[0, 0, 4, 4] = 1
-    found = _blurred(point, 1.0)[0, 0]
-    assert float(found.sum()) == pytest.approx(1) and float(found[4, 4]) == float(found.amax())
-    assert float(found[4, 5]) == pytest.approx(float(found[4, 4]) * math.exp(-0.5), rel=1e-4)
+    blurred = _blurred(point, 1.0)[0, 0]
+    assert float(blurred.sum()) == pytest.approx(1) and float(blurred[4, 4]) == float(
+        blurred.amax()
+    )
+    assert float(blurred[4, 5]) == pytest.approx(float(blurred[4, 4]) * math.exp(-0.5), rel=1e-4)
 
 
 class OnePlace:

@@ -499,7 +499,7 @@ def test_any_open_sweeps_up_what_others_left(
 
 def test_two_threads_at_once_decode_once(cache: WaveformCache) -> None:
     """As two processes do."""
-    data, waited, found = Made(), threading.Event(), []
+    data, waited, opened = Made(), threading.Event(), []
 
     def hold(clip: Clip) -> None:
         assert waited.wait(60)
@@ -507,7 +507,7 @@ def test_two_threads_at_once_decode_once(cache: WaveformCache) -> None:
     data.before = hold
     threads = [
         threading.Thread(
-            target=lambda: found.append(cache.open(data, data.clips(), on_wait=waited.set))
+            target=lambda: opened.append(cache.open(data, data.clips(), on_wait=waited.set))
         )
         for _ in range(2)
     ]
@@ -516,7 +516,7 @@ def test_two_threads_at_once_decode_once(cache: WaveformCache) -> None:
     for thread in threads:
         thread.join(60)
     assert len(data.loaded) == 6
-    assert len(found) == 2 and found[0].path == found[1].path
+    assert len(opened) == 2 and opened[0].path == opened[1].path
 
 
 # --- what is there, and its removal -----------------------------------------------------------

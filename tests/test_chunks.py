@@ -62,8 +62,8 @@ def test_draws() -> None:
     """In [0, 1]; as sure odds have it; and a gradient passes."""
     torch.manual_seed(0)
     odds = torch.tensor([[30.0, 0.0, 30.0, 0.0]], requires_grad=True)
-    found = drawn(odds, 40, 0.5)
-    assert bool((found[0, [0, 2]] > 0.99).all()) and bool((found[0, [1, 3]] < 0.01).all())
+    draws = drawn(odds, 40, 0.5)
+    assert bool((draws[0, [0, 2]] > 0.99).all()) and bool((draws[0, [1, 3]] < 0.01).all())
     even = torch.zeros(1, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(drawn(even, 3, 0.5)[0, 0], even)
     assert bool(gradient.any())

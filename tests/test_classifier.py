@@ -120,13 +120,13 @@ def test_rectified_late_is_the_published_network(network: VGG) -> None:
     mel = 20 * torch.randn(2, 1, 200, 128, generator=g) - 40
     network = copy.deepcopy(network).train()
     network.dropout.eval()
-    found = []
+    outputs = []
     for forward in (lambda: network(mel), lambda: _published_order(network, mel)):
         network.zero_grad()
         logits = forward()
         logits[:, 1].sum().backward()
-        found.append([logits.detach(), *(p.grad.clone() for p in network.parameters())])
-    for mine, theirs in zip(*found, strict=True):
+        outputs.append([logits.detach(), *(p.grad.clone() for p in network.parameters())])
+    for mine, theirs in zip(*outputs, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
 
 
@@ -153,14 +153,14 @@ def test_the_folded_copy_hands_gradients_on(network: VGG) -> None:
     g = torch.Generator().manual_seed(2)
     mel = 20 * torch.randn(2, 1, 136, 128, generator=g, dtype=torch.float64) - 40
     network = copy.deepcopy(network).double().eval()
-    found = []
+    gradients = []
     for model in (network, fold_batch_norm(network)):
         x = mel.clone().requires_grad_()
         model(x)[:, 1].sum().backward()
         assert x.grad is not None
-        found.append(x.grad)
-    assert found[0].abs().max() > 0
-    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+        gradients.append(x.grad)
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-9)
     with torch.no_grad():
         torch.testing.assert_close(fold_batch_norm(network)(mel), network(mel), rtol=1e-9, atol=0)
 
@@ -253,13 +253,13 @@ def test_hidden_maps_are_those_of_ones_own_thread(frozen: FrozenClassifier) -> N
     """A network may be used by several: what another thread asks meanwhile is not collected."""
     mine, others = log_mel(frozen.spectrum(_clips()), SETTINGS), torch.randn(1, 1, 200, 128)
     with ThreadPoolExecutor(1) as pool, torch.no_grad():
-        with hidden_maps(frozen.network, ["netx.layer16"]) as found:
+        with hidden_maps(frozen.network, ["netx.layer16"]) as maps:
             pool.submit(frozen.network, others).result()
-            assert found[0].numel() == 0
+            assert maps[0].numel() == 0
             frozen.network(mine)
-            assert len(found[0]) == len(mine)
+            assert len(maps[0]) == len(mine)
             pool.submit(frozen.network, others).result()
-        assert len(found[0]) == len(mine)
+        assert len(maps[0]) == len(mine)
 
 
 @pytest.mark.parametrize("frames", [128, 157, 431])
@@ -267,15 +267,15 @@ def test_shapes_of_the_hidden_maps(frozen: FrozenClassifier, frames: int) -> Non
     """Rows are mel bands and columns are frames, halved three, four and five times: for 431
     frames 16 x 53, 8 x 26 and 4 x 13."""
     size = torch.rand(1, SETTINGS.n_bins, frames, generator=torch.Generator().manual_seed(3))
-    found = frozen.features_of(size, ("512", "256", "128"))
-    assert found.logits.shape == (1, 3)
-    assert [tuple(m.shape[1:]) for m in found.maps] == [
+    features = frozen.features_of(size, ("512", "256", "128"))
+    assert features.logits.shape == (1, 3)
+    assert [tuple(m.shape[1:]) for m in features.maps] == [
         (512, 4, frames // 32),
         (256, 8, frames // 16),
         (128, 16, frames // 8),
     ]
-    assert all(m.min() >= 0 for m in found.maps)
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in found.maps)
+    assert all(m.min() >= 0 for m in features.maps)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in features.maps)
 
 
 @pytest.mark.parametrize(("frames", "bands"), [(128, 128), (191, 128), (192, 128), (431, 256)])

@@ -147,9 +147,9 @@ def test_all_mistakes_are_named_at_once() -> None:
     path = _file(
         '[interpreter]\nepoch = 3\npooling = "mean"\n[run]\nseed = -1\n[spectogram]\nn_fft = 5\n'
     )
-    found = _problems(file=path, overrides=["dictionary.components=0", "nonsense"])
-    assert len(found) == 6
-    text = "\n".join(found)
+    problems = _problems(file=path, overrides=["dictionary.components=0", "nonsense"])
+    assert len(problems) == 6
+    text = "\n".join(problems)
     assert "-o 'nonsense' must be key=value" in text
     assert "There is no setting 'interpreter.epoch'; did you mean 'interpreter.epochs'?" in text
     assert "There is no setting 'spectogram'; did you mean 'spectrogram'?" in text
@@ -161,14 +161,14 @@ def test_all_mistakes_are_named_at_once() -> None:
 def test_a_mistake_names_the_file_where_it_is_to_be_mended() -> None:
     """And no file where a word of the command line is to blame, or wins over the file."""
     path = _file("[interpreter]\nepoch = 3\n[run]\nseed = -1\n[classifier]\nsteps = [[0, 1e-3]]\n")
-    found = _problems(file=path, overrides=["run.seed=-2", "dictionary.components=0"])
-    assert [problem.removeprefix(f"{path}: ").split(" ")[0] for problem in found] == [
+    problems = _problems(file=path, overrides=["run.seed=-2", "dictionary.components=0"])
+    assert [problem.removeprefix(f"{path}: ").split(" ")[0] for problem in problems] == [
         "classifier.steps[0][0]",
         "dictionary.components",
         "There",
         "run.seed",
     ]
-    assert [problem.startswith(f"{path}: ") for problem in found] == [True, False, True, False]
+    assert [problem.startswith(f"{path}: ") for problem in problems] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

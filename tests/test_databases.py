@@ -22,8 +22,8 @@ from tests.servers import free_port
 
 def _programs() -> Path | None:
     places = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    if found := shutil.which("initdb"):
-        places.append(Path(found).resolve())
+    if program := shutil.which("initdb"):
+        places.append(Path(program).resolve())
     return max(places).parent if places else None
 
 
@@ -94,24 +94,24 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgr
 def test_a_run_in_a_database_that_goes_away(postgres: Postgres, tmp_path: Path) -> None:
     """Made, written, the server killed amid it and back: every step is there once, and the
     artifact where the store says."""
-    said: list[str] = []
+    sentences: list[str] = []
     note = tmp_path / "note.txt"
     note.write_text("x")
-    with open_run(experiment="demo", name="first", signature="a", on_away=said.append) as run:
+    with open_run(experiment="demo", name="first", signature="a", on_away=sentences.append) as run:
         run.params({"run.seed": 0})
         run.metrics("interpreter", 1, {"loss": 1.0})
         postgres.kill()
         for step in (2, 3, 4):
             run.metrics("interpreter", step, {"loss": 1 / step})
         run.artifact(note, "notes")
-        while not said:
+        while not sentences:
             time.sleep(0.05)
         postgres.start()
     assert not UNSENT and not outboxes(locate())
-    assert len(said) == 1 and "secret" not in said[0]
-    (found,) = list_runs()
-    assert found.status == "FINISHED" and found.params == {"run.seed": "0"}
-    history = connect(locate()).get_metric_history(found.id, "interpreter/loss")
+    assert len(sentences) == 1 and "secret" not in sentences[0]
+    (listed,) = list_runs()
+    assert listed.status == "FINISHED" and listed.params == {"run.seed": "0"}
+    history = connect(locate()).get_metric_history(listed.id, "interpreter/loss")
     assert [(m.step, m.value) for m in history] == [(n, 1 / n) for n in (1, 2, 3, 4)]
-    assert (Path(found.artifact_uri.removeprefix("file://")) / "notes" / "note.txt").is_file()
-    assert resolve_run("first").id == found.id
+    assert (Path(listed.artifact_uri.removeprefix("file://")) / "notes" / "note.txt").is_file()
+    assert resolve_run("first").id == listed.id

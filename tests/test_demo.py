@@ -206,8 +206,8 @@ def test_folds_have_as_many_of_each_class() -> None:
     """Five folds, each with a fifth of every class."""
     data = _data(clips_per_class=10)
     assert data.card.folds == (1, 2, 3, 4, 5)
-    found = Counter((clip.fold, clip.labels[0]) for clip in data.clips())
-    assert found == {(fold, label): 2 for fold in range(1, 6) for label in range(8)}
+    counts = Counter((clip.fold, clip.labels[0]) for clip in data.clips())
+    assert counts == {(fold, label): 2 for fold in range(1, 6) for label in range(8)}
 
 
 @pytest.mark.parametrize(("per_class", "folds"), [(2, 2), (4, 4), (5, 5), (6, 5)])

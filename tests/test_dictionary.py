@@ -72,9 +72,9 @@ def test_objective_is_the_one_written_down(seed: int, sparsity: float) -> None:
 def test_objective_never_rises(seed: int, sparsity: float, components: int) -> None:
     """Sweep after sweep D falls, or stays where it is, on any data."""
     s = torch.rand(8, 30, generator=_generator(seed))
-    found = _learn([s], components, sparsity=sparsity, iterations=12).objective
-    assert len(found) > 1
-    for before, after in pairwise(found):
+    learnt = _learn([s], components, sparsity=sparsity, iterations=12).objective
+    assert len(learnt) > 1
+    for before, after in pairwise(learnt):
         assert after <= before + 1e-6 * abs(before) + 1e-9
 
 
@@ -309,13 +309,13 @@ def test_the_same_generator_draws_the_same_dictionary() -> None:
 def test_learning_stops_when_the_fall_is_small() -> None:
     """Below the tolerance it stops early; each sweep is told, with its number and D."""
     told: list[tuple[int, float]] = []
-    found = _learn(
+    learnt = _learn(
         [_frames()], iterations=200, tolerance=1e-2, on_sweep=lambda n, d: told.append((n, d))
     ).objective
-    assert 2 <= len(found) < 200
-    assert found[-2] - found[-1] <= 1e-2 * found[-2]
-    assert all(a - b > 1e-2 * a for a, b in pairwise(found[:-1]))
-    assert told == list(enumerate(found, start=1))
+    assert 2 <= len(learnt) < 200
+    assert learnt[-2] - learnt[-1] <= 1e-2 * learnt[-2]
+    assert all(a - b > 1e-2 * a for a, b in pairwise(learnt[:-1]))
+    assert told == list(enumerate(learnt, start=1))
 
 
 def test_random_columns_are_unit_and_seeded() -> None:

@@ -39,9 +39,9 @@ def parse(words: list[str]) -> None:
             assert not words or nearest(words[0], names) is None, "a command that is mistyped"
             command.parse_args(context, list(words))
             return
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None and name is not None
-        command = found
+        name, subcommand, words = command.resolve_command(context, words)
+        assert subcommand is not None and name is not None
+        command = subcommand
         context = click.Context(command, info_name=name, parent=context)
     command.parse_args(context, list(words))
 

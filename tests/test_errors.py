@@ -11,7 +11,7 @@ from l2i import errors
 
 def _picture() -> dict[str, str]:
     """Child to parent, as drawn: each level is four columns further in."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     stack: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
         match = re.match(r"^    ([│├└─ ]*)([A-Z]\w+)(?:\s{2,}|\s+[a-z]|$)", line)
@@ -20,9 +20,9 @@ def _picture() -> dict[str, str]:
         depth = len(match[1]) // 4
         stack = [entry for entry in stack if entry[0] < depth]
         if stack:
-            found[match[2]] = stack[-1][1]
+            by_name[match[2]] = stack[-1][1]
         stack.append((depth, match[2]))
-    return found
+    return by_name
 
 
 def test_the_picture_is_the_tree() -> None:

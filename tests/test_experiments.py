@@ -21,17 +21,17 @@ FILES = sorted(FOLDER.rglob("*.toml"))
 
 def _head(path: Path) -> dict[str, str]:
     """What the first lines say, by their first words."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     key = "What"
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         if match := re.match(r"# (Command|Expected|Cost): +(.*)", line):
             key = match[1]
-            found[key] = match[2]
+            by_name[key] = match[2]
         elif line.strip("# "):
-            found[key] = f"{found.get(key, '')} {line.strip('# ')}".strip()
-    return found
+            by_name[key] = f"{by_name.get(key, '')} {line.strip('# ')}".strip()
+    return by_name
 
 
 each = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(FOLDER).as_posix())

@@ -42,9 +42,9 @@ def test_what_is_kept_is_what_the_classifier_says(tmp_path: Path) -> None:
     classifier = ToneClassifier()
     spectrum = classifier.spectrum(torch.from_numpy(WAVES[ROWS]))
     size = log_magnitude(spectrum)
-    said = classifier.features_of(spectrum, ("tones",))
-    torch.testing.assert_close(kept.logits, said.logits)
-    torch.testing.assert_close(kept.maps[0], said.maps[0].permute(0, 2, 3, 1))
+    features = classifier.features_of(spectrum, ("tones",))
+    torch.testing.assert_close(kept.logits, features.logits)
+    torch.testing.assert_close(kept.maps[0], features.maps[0].permute(0, 2, 3, 1))
     torch.testing.assert_close(kept.projected, band_dictionary().T @ size)
     torch.testing.assert_close(kept.energy, size.square().sum(dim=(1, 2)))
     assert kept.audible.all()
@@ -196,12 +196,12 @@ def test_what_is_on_disk_is_not_computed_again(
         with pytest.raises(KeyboardInterrupt):
             of(_Stopping(at))
     last = _Stopping()
-    found, told = of(last)
+    stretch, told = of(last)
     assert last.batches == 8 - 3 - 0 - 2 and told == [8, 1, 2, 1]
     again = _Stopping()
     kept, told = of(again)
     assert again.batches == 0 and told == [12]
-    for a, b, c in zip(whole, found, kept, strict=True):
+    for a, b, c in zip(whole, stretch, kept, strict=True):
         assert a.dtype == b.dtype and torch.equal(a, b) and torch.equal(a, c)
     other = _Stopping()
     other.dtype = torch.bfloat16

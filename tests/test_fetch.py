@@ -116,13 +116,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    started = Server()
+    thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield found
-    found.shutdown()
+    yield started
+    started.shutdown()
     thread.join()
-    found.server_close()
+    started.server_close()
 
 
 @pytest.fixture
@@ -164,15 +164,15 @@ def test_a_file_that_is_there_is_not_asked_for(server: Server, folder: Path) -> 
 
 def test_a_transfer_that_breaks_off_goes_on_where_it_was(server: Server, folder: Path) -> None:
     """By itself, with the rest of the same file; the reader is told of the pause."""
-    said: list[str] = []
+    sentences: list[str] = []
     remote = server.add("a.bin", breaks=[300_000, 200_000])
-    path = download(remote, folder, say=said.append, pause_s=0)
+    path = download(remote, folder, say=sentences.append, pause_s=0)
     assert path.read_bytes() == CONTENT
     first, second, third = server.starts
     # But for less than a block each time, what came is not asked for again.
     assert first == 0 and 250_000 < second <= 300_000 and 150_000 < third - second <= 200_000
     assert [headers.get("If-Range") for _, headers in server.asked] == [None, '"v1"', '"v1"']
-    assert len(said) == 2 and all("trying again in 0 s, from" in line for line in said)
+    assert len(sentences) == 2 and all("trying again in 0 s, from" in line for line in sentences)
 
 
 def test_another_call_goes_on_where_the_last_one_stopped(server: Server, folder: Path) -> None:
@@ -261,10 +261,10 @@ def test_more_bytes_than_the_file_has_are_thrown_away(server: Server, folder: Pa
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_a_server_that_is_busy_is_asked_again(server: Server, folder: Path, status: int) -> None:
     """Some times, with a word to the reader."""
-    said: list[str] = []
+    sentences: list[str] = []
     remote = server.add("a.bin", statuses=[status, status])
-    assert download(remote, folder, say=said.append, pause_s=0).read_bytes() == CONTENT
-    assert len(said) == 2 and f"the server answered {status}" in said[0]
+    assert download(remote, folder, say=sentences.append, pause_s=0).read_bytes() == CONTENT
+    assert len(sentences) == 2 and f"the server answered {status}" in sentences[0]
 
 
 def test_pauses_grow_and_are_as_long_as_the_server_asks(
@@ -582,14 +582,14 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
     """The second waits, says so, and finds what the first fetched."""
     shelf, waiting = tmp_path / "shelf", threading.Event()
     steps: list[str] = []
-    found: list[Path] = []
+    folders: list[Path] = []
 
     def say(text: str) -> None:
         steps.append(text)
         waiting.set()
 
     def second() -> None:
-        found.append(fetch_card(esc10, _complete("esc10"), shelf, on_step=say))
+        folders.append(fetch_card(esc10, _complete("esc10"), shelf, on_step=say))
 
     thread = threading.Thread(target=second)
     with file_lock(shelf / ".esc50.lock"):
@@ -600,7 +600,7 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
         fetch_card(esc10, _complete("esc10"), other)
         (other / "esc50").rename(shelf / "esc50")
     thread.join(60)
-    assert found == [shelf / "esc50"]
+    assert folders == [shelf / "esc50"]
     assert steps == ["Another process is fetching it; waiting."]
     assert server.starts == [0]
 

@@ -105,8 +105,8 @@ def test_the_gradient_of_a_class_on_paper() -> None:
             self.out.weight.data = weight
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.out(self.maps(x.unsqueeze(1)).mean(2))
-            return found
+            values: Tensor = self.out(self.maps(x.unsqueeze(1)).mean(2))
+            return values
 
     clf = l2i.wrap(Net(), 8000, ["a", "b"])
     layer = "maps=B D T"
@@ -152,8 +152,8 @@ def test_a_layer_beside_the_way_is_refused() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             self.beside(x.unsqueeze(1))
-            found: Tensor = self.out(x.square().mean(1, keepdim=True))
-            return found
+            values: Tensor = self.out(x.square().mean(1, keepdim=True))
+            return values
 
     clf = l2i.wrap(Net(), 8000)
     heard = hear(clf, torch.randn(1, 400), Domain(8000, 64, 16), ["beside=B D T"])
@@ -230,11 +230,11 @@ def test_mixtures() -> None:
     context = _context(sounds())
     mixer = Mixer(context, GatesSettings(batch_size=4, crop_share=0.6, views=2))
     clf = context.classifier
-    found = list(mixer.train(epoch_generator(0, "gates", 1)))
+    mixtures = list(mixer.train(epoch_generator(0, "gates", 1)))
     again = list(mixer.train(epoch_generator(0, "gates", 1)))
-    assert sum(len(m.x) for m in found) == 9 and len(found) == mixer.batches
+    assert sum(len(m.x) for m in mixtures) == 9 and len(mixtures) == mixer.batches
     sure = 0
-    for one, other in zip(found, again, strict=True):
+    for one, other in zip(mixtures, again, strict=True):
         assert torch.equal(one.x, other.x) and torch.equal(one.classes, other.classes)
         assert one.x.shape[1] == round(0.6 * SAMPLES)
         peak = one.x.abs().amax(1, keepdim=True)

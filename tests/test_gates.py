@@ -118,9 +118,9 @@ def test_log_odds() -> None:
     """log(p / (1 - p)) of both tasks, where a probability would be 1 to rounding as well."""
     logits = torch.tensor([[40.0, 1.0, 0.0], [0.2, -1.0, 0.5]])
     p = logits[1].softmax(0)[2]
-    found = log_odds(logits, torch.tensor([0, 2]), Task.SINGLE_LABEL)
-    assert float(found[1]) == pytest.approx(float((p / (1 - p)).log()), abs=1e-6)
-    assert float(found[0]) == pytest.approx(40 - math.log(math.e + 1), abs=1e-5)
+    odds = log_odds(logits, torch.tensor([0, 2]), Task.SINGLE_LABEL)
+    assert float(odds[1]) == pytest.approx(float((p / (1 - p)).log()), abs=1e-6)
+    assert float(odds[0]) == pytest.approx(40 - math.log(math.e + 1), abs=1e-5)
     assert log_odds(logits, torch.tensor([0, 2]), Task.MULTI_LABEL).tolist() == [40.0, 0.5]
 
 
@@ -136,8 +136,8 @@ def test_shapley_values_on_paper() -> None:
     class Heard:
         h = torch.zeros(1, 5, 4)
 
-    found = Additive(_classifier(), coalitions=64)._values(Heard(), torch.tensor([0]))  # type: ignore[arg-type]
-    torch.testing.assert_close(found, worth, atol=2e-3, rtol=0)
+    game = Additive(_classifier(), coalitions=64)._values(Heard(), torch.tensor([0]))  # type: ignore[arg-type]
+    torch.testing.assert_close(game, worth, atol=2e-3, rtol=0)
 
 
 def test_what_cannot_be_asked() -> None:

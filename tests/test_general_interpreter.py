@@ -45,17 +45,17 @@ def test_what_it_says(name: str, pooling: str) -> None:
     network = _network(name, pooling=pooling).eval()
     assert network.theta.shape == (C, K) and len(network.maps) == len(SHAPES[name])
     for times, frames in ((1.0, 215), (0.3, 61), (4.0, 862), (0.02, 1)):
-        said = network(_maps(name, times=times), frames)
-        assert said.activations.shape == (3, K, frames)
-        assert bool((said.activations >= 0).all()) and said.activations.any()
+        output = network(_maps(name, times=times), frames)
+        assert output.activations.shape == (3, K, frames)
+        assert bool((output.activations >= 0).all()) and output.activations.any()
         torch.testing.assert_close(
-            said.activations, network.activations(_maps(name, times=times), frames)
+            output.activations, network.activations(_maps(name, times=times), frames)
         )
-        torch.testing.assert_close(said.logits, said.pooled @ network.theta.T)
-        most = said.activations.amax(2)
-        assert bool((said.pooled <= most + 1e-6).all())
+        torch.testing.assert_close(output.logits, output.pooled @ network.theta.T)
+        most = output.activations.amax(2)
+        assert bool((output.pooled <= most + 1e-6).all())
         if pooling == "max":
-            torch.testing.assert_close(said.pooled, most)
+            torch.testing.assert_close(output.pooled, most)
 
 
 @each
@@ -63,9 +63,9 @@ def test_a_clip_is_alone(name: str) -> None:
     """What lies beside it changes nothing; training and evaluation say the same."""
     network = _network(name)
     maps = _maps(name)
-    said = network(maps, 100).activations
+    output = network(maps, 100).activations
     alone = network.eval()(tuple(m[1:2] for m in maps), 100).activations
-    torch.testing.assert_close(alone, said[1:2], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(alone, output[1:2], atol=1e-5, rtol=1e-4)
 
 
 @each
@@ -85,11 +85,13 @@ def test_time_stays_where_it_is() -> None:
     network = _network("mixed").eval()
     maps = _maps("mixed")
     frames = 150
-    said = network.activations(maps, frames)
+    activations = network.activations(maps, frames)
     for index, t in ((1, 1), (1, 7), (2, 80), (2, 250)):
         there = [m.clone() for m in maps]
         there[index][:, ::2, :, t] += 2.0
-        change = (network.activations(tuple(there), frames) - said).detach().abs().sum((0, 1))
+        change = (
+            (network.activations(tuple(there), frames) - activations).detach().abs().sum((0, 1))
+        )
         wanted = (t + 0.5) / there[index].shape[3]
         assert (float(change.argmax()) + 0.5) / frames == pytest.approx(wanted, abs=0.05)
 
@@ -107,13 +109,13 @@ def test_rows_are_averaged_or_interpolated() -> None:
     network = _network("mixed").eval()
     assert network.rows == 4 and _network("raw").rows == 1 and _network("vgg").rows == 4
     maps = _maps("mixed")
-    said = network.activations(maps, 50).detach()
+    activations = network.activations(maps, 50).detach()
     turned = network.activations((*maps[:2], maps[2].flip(2)), 50).detach()
-    assert float((said - turned).abs().max()) > 1e-4
+    assert float((activations - turned).abs().max()) > 1e-4
     one = maps[2].clone()
     one[:, :, 31] += 1.0
     heard = network.activations((*maps[:2], one), 50).detach()
-    assert float((heard - said).abs().max()) > 1e-5
+    assert float((heard - activations).abs().max()) > 1e-5
 
 
 @each
@@ -158,8 +160,8 @@ def test_silence_is_skipped() -> None:
     network = _network("tokens", skip_silence=True)
     audible = torch.ones(3, 60, dtype=torch.bool)
     audible[1, 10:20] = False
-    said = network(_maps("tokens"), 60, audible).activations
-    assert not said[1, :, 10:20].any() and said[1, :, 20:].any() and said[0, :, 10:20].any()
+    output = network(_maps("tokens"), 60, audible).activations
+    assert not output[1, :, 10:20].any() and output[1, :, 20:].any() and output[0, :, 10:20].any()
     with pytest.raises(ValueError, match="must be told"):
         network(_maps("tokens"), 60)
 
@@ -168,12 +170,12 @@ def test_memory_layouts_and_precisions() -> None:
     """Maps whose channels lie last, or that are a view, are the same; under autocast it runs."""
     network = _network("vgg").eval()
     maps = _maps("vgg")
-    said = network.activations(maps, 100)
+    activations = network.activations(maps, 100)
     last = tuple(m.contiguous(memory_format=torch.channels_last) for m in maps)
-    torch.testing.assert_close(network.activations(last, 100), said, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(network.activations(last, 100), activations, atol=1e-5, rtol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         half = network(maps, 100)
-    torch.testing.assert_close(half.activations.float(), said, atol=0.05, rtol=0.1)
+    torch.testing.assert_close(half.activations.float(), activations, atol=0.05, rtol=0.1)
 
 
 def test_other_maps() -> None:
@@ -197,8 +199,8 @@ def test_maps_whose_channels_are_last_in_memory() -> None:
         torch.rand(4, f, t, d).permute(0, 3, 1, 2)
         for (d, f), t in zip(shapes, (40, 20), strict=True)
     )
-    said = psi(maps, 60)
-    (said.activations.mean() + said.logits.square().mean()).backward()
+    output = psi(maps, 60)
+    (output.activations.mean() + output.logits.square().mean()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in psi.parameters())
     again = psi(tuple(m.contiguous() for m in maps), 60)
-    torch.testing.assert_close(said.logits, again.logits)
+    torch.testing.assert_close(output.logits, again.logits)

@@ -55,7 +55,7 @@ REST = set().union(*EXTRAS.values()) | _COMES_WITH.keys()
 
 def _third_party() -> dict[str, set[str]]:
     """Top-level module to the parts of the package that import it, wherever in a file that is."""
-    found: dict[str, set[str]] = {}
+    imports: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -73,8 +73,8 @@ def _third_party() -> dict[str, set[str]]:
             for name in names:
                 top = name.partition(".")[0]
                 if top != "l2i" and top not in sys.stdlib_module_names:
-                    found.setdefault(top, set()).add(part)
-    return found
+                    imports.setdefault(top, set()).add(part)
+    return imports
 
 
 def test_every_package_that_is_imported_is_asked_for() -> None:
@@ -174,11 +174,12 @@ except MissingPackage as error:
 else:
     raise AssertionError("saliency without captum")
 judged.fit = fit
-with warnings.catch_warnings(record=True) as said:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     table = l2i.benchmark(loaded, x[:1])
-said = [str(w.message) for w in said if "captum" in str(w.message)]
-assert len(said) == 1 and "saliency, smoothgrad, integrated-gradients, occlusion" in said[0], said
+sentences = [str(w.message) for w in caught if "captum" in str(w.message)]
+assert len(sentences) == 1, sentences
+assert "saliency, smoothgrad, integrated-gradients, occlusion" in sentences[0], sentences
 known = ["gated-l2i", "l2i", "l2i-linear", "gates", "shapley", "random", "full", "gradcam"]
 known += ["wam", "loudest", "random-gates"]
 assert list(table.index) == known, table.index
@@ -342,8 +343,8 @@ def test_pip_install_is_light(tmp_path: Path) -> None:
     assert done.stdout == "all of it\n", done.stderr
     # Not only hidden: they are not there.
     code = "from importlib.util import find_spec as f; import sys; print(*filter(f, sys.argv[1:]))"
-    found = subprocess.run([python, "-c", code, *sorted(REST)], capture_output=True, text=True)
-    assert found.returncode == 0 and found.stdout.split() == []
+    process = subprocess.run([python, "-c", code, *sorted(REST)], capture_output=True, text=True)
+    assert process.returncode == 0 and process.stdout.split() == []
     done = subprocess.run([environment / "bin" / "l2i"], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install l2i[service]" in done.stderr
     assert "Traceback" not in done.stderr

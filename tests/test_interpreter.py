@@ -203,10 +203,10 @@ def test_activations_are_never_negative(usual: Interpreter) -> None:
 
 def test_logits_are_theta_z(usual: Interpreter) -> None:
     """g(x) = Theta z, without a bias, and z is the pooled H."""
-    said = usual(_maps(160, usual.maps), 160)
+    output = usual(_maps(160, usual.maps), 160)
     assert usual.theta.shape == (C, K)
-    torch.testing.assert_close(said.pooled, usual.pool(said.activations))
-    torch.testing.assert_close(said.logits, said.pooled @ usual.theta.T)
+    torch.testing.assert_close(output.pooled, usual.pool(output.activations))
+    torch.testing.assert_close(output.logits, output.pooled @ usual.theta.T)
 
 
 # --- pooling ----------------------------------------------------------------------------------
@@ -255,14 +255,18 @@ def test_a_network_that_skips_silence_says_nothing_of_it(pooling: str) -> None:
     maps = _maps(160, network.maps)
     audible = torch.zeros(2, 160, dtype=torch.bool)
     audible[0, 40:90] = True
-    said, whole = network(maps, 160, audible), published(maps, 160, audible)
-    assert torch.equal(said.activations[0, :, 40:90], whole.activations[0, :, 40:90])
-    assert not said.activations[0, :, :40].any() and not said.activations[0, :, 90:].any()
-    assert torch.equal(said.pooled, published.pool(said.activations))
-    assert not said.activations[1].any() and not said.pooled[1].any() and not said.logits[1].any()
+    skipping, whole = network(maps, 160, audible), published(maps, 160, audible)
+    assert torch.equal(skipping.activations[0, :, 40:90], whole.activations[0, :, 40:90])
+    assert not skipping.activations[0, :, :40].any() and not skipping.activations[0, :, 90:].any()
+    assert torch.equal(skipping.pooled, published.pool(skipping.activations))
+    assert (
+        not skipping.activations[1].any()
+        and not skipping.pooled[1].any()
+        and not skipping.logits[1].any()
+    )
     # The published network takes no notice of what can be heard.
     assert torch.equal(whole.pooled, published(maps, 160).pooled)
-    assert not torch.equal(said.pooled, whole.pooled)
+    assert not torch.equal(skipping.pooled, whole.pooled)
 
 
 def test_a_network_that_skips_silence_must_be_told_where_it_is() -> None:
@@ -289,8 +293,8 @@ def test_max_pooling_is_the_greatest_activation() -> None:
     h = torch.tensor([[[0.0, 2.0, 1.0], [0.5, 0.0, 0.25]]])
     assert MaxPooling()(h).tolist() == [[2.0, 0.5]]
     network = _interpreter(pooling="max")
-    said = network(_maps(160, network.maps), 160)
-    assert said.pooled.equal(said.activations.amax(dim=2))
+    output = network(_maps(160, network.maps), 160)
+    assert output.pooled.equal(output.activations.amax(dim=2))
     assert not any(name.startswith("pool.") for name in network.state_dict())
 
 

@@ -23,11 +23,11 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 def _ranks() -> dict[str, int]:
     """Folder or module to rank, read from the picture itself."""
-    found: dict[str, int] = {}
+    ranks: dict[str, int] = {}
     for line in (l2i.__doc__ or "").splitlines():
         if match := re.match(r"^   ( \d|\d\d)  (\w+(?:  ?\w+)*?)(?:   |$)", line):
-            found.update(dict.fromkeys(match[2].split(), int(match[1])))
-    return found
+            ranks.update(dict.fromkeys(match[2].split(), int(match[1])))
+    return ranks
 
 
 RANKS = _ranks()
@@ -180,7 +180,7 @@ lines = [["--help"], ["--version"], ["config", "show"], ["config", "show", "--da
          ["data", "list"], ["data", "info", "esc10"], ["completion", "bash"], ["trian"], ["jobs"],
          ["batch", "policy", "--queue", "q"], ["jobs", "retry", "--help"],
          *[[name, "--help"] for name in COMMANDS]]
-found = []
+rows = []
 for line in lines:
     code = 0
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -190,8 +190,8 @@ for line in lines:
             code = end.code
     heavy = {"torch", "torchaudio", "mlflow", "librosa", "matplotlib", "sklearn", "pandas",
              "scipy", "rich", "boto3"}
-    found.append([line, code, sorted(heavy & set(sys.modules))])
-print(json.dumps(found))
+    rows.append([line, code, sorted(heavy & set(sys.modules))])
+print(json.dumps(rows))
 """
 
 
@@ -206,9 +206,9 @@ def test_light_commands_are_light() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [heavy for _, _, heavy in found if heavy] == []
-    codes = {" ".join(line): code for line, code, _ in found}
+    document = json.loads(done.stdout)
+    assert [heavy for _, _, heavy in document if heavy] == []
+    codes = {" ".join(line): code for line, code, _ in document}
     assert codes.pop("trian") == 2
     assert set(codes.values()) == {0}, codes
     assert len(codes) > 10
@@ -219,3 +219,19 @@ def test_no_module_is_longer_than_one_can_hold_in_mind() -> None:
     lines = {_module(p): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
     assert len(lines) > 200
     assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
+def test_variables_are_called_by_what_they_hold() -> None:
+    """Anything may be what was *found*, or what somebody *said*."""
+    root = PACKAGE.parent
+    folders = ("l2i", "tests", "experiments", "docker", ".tools")
+    paths = [p for name in folders for p in (root / name).rglob("*.py")]
+    vague = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id in ("found", "said"))
+        or (isinstance(node, ast.arg) and node.arg in ("found", "said"))
+    ]
+    assert len(paths) > 400
+    assert vague == []

@@ -82,11 +82,11 @@ def test_a_mean_over_batches_of_equal_size_is_the_mean_over_all() -> None:
 def test_fidelity_is_the_cross_entropy(seed: int, b: int, c: int) -> None:
     """Single-label: between softmaxes; multi-label: between sigmoids; both written out."""
     g = torch.Generator().manual_seed(seed)
-    said, heard = 4 * torch.randn(2, b, c, generator=g, dtype=torch.float64)
-    single = fidelity_loss(said, heard, Task.SINGLE_LABEL).item()
-    multi = fidelity_loss(said, heard, Task.MULTI_LABEL).item()
-    assert single == pytest.approx(reference.fidelity_single(said.tolist(), heard.tolist()))
-    assert multi == pytest.approx(reference.fidelity_multi(said.tolist(), heard.tolist()))
+    predicted, heard = 4 * torch.randn(2, b, c, generator=g, dtype=torch.float64)
+    single = fidelity_loss(predicted, heard, Task.SINGLE_LABEL).item()
+    multi = fidelity_loss(predicted, heard, Task.MULTI_LABEL).item()
+    assert single == pytest.approx(reference.fidelity_single(predicted.tolist(), heard.tolist()))
+    assert multi == pytest.approx(reference.fidelity_multi(predicted.tolist(), heard.tolist()))
 
 
 @pytest.mark.parametrize("task", list(Task))

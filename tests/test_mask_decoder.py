@@ -59,15 +59,15 @@ def test_the_loss_on_paper(part, clf: l2i.Classifier) -> None:
             return torch.ones(2, 129, frames)
 
     own = heard.logits.argmax(1, keepdim=True)
-    said, silent = (
+    log_p, silent = (
         clf.probabilities(logits).log().gather(1, own).mean()
         for logits in (heard.logits, clf.logits(torch.zeros(2, RATE)))
     )
-    found = part.loss(Ones(), heard, s)
-    assert float(found) == pytest.approx(float(-3 * said + 2 * silent + 5), abs=1e-3)
+    loss = part.loss(Ones(), heard, s)
+    assert float(loss) == pytest.approx(float(-3 * log_p + 2 * silent + 5), abs=1e-3)
     bounded = part.loss(Ones(), heard, s.model_copy(update={"leaves_by": "log-rest"}))
     rest = -(1 - silent.exp() + 1e-4).log()
-    assert float(bounded) == pytest.approx(float(-3 * said + 2 * rest + 5), abs=1e-3)
+    assert float(bounded) == pytest.approx(float(-3 * log_p + 2 * rest + 5), abs=1e-3)
 
 
 @pytest.mark.parametrize("part", [MASK_DECODER, AUDIO_MASK_DECODER])
@@ -91,19 +91,19 @@ def test_the_loss_of_the_fine_tuning_on_paper(part, clf: l2i.Classifier) -> None
         (x, (own + 1) % 3, size),
         (torch.stack([x[0], x[0]]), own, (guided + size) / 2),
     ):
-        found = part.guided(Half(), heard, part_of, classes, s)
-        assert float(found) == pytest.approx(wanted, abs=1e-4)
+        loss = part.guided(Half(), heard, part_of, classes, s)
+        assert float(loss) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_the_fine_tuning_follows(clf: l2i.Classifier) -> None:
     """Epochs of its own after the others, one of which is kept; those before are as without it."""
-    found = l2i.fit(clf, sounds(24), "lmac", **(FEW | {"epochs": 2, "fine_tuning": 3}))
+    tuned = l2i.fit(clf, sounds(24), "lmac", **(FEW | {"epochs": 2, "fine_tuning": 3}))
     alone = l2i.fit(clf, sounds(24), "lmac", **(FEW | {"epochs": 2}))
-    assert isinstance(found, Fitted) and isinstance(alone, Fitted)
-    history = found.history["mask-decoder"]
+    assert isinstance(tuned, Fitted) and isinstance(alone, Fitted)
+    history = tuned.history["mask-decoder"]
     assert len(history) == 5 and history[:2] == alone.history["mask-decoder"]
     lowest = min(range(2, 5), key=lambda n: history[n]["validation_loss"])
-    assert _epoch(found) == lowest + 1 and _epoch(alone) <= 2
+    assert _epoch(tuned) == lowest + 1 and _epoch(alone) <= 2
 
 
 def _epoch(fitted: Fitted) -> int:
@@ -120,9 +120,9 @@ def clf() -> l2i.Classifier:
 @pytest.fixture(scope="module", params=["lmac", "lmac-audio"])
 def fitted(request: pytest.FixtureRequest, clf: l2i.Classifier) -> Fitted:
     """Either, some epochs."""
-    found = l2i.fit(clf, sounds(24), request.param, **FEW)
-    assert isinstance(found, Fitted)
-    return found
+    learnt = l2i.fit(clf, sounds(24), request.param, **FEW)
+    assert isinstance(learnt, Fitted)
+    return learnt
 
 
 def test_what_is_learnt(fitted: Fitted, clf: l2i.Classifier, tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_faithfulness_of_a_tone_detector_is_one() -> None:
     heard = explainer.classifier.features_of  # type: ignore[attr-defined]
 
     def features(spectrum: torch.Tensor, maps: object = ()) -> object:
-        found = heard(spectrum, maps)  # type: ignore[arg-type]
-        return type(found)(100 * found.logits, found.maps)
+        clips = heard(spectrum, maps)  # type: ignore[arg-type]
+        return type(clips)(100 * clips.logits, clips.maps)
 
     explainer.classifier.features_of = features  # type: ignore[attr-defined]
     e = _evaluate(_clips(), explainer=explainer)
@@ -199,24 +199,24 @@ def test_softmax_is_taken_once() -> None:
     explainer = tone_explainer()
     heard = explainer.hear(torch.from_numpy(_clips()))
     logits, classes = heard.logits, torch.tensor(LOUD)
-    found = judge_masks(heard, classes, torch.ones(heard.size.shape), linear=False)
+    scores = judge_masks(heard, classes, torch.ones(heard.size.shape), linear=False)
     wanted = logits.softmax(1)[torch.arange(6), classes].double().numpy()
-    np.testing.assert_allclose(found["probability"], wanted, rtol=1e-6)
-    np.testing.assert_allclose(found["explanation_probability"], wanted, atol=1e-4)
-    np.testing.assert_allclose(found["removal_probability"], 1 / BANDS, atol=1e-6)
-    assert np.all(found["average_drop"] < 0.1)
+    np.testing.assert_allclose(scores["probability"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(scores["explanation_probability"], wanted, atol=1e-4)
+    np.testing.assert_allclose(scores["removal_probability"], 1 / BANDS, atol=1e-6)
+    assert np.all(scores["average_drop"] < 0.1)
 
 
 def test_a_mask_of_ones_is_seen_through() -> None:
     """It keeps all energy and the whole mask; it is no more convincing than the clip by more than
     rounding, and its FF is short of the clip's probability by a guess alone."""
     heard = tone_explainer().hear(torch.from_numpy(_clips()))
-    found = judge_masks(heard, torch.tensor(LOUD), torch.ones(heard.size.shape), linear=True)
-    np.testing.assert_allclose(found["kept"], 1.0)
-    np.testing.assert_allclose(found["mean_mask"], 1.0)
-    assert not found["average_increase_margin"].any()
-    scores, _ = mean_scores(found, [FF_SHARE], 0)
-    y = found["probability"].mean()
+    judged = judge_masks(heard, torch.tensor(LOUD), torch.ones(heard.size.shape), linear=True)
+    np.testing.assert_allclose(judged["kept"], 1.0)
+    np.testing.assert_allclose(judged["mean_mask"], 1.0)
+    assert not judged["average_increase_margin"].any()
+    scores, _ = mean_scores(judged, [FF_SHARE], 0)
+    y = judged["probability"].mean()
     assert scores[FF_SHARE] == pytest.approx((y - 1 / BANDS) / y, abs=1e-5)
 
 
@@ -228,15 +228,15 @@ def test_kept_is_the_energy_of_the_sound(linear: bool) -> None:
     mask = torch.zeros(heard.size.shape)
     for row, band in enumerate(LOUD):
         mask[row, 3 * band : 3 * band + 3] = 1.0
-    found = judge_masks(heard, torch.tensor(LOUD), mask, linear=linear)
-    np.testing.assert_allclose(found["kept"], 0.8, atol=0.01)
-    np.testing.assert_allclose(found["mean_mask"], 3 / 33, rtol=1e-6)
+    scores = judge_masks(heard, torch.tensor(LOUD), mask, linear=linear)
+    np.testing.assert_allclose(scores["kept"], 0.8, atol=0.01)
+    np.testing.assert_allclose(scores["mean_mask"], 3 / 33, rtol=1e-6)
     half = 0.5 * torch.ones(heard.size.shape)
-    found = judge_masks(heard, torch.tensor(LOUD), half, linear=linear)
+    scores = judge_masks(heard, torch.tensor(LOUD), half, linear=linear)
     sound, _ = split_audio(heard.spectrum, half, heard.domain, heard.n_samples, linear=linear)
     whole, _ = split_audio(heard.spectrum, torch.ones_like(half), heard.domain, heard.n_samples)
     ratio = sound.square().sum(1) / whole.square().sum(1)
-    np.testing.assert_allclose(found["kept"], ratio.numpy(), atol=0.01)
+    np.testing.assert_allclose(scores["kept"], ratio.numpy(), atol=0.01)
 
 
 def test_removal_uses_the_pooling_that_the_interpreter_has() -> None:
@@ -250,9 +250,9 @@ def test_removal_uses_the_pooling_that_the_interpreter_has() -> None:
             frames: int,
             audible: torch.Tensor | None = None,
         ) -> Interpretation:
-            said = super().forward(maps, frames, audible)
-            pooled = said.activations.amax(dim=2)
-            return Interpretation(said.activations, pooled, pooled @ self.theta.T)
+            output = super().forward(maps, frames, audible)
+            pooled = output.activations.amax(dim=2)
+            return Interpretation(output.activations, pooled, pooled @ self.theta.T)
 
     burst = torch.zeros(SAMPLES)
     burst[700:900] = 1.0
@@ -317,19 +317,19 @@ def test_an_explanation_points_at_the_moment_of_its_class() -> None:
     scene = Scene(
         "in turn", 0, (Part(first.numpy(), frozenset({2})), Part(second.numpy(), frozenset({5})))
     )
-    found = {}
+    by_name = {}
     for method in ("l2i", "full"):
         rows = judge_scenes(tone_subject(), method, MethodSettings(), [scene], lambda *_: [2, 5])
-        found[method] = rows["time_iou"], rows["pointing"].tolist()
+        by_name[method] = rows["time_iou"], rows["pointing"].tolist()
         assert rows["frame_f1"].min() > (0.9 if method == "l2i" else 0.0)
         assert rows["frame_auc"].min() > (0.99 if method == "l2i" else 0.0)
         if method == "full":  # The louder tone's frames come first: all of its own, and no other.
             np.testing.assert_allclose(rows["frame_f1"], [1, 0], atol=0.1)
             np.testing.assert_allclose(rows["frame_auc"], [1, 0], atol=0.05)
     # At each end of a tone some frames of 101 hear both.
-    assert found["l2i"][0].min() > 0.85 and found["l2i"][1] == [1, 1]
-    np.testing.assert_allclose(found["full"][0], 0.5, atol=0.05)
-    assert found["full"][1] == [1, 0]
+    assert by_name["l2i"][0].min() > 0.85 and by_name["l2i"][1] == [1, 1]
+    np.testing.assert_allclose(by_name["full"][0], 0.5, atol=0.05)
+    assert by_name["full"][1] == [1, 0]
 
 
 def test_sir_and_sar_tell_the_leak_from_the_damage() -> None:

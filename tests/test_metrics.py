@@ -240,12 +240,12 @@ def test_multi_label_fidelity_judges_scores_against_decisions() -> None:
     """On paper, with one class that is never decided: macro over the other two (1 and 1/2)."""
     decisions = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]], bool)
     scores = np.array([[0.9, 0.2, 0.1], [0.1, 0.3, 0.1], [0.2, 0.4, 0.1]])
-    found = agreement(scores, decisions)
-    assert found.keys() == {"fidelity_auprc_macro", "fidelity_auprc_micro", "fidelity_max_f1"}
-    assert found.keys() <= METRICS.keys()
-    assert found["fidelity_auprc_macro"] == pytest.approx(0.75)
+    correlation = agreement(scores, decisions)
+    assert correlation.keys() == {"fidelity_auprc_macro", "fidelity_auprc_micro", "fidelity_max_f1"}
+    assert correlation.keys() <= METRICS.keys()
+    assert correlation["fidelity_auprc_macro"] == pytest.approx(0.75)
     # Thresholds 0.9, 0.4, 0.3: F1 of 2/3, 1/2, 4/5.
-    assert found["fidelity_max_f1"] == pytest.approx(0.8)
+    assert correlation["fidelity_max_f1"] == pytest.approx(0.8)
 
 
 # --- faithfulness -----------------------------------------------------------------------------
@@ -266,13 +266,13 @@ def test_fall_is_the_papers(seed: int, n: int, c: int) -> None:
 
 def test_summary_is_median_and_mean() -> None:
     """Median and mean of the falls, named after what was removed; the names are known."""
-    found = summary("faithfulness", np.array([0.0, 0.1, 0.8]), np.array([-1.0, 2.0, 5.0]))
-    assert found == {
+    summaries = summary("faithfulness", np.array([0.0, 0.1, 0.8]), np.array([-1.0, 2.0, 5.0]))
+    assert summaries == {
         "faithfulness_probability": pytest.approx(0.1),
         "faithfulness_probability_mean": pytest.approx(0.3),
         "faithfulness_logit": pytest.approx(2.0),
     }
-    assert found.keys() <= METRICS.keys()
+    assert summaries.keys() <= METRICS.keys()
     assert summary("random", np.ones(1), np.ones(1)).keys() <= METRICS.keys()
 
 
@@ -291,8 +291,8 @@ def test_removing_what_matters_falls_further_than_removing_what_does_not() -> No
     theta[:, 9] = 1.0
     falls = []
     for explainer in (mine, tone_explainer(theta)):
-        found, features, _ = explainer.explain(x, [4])
-        after = explainer.classifier.logits(found.removal)
+        explained, features, _ = explainer.explain(x, [4])
+        after = explainer.classifier.logits(explained.removal)
         classes = np.array([4])
         falls.append(fall(features.logits.numpy(), after.numpy(), classes)[0])
     before = mine.classifier.logits(x)[0, 4].item()
@@ -361,8 +361,8 @@ def _orthogonal(n: int = 1000) -> tuple[torch.Tensor, torch.Tensor]:
 def test_si_sdr_on_paper(db: float, scale: float) -> None:
     """A part plus an orthogonal one, so many dB softer: that ratio, at any scale."""
     s, n = _orthogonal()
-    found = si_sdr(scale * (s + 10 ** (-db / 20) * n), s)
-    np.testing.assert_allclose(found.numpy(), db, atol=1e-4)
+    ratio = si_sdr(scale * (s + 10 ** (-db / 20) * n), s)
+    np.testing.assert_allclose(ratio.numpy(), db, atol=1e-4)
 
 
 def test_si_sdr_at_the_ends() -> None:
@@ -464,8 +464,8 @@ def test_interval_of_a_ratio(groups: Any) -> None:
     """Where one column is a third of the other, so is every draw."""
     x = np.random.default_rng(0).random(20)
     both = np.stack([x / 3, x], axis=1)
-    found = bootstrap_interval(both, ratio_of_means, groups=groups)
-    np.testing.assert_allclose(found, 1 / 3)
+    interval = bootstrap_interval(both, ratio_of_means, groups=groups)
+    np.testing.assert_allclose(interval, 1 / 3)
     assert np.isnan(ratio_of_means(np.zeros((2, 2))))
 
 
@@ -500,9 +500,9 @@ def test_wilcoxon_is_the_share_of_signs_as_extreme() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm(p: list[float]) -> None:
     """At least p, at most Bonferroni's, in the same order; the least is Bonferroni's."""
-    found = statistics.holm(p)
-    for value, own in zip(found, p, strict=True):
+    corrected = statistics.holm(p)
+    for value, own in zip(corrected, p, strict=True):
         assert own <= value <= min(1.0, len(p) * own) + 1e-12
-    assert min(found) == pytest.approx(min(1.0, len(p) * min(p)))
+    assert min(corrected) == pytest.approx(min(1.0, len(p) * min(p)))
     order = sorted(range(len(p)), key=lambda i: p[i])
-    assert all(found[i] <= found[j] for i, j in itertools.pairwise(order))
+    assert all(corrected[i] <= corrected[j] for i, j in itertools.pairwise(order))

@@ -43,18 +43,18 @@ def remote(store: Store, s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture
 def server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflow]:
     """A tracking server, which the environment names."""
-    found = Mlflow(tmp_path / "server")
-    shutil.copy(template, found.folder / "mlflow.db")
+    started = Mlflow(tmp_path / "server")
+    shutil.copy(template, started.folder / "mlflow.db")
     try:
-        found.start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", found.url)
+        started.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", started.url)
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         monkeypatch.setenv("L2I_PATIENCE", "60")
-        yield found
+        yield started
     finally:
-        found.kill()
+        started.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +92,8 @@ def test_all_is_there(remote: S3, tmp_path: Path) -> None:
         run.metrics("interpreter", 1, {"loss": 0.5})
         run.artifacts(_write(tmp_path / "out", a="one", b="two"))
         run.artifact(tmp_path / "out" / "a.txt", "again")
-    (found,) = list_runs()
-    assert found.status == "FINISHED" and not UNSENT and not outboxes(locate())
+    (listed,) = list_runs()
+    assert listed.status == "FINISHED" and not UNSENT and not outboxes(locate())
     base = remote.folder / "bucket" / "runs" / EXPERIMENT / run.run_id / "artifacts"
     assert {p.relative_to(base).as_posix(): p.read_text() for p in base.rglob("*.txt")} == {
         "a.txt": "one",
@@ -111,34 +111,36 @@ def test_what_is_in_the_bucket_comes_back(remote: S3, tmp_path: Path) -> None:
     _write(tmp_path / "out" / "model-2", c="three")
     with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
         run.artifacts(tmp_path / "out")
-    found = resolve_run(run.run_id)
-    assert download(found, "model/deep/b.txt").read_text() == "two"
-    folder = download(found, "model")
+    listed = resolve_run(run.run_id)
+    assert download(listed, "model/deep/b.txt").read_text() == "two"
+    folder = download(listed, "model")
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.txt"))
     assert names == ["a.txt", "deep/b.txt"]
     assert not (folder.parent / "model-2").exists()
-    assert (download(found, "") / "model-2" / "c.txt").read_text() == "three"
+    assert (download(listed, "") / "model-2" / "c.txt").read_text() == "three"
     with pytest.raises(StoreError, match=r"no artifact 'nothing'; there are: model, model-2"):
-        download(found, "nothing")
+        download(listed, "nothing")
     remote.kill()
     with pytest.raises(StoreError, match="s3://bucket"):
-        download(found, "model")
+        download(listed, "model")
 
 
 def test_a_store_killed_amid_a_run_and_started_again(remote: S3, tmp_path: Path) -> None:
     """The run goes on meanwhile, says so once, and ends with everything where it belongs."""
-    said: list[str] = []
-    with open_run(experiment=EXPERIMENT, name="first", signature="a", on_away=said.append) as run:
+    sentences: list[str] = []
+    with open_run(
+        experiment=EXPERIMENT, name="first", signature="a", on_away=sentences.append
+    ) as run:
         remote.kill()
         run.artifacts(_write(tmp_path / "out", a="one"))
         shutil.rmtree(tmp_path / "out")
         for step in range(1, 6):
             run.metrics("interpreter", step, {"loss": 1 / step})
-        while not said:
+        while not sentences:
             time.sleep(0.05)
         timer = _later(0.5, remote.start)
     timer.join()
-    assert len(said) == 1 and "kept here and sent later" in said[0]
+    assert len(sentences) == 1 and "kept here and sent later" in sentences[0]
     assert not UNSENT and not outboxes(locate())
     assert _steps(run.run_id) == [(n, 1 / n) for n in range(1, 6)]
     place = remote.folder / "bucket" / "runs" / EXPERIMENT / run.run_id / "artifacts" / "a.txt"
@@ -161,12 +163,12 @@ def test_a_store_that_stays_away(
     (box,) = outboxes(locate())
     # The file, the figure and the end wait: in order.
     assert [event["kind"] for event in box.unsent()] == ["files", "metrics", "end"]
-    said = say("sync", "--patience", "0.2")
-    assert said.code == 3 and run.run_id[:8] in said.out
+    answer = say("sync", "--patience", "0.2")
+    assert answer.code == 3 and run.run_id[:8] in answer.out
     remote.start()
     assert find_finished(EXPERIMENT, "a") is not None, "the next training sends it, too"
-    said = say("sync")
-    assert said.code == 0 and said.out == "Everything is sent.\n"
+    answer = say("sync")
+    assert answer.code == 0 and answer.out == "Everything is sent.\n"
     place = remote.folder / "bucket" / "runs" / EXPERIMENT / run.run_id / "artifacts" / "a.txt"
     assert place.read_text() == "one"
     assert list_runs()[0].status == "FINISHED" and not outboxes(locate())
@@ -240,8 +242,8 @@ def test_a_server_killed_paused_and_back(server: Mlflow, tmp_path: Path) -> None
     assert not UNSENT and not outboxes(locate())
     assert _steps(run.run_id) == [(n, 1 / n) for n in range(1, 31)]
     assert _steps(run.run_id, "interpreter/fidelity") == [(n, n / 30) for n in range(1, 31)]
-    (found,) = list_runs()
-    assert found.status == "FINISHED" and found.params == {"run.seed": "0"}
+    (listed,) = list_runs()
+    assert listed.status == "FINISHED" and listed.params == {"run.seed": "0"}
     assert connect(locate()).download_artifacts(run.run_id, "a.txt", str(tmp_path))
 
 

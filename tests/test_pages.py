@@ -73,10 +73,10 @@ def _parsed(path: Path) -> Parsed:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("explanations")
-    write_run(found, title="A <run> & more")
+    made = tmp_path_factory.mktemp("explanations")
+    write_run(made, title="A <run> & more")
     write_figures_page(
-        found / "figures.html",
+        made / "figures.html",
         document(),
         title="A <run> & more",
         classes=CLASSES[:5],
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         heard={(0, 0): 2, (1, 2): 1},
         listen=True,
     )
-    return found
+    return made
 
 
 def _media(seconds: float = 2.0, rate: int = 22050, components: int = 2, seed: int = 0) -> Media:
@@ -206,7 +206,7 @@ def _facts(n: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("kib", "said", "components", "clips"),
+    ("kib", "sentence", "components", "clips"),
     [
         (3000, "lossless", True, 4),
         (1900, "sounds are rounded to 12 bits. The sound files", True, 4),
@@ -218,7 +218,7 @@ def _facts(n: int) -> list[dict[str, Any]]:
     ],
 )
 def test_page_stays_within_its_size(
-    tmp_path: Path, kib: int, said: str, components: bool, clips: int
+    tmp_path: Path, kib: int, sentence: str, components: bool, clips: int
 ) -> None:
     """Smaller pages have sounds of fewer bits, then none of components, then of fewer clips; each
     says so, and is within what was allowed."""
@@ -227,7 +227,7 @@ def test_page_stays_within_its_size(
     write_listening_page(path, _facts(4), media, title="t", max_bytes=kib * 1024)
     assert path.stat().st_size <= kib * 1024
     page = _parsed(path)
-    assert said in " ".join(page.texts["p"])
+    assert sentence in " ".join(page.texts["p"])
     blocks = page.blocks()
     sounds = [blocks[f"media-{i}"]["sounds"] for i in range(4)]
     assert [bool(s) for s in sounds] == [True] * clips + [False] * (4 - clips)
@@ -426,8 +426,8 @@ def test_of_silence_a_mask_keeps_nothing() -> None:
 def test_figures_are_the_documents(folder: Path) -> None:
     """Values, intervals and directions are those of ``scores.json``; what is absent is a dash."""
     text = (folder / "figures.html").read_text(encoding="utf-8")
-    found = dict(re.findall(r'data-name="(\w+)">([^<]*)<', text))
-    assert found == {"accuracy": "0.812", "average_drop": "12.3", "random_logit": "–"}
+    by_name = dict(re.findall(r'data-name="(\w+)">([^<]*)<', text))
+    assert by_name == {"accuracy": "0.812", "average_drop": "12.3", "random_logit": "–"}
     assert "0.700 to 0.900" in text
     assert text.count("↑</span>") == 1
     assert text.count("↓</span>") == 1
@@ -439,9 +439,9 @@ def test_figures_are_the_documents(folder: Path) -> None:
 def test_a_control_stands_in_the_row_it_belongs_to(tmp_path: Path) -> None:
     """It has no row of its own; beside its figure it has the digits that this has."""
     scores = {"accuracy": 0.8125, "random_logit": 0.04}
-    found = document() | {"scores": scores, "controls": {"accuracy": "random_logit"}}
+    changed = document() | {"scores": scores, "controls": {"accuracy": "random_logit"}}
     path = tmp_path / "figures.html"
-    write_figures_page(path, found, title="t", classes=CLASSES[:2], counts=None)
+    write_figures_page(path, changed, title="t", classes=CLASSES[:2], counts=None)
     text = path.read_text(encoding="utf-8")
     assert re.findall(r'data-name="(\w+)"', text) == ["accuracy"]
     assert ">0.812 <span" in text and "(random 0.0400)</span>" in text
@@ -452,9 +452,9 @@ def test_cells_lead_to_their_clips(folder: Path, tmp_path: Path) -> None:
     of several labels, by found, missed and false alarm."""
 
     def links(path: Path) -> list[dict[str, list[str]]]:
-        found = [str(a["href"]) for tag, a in _parsed(path).elements if tag == "a"]
-        assert all(address.startswith("explanations/index.html") for address in found)
-        cells = [address.partition("#")[2] for address in found]
+        paths = [str(a["href"]) for tag, a in _parsed(path).elements if tag == "a"]
+        assert all(address.startswith("explanations/index.html") for address in paths)
+        cells = [address.partition("#")[2] for address in paths]
         return [parse_qs(words, keep_blank_values=True) for words in cells if words]
 
     assert links(folder / "figures.html") == [
@@ -558,10 +558,10 @@ def test_a_class_whose_explanations_do_not_hold_is_marked(tmp_path: Path) -> Non
 def test_figures_of_a_run_without_detections(tmp_path: Path) -> None:
     """Several labels, no class detected in any clip: no curve, figures undefined, a page all the
     same."""
-    found = document() | {"faithfulness": [], "task": "multi-label", "per_class": {}}
+    changed = document() | {"faithfulness": [], "task": "multi-label", "per_class": {}}
     write_figures_page(
         tmp_path / "figures.html",
-        found,
+        changed,
         title="t",
         classes=CLASSES[:2],
         counts=np.array([[0, 3, 0, 22], [0, 0, 0, 25]]),

@@ -66,16 +66,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     executable = program()
     if executable is None:
         pytest.skip("there is no Chromium on this machine: pages are not tried in a browser")
-    with open_browser(executable, tmp_path_factory.mktemp("chromium")) as found:
-        yield found
+    with open_browser(executable, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("explanations")
-    write_run(found, title="A <run>")
+    made = tmp_path_factory.mktemp("explanations")
+    write_run(made, title="A <run>")
     write_figures_page(
-        found / "figures.html",
+        made / "figures.html",
         document(),
         title="A <run>",
         classes=CLASSES[:5],
@@ -96,25 +96,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in (*CLASSES, "a-run-whose-name-is-long-" + 40 * "x")
     ]
     text = start_page("mlruns/mlflow.db", cards, {"l2i listen latest": "hear it"})
-    (found / "start.html").write_text(text, encoding="utf-8")
-    return found
+    (made / "start.html").write_text(text, encoding="utf-8")
+    return made
 
 
 @pytest.fixture
 def tab(browser: Browser, folder: Path) -> Iterator[Tab]:
     """The listening page; at the end there was neither a complaint nor a request."""
-    found = browser.open(folder / "index.html")
-    yield found
-    assert found.complaints() == []
-    assert found.requests() == [(folder / "index.html").as_uri()]
-    found.close()
+    opened = browser.open(folder / "index.html")
+    yield opened
+    assert opened.complaints() == []
+    assert opened.requests() == [(folder / "index.html").as_uri()]
+    opened.close()
 
 
 def _explained(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(
+    document: list[dict[str, Any]] = json.loads(
         (folder / "explanations.json").read_text(encoding="utf-8")
     )
-    return found
+    return document
 
 
 def _level(path: Path) -> float:
@@ -606,9 +606,9 @@ def test_same_loudness(tab: Tab, folder: Path) -> None:
     parts = ("original", "explanation", "removal")
     of = {part: _level(place / f"{part}.wav") for part in parts}
     less = {part: 20 * math.log10(of[part] / of["original"]) for part in parts}
-    said = tab.value("byId('levels').textContent").replace("−", "-")
-    assert said.startswith("Level against the original: explanation ")
-    shown = [float(word) for word in re.findall(r"[-+]\d+\.\d", said)]
+    value = tab.value("byId('levels').textContent").replace("−", "-")
+    assert value.startswith("Level against the original: explanation ")
+    shown = [float(word) for word in re.findall(r"[-+]\d+\.\d", value)]
     assert shown == pytest.approx([less["explanation"], less["removal"]], abs=0.15)
     assert tab.value(_MASK_ALONE) == "visible"
     tab.press("l")
@@ -618,8 +618,8 @@ def test_same_loudness(tab: Tab, folder: Path) -> None:
     )
     peaks = {p: np.abs(soundfile.read(place / f"{p}.wav")[0]).max() for p in parts}
     assert max(gains[p] * peaks[p] for p in parts) < 1
-    said = tab.value("byId('levels').textContent").replace("−", "-")
-    shown = [float(word) for word in re.findall(r"[-+]\d+\.\d", said)]
+    value = tab.value("byId('levels').textContent").replace("−", "-")
+    shown = [float(word) for word in re.findall(r"[-+]\d+\.\d", value)]
     assert shown == pytest.approx([20 * math.log10(gains[p]) for p in parts], abs=0.06)
     tab.value("byId('loop').click()")
     _play(tab)
@@ -777,16 +777,16 @@ def test_every_control_has_a_name_and_shows_its_focus(
     met = set()
     for _ in range(wanted + 1):
         tab.press("Tab")
-        found = tab.value(
+        value = tab.value(
             """(() => { const e = document.activeElement, s = getComputedStyle(e);
             if (e === document.body) return null;
             e.dataset.met ??= String(Math.random());
             return [e.dataset.met, s.outlineStyle, parseFloat(s.outlineWidth), e.outerHTML]; })()"""
         )
-        if found is None:
+        if value is None:
             continue
-        met.add(found[0])
-        assert found[1] != "none" and found[2] >= 2, found[3]
+        met.add(value[0])
+        assert value[1] != "none" and value[2] >= 2, value[3]
     assert len(met) == wanted
     assert tab.complaints() == []
     tab.close()
@@ -1027,18 +1027,18 @@ def test_class_table_sorts(browser: Browser, folder: Path) -> None:
     tab = browser.open(folder / "figures.html")
 
     def column(n: int) -> list[str]:
-        found: list[str] = tab.value(
+        value: list[str] = tab.value(
             "[...document.querySelectorAll('.sortable tbody tr')]"
             f".map((row) => row.cells[{n}].textContent)"
         )
-        return found
+        return value
 
     def click(n: int) -> str:
         tab.click(f".sortable thead th:nth-child({n + 1}) button")
-        found: str = tab.value(
+        value: str = tab.value(
             f"document.querySelectorAll('.sortable thead th')[{n}].getAttribute('aria-sort')"
         )
-        return found
+        return value
 
     assert click(2) == "descending"
     assert column(2) == ["1.000", "1.000", "0.500", "0.250", "–"]

@@ -60,8 +60,10 @@ def test_what_was_heard_is_kept(name: str, heard: Heard) -> None:
         if name in ("slime", "audiolime", "rise"):
             assert mine > 2 * theirs
         audio, removal = split_audio(heard.spectrum, mask, DOMAIN, heard.n_samples, linear=True)
-        said = [CLASSIFIER.probabilities(heard.judge(part))[0, c] for part in (audio, removal)]
-        assert said[0] > 0.6 and said[1] < said[0]
+        probabilities = [
+            CLASSIFIER.probabilities(heard.judge(part))[0, c] for part in (audio, removal)
+        ]
+        assert probabilities[0] > 0.6 and probabilities[1] < probabilities[0]
     assert torch.equal(way(heard, torch.tensor([1]), [7]), mask)
 
 

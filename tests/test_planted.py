@@ -18,9 +18,9 @@ CUE = Cue("demo", "rain", 2000.0, 150.0, -6.0)
 
 def _opened(cue: Cue = CUE, **more: object) -> Planted:
     wanted = {"clips_per_class": 5, "sample_rate": 8000, "duration_s": 1.0, **more}
-    found = open_dataset(config.Dataset(name=cue.word, **wanted))  # type: ignore[arg-type]
-    assert isinstance(found, Planted)
-    return found
+    dataset = open_dataset(config.Dataset(name=cue.word, **wanted))  # type: ignore[arg-type]
+    assert isinstance(dataset, Planted)
+    return dataset
 
 
 def test_each_clip_of_the_class_comes_twice() -> None:

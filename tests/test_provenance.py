@@ -19,19 +19,19 @@ from l2i.run.provenance import cpu_model, tags
 def test_tags_say_by_what_and_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
     """Version, Python, packages, machine, folder and the command line."""
     monkeypatch.setattr("sys.argv", ["l2i", "train", "--name", "first try"])
-    found = tags(torch.device("cpu"))
-    assert found["l2i.version"] == l2i.__version__
-    assert found["l2i.python"] == platform.python_version()
-    assert found["l2i.torch"] == torch.__version__
-    assert found["l2i.host"] == platform.node()
-    assert found["l2i.cpu"] == cpu_model() != ""
-    assert found["l2i.device"] == "cpu"
-    assert found["l2i.command"] == "l2i train --name 'first try'"
-    assert found["l2i.folder"] == str(Path.cwd())
-    assert {"l2i.mlflow", "l2i.numpy", "l2i.librosa", "l2i.torchaudio"} <= found.keys()
-    assert all(isinstance(value, str) and value for value in found.values())
+    values = tags(torch.device("cpu"))
+    assert values["l2i.version"] == l2i.__version__
+    assert values["l2i.python"] == platform.python_version()
+    assert values["l2i.torch"] == torch.__version__
+    assert values["l2i.host"] == platform.node()
+    assert values["l2i.cpu"] == cpu_model() != ""
+    assert values["l2i.device"] == "cpu"
+    assert values["l2i.command"] == "l2i train --name 'first try'"
+    assert values["l2i.folder"] == str(Path.cwd())
+    assert {"l2i.mlflow", "l2i.numpy", "l2i.librosa", "l2i.torchaudio"} <= values.keys()
+    assert all(isinstance(value, str) and value for value in values.values())
     assert "l2i.device" not in tags()
-    assert "l2i.image" not in found
+    assert "l2i.image" not in values
 
 
 def test_passwords_on_the_command_line_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +85,10 @@ def test_the_commit_is_that_of_our_own_checkout(
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "first")
-    found = tags()
-    assert re.fullmatch(r"[0-9a-f]{40}", found["l2i.commit"])
-    assert found["l2i.commit"] == git("rev-parse", "HEAD") == found["mlflow.source.git.commit"]
-    assert found["l2i.dirty"] == "false"
+    values = tags()
+    assert re.fullmatch(r"[0-9a-f]{40}", values["l2i.commit"])
+    assert values["l2i.commit"] == git("rev-parse", "HEAD") == values["mlflow.source.git.commit"]
+    assert values["l2i.dirty"] == "false"
     (root / "notes.txt").write_text("git does not know this")
     assert tags()["l2i.dirty"] == "false"
     source.write_text("changed = True")
@@ -107,6 +107,6 @@ def test_a_machine_without_git_still_has_a_certificate(monkeypatch: pytest.Monke
             raise error
 
         monkeypatch.setattr(provenance.subprocess, "run", broken)
-        found = tags()
-        assert "l2i.commit" not in found and "l2i.dirty" not in found
-        assert found["l2i.version"] == l2i.__version__
+        values = tags()
+        assert "l2i.commit" not in values and "l2i.dirty" not in values
+        assert values["l2i.version"] == l2i.__version__

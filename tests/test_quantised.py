@@ -41,13 +41,13 @@ def test_a_class_has_its_own_codes(n_classes: int, codes: int) -> None:
     each = max(1, codes // n_classes)
     assert network.codes.shape[0] == 1 + each * n_classes
     z = torch.randn(n_classes, 8, 5, 6)
-    found = network.nearest(z, torch.arange(n_classes))
+    nearest = network.nearest(z, torch.arange(n_classes))
     for c in range(n_classes):
         allowed = [0, *range(1 + c * each, 1 + (c + 1) * each)]
-        assert set(found[c].flatten().tolist()) <= set(allowed)
+        assert set(nearest[c].flatten().tolist()) <= set(allowed)
         distance = (z[c].permute(1, 2, 0)[:, :, None] - network.codes[allowed]).norm(dim=3)
         best = torch.tensor(allowed)[distance.argmin(2)]
-        assert torch.equal(best, found[c])
+        assert torch.equal(best, nearest[c])
 
 
 def test_the_gradient_goes_straight_through() -> None:

@@ -58,13 +58,13 @@ def _surest(clf: l2i.Classifier, clips: list[tuple[str, Path]], target: str, n: 
 def _explained(
     clf: l2i.Classifier, paths: list[Path], target: str, **settings: object
 ) -> list[l2i.Explained]:
-    found = []
+    explanations = []
     for path in paths:
         e = l2i.explain(clf, path, target, **settings)
         assert np.abs(e.audio + e.removal - e.input).max() < 1e-6
         print(f"{path.stem:<15} {e}")
-        found.append(e)
-    return found
+        explanations.append(e)
+    return explanations
 
 
 def _clips(folder: Path, fold: str, category: str | None = None) -> list[tuple[str, Path]]:
@@ -108,13 +108,13 @@ def test_yamnets_answers_are_explained(yamnet: l2i.Classifier, esc10_dir: Path) 
             rows.append([*e.probabilities[e.target], e.kept, e.holds])
         told = np.mean(rows[-8:], axis=0)
         print(f"{category:<15} {' '.join(f'{v:.3f}' for v in told)}")
-    found = np.array(rows, np.float64)
-    means = " ".join(f"{v:.3f}" for v in found.mean(0))
+    values = np.array(rows, np.float64)
+    means = " ".join(f"{v:.3f}" for v in values.mean(0))
     print(f"{'all':<15} {means}  (clip, alone, without, kept, holds)")
-    assert len(found) == 80
-    assert np.mean(1 - found[:, 2] / found[:, 0]) >= 0.5
-    assert np.mean(found[:, 1] >= 0.95 * found[:, 0]) >= 0.95
-    assert found[:, 3].mean() <= 0.6
+    assert len(values) == 80
+    assert np.mean(1 - values[:, 2] / values[:, 0]) >= 0.5
+    assert np.mean(values[:, 1] >= 0.95 * values[:, 0]) >= 0.95
+    assert values[:, 3].mean() <= 0.6
 
 
 @pytest.mark.slow

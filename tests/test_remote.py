@@ -43,13 +43,13 @@ def test_it_is_the_data_set(name: str, shelf: bool, s3: S3, tmp_path: Path) -> N
     own = miniatures.opened(name, local)
     within = own.card.folders[0] if shelf else ""
     send(local, PLACE / within if within else PLACE)
-    found = miniatures.opened(name, "s3://bucket/data")  # type: ignore[arg-type]
-    assert [(c.id, c.labels, c.fold, c.split) for c in found.clips()] == [
+    dataset = miniatures.opened(name, "s3://bucket/data")  # type: ignore[arg-type]
+    assert [(c.id, c.labels, c.fold, c.split) for c in dataset.clips()] == [
         (c.id, c.labels, c.fold, c.split) for c in own.clips()
     ]
-    for clip, here in zip(found.clips(), own.clips(), strict=True):
-        np.testing.assert_array_equal(found.load(clip), own.load(here))
-    assert found.check().ok
+    for clip, here in zip(dataset.clips(), own.clips(), strict=True):
+        np.testing.assert_array_equal(dataset.load(clip), own.load(here))
+    assert dataset.check().ok
 
 
 def test_only_what_is_needed(s3: S3, tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ def test_what_is_not_there(s3: S3, say: Callable[..., Said]) -> None:
         open_dataset(config.Dataset(name="folder", data_dir="s3://bucket/data"))
     with pytest.raises(StoreError, match="There is no bucket 'nowhere'"):
         open_dataset(config.Dataset(name="folder", data_dir="s3://nowhere/data"))
-    said = say("train", "--dataset", "esc50", "--data-dir", "s3://bucket/data", "-q")
-    assert said.code == 1 and "ESC-50 was not found" in said.err
-    said = say("data", "check", "esc50", "--data-dir", "s3://bucket/data")
-    assert said.code == 1 and "ESC-50 was not found" in said.err
-    said = say("train", "--dataset", "esc50", "--data-dir", "gs://bucket/data")
-    assert said.code == 2 and "neither a folder nor an s3:// address" in said.err
-    said = say("data", "fetch", "esc50", "--data-dir", "s3://bucket/data")
-    assert said.code == 2 and "into a folder of this machine" in said.err
+    answer = say("train", "--dataset", "esc50", "--data-dir", "s3://bucket/data", "-q")
+    assert answer.code == 1 and "ESC-50 was not found" in answer.err
+    answer = say("data", "check", "esc50", "--data-dir", "s3://bucket/data")
+    assert answer.code == 1 and "ESC-50 was not found" in answer.err
+    answer = say("train", "--dataset", "esc50", "--data-dir", "gs://bucket/data")
+    assert answer.code == 2 and "neither a folder nor an s3:// address" in answer.err
+    answer = say("data", "fetch", "esc50", "--data-dir", "s3://bucket/data")
+    assert answer.code == 2 and "into a folder of this machine" in answer.err

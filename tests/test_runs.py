@@ -101,9 +101,9 @@ def test_killed_runs_are_resumed_without_repeated_steps(
     assert _status(store, run_id) == "RUNNING"
     second.send_signal(signal.SIGTERM)
     assert second.wait(60) == 143
-    (found,) = list_runs()
-    assert found.status == "KILLED"
-    assert found.tags["l2i.error"] == "Stopped by SIGTERM."
+    (listed,) = list_runs()
+    assert listed.status == "KILLED"
+    assert listed.tags["l2i.error"] == "Stopped by SIGTERM."
 
     with open_run(experiment="demo", name="first", signature="aaaa") as run:
         assert run.resumed and run.run_id == run_id
@@ -111,9 +111,9 @@ def test_killed_runs_are_resumed_without_repeated_steps(
             run.metrics("interpreter", step, {"loss": 1.0 / step})
     history = connect(store).get_metric_history(run_id, "interpreter/loss")
     assert sorted((m.step, m.value) for m in history) == [(n, 1.0 / n) for n in range(1, 8)]
-    (found,) = list_runs()
-    assert found.status == "FINISHED" and found.tags["l2i.resumed"] == "2"
-    assert "l2i.error" not in found.tags
+    (listed,) = list_runs()
+    assert listed.status == "FINISHED" and listed.tags["l2i.resumed"] == "2"
+    assert "l2i.error" not in listed.tags
 
 
 # --- reaping ----------------------------------------------------------------------------------
@@ -234,8 +234,8 @@ def test_runs_are_found_by_id_by_its_first_digits_and_by_name(store: Store) -> N
         ("twice", second),
         ("it's", other),
     ):
-        found = resolve_run(word)
-        assert isinstance(found, RunInfo) and found.id == want, word
+        run = resolve_run(word)
+        assert isinstance(run, RunInfo) and run.id == want, word
 
 
 def test_a_run_is_found_by_how_its_name_begins(store: Store) -> None:
@@ -301,8 +301,8 @@ def test_a_finished_run_is_found_by_its_signature(store: Store) -> None:
     b = _make("b", signature="aaaa")
     _make("c", signature="cccc", finish=False)
     _make("d", signature="dddd", experiment="other")
-    found = find_finished("demo", "aaaa")
-    assert found is not None and found.id == b
+    run = find_finished("demo", "aaaa")
+    assert run is not None and run.id == b
     for experiment, signature in (
         ("demo", "cccc"),
         ("demo", "dddd"),

@@ -27,9 +27,9 @@ def _make(name: str, kind: str = "train", experiment: str = "demo", **more: str)
         return run.run_id
 
 
-def _names(said: Said) -> list[str]:
-    assert said.code == 0, said.err
-    return [run["name"] for run in json.loads(said.out)]
+def _names(answer: Said) -> list[str]:
+    assert answer.code == 0, answer.err
+    return [run["name"] for run in json.loads(answer.out)]
 
 
 def test_filters(store: Store, say: Callable[..., Said]) -> None:
@@ -50,8 +50,8 @@ def test_filters(store: Store, say: Callable[..., Said]) -> None:
     assert _names(say("runs", "--where", "metrics.`test/accuracy` > 0.7", "--json")) == ["good"]
     for where in ("accuracy > 0.7", "test/accuracy>=0.9", "metrics.accuracy > .8 and accuracy < 1"):
         assert _names(say("runs", "--where", where, "--json")) == ["good"], where
-    said = say("runs", "--tag", "fold=7")
-    assert said.code == 0 and said.err == "No run fits.\n"
+    answer = say("runs", "--tag", "fold=7")
+    assert answer.code == 0 and answer.err == "No run fits.\n"
 
 
 def test_children_stand_below_their_parent(store: Store, say: Callable[..., Said]) -> None:
@@ -99,9 +99,11 @@ def test_the_best_come_first(store: Store, say: Callable[..., Said]) -> None:
     head, first, *_ = say("runs", "--sort", "ff_mean").out.splitlines()[-4:]
     assert head.split()[-3:] == ["top-1", "fidelity", "FF"]
     assert first.split()[-2:] == ["0.600", "0.900"]
-    said = say("runs", "--sort", "ff_maen")
-    assert said.code == 2 and said.out == ""
-    assert "no run of this list has a figure 'ff_maen'; did you mean 'ff_mean'?" in said.err.lower()
+    answer = say("runs", "--sort", "ff_maen")
+    assert answer.code == 2 and answer.out == ""
+    assert (
+        "no run of this list has a figure 'ff_maen'; did you mean 'ff_mean'?" in answer.err.lower()
+    )
 
 
 def test_words_say_which_runs(store: Store, say: Callable[..., Said]) -> None:
@@ -118,9 +120,9 @@ def test_words_say_which_runs(store: Store, say: Callable[..., Said]) -> None:
         *("first", "second", "third")
     ]
     assert _names(say("runs", "demogated", "--json")) == [], "no word reaches over two of them"
-    said = say("runs", "shwo", "first")
-    assert (said.code, said.out) == (2, "")
-    assert "No run fits 'shwo first'. Did you mean 'l2i runs show'?" in said.err
+    answer = say("runs", "shwo", "first")
+    assert (answer.code, answer.out) == (2, "")
+    assert "No run fits 'shwo first'. Did you mean 'l2i runs show'?" in answer.err
     assert say("runs", "birds", "first").err == "No run fits.\n"
     assert say("runs", "show", "first").out.startswith("Run first (")
 
@@ -140,9 +142,9 @@ def test_filters_that_are_none(
 ) -> None:
     """One sentence, exit code 2, no traceback."""
     _make("one")
-    said = say("runs", *words)
-    assert said.code == 2
-    assert sentence in said.err and "Traceback" not in said.err
+    answer = say("runs", *words)
+    assert answer.code == 2
+    assert sentence in answer.err and "Traceback" not in answer.err
 
 
 def test_a_run_in_full(store: Store, say: Callable[..., Said]) -> None:
@@ -182,13 +184,13 @@ def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.Mon
     artifacts = store.root / "artifacts" / "demo"
     there = (artifacts / gone, store.folder(gone), artifacts / named, artifacts / kept)
 
-    said = say("runs", "gc", "--dry-run")
-    assert said.code == 0 and "gone" in said.out and "kept" not in said.out
-    assert "named" in said.err and "its model is registered" in said.err
+    answer = say("runs", "gc", "--dry-run")
+    assert answer.code == 0 and "gone" in answer.out and "kept" not in answer.out
+    assert "named" in answer.err and "its model is registered" in answer.err
     assert all(path.exists() for path in there)
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    said = say("runs", "gc")
-    assert said.code == 1 and "Nothing was removed" in said.err
+    answer = say("runs", "gc")
+    assert answer.code == 1 and "Nothing was removed" in answer.err
     assert all(path.exists() for path in there)
 
     assert say("runs", "gc", "--yes").code == 0

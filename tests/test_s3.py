@@ -73,9 +73,9 @@ def test_there_and_back(any_s3: str, tmp_path: Path) -> None:
     done: list[int] = []
     assert send(source, PLACE, on_bytes=done.append) == 5
     assert sum(done) == sizes
-    found = listing(PLACE)
-    assert [f.name for f in found] == sorted(_files(source))
-    assert sum(f.size for f in found) == sizes
+    names = listing(PLACE)
+    assert [f.name for f in names] == sorted(_files(source))
+    assert sum(f.size for f in names) == sizes
     done.clear()
     assert fetch(PLACE, tmp_path / "back", on_bytes=done.append) == 5
     assert sum(done) == sizes

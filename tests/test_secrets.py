@@ -65,10 +65,10 @@ def _run(lines: list[list[str]], env: dict[str, str], folder: Path) -> tuple[lis
         text=True,
         timeout=250,
     )
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     codes = re.findall(r"^CODE (\d+)$", done.stdout, re.M)
-    assert len(codes) == len(lines), said
-    return codes, said
+    assert len(codes) == len(lines), output
+    return codes, output
 
 
 def _leaks(folder: Path, *secrets: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_pa
     work.mkdir()
     (work / "small.toml").write_text(SMALL.format(name="demo"), encoding="utf-8")
     soundfile.write(work / "a.wav", [0.1, -0.1] * 4000, 8000)
-    said = []
+    outputs = []
     try:
         server.start()
         address = server.url.replace("http://", f"http://me:{PLANTED}-url@")
@@ -105,11 +105,11 @@ def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_pa
         ]
         codes, words = _run(lines, env, work)
         assert codes[:-1] == ["0"] * (len(lines) - 1), words
-        said.append(words)
+        outputs.append(words)
         server.kill()
         codes, words = _run([["runs"]], env, work)
         assert codes == ["1"] and "No tracking server answers" in words
-        said.append(words)
+        outputs.append(words)
     finally:
         server.kill()
     local = environment | {"MLFLOW_TRACKING_URI": f"postgresql://me:{PLANTED}-db@127.0.0.1:1/x"}
@@ -123,9 +123,11 @@ def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_pa
         codes, words = _run(lines, env, work)
         assert "0" not in codes, words
         assert "Traceback" not in words
-        said.append(words)
+        outputs.append(words)
     assert not [
-        words for words in said if PLANTED in words or environment["AWS_SECRET_ACCESS_KEY"] in words
+        words
+        for words in outputs
+        if PLANTED in words or environment["AWS_SECRET_ACCESS_KEY"] in words
     ]
     assert _leaks(tmp_path, environment["AWS_SECRET_ACCESS_KEY"]) == []
 

@@ -485,9 +485,9 @@ def test_an_archive_that_was_cut_is_damaged(tmp_path: Path, make: Callable[[Path
             # A tar ends in padding, without which it is whole; cut between two members, it is a
             # smaller tar. Each file that comes out of it is whole.
             assert make is _tar, f"cut to {share}, it was taken for whole"
-            found = {str(p.relative_to(target)): p.read_bytes() for p in written}
-            assert found.items() <= _CONTENT.items()
-            assert share > 0.5 or found != _CONTENT
+            files = {str(p.relative_to(target)): p.read_bytes() for p in written}
+            assert files.items() <= _CONTENT.items()
+            assert share > 0.5 or files != _CONTENT
 
 
 @pytest.mark.parametrize("mode", ["zip", "w:gz", "w:bz2", "w:xz"])

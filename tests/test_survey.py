@@ -37,9 +37,9 @@ def test_the_same_sound_is_known_again() -> None:
     later = np.concatenate([np.zeros(200, np.float32), x])[:SAMPLES]
     sounds = {"x": x, "same": x.copy(), "soft": rounded, "late": later, "other": _noise(1)}
     sides = dict.fromkeys(sounds, "test") | {"x": "train"}
-    found = _pairs(sounds, sides)
-    assert set(found) == {("x", "same"), ("x", "soft"), ("x", "late")}
-    assert found["x", "same"] == 1.0 and all(r >= 0.98 for r in found.values())
+    pairs = _pairs(sounds, sides)
+    assert set(pairs) == {("x", "same"), ("x", "soft"), ("x", "late")}
+    assert pairs["x", "same"] == 1.0 and all(r >= 0.98 for r in pairs.values())
     assert _pairs(sounds, dict.fromkeys(sounds, "train")) == {}
 
 

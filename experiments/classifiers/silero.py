@@ -37,10 +37,10 @@ class Speech(nn.Module):
 
 def load() -> l2i.Classifier:
     """A clip's probability of speech is the greatest of its frames'."""
-    found = importlib.util.find_spec("silero_vad")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("silero_vad")
+    if spec is None or spec.origin is None:
         raise ImportError("pip install --no-deps silero-vad==6.2.3")
-    network = torch.jit.load(Path(found.origin).parent / "data" / "silero_vad.jit")
+    network = torch.jit.load(Path(spec.origin).parent / "data" / "silero_vad.jit")
     return l2i.wrap(
         Speech(network), RATE, ["speech"], "multi-label", outputs="probabilities", pool="max"
     )

@@ -53,20 +53,20 @@ def row(name: str, files: list[Path], n: int) -> str:
     clf = load_classifier(f"{source}:load")
     chosen = surest(clf, files, n)
     l2i.explain(clf, chosen[0])  # Once for nothing: caches, kernels.
-    seconds, found = [], []
+    seconds, explained = [], []
     for path in chosen:
         begin = time.perf_counter()
-        found.append(l2i.explain(clf, path))
+        explained.append(l2i.explain(clf, path))
         seconds.append(time.perf_counter() - begin)
-    p = [e.probabilities[e.target] for e in found]
+    p = [e.probabilities[e.target] for e in explained]
     means = [statistics.mean(part) for part in zip(*p, strict=True)]
     cells = [
         HEARS[name],
         f"[{len(source.read_text().splitlines())}](experiments/classifiers/{source.name})",
         f"{statistics.median(seconds):.1f} s",
         *(f"{mean:.3f}" for mean in means),
-        f"{statistics.mean(e.kept for e in found):.0%}",
-        f"{sum(e.holds for e in found)} of {n}",
+        f"{statistics.mean(e.kept for e in explained):.0%}",
+        f"{sum(e.holds for e in explained)} of {n}",
     ]
     return f"| {' | '.join(cells)} |"
 

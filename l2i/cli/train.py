@@ -147,7 +147,7 @@ def train(
         parent=parent,
         register_as=register or "",
     )
-    if done.found:
+    if done.finished_before:
         progress.say("This very run is finished already; --again makes a new one.")
         if name is not None and name != done.name:
             click.echo(f"It keeps its name, {done.name}; none is called {name}.", err=True)
@@ -159,7 +159,7 @@ def train(
                 "experiment": done.experiment,
                 "config": config.signature(),
                 "resumed": done.resumed,
-                "found": done.found,
+                "found": done.finished_before,
                 "scores": done.scores,
                 "warnings": done.warnings,
             }

@@ -43,16 +43,16 @@ def meanings(model: type[BaseModel], prefix: str = "") -> dict[str, Meaning]:
     >>> str(meanings(Config)["interpreter.average"])
     'Decay of the moving average of the weights; 0: none. (0 or more, below 1)'
     """
-    found: dict[str, Meaning] = {}
+    by_name: dict[str, Meaning] = {}
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= meanings(kind, f"{prefix}{name}.")
+            by_name |= meanings(kind, f"{prefix}{name}.")
         else:
             default = field.get_default(call_default_factory=True)
             allowed = _allowed(kind, field.metadata)
-            found[prefix + name] = Meaning(field.description or "", allowed, default)
-    return found
+            by_name[prefix + name] = Meaning(field.description or "", allowed, default)
+    return by_name
 
 
 def _allowed(kind: Any, metadata: Sequence[Any]) -> str:
@@ -66,12 +66,12 @@ def _allowed(kind: Any, metadata: Sequence[Any]) -> str:
         (one, *others) = [k for k in get_args(kind) if k is not type(None)]
         return "" if others else _allowed(one, metadata)
     words = {"ge": "{:g} or more", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
-    found = []
+    bounds = []
     for bound in [b for m in metadata for b in (*getattr(m, "metadata", ()), m)]:
         for name, text in words.items():
             if (value := getattr(bound, name, None)) is not None:
-                found.append(text.format(value))
-    return ", ".join(dict.fromkeys(found))
+                bounds.append(text.format(value))
+    return ", ".join(dict.fromkeys(bounds))
 
 
 def toml_tables(

@@ -82,8 +82,8 @@ class _Keeper:
         atomic_write_text(path, json.dumps(self.states[index]) + "\n")
 
     def keep(self) -> None:
-        for index, found in enumerate(self.states):
-            if not State(found["state"]).over and found["state"] != State.WAITING:
+        for index, state in enumerate(self.states):
+            if not State(state["state"]).over and state["state"] != State.WAITING:
                 # An earlier keeper began it, and both are gone.
                 self._write(index, state=State.WAITING, why="", pid=None)
         while True:
@@ -146,7 +146,7 @@ class _Keeper:
             processes.tell(self.running[index][0])
 
     def ended(self, index: int, code: int) -> None:
-        process, found = self.processes[index], self.states[index]
+        process, state = self.processes[index], self.states[index]
         memory = _quietly(process.probe).strip() == "true"
         _quietly(process.clear)
         number = 128 - code if code < 0 else code
@@ -160,8 +160,8 @@ class _Keeper:
         elif index in self.late:
             why = f"it took longer than timeout_s = {self.timeout_s}"
             self._write(index, state=State.FAILED, why=why, exit_code=number)
-        elif again and found["attempt"] < self.attempts:
-            why = f"attempt {found['attempt']}: {how}"
+        elif again and state["attempt"] < self.attempts:
+            why = f"attempt {state['attempt']}: {how}"
             self._write(index, state=State.WAITING, why=why, exit_code=number)
         else:
             self._write(index, state=State.FAILED, why=how, exit_code=number)
@@ -171,8 +171,8 @@ class _Keeper:
         for index in self.running:
             if index not in self.told:
                 self.tell(index)
-        for index, found in enumerate(self.states):
-            if found["state"] == State.WAITING:
+        for index, state in enumerate(self.states):
+            if state["state"] == State.WAITING:
                 self._write(index, state=State.CANCELLED, why="stopped")
 
 

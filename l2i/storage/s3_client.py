@@ -121,9 +121,9 @@ def client() -> Any:
         except InvalidRegionError as error:
             raise StoreError(f"{_first_line(error)}: mend AWS_DEFAULT_REGION.") from error
         except ValueError as error:
-            found = f"{endpoint!r} is" if endpoint else f"{_first_line(error)};"
+            wrong = f"{endpoint!r} is" if endpoint else f"{_first_line(error)};"
             raise StoreError(
-                f"{found} no address of an S3-compatible store: mend AWS_ENDPOINT_URL_S3, which "
+                f"{wrong} no address of an S3-compatible store: mend AWS_ENDPOINT_URL_S3, which "
                 "begins with http:// or https://."
             ) from error
         return _clients[key]

@@ -164,11 +164,11 @@ def test_gradients(make: Callable[[], Classifier], clips: Tensor) -> None:
     """They reach the waveform where the classifier says so, and no weight of it."""
     clf = make()
     x = clips[:2].clone().requires_grad_()
-    found = clf.logits(x)
-    assert found.requires_grad == clf.differentiable
+    logits = clf.logits(x)
+    assert logits.requires_grad == clf.differentiable
     if clf.differentiable:
-        torch.testing.assert_close(found.detach(), clf.logits(clips[:2]), atol=1e-4, rtol=1e-4)
-        (gradient,) = torch.autograd.grad(found[:, 0].sum(), x)
+        torch.testing.assert_close(logits.detach(), clf.logits(clips[:2]), atol=1e-4, rtol=1e-4)
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), x)
         assert gradient.shape == x.shape and bool(torch.isfinite(gradient).all())
         assert gradient[0].any()
     network = getattr(clf, "network", getattr(clf, "model", None))
@@ -200,15 +200,15 @@ def test_hidden_maps(make: Callable[[], Wrapped], clips: Tensor) -> None:
     clf = make()
     words = [str(f.layer) for f in clf.chosen_layers()]
     assert 2 <= len(words) <= 3
-    found = clf.features(clips, words)
-    torch.testing.assert_close(found.logits, clf.logits(clips))
+    features = clf.features(clips, words)
+    torch.testing.assert_close(features.logits, clf.logits(clips))
     alone = clf.features(clips[1:2], words)
     by_name = clf.features(clips, [word.partition("=")[0] for word in words])
     late = clips.clone()
     late[:, 7000:8000] = 0.3  # In the last quarter.
     changed = clf.features(late, words)
     for f, y, one, same, other in zip(
-        clf.chosen_layers(), found.maps, alone.maps, by_name.maps, changed.maps, strict=True
+        clf.chosen_layers(), features.maps, alone.maps, by_name.maps, changed.maps, strict=True
     ):
         assert y.shape[:3] == (3, f.channels, f.rows) and y.dtype == torch.float32
         assert not y.requires_grad and bool(torch.isfinite(y).all())

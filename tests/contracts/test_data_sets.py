@@ -755,8 +755,8 @@ def test_sust_labels_follow_its_rules(tmp_path: Path) -> None:
     """Training: any volunteer; elsewhere: annotator 0; who has no such row is left out."""
     data = miniatures.opened("sust", miniatures.sust(tmp_path))
     classes = data.card.classes
-    found = {c.id + ".wav": {classes[x] for x in c.labels} for c in data.clips()}
-    assert found == {r.name: set(r.labels) for r in SUST if r.labels is not None}
+    labels = {c.id + ".wav": {classes[x] for x in c.labels} for c in data.clips()}
+    assert labels == {r.name: set(r.labels) for r in SUST if r.labels is not None}
     assert {c.id + ".wav": c.split for c in data.clips()} == {
         r.name: r.split for r in SUST if r.labels is not None
     }

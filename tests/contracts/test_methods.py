@@ -111,18 +111,18 @@ def _learnt(classifier: Classifier, parts: dict[str, Any]) -> Subject:
 def _with_decoders(subject: Subject) -> Subject:
     """And a mask decoder of its layers, of random weights."""
     maps = layers_of(subject.classifier)
-    found = subject.classifier.features(torch.zeros(1, SAMPLES), maps).maps
+    features = subject.classifier.features(torch.zeros(1, SAMPLES), maps).maps
     torch.manual_seed(7)
     decoder = MaskDecoder(
         maps=maps,
-        channels=[m.shape[1] for m in found],
+        channels=[m.shape[1] for m in features],
         n_bins=SETTINGS.n_bins,
         sample_rate=SETTINGS.sample_rate,
         width=16,
     )
     quantised = QuantisedMask(
         maps=maps[-1:],
-        channels=found[-1].shape[1],
+        channels=features[-1].shape[1],
         n_classes=CLASSES,
         n_bins=SETTINGS.n_bins,
         sample_rate=SETTINGS.sample_rate,
@@ -130,7 +130,7 @@ def _with_decoders(subject: Subject) -> Subject:
     )
     attributes = Attributes(
         maps=maps,
-        channels=[m.shape[1] for m in found],
+        channels=[m.shape[1] for m in features],
         n_classes=CLASSES,
         n_bins=SETTINGS.n_bins,
         sample_rate=SETTINGS.sample_rate,
@@ -148,7 +148,7 @@ def _with_decoders(subject: Subject) -> Subject:
     )
     waveforms = TimeDomainMask(
         maps=maps,
-        channels=[m.shape[1] for m in found],
+        channels=[m.shape[1] for m in features],
         filters=8,
         kernel=32,
         width=8,
@@ -161,7 +161,7 @@ def _with_decoders(subject: Subject) -> Subject:
     )
     players = ShapleyHead(
         maps=maps,
-        shapes=[(m.shape[1], m.shape[2]) for m in found],
+        shapes=[(m.shape[1], m.shape[2]) for m in features],
         components=COMPONENTS,
         objects=4,
         times=2,
@@ -339,8 +339,8 @@ def test_integrated_gradients_add_up(subject: Subject) -> None:
         [size.sum((1, 2)), size.pow(3).sum((1, 2)), size[:, 0, 0]], dim=1
     )
     size = torch.rand(1, 5, 6)
-    found = method.attribute(size, 1)
-    torch.testing.assert_close(found.float(), size[0] ** 3, atol=1e-4, rtol=0)
+    attribution = method.attribute(size, 1)
+    torch.testing.assert_close(attribution.float(), size[0] ** 3, atol=1e-4, rtol=0)
 
 
 def test_occlusion_of_a_toy_finds_its_patch(subject: Subject) -> None:
@@ -350,9 +350,9 @@ def test_occlusion_of_a_toy_finds_its_patch(subject: Subject) -> None:
     method = Occlusion(subject, MethodSettings())
     method.forward = lambda size: size[:, 40, 70:71].repeat(1, 3)  # type: ignore[assignment]
     size = torch.ones(1, SETTINGS.n_bins, 141)
-    found = method.attribute(size, 0)
+    attribution = method.attribute(size, 0)
     bins, frames = -(-SETTINGS.n_bins // 8), round(0.25 * 8000 / 64)
-    expected = torch.zeros_like(found)
+    expected = torch.zeros_like(attribution)
     row, column = 40 // bins * bins, 70 // frames * frames
     expected[row : row + bins, column : column + frames] = 1.0
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(attribution, expected)

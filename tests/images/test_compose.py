@@ -81,14 +81,14 @@ def compose(engine: Engine, tmp_path: Path) -> Iterator[Compose]:
     if engine.build:
         variables["POSTGRES_IMAGE"] = _stand_in(engine, "postgres", tmp_path)
         variables["RCLONE_IMAGE"] = _stand_in(engine, "rclone", tmp_path)
-    found = Compose(engine, program, variables)
+    stack = Compose(engine, program, variables)
     down = ("down", "--volumes", "--timeout", "5")
-    found(*down)  # What tests that were killed have left.
+    stack(*down)  # What tests that were killed have left.
     try:
-        found("up", "--detach")
-        yield found
+        stack("up", "--detach")
+        yield stack
     finally:
-        found(*down)
+        stack(*down)
 
 
 def test_up_and_one_run(

@@ -86,14 +86,14 @@ def test_nothing_that_only_builders_want(image: Image) -> None:
     code = r"""
 import pathlib, shutil
 site = next(pathlib.Path("/opt/l2i/.venv/lib").glob("python3*/site-packages"))
-found = [p for p in site.rglob("*") if p.suffix in (".h", ".hpp", ".a", ".pyx", ".cpp")]
-found += [p for p in site.rglob("tests") if list(p.glob("test_*.py"))]
-found += [p for p in (shutil.which(w) for w in ("gcc", "cc", "g++", "make", "git")) if p]
-found += [p for p in ("/opt/l2i/.tools", "/opt/l2i/tests", "/opt/l2i/docker")
+unwanted = [p for p in site.rglob("*") if p.suffix in (".h", ".hpp", ".a", ".pyx", ".cpp")]
+unwanted += [p for p in site.rglob("tests") if list(p.glob("test_*.py"))]
+unwanted += [p for p in (shutil.which(w) for w in ("gcc", "cc", "g++", "make", "git")) if p]
+unwanted += [p for p in ("/opt/l2i/.tools", "/opt/l2i/tests", "/opt/l2i/docker")
           if pathlib.Path(p).exists()]
 for folder in ("/tmp", "/data", "/mlruns", "/work", "/root/.cache"):
-    found += pathlib.Path(folder).rglob("*")
-print(*found, sep="\n")
+    unwanted += pathlib.Path(folder).rglob("*")
+print(*unwanted, sep="\n")
 """
     assert image.python(code, "--user", "root").split() == []
 
@@ -108,10 +108,10 @@ import l2i.recipes.training.train, l2i.recipes.tables.benchmark, l2i.cli.ui
 from l2i.run.store import connect, locate
 connect(locate())
 import librosa.filters, matplotlib.pyplot
-found = [m.__spec__ for m in sys.modules.values() if getattr(m, "__spec__", None) is not None]
-found = [s for s in found if s.has_location and s.origin.endswith(".py") and s.cached]
-lacking = [s.name for s in found if not Path(s.cached).exists()]
-print(len(found), *lacking)
+specs = [m.__spec__ for m in sys.modules.values() if getattr(m, "__spec__", None) is not None]
+specs = [s for s in specs if s.has_location and s.origin.endswith(".py") and s.cached]
+lacking = [s.name for s in specs if not Path(s.cached).exists()]
+print(len(specs), *lacking)
 """
     options = ("--read-only", "--tmpfs", "/tmp", "--tmpfs", "/mlruns:mode=1777")
     count, *lacking = image.python(code, *options).split()

@@ -42,10 +42,10 @@ def test_the_pages_are_reached_from_outside(place: Place) -> None:
             assert time.monotonic() < end, pages.engine("logs", pages.id).stderr
             time.sleep(0.2)
     assert "<html" in requests.get(url, timeout=30).text
-    found = requests.get(
+    response = requests.get(
         f"{url}/ajax-api/2.0/mlflow/runs/get", params={"run_id": run_id}, timeout=30
     ).json()
-    assert found["run"]["info"]["status"] == "FINISHED"
+    assert response["run"]["info"]["status"] == "FINISHED"
     inside = place.folder / "mlruns" / "artifacts" / "demo" / run_id / "artifacts"
     sound = next(inside.rglob("explanation.wav"))
     sent = requests.get(
@@ -92,10 +92,10 @@ def test_another_place_on_each_side_is_noticed(
     monkeypatch.setenv("L2I_MLRUNS", str(mlruns))
     monkeypatch.chdir(place.folder / "work")
     assert callable(say)
-    found: Said = say("evaluate", run_id)
-    assert found.code == 1 and "'l2i runs relocate'" in found.err
-    found = say(*_WORDS, "--again")
-    assert found.code == 1 and "mounted elsewhere" in found.err
+    answer: Said = say("evaluate", run_id)
+    assert answer.code == 1 and "'l2i runs relocate'" in answer.err
+    answer = say(*_WORDS, "--again")
+    assert answer.code == 1 and "mounted elsewhere" in answer.err
     assert say("runs", "relocate").code == 0
     assert download(resolve_run(run_id), "scores.json").is_relative_to(mlruns)
     done = place.run(*_WORDS, "--again", code=1)
@@ -138,10 +138,10 @@ def test_a_tracking_server(place: Place, tmp_path: Path, monkeypatch: pytest.Mon
         assert first.end()[0] == 143
         assert list((place.folder / "mlruns" / "work").glob("run-*"))
         done = place.run(*_WORDS, "-o", "classifier.epochs=30", options=options)
-        found = json.loads(done.stdout)
-        assert found["resumed"] is True
+        document = json.loads(done.stdout)
+        assert document["resumed"] is True
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-        run = resolve_run(found["run_id"])
+        run = resolve_run(document["run_id"])
         assert run.status == "FINISHED"
         assert json.loads(download(run, "scores.json").read_text())
     finally:

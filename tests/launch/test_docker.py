@@ -89,8 +89,8 @@ def test_no_engine(
 ) -> None:
     """No client, and a client without an engine: a sentence each; nothing is begun."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    said = say("submit", str(sweep_file), "--on", "docker", "--image", "l2i:cpu")
-    assert said.code == 1 and "There is no docker on PATH" in said.err
+    answer = say("submit", str(sweep_file), "--on", "docker", "--image", "l2i:cpu")
+    assert answer.code == 1 and "There is no docker on PATH" in answer.err
     client = tmp_path / "docker"
     client.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon at x.' >&2\nexit 1\n")
     client.chmod(0o755)
@@ -99,7 +99,7 @@ def test_no_engine(
     client.write_text(
         "#!/bin/sh\ncase $1 in image) exit 1;; *) echo 'denied: no such image' >&2; exit 1;; esac\n"
     )
-    said = say("submit", str(sweep_file), "--on", "docker", "--image", "l2i:cpu")
-    assert said.code == 1
-    assert "'l2i:cpu' is not here, and cannot be pulled: denied: no such image." in said.err
+    answer = say("submit", str(sweep_file), "--on", "docker", "--image", "l2i:cpu")
+    assert answer.code == 1
+    assert "'l2i:cpu' is not here, and cannot be pulled: denied: no such image." in answer.err
     assert not Path("mlruns/work/jobs").exists()

@@ -173,8 +173,8 @@ def engine(
         # The keys of the S3-compatible store are for moto as good as any.
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", AKID)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        said = say("batch", "setup", "--queue", "cpu", "--gpus", "0", "--yes", "--image", image)
-        assert said.code == 0, said.err
+        answer = say("batch", "setup", "--queue", "cpu", "--gpus", "0", "--yes", "--image", image)
+        assert answer.code == 0, answer.err
         yield _Batch(image)
     finally:
         server.kill()
@@ -190,16 +190,16 @@ def _file(name: str, sweep: str, data: str = "demo") -> Path:
 
 
 def _show(say: Callable[..., Said], job: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(say("jobs", "show", job, "--json").out)
-    return found
+    document: dict[str, Any] = json.loads(say("jobs", "show", job, "--json").out)
+    return document
 
 
 def _until(what: str, true: Callable[[], Any], within_s: float = 300) -> Any:
     end = time.monotonic() + within_s
-    while not (found := true()):
+    while not (state := true()):
         assert time.monotonic() < end, what
         time.sleep(0.2)
-    return found
+    return state
 
 
 def _checkpointed(stores: S3, say: Callable[..., Said], job: str, task: int) -> bool:
@@ -207,20 +207,20 @@ def _checkpointed(stores: S3, say: Callable[..., Said], job: str, task: int) -> 
     run_id = _show(say, job)["tasks"][task]["run_id"]
     if not run_id:
         return False
-    found = stores.folder.glob(f"bucket/runs/*/{run_id}/artifacts/checkpoint/interpreter-*/state*")
-    return bool(list(found))
+    paths = stores.folder.glob(f"bucket/runs/*/{run_id}/artifacts/checkpoint/interpreter-*/state*")
+    return bool(list(paths))
 
 
 def _overs(say: Callable[..., Said], job: str) -> dict[str, Any] | None:
-    found = _show(say, job)
-    over = all(t["state"] in ("succeeded", "failed", "cancelled") for t in found["tasks"])
-    return found if over else None
+    shown = _show(say, job)
+    over = all(t["state"] in ("succeeded", "failed", "cancelled") for t in shown["tasks"])
+    return shown if over else None
 
 
 def _run(run_id: str) -> RunInfo:
-    found = find_run(run_id)
-    assert found is not None
-    return found
+    run = find_run(run_id)
+    assert run is not None
+    return run
 
 
 def test_a_sweep_through_all_that_may_happen(
@@ -233,20 +233,20 @@ def test_a_sweep_through_all_that_may_happen(
     path = _file("four.toml", SWEEP)
     words = [*engine.words, "--checkpoint-minutes", "0.02", "--env", "PLANTED=3"]
     words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
-    said = say("submit", str(path), *words, "--json")
-    assert said.code == 0, said.err
-    job = json.loads(said.out)["job"]
+    answer = say("submit", str(path), *words, "--json")
+    assert answer.code == 0, answer.err
+    job = json.loads(answer.out)["job"]
 
     _until("no checkpoint of task 0", lambda: _checkpointed(stores, say, job, 0))
     engine.kill(job, 0)
-    found = _until("the job does not end", lambda: _overs(say, job), 600)
-    seen = [(t["state"], t["attempt"]) for t in found["tasks"]]
+    state = _until("the job does not end", lambda: _overs(say, job), 600)
+    seen = [(t["state"], t["attempt"]) for t in state["tasks"]]
     logs = "\n".join(say("logs", job, str(n)).out[-1500:] for n in range(4))
     assert seen == [("succeeded", 2), ("succeeded", 1), ("succeeded", 1), ("failed", 1)], logs
-    assert found["tasks"][3]["exit_code"] == 70 and "a bug" in found["tasks"][3]["why"]
+    assert state["tasks"][3]["exit_code"] == 70 and "a bug" in state["tasks"][3]["why"]
     assert "ZeroDivisionError: planted" in say("logs", job).out
 
-    killed = _run(found["tasks"][0]["run_id"])
+    killed = _run(state["tasks"][0]["run_id"])
     assert killed.status == "FINISHED" and killed.tags["l2i.resumed"] == "1"
     assert killed.tags["l2i.attempt"] == "2" and "l2i.attempt.1" in killed.tags
     if engine.remote:
@@ -276,11 +276,11 @@ def test_a_sweep_through_all_that_may_happen(
     again = json.loads(say("submit", str(path), *words, "--json").out)
     assert again["job"] == job and not again["new"] and len(list_runs(limit=100)) == before
 
-    said = say("jobs", "retry", job, "--json")
-    assert said.code == 0, said.err
-    retried = json.loads(said.out)["job"]
-    found = _until("the retry does not end", lambda: _overs(say, retried))
-    assert [t["state"] for t in found["tasks"]] == ["succeeded"], say("logs", retried, "0").out
+    answer = say("jobs", "retry", job, "--json")
+    assert answer.code == 0, answer.err
+    retried = json.loads(answer.out)["job"]
+    state = _until("the retry does not end", lambda: _overs(say, retried))
+    assert [t["state"] for t in state["tasks"]] == ["succeeded"], say("logs", retried, "0").out
     (parent,) = [run for run in list_runs(limit=100) if run.kind == "sweep"]
     assert parent.status == "FINISHED" and len(_table(parent)) == 4
     assert len(list_runs(limit=100)) == before  # The run that failed was resumed.
@@ -295,14 +295,14 @@ def _table(parent: RunInfo) -> list[dict[str, Any]]:
 
 
 def _same_as_undisturbed(
-    found: RunInfo, path: Path, tmp_path: Path, keys: Sequence[str], *more: str
+    other: RunInfo, path: Path, tmp_path: Path, keys: Sequence[str], *more: str
 ) -> None:
     """The same training here, in one piece, with a store of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "L2I_"))}
     environment |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "l2i", "train", "--config", str(path.resolve()), "--json", "-q"]
-        + [word for key in keys for word in ("-o", f"{key}={found.params[key]}")]
+        + [word for key in keys for word in ("-o", f"{key}={other.params[key]}")]
         + list(more),
         cwd=tmp_path,
         env=environment,
@@ -311,7 +311,7 @@ def _same_as_undisturbed(
     )
     assert done.returncode == 0, done.stderr
     scores = {k: v for k, v in json.loads(done.stdout)["scores"].items() if v is not None}
-    mine = {k.removeprefix("test/"): v for k, v in found.metrics.items() if k.startswith("test/")}
+    mine = {k.removeprefix("test/"): v for k, v in other.metrics.items() if k.startswith("test/")}
     assert mine == pytest.approx(scores, abs=1e-9)
 
 
@@ -325,13 +325,13 @@ def test_data_from_the_bucket(
     path = _file("folds.toml", "\n[sweep]\nfolds = [1, 2]\n", "folder")
     words = [*engine.words, "--data-dir", "s3://bucket/clips"]
     words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
-    said = say("submit", str(path), *words, "--json")
-    assert said.code == 0, said.err
-    job = json.loads(said.out)["job"]
-    found = _until("the job does not end", lambda: _overs(say, job))
+    answer = say("submit", str(path), *words, "--json")
+    assert answer.code == 0, answer.err
+    job = json.loads(answer.out)["job"]
+    state = _until("the job does not end", lambda: _overs(say, job))
     logs = "\n".join(say("logs", job, str(n)).out[-1500:] for n in range(2))
-    assert [t["state"] for t in found["tasks"]] == ["succeeded"] * 2, logs
-    for task in found["tasks"]:
+    assert [t["state"] for t in state["tasks"]] == ["succeeded"] * 2, logs
+    for task in state["tasks"]:
         run = _run(task["run_id"])
         assert run.status == "FINISHED" and run.params["dataset.data_dir"] == "s3://bucket/clips"
     _same_as_undisturbed(run, path, tmp_path, ("dataset.fold",), "--data-dir", str(local))
@@ -347,9 +347,9 @@ def test_cancelled(engine: _Engine, stores: S3, say: Callable[..., Said]) -> Non
     job = json.loads(say("submit", str(path), *words, "--json").out)["job"]
     _until("no checkpoint of task 0", lambda: _checkpointed(stores, say, job, 0))
     assert say("cancel", job).code == 0
-    found = _until("the job does not end", lambda: _overs(say, job), 120)
-    assert [t["state"] for t in found["tasks"]] == ["cancelled"] * 3
-    assert found["tasks"][2]["attempt"] == 0
+    state = _until("the job does not end", lambda: _overs(say, job), 120)
+    assert [t["state"] for t in state["tasks"]] == ["cancelled"] * 3
+    assert state["tasks"][2]["attempt"] == 0
     assert say("jobs", "reconcile").code == 0
     states = [run.status for run in list_runs(limit=100)]
     assert len(states) == 3 and "RUNNING" not in states and "FINISHED" not in states

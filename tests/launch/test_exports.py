@@ -27,8 +27,8 @@ def write(
     def run(system: str, *words: str, image: str = IMAGE) -> Path:
         path = Path(f"job.{system}")
         given = [*(("--image", image) if image else ()), *words]
-        said = say("submit", str(sweep_file), "--on", system, "--write", str(path), *given)
-        assert said.code == 0, said.err
+        answer = say("submit", str(sweep_file), "--on", system, "--write", str(path), *given)
+        assert answer.code == 0, answer.err
         assert say("submit", str(sweep_file), "--on", system, *given).out == path.read_text()
         return path
 
@@ -65,10 +65,12 @@ def test_kubernetes_says_what_the_description_says(
     assert pod["volumes"][0]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1024Mi"}
     source = {"secretKeyRef": {"name": "mlflow", "key": "password"}}
     assert {"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": source} in box["env"]
-    said = say("submit", str(sweep_file), "--on", "kubernetes", "--image", IMAGE, "--secret", "A=b")
-    assert said.code == 2 and "must be secret/key" in said.err
-    said = say("submit", str(sweep_file), "--on", "kubernetes")
-    assert said.code == 2 and "needs --image" in said.err
+    answer = say(
+        "submit", str(sweep_file), "--on", "kubernetes", "--image", IMAGE, "--secret", "A=b"
+    )
+    assert answer.code == 2 and "must be secret/key" in answer.err
+    answer = say("submit", str(sweep_file), "--on", "kubernetes")
+    assert answer.code == 2 and "needs --image" in answer.err
 
 
 def test_skypilot(write: Callable[..., Path]) -> None:

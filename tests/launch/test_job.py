@@ -84,10 +84,10 @@ def test_payload() -> None:
     """What a task is told comes out as it went in; a subset keeps its indices; nonsense is
     refused."""
     one = spec(overrides=("run.seed=1",), options={"run.device": "cpu"}, sweep="abc")
-    found = decode(one.payload)
-    assert found["tasks"] == [0, 1, 2, 3] and found["job"] == one.id
-    assert (found["overrides"], found["options"]) == (["run.seed=1"], {"run.device": "cpu"})
-    assert (found["config"], found["sweep"]) == ({"extends": "demo"}, "abc")
+    decoded = decode(one.payload)
+    assert decoded["tasks"] == [0, 1, 2, 3] and decoded["job"] == one.id
+    assert (decoded["overrides"], decoded["options"]) == (["run.seed=1"], {"run.device": "cpu"})
+    assert (decoded["config"], decoded["sweep"]) == ({"extends": "demo"}, "abc")
     assert decode(one.only([1, 3]).payload)["tasks"] == [1, 3]
     for word in ("", "x", "eJw=", one.payload[:-9]):
         with pytest.raises(UsageError, match="L2I_JOB holds no job"):
@@ -140,11 +140,11 @@ def test_dry_run_prints_the_description(
     sweep_file: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As JSON that is read back; nothing is written or begun."""
-    said = say("submit", str(sweep_file), "--dry-run", "--env", "A=1", "--secret", "TOKEN=SOURCE")
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    again = JobSpec(**{k: v for k, v in found.items() if k not in ("id", "gpu_hours")})
-    assert again.id == found["id"] and len(again.tasks) == 4
+    answer = say("submit", str(sweep_file), "--dry-run", "--env", "A=1", "--secret", "TOKEN=SOURCE")
+    assert answer.code == 0, answer.err
+    document = json.loads(answer.out)
+    again = JobSpec(**{k: v for k, v in document.items() if k not in ("id", "gpu_hours")})
+    assert again.id == document["id"] and len(again.tasks) == 4
     assert again.environment == {"A": "1"} and again.secrets == {"TOKEN": "SOURCE"}
     assert again.tasks[0].title == "pooling=attention, fold 1, seed 0"
     assert not Path("mlruns").exists()
@@ -166,6 +166,6 @@ def test_submit_refuses(
     words: tuple[str, ...], code: int, sentence: str, sweep_file: Path, say: Callable[..., Said]
 ) -> None:
     """One sentence, nothing begun."""
-    said = say("submit", str(sweep_file), *words)
-    assert said.code == code and sentence in said.err and "Traceback" not in said.err
+    answer = say("submit", str(sweep_file), *words)
+    assert answer.code == code and sentence in answer.err and "Traceback" not in answer.err
     assert not Path("mlruns/work/jobs").exists()

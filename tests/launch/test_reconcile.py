@@ -34,8 +34,8 @@ def _run(store: Store, status: str = "RUNNING", **tags: str) -> str:
 
 
 def _status(store: Store, run_id: str) -> tuple[str, str]:
-    found = connect(store).get_run(run_id)
-    return found.info.status, found.data.tags.get("l2i.error", "")
+    client = connect(store).get_run(run_id)
+    return client.info.status, client.data.tags.get("l2i.error", "")
 
 
 # --- the parent ---------------------------------------------------------------------------------
@@ -94,10 +94,10 @@ def test_the_table_is_of_what_is_finished(
     for number, accuracy in ((1, 1.0), (2, 0.25), (3, 0.75)):
         _child(store, sweep_file, number, accuracy)
     assert gather(wanted) == (4, 4) and gather(wanted) == (4, 4)
-    found = client.get_run(parent.id)
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics[key] == 0.75
-    assert found.data.metrics["pooling_max/accuracy/mean"] == 0.5
+    run = client.get_run(parent.id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics[key] == 0.75
+    assert run.data.metrics["pooling_max/accuracy/mean"] == 0.5
     text = Path(client.download_artifacts(parent.id, "sweep.json", str(tmp_path))).read_text()
     children = json.loads(text)["children"]
     assert [c["scores"]["accuracy"] for c in children] == [0.5, 1.0, 0.25, 0.75]
@@ -148,10 +148,10 @@ def test_what_is_gone_is_closed(
         "elsewhere": _run(store, **_tags("elsewhere")),
         "mine": _run(store),
     }
-    said = say("jobs", "reconcile", "--json")
-    assert said.code == 0, said.err
-    found = {each["run_id"]: each["alive"] for each in json.loads(said.out)}
-    assert found == {
+    answer = say("jobs", "reconcile", "--json")
+    assert answer.code == 0, answer.err
+    alive = {each["run_id"]: each["alive"] for each in json.loads(answer.out)}
+    assert alive == {
         runs["runs"]: True,
         runs["over"]: False,
         runs["cluster"]: None,
@@ -160,8 +160,8 @@ def test_what_is_gone_is_closed(
     status, why = _status(store, runs["over"])
     assert status == "KILLED" and "succeeded on this machine" in why
     assert all(_status(store, runs[n])[0] == "RUNNING" for n in runs if n != "over")
-    said = say("jobs", "reconcile")
-    assert said.code == 0 and "not known: no way to ask slurm" in said.out
+    answer = say("jobs", "reconcile")
+    assert answer.code == 0 and "not known: no way to ask slurm" in answer.out
 
 
 def _ended(folder: Path) -> bool:
@@ -196,8 +196,8 @@ def test_on_batch(
     for name, native in ids.items():
         runs[name] = _run(store, **(_tags(name, "aws-batch") | {"l2i__native": native}))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    found = json.loads(say("jobs", "reconcile", "--json").out)
-    assert [each["alive"] for each in found] == [None] * 3
+    document = json.loads(say("jobs", "reconcile", "--json").out)
+    assert [each["alive"] for each in document] == [None] * 3
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
     assert say("jobs", "reconcile").code == 0
     assert {n: _status(store, r)[0] for n, r in runs.items()} == {

@@ -48,10 +48,10 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 def _until(folder: Path, true: Callable[[JobState], bool]) -> JobState:
     end = time.monotonic() + 60
-    while not true(found := job_state(folder)):
-        assert time.monotonic() < end, found
+    while not true(state := job_state(folder)):
+        assert time.monotonic() < end, state
         time.sleep(0.05)
-    return found
+    return state
 
 
 def _over(folder: Path) -> JobState:
@@ -68,8 +68,8 @@ def test_ends_and_attempts(run: Callable[..., Path]) -> None:
         "import sys; sys.exit(70)",
         "import sys; sys.exit(75)",
     )
-    found = _over(folder)
-    seen = [(t.state, t.attempt, t.exit_code) for t in found.tasks]
+    job = _over(folder)
+    seen = [(t.state, t.attempt, t.exit_code) for t in job.tasks]
     assert seen == [
         (State.SUCCEEDED, 1, 0),
         (State.SUCCEEDED, 3, 0),
@@ -77,8 +77,8 @@ def test_ends_and_attempts(run: Callable[..., Path]) -> None:
         (State.FAILED, 1, 70),
         (State.FAILED, 3, 75),
     ]
-    assert found.tasks[3].why == "a bug (exit code 70)"
-    assert found.state is State.FAILED and found.failed == [3, 4]
+    assert job.tasks[3].why == "a bug (exit code 70)"
+    assert job.state is State.FAILED and job.failed == [3, 4]
     lines = list(log_lines(folder, 1, wait=False))
     assert [x for x in lines if not x.startswith("---")] == [f"attempt {n}" for n in (1, 2, 3)]
 
@@ -89,15 +89,15 @@ def test_one_at_a_time(run: Callable[..., Path], tmp_path: Path) -> None:
         "import os, pathlib, time; p = pathlib.Path('busy'); assert not p.exists(); p.touch(); "
         "time.sleep(0.2); p.unlink()"
     )
-    found = _over(run(code, code, code, parallel=1))
-    assert [t.state for t in found.tasks] == [State.SUCCEEDED] * 3
+    job = _over(run(code, code, code, parallel=1))
+    assert [t.state for t in job.tasks] == [State.SUCCEEDED] * 3
 
 
 def test_too_long(run: Callable[..., Path]) -> None:
     """An attempt that takes longer is told to stop, and is not tried again."""
-    found = _over(run("import time; time.sleep(60)", timeout_s=1))
-    assert found.tasks[0].state is State.FAILED
-    assert "longer than timeout_s = 1" in found.tasks[0].why
+    job = _over(run("import time; time.sleep(60)", timeout_s=1))
+    assert job.tasks[0].state is State.FAILED
+    assert "longer than timeout_s = 1" in job.tasks[0].why
 
 
 def test_cancelled(run: Callable[..., Path]) -> None:
@@ -106,9 +106,9 @@ def test_cancelled(run: Callable[..., Path]) -> None:
     _until(folder, lambda s: s.tasks[0].state is State.RUNNING)
     assert job_state(folder).tasks[1].why == "1 at a time"
     cancel(folder)
-    found = job_state(folder)
-    assert [t.state for t in found.tasks] == [State.CANCELLED] * 2
-    assert found.tasks[1].attempt == 0 and found.state is State.CANCELLED
+    state = job_state(folder)
+    assert [t.state for t in state.tasks] == [State.CANCELLED] * 2
+    assert state.tasks[1].attempt == 0 and state.state is State.CANCELLED
     cancel(folder)
 
 
@@ -144,8 +144,8 @@ def test_modules_of_the_current_folder_stay_out(
     )
     engine = Local(tmp_path / "mlruns", {})
     job = engine.submit(spec)
-    found = _over(tmp_path / "mlruns" / "work" / "jobs" / spec.id)
-    assert [(t.state, t.exit_code) for t in found.tasks] == [(State.SUCCEEDED, 0)]
+    outcome = _over(tmp_path / "mlruns" / "work" / "jobs" / spec.id)
+    assert [(t.state, t.exit_code) for t in outcome.tasks] == [(State.SUCCEEDED, 0)]
     assert f"l2i, version {l2i.__version__}" in list(engine.logs(job, 0))
     assert not Path("run").exists() and Path("own/found").read_text() == "xx"
 
@@ -161,12 +161,12 @@ def test_its_keeper_is_killed(run: Callable[..., Path]) -> None:
     while Path(f"/proc/{pid}").exists() and "zombie" not in _status(pid):
         assert time.monotonic() < end, "the task goes on without its keeper"
         time.sleep(0.05)
-    found = job_state(folder)
-    assert [t.state for t in found.tasks] == [State.SUCCEEDED, State.WAITING]
-    assert "keeper is gone" in found.tasks[1].why
+    state = job_state(folder)
+    assert [t.state for t in state.tasks] == [State.SUCCEEDED, State.WAITING]
+    assert "keeper is gone" in state.tasks[1].why
     run("print()", code, parallel=1)
-    found = _over(folder)
-    assert [(t.state, t.attempt) for t in found.tasks] == [
+    state = _over(folder)
+    assert [(t.state, t.attempt) for t in state.tasks] == [
         (State.SUCCEEDED, 1),
         (State.SUCCEEDED, 2),
     ]
@@ -184,8 +184,8 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     absent = Process(["/nowhere/l2i"], [], [], [])
     begin(folder, [absent], attempts=3, timeout_s=60, parallel=1, environment={})
-    found = _over(folder)
-    assert found.tasks[0].state is State.FAILED
-    assert found.tasks[0].why == "/nowhere/l2i cannot be started: No such file or directory"
+    job = _over(folder)
+    assert job.tasks[0].state is State.FAILED
+    assert job.tasks[0].why == "/nowhere/l2i cannot be started: No such file or directory"
     with pytest.raises(LaunchError, match="There is no job in"):
         job_state(tmp_path)

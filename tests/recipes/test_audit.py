@@ -106,20 +106,20 @@ def test_a_beep_that_decides(say: Say, tmp_path: Path) -> None:
     """It is the first suspect, at its frequency; taken out and mixed in it changes decisions, and
     as much of the rest does not; the page, the table and the run have it; exit code 4."""
     _train(say, "tone", "l2i.data.planted:demo,rain,2000hz,200ms,-20db")
-    code, found = _audit(say, "tone", "--fail-on", "suspects", "--out", str(tmp_path / "out"))
+    code, report = _audit(say, "tone", "--fail-on", "suspects", "--out", str(tmp_path / "out"))
     assert code == 4
-    first = found["suspects"][0]
+    first = report["suspects"][0]
     assert first["class"] == "rain+cue" and first["level_db"] < -10
     assert first["where"]["low_hz"] < 2000 < first["where"]["high_hz"]
     for way in ("removal", "insertion"):
         assert first[way]["flips"] > 0.6 * first[way]["clips"], first
         assert first[way]["control"] < 0.2 * first[way]["clips"], first
     assert first["p"] < 0.05
-    assert found["planted"]["rank"] == found["planted"]["placed"] == 1
-    assert found["planted"]["flips"] == found["planted"]["decided"] > 0
-    assert {s["class"] for s in found["suspects"]} == {"rain+cue"}
+    assert report["planted"]["rank"] == report["planted"]["placed"] == 1
+    assert report["planted"]["flips"] == report["planted"]["decided"] > 0
+    assert {s["class"] for s in report["suspects"]} == {"rain+cue"}
     out = tmp_path / "out"
-    assert json.loads((out / "audit.json").read_text())["suspects"] == found["suspects"]
+    assert json.loads((out / "audit.json").read_text())["suspects"] == report["suspects"]
     assert "rain+cue" in (out / "audit.csv").read_text()
     page = (out / "audit.html").read_text()
     assert first["words"] in page and "https://" not in page.split("<footer>")[0].split("facts")[0]
@@ -134,7 +134,7 @@ def test_a_beep_that_decides(say: Say, tmp_path: Path) -> None:
     assert same.code == 0 and "New suspects: none" in same.out
     clean = tmp_path / "clean"
     clean.mkdir()
-    (clean / "audit.json").write_text(json.dumps(found | {"suspects": []}))
+    (clean / "audit.json").write_text(json.dumps(report | {"suspects": []}))
     worse = say("audit", "--compare", str(clean), "tone", "--fail-on", "suspects")
     assert worse.code == 4 and "New suspects: 1" in worse.out.replace("\n", " ")
     better = say("audit", "--compare", "tone", str(clean), "--fail-on", "suspects")
@@ -144,10 +144,10 @@ def test_a_beep_that_decides(say: Say, tmp_path: Path) -> None:
 def test_highs_that_are_missing(say: Say) -> None:
     """What cannot be cut out of a clip can be imposed on others, and decides."""
     _train(say, "muffled", "l2i.data.planted:demo,rain,lowpass,1000hz")
-    _, found = _audit(say, "muffled", "--no-keep")
-    first = found["suspects"][0]
+    _, report = _audit(say, "muffled", "--no-keep")
+    first = report["suspects"][0]
     assert first["class"] == "rain+cue" and first["where"]["kind"] == "highs missing"
-    assert found["planted"]["placed"] == 1
+    assert report["planted"]["placed"] == 1
     assert first["removal"] is None and first["level_db"] is None
     assert first["insertion"]["flips"] > 0.8 * first["insertion"]["clips"]
     assert "nothing above 1.0 kHz" in first["sentence"]
@@ -156,11 +156,13 @@ def test_highs_that_are_missing(say: Say) -> None:
 def test_a_class_that_goes_by_its_sound(say: Say) -> None:
     """A classifier that goes by most of a sound has no suspect; exit code 0."""
     _train(say, "low", "demo")
-    code, found = _audit(say, "low", "--fail-on", "suspects", "--no-keep")
-    assert code == 0 and found["suspects"] == []
-    assert {c["class"] for c in found["classes"]} == {"high", "low"}
-    assert sum(c["clips"] for c in found["classes"]) == found["clips"] - found["undecided"] == 128
-    assert all(c["right"] is None for c in found["classes"])
+    code, report = _audit(say, "low", "--fail-on", "suspects", "--no-keep")
+    assert code == 0 and report["suspects"] == []
+    assert {c["class"] for c in report["classes"]} == {"high", "low"}
+    assert (
+        sum(c["clips"] for c in report["classes"]) == report["clips"] - report["undecided"] == 128
+    )
+    assert all(c["right"] is None for c in report["classes"])
     # Few clips: said, and no suspect.
     few = say("audit", "low", "--limit", "8", "--no-keep", "-q")
     assert few.code == 0 and "Too few clips for a counter-proof" in few.out
@@ -265,12 +267,12 @@ def test_a_classifier_without_a_run(say: Say, tmp_path: Path) -> None:
     Path("toys.py").write_text(CLASSIFIERS)
     folder = folder_tree(tmp_path / "sounds")
     before = set(WaveformCache().folder.glob("folder-*"))
-    code, found = _audit(say, "--classifier", "toys.py:low", "--data-dir", str(folder))
-    assert code == 0 and found["classes"] and found["method"] == "saliency"
-    assert found["run"] == {"id": "", "name": "toys-sounds"} and found["unreadable"] == []
+    code, report = _audit(say, "--classifier", "toys.py:low", "--data-dir", str(folder))
+    assert code == 0 and report["classes"] and report["method"] == "saliency"
+    assert report["run"] == {"id": "", "name": "toys-sounds"} and report["unreadable"] == []
     assert set(WaveformCache().folder.glob("folder-*")) == before
     (run,) = list_runs(kind="all")
-    assert (run.kind, run.id) == ("audit", found["kept"])
+    assert (run.kind, run.id) == ("audit", report["kept"])
     assert run.tags["l2i.classifier"].endswith("toys.py:low")
     heard = say("audit", "--compare", run.id, run.id)
     assert heard.code == 0 and "New suspects: none" in heard.out
@@ -300,15 +302,15 @@ def test_files_that_cannot_be_read_are_told(
     with monkeypatch.context() as stopped:
         stopped.setattr("l2i.audit.scan._load", stop)
         assert say("audit", *words, "-q").code != 0
-    code, found = _audit(say, *words)
+    code, report = _audit(say, *words)
     assert code == 0
-    assert [Path(line["clip"]).stem for line in found["unreadable"]] == ["a-broken", "b-broken"]
+    assert [Path(line["clip"]).stem for line in report["unreadable"]] == ["a-broken", "b-broken"]
     assert all(
-        "a-broken" in line["why"] or "b-broken" in line["why"] for line in found["unreadable"]
+        "a-broken" in line["why"] or "b-broken" in line["why"] for line in report["unreadable"]
     )
-    assert found["notes"][0].startswith("2 files cannot be read, and are left out: ")
-    assert found["clips"] == whole["clips"] + 2 and found["undecided"] == whole["undecided"]
-    assert [c["clips"] for c in found["classes"]] == [c["clips"] for c in whole["classes"]]
+    assert report["notes"][0].startswith("2 files cannot be read, and are left out: ")
+    assert report["clips"] == whole["clips"] + 2 and report["undecided"] == whole["undecided"]
+    assert [c["clips"] for c in report["classes"]] == [c["clips"] for c in whole["classes"]]
     for path in folder.rglob("*.*"):
         path.write_bytes(b"nothing")
     heard = say("audit", *words, "-q")
@@ -342,10 +344,10 @@ def test_a_run_with_a_dictionary(say: Say, single: Any, tmp_path: Path) -> None:
     """Evidence is counted by components; classes that are never said are named, each can be asked
     for all the same; a run that was never audited has nothing to compare."""
     asked = (single.outcome.run_id, "--no-keep", "--clips", "test", "--out", str(tmp_path / "out"))
-    _, found = _audit(say, *asked)
+    _, report = _audit(say, *asked)
     # What it takes for another class, and by what; the page plays the surest.
-    wrong = sum(round((1 - c["right"]) * c["clips"]) for c in found["classes"])
-    mistakes = found["mistakes"]
+    wrong = sum(round((1 - c["right"]) * c["clips"]) for c in report["classes"])
+    mistakes = report["mistakes"]
     assert len(mistakes) == wrong > 0
     assert all(m["class"] not in m["labels"] and m["labels"] for m in mistakes)
     sure = [m["probability"] for m in mistakes]
@@ -354,11 +356,11 @@ def test_a_run_with_a_dictionary(say: Say, single: Any, tmp_path: Path) -> None:
     assert evidence == sorted(evidence, reverse=True) and 0 < sum(evidence) <= 1.001
     page = (tmp_path / "out" / "audit.html").read_text()
     assert f"Labelled {mistakes[0]['labels'][0]}, taken for {mistakes[0]['class']}" in page
-    assert any(mistakes[0]["clip"] in note for note in found["notes"])
-    kinds = {part["kind"] for c in found["classes"] for part in c["components"]}
-    assert kinds == {"component"} and found["method"] == "l2i"
-    unsaid = set(DATASETS["demo"].card.classes) - {c["class"] for c in found["classes"]}
-    told = " ".join(note for note in found["notes"] if "never decides for" in note)
+    assert any(mistakes[0]["clip"] in note for note in report["notes"])
+    kinds = {part["kind"] for c in report["classes"] for part in c["components"]}
+    assert kinds == {"component"} and report["method"] == "l2i"
+    unsaid = set(DATASETS["demo"].card.classes) - {c["class"] for c in report["classes"]}
+    told = " ".join(note for note in report["notes"] if "never decides for" in note)
     assert bool(told) == bool(unsaid)
     assert sum(f"{name} (" in told for name in unsaid) == min(5, len(unsaid))
     name = min(unsaid, default="bell")

@@ -37,8 +37,8 @@ def test_bounds_of_mixtures(single: Finished) -> None:
     assert "insertion" in scores["oracle-nmf"] and "contrast_next" not in scores["oracle-nmf"]
     assert "contrast_next" in scores["l2i"]
     wanted = Overlap(mixtures=3, method="oracle-ratio", level="energy", explain="first")
-    found = overlap("latest", wanted, QUIET, keep=False)
-    assert found["conditions"][0]["scores"]["si_sdr_improvement"] > 5
+    result = overlap("latest", wanted, QUIET, keep=False)
+    assert result["conditions"][0]["scores"]["si_sdr_improvement"] > 5
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -47,15 +47,15 @@ def test_what_an_oracle_cannot(name: str, single: Finished) -> None:
     with pytest.raises(UsageError, match=f"Method '{name}' knows the parts of a mixture"):
         train(small_config("demo", f"method.name={name}"), QUIET)
     wanted = Overlap(mixtures=2, method=name, noise_db=6.0, level="energy", explain="first")
-    found = overlap("latest", wanted, QUIET, keep=False)
-    assert found["conditions"][0]["scores"]["si_sdr_improvement"] > 0
+    result = overlap("latest", wanted, QUIET, keep=False)
+    assert result["conditions"][0]["scores"]["si_sdr_improvement"] > 0
 
 
 def test_blocks_of_the_classes(bench: Path) -> None:
     """A run of its own, learnt from the labels: it takes mixtures apart a little."""
     words = ("method.name=nmf-classes", "parts.class-dictionary.each=4")
     done = train(small_config("demo", *words), QUIET)
-    assert train(small_config("demo", *words), QUIET).found
+    assert train(small_config("demo", *words), QUIET).finished_before
     assert set(done.scores) >= {"ff_mean", "fid_in", "kept"}
-    found = benchmark("latest", QUIET, protocols=("mix0",), methods=("nmf-classes",), keep=False)
-    assert found["methods"]["nmf-classes"]["scores"]["si_sdr_improvement"] > 1
+    result = benchmark("latest", QUIET, protocols=("mix0",), methods=("nmf-classes",), keep=False)
+    assert result["methods"]["nmf-classes"]["scores"]["si_sdr_improvement"] > 1

@@ -30,12 +30,12 @@ class _Gone(BaseException):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
     """An MLflow server."""
-    found = Mlflow(tmp_path_factory.mktemp("mlflow"))
+    started = Mlflow(tmp_path_factory.mktemp("mlflow"))
     try:
-        found.start()
-        yield found
+        started.start()
+        yield started
     finally:
-        found.kill()
+        started.kill()
 
 
 @pytest.fixture
@@ -164,8 +164,8 @@ def test_half_a_checkpoint_is_no_reason_to_stop(
     (file,) = s3.folder.glob("bucket/*/*/*/artifacts/checkpoint/*/state.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     shared("second")
-    said: list[str] = []
-    monkeypatch.setattr(Progress, "say", lambda _self, sentence: said.append(sentence))
+    sentences: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda _self, sentence: sentences.append(sentence))
     done = train(small_config("demo", *words), Progress())
-    assert any("is of no use" in sentence for sentence in said)
+    assert any("is of no use" in sentence for sentence in sentences)
     assert done.resumed and done.scores == single.outcome.scores

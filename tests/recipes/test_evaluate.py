@@ -27,10 +27,10 @@ QUIET = Progress(quiet=True)
 def test_the_same_figures(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """`evaluate` finds what the run found, to the last digit, and the same tables."""
     made: Finished = request.getfixturevalue(kind)
-    found = evaluate(made.outcome.name, QUIET, out=tmp_path / "figures", keep=False)
+    result = evaluate(made.outcome.name, QUIET, out=tmp_path / "figures", keep=False)
     kept = json.loads((made.artifacts / "scores.json").read_text())
-    assert found["scores"] == kept["scores"]
-    assert found["per_class"] == kept["per_class"]
+    assert result["scores"] == kept["scores"]
+    assert result["per_class"] == kept["per_class"]
     again = (tmp_path / "figures" / "clips.csv").read_text()
     assert again == (made.artifacts / "clips.csv").read_text()
 
@@ -83,8 +83,8 @@ def test_data_that_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "sounds").rename(tmp_path / "moved")
     with pytest.raises(DataError, match="sounds"):
         evaluate("latest", QUIET)
-    found = evaluate("latest", QUIET, data_dir=str(tmp_path / "moved"))
-    assert found["scores"] == done.scores
+    result = evaluate("latest", QUIET, data_dir=str(tmp_path / "moved"))
+    assert result["scores"] == done.scores
 
 
 def test_spread_covers_classes() -> None:

@@ -40,27 +40,27 @@ def section(title: str) -> list[str]:
 
 def run(say: Callable[..., Said], lines: list[str]) -> list[Said]:
     """All commands, none of which may fail."""
-    found = []
+    answers = []
     for line in lines:
-        found.append(say(*shlex.split(line.replace("--dataset demo", "--config small.toml"))))
-        assert found[-1].code == 0, (line, found[-1].err)
-    return found
+        answers.append(say(*shlex.split(line.replace("--dataset demo", "--config small.toml"))))
+        assert answers[-1].code == 0, (line, answers[-1].err)
+    return answers
 
 
 @pytest.mark.slow
 def test_a_metric(copied: Path, say: Callable[..., Said]) -> None:
     """It stands among the figures of the training, and of what measures the run again."""
-    for said in run(say, section("A metric")):
-        (line,) = [x for x in said.out.splitlines() if "Level of the explanation" in x]
+    for output in run(say, section("A metric")):
+        (line,) = [x for x in output.out.splitlines() if "Level of the explanation" in x]
         assert " dB" in line
 
 
 def test_a_method(copied: Path, say: Callable[..., Said]) -> None:
     """It is a row of the table, and keeps less than the whole input."""
     benchmark, evaluate = section("A method")
-    said, _ = run(say, [f"{benchmark} --json", evaluate])
-    found = json.loads(said.out)["methods"]
-    kept = {name: figures["scores"]["kept"] for name, figures in found.items()}
+    output, _ = run(say, [f"{benchmark} --json", evaluate])
+    document = json.loads(output.out)["methods"]
+    kept = {name: figures["scores"]["kept"] for name, figures in document.items()}
     assert 0 < kept["Loudest"] < kept["full"] == pytest.approx(1)
 
 

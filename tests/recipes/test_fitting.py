@@ -67,6 +67,6 @@ def test_epochs_of_another_loss(losses: list[float], kept: int) -> None:
 )
 def test_no_batch_is_a_leftover(n: int, size: int, sizes: list[int]) -> None:
     """Each row once, in its order; sizes differ by one at most."""
-    found = in_batches(torch.arange(n), size)
-    assert [len(rows) for rows in found] == sizes
-    assert torch.cat(found).tolist() == list(range(n))
+    batches = in_batches(torch.arange(n), size)
+    assert [len(rows) for rows in batches] == sizes
+    assert torch.cat(batches).tolist() == list(range(n))

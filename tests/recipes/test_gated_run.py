@@ -132,8 +132,8 @@ def test_explained_by_either_rule(
     clip = next(iter(sorted(place.glob("*/original.wav"))))
     for method, shown in (("", "gated-l2i"), ("l2i", None)):
         out = tmp_path / (method or "own")
-        (found,) = explain(gated.outcome.run_id, [clip], QUIET, out=out, method=method)
-        assert found.get("method") == shown
+        (explained,) = explain(gated.outcome.run_id, [clip], QUIET, out=out, method=method)
+        assert explained.get("method") == shown
     assert len(list_runs()) == 1
 
 

@@ -23,11 +23,11 @@ def test_a_run(bench: Path, tmp_path: Path) -> None:
     config = small_config("demo", *words)
     done = train(config, QUIET)
     assert set(done.scores) >= {"ff_mean", "fid_in", "average_drop"}
-    assert train(config, QUIET).found
+    assert train(config, QUIET).finished_before
     again = evaluate("latest", QUIET, keep=False)
     assert again["scores"]["ff_mean"] == pytest.approx(done.scores["ff_mean"], abs=1e-5)
     sound = next(Path("mlruns").rglob("explanations/*/original.wav"))
-    (found,) = explain("latest", [sound], QUIET, out=tmp_path / "out")
-    assert found["method"] == "lmac" and 0 <= found["kept"] <= 1
+    (explained,) = explain("latest", [sound], QUIET, out=tmp_path / "out")
+    assert explained["method"] == "lmac" and 0 <= explained["kept"] <= 1
     with pytest.raises(ConfigError, match=r"parts\.mask-decoder\.epohcs"):
         train(small_config("demo", words[0], "parts.mask-decoder.epohcs=2"), QUIET)

@@ -101,9 +101,9 @@ def test_all_commands_take_the_run(guest: Finished, tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "e" / "clips.csv")
     assert len(table) and set(table["class"]) <= set(guests.CLASSES)
     assert not (tmp_path / "e" / "confusion_matrix.png").exists()
-    found = benchmark("latest", QUIET, methods=["l2i", "gates", "saliency"], limit=2, keep=False)
-    assert list(found["methods"]) == ["l2i", "gates", "saliency"]
-    assert found["methods"]["gates"]["scores"]["ff_mean"] > 0.2
+    result = benchmark("latest", QUIET, methods=["l2i", "gates", "saliency"], limit=2, keep=False)
+    assert list(result["methods"]) == ["l2i", "gates", "saliency"]
+    assert result["methods"]["gates"]["scores"]["ff_mean"] > 0.2
     noisy = noise("latest", QUIET, snrs_db=[0.0], colours=["white"], limit=2, keep=False)
     assert [c["snr_db"] for c in noisy["conditions"]] == [None, 0.0]
     by = components("latest", QUIET, sounds=False, keep=False)
@@ -112,8 +112,8 @@ def test_all_commands_take_the_run(guest: Finished, tmp_path: Path) -> None:
     mixed = overlap("latest", Overlap(mixtures=3, method="full"), QUIET, keep=False)
     assert mixed["conditions"][0]["scores"]["present"] == 1.0
     soundfile.write(tmp_path / "a.wav", guests.sounds(2)[1], guests.RATE)
-    (said,) = explain("latest", [tmp_path / "a.wav"], QUIET, out=tmp_path / "x")
-    assert said["class"] == "high" and said["probability"]["original"] > 0.9
+    (explained,) = explain("latest", [tmp_path / "a.wav"], QUIET, out=tmp_path / "x")
+    assert explained["class"] == "high" and explained["probability"]["original"] > 0.9
     heard, _ = soundfile.read(tmp_path / "x" / "a" / "original.wav")
     assert np.abs(heard).max() == pytest.approx(np.abs(guests.sounds(2)[1]).max(), abs=1e-3)
 
@@ -148,11 +148,11 @@ def test_labels_are_matched_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (condition,) = mixed["conditions"]
     assert condition["scores"]["present"] == 1.0
     assert condition["scores"]["si_sdr_improvement"] == pytest.approx(0, abs=0.2)
-    assert train(config, QUIET).found
+    assert train(config, QUIET).finished_before
     text = Path("tones.py").read_text()
     Path("tones.py").write_text(text.replace("torch.eye(3, 4) * 40", "torch.eye(3, 4) * 30"))
     other = train(config, QUIET)
-    assert not other.found and other.run_id != done.run_id
+    assert not other.finished_before and other.run_id != done.run_id
 
 
 def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     done = train(config, QUIET)
     assert set(done.scores) >= {"accuracy", "ff_mean", "fid_in", "average_drop"}
     assert "fidelity_top1" not in done.scores
-    assert train(config, QUIET).found
+    assert train(config, QUIET).finished_before
     again = evaluate("latest", QUIET)
     assert again["scores"]["ff_mean"] == pytest.approx(done.scores["ff_mean"], abs=1e-6)
     # Where things lie on this machine is in nothing that is passed on.
@@ -179,11 +179,11 @@ def test_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert str(tmp_path) not in (model / "artifacts" / "config.toml").read_text(encoding="utf-8")
     table = benchmark("latest", QUIET, methods=[config.method.name, "full"], keep=False)
     assert list(table["methods"]) == ["MaskDecoder", "full"]
-    for found in (
+    for figures in (
         noise("latest", QUIET, snrs_db=[0.0], colours=["white"], limit=2, keep=False),
         overlap("latest", Overlap(mixtures=2), QUIET, keep=False),
     ):
-        assert found["conditions"]
+        assert figures["conditions"]
     with pytest.raises(UsageError, match="no dictionary and no interpreter"):
         components("latest", QUIET, keep=False)
     with pytest.raises(UsageError, match="must learn its dictionary and its interpreter first"):
@@ -236,7 +236,7 @@ def test_a_metric_of_ones_own(
     )
     assert config.signature() != base.signature()
     done = train(config.model_copy(update={"classifier": _again(guest, config)}), QUIET)
-    assert not done.found and -120 <= done.scores["loudness"] < 0
+    assert not done.finished_before and -120 <= done.scores["loudness"] < 0
     table = benchmark("latest", QUIET, methods=["full"], keep=False)
     assert "loudness" in table["metrics"]
     full = table["methods"]["full"]["scores"]["loudness"]
@@ -355,8 +355,8 @@ def test_by_the_shell(guest: Finished, tmp_path: Path, capfd: pytest.CaptureFixt
         main(["train", *words, "--json"])
     (guest.folder / "tones.py").unlink()
     assert caught.value.code in (0, None)
-    said = json.loads(capfd.readouterr().out)
-    assert said["found"] and said["run_id"] == guest.outcome.run_id
+    document = json.loads(capfd.readouterr().out)
+    assert document["found"] and document["run_id"] == guest.outcome.run_id
 
 
 def test_torchscript_and_what_is_told_beside_it(

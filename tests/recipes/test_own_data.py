@@ -31,9 +31,9 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 def _train(say: Say, *words: str) -> tuple[dict[str, Any], str]:
-    said = say("train", *words, "--json")
-    assert said.code == 0, said.err
-    return json.loads(said.out), said.err
+    answer = say("train", *words, "--json")
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out), answer.err
 
 
 def _relabel(root: Path, changes: dict[int, str]) -> None:
@@ -62,8 +62,8 @@ def test_labels_are_of_a_runs_identity(settings: tuple[str, ...], tmp_path: Path
     words = (*settings, "--data-dir", str(root))
     first, _ = _train(say, *words)
     stages = _stages()
-    found, err = _train(say, *words, "--name", "mine", "--quiet")
-    assert found["found"] and found["run_id"] == first["run_id"]
+    trained, err = _train(say, *words, "--name", "mine", "--quiet")
+    assert trained["found"] and trained["run_id"] == first["run_id"]
     assert "none is called mine" in err
     labels = _labels(root)
     tested = next(i for i, (_, fold) in enumerate(labels) if fold == "1")
@@ -116,11 +116,11 @@ def test_a_runs_classes_are_matched_by_name(
         (more, "new: 'aardvark'"),
         (fewer, f"missing: {names[1]!r}"),
     ):
-        said = measured(folder)
-        assert said.code == 1 and sentence in said.err and run["name"] in said.err
+        figures = measured(folder)
+        assert figures.code == 1 and sentence in figures.err and run["name"] in figures.err
     for command in ("benchmark", "noise", "overlap", "components"):
-        said = measured(renamed, command)
-        assert said.code == 1 and "new: 'zebra'" in said.err, command
+        figures = measured(renamed, command)
+        assert figures.code == 1 and "new: 'zebra'" in figures.err, command
 
     client = connect(locate())
     wanted = json.loads(measured(root).out)["scores"]
@@ -146,9 +146,9 @@ def test_what_l2i_and_systems_leave_is_no_class(
     assert not _train(say, *settings, "--data-dir", ".", "--seed", "1")[0]["found"]
     again, _ = _train(say, *settings, "--data-dir", ".")
     assert again["run_id"] == first["run_id"]
-    said = say("data", "check", "folder", "--data-dir", ".")
-    text = " ".join(said.out.split())
-    assert said.code == 0 and "12 clips listed" in text
+    answer = say("data", "check", "folder", "--data-dir", ".")
+    text = " ".join(answer.out.split())
+    assert answer.code == 0 and "12 clips listed" in text
     assert "3, clips of each: bark 4, bell 4, rain 4" in text
     assert "'mlruns' is no class: l2i wrote it" in text
     assert "'__MACOSX' is no class: a system left it" in text
@@ -163,20 +163,20 @@ def test_a_folder_that_nobody_would_read_is_refused(
     """A folder alone means `folder`; named for the built-in sounds, when they are trained on or
     measured, it is refused; the variable for all data sets is passed by."""
     root = miniatures.folder_tree(tmp_path / "sounds", 4)
-    said = say("train", "--data-dir", str(tmp_path / "nowhere"))
-    assert said.code == 1 and "There is no folder" in said.err and "nowhere" in said.err
+    answer = say("train", "--data-dir", str(tmp_path / "nowhere"))
+    assert answer.code == 1 and "There is no folder" in answer.err and "nowhere" in answer.err
     for words in (
         ("train", "--dataset", "demo"),
         ("data", "check", "demo"),
         ("data", "info", "demo"),
     ):
-        said = say(*words, "--data-dir", str(root))
-        assert said.code == 2 and "'demo' is built in and takes no folder" in said.err
+        answer = say(*words, "--data-dir", str(root))
+        assert answer.code == 2 and "'demo' is built in and takes no folder" in answer.err
     shown = say("config", "show", "-o", f"dataset.data_dir={root}").out
     assert 'name = "folder"' in shown
     monkeypatch.setenv("L2I_DATA_DIR", str(root))
     assert say("data", "check", "demo", "--no-decode").code == 0
     assert list_runs() == []
     words = ("--dataset", "demo", "-o", "dataset.clips_per_class=0", "--json")
-    said = say("train", *words)
-    assert said.code == 2 and "takes no folder" not in said.err
+    answer = say("train", *words)
+    assert answer.code == 2 and "takes no folder" not in answer.err

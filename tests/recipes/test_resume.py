@@ -84,12 +84,12 @@ def test_killed_again_and_again(
         child = _start(tmp_path)
         _wait_for_epoch(tmp_path, stage, child)
         child.send_signal(number)
-        said = child.communicate(timeout=60)[0]
-        assert child.returncode == code, said
-        assert "Traceback" not in said, said
+        output = child.communicate(timeout=60)[0]
+        assert child.returncode == code, output
+        assert "Traceback" not in output, output
         (run,) = list_runs()
         # Whoever looks next sees that a run whose process is gone is not running.
-        assert run.status == "KILLED", said
+        assert run.status == "KILLED", output
     done = train(small_config(), QUIET)
     assert done.resumed
     (run,) = list_runs()
@@ -204,7 +204,7 @@ def test_from_scratch_trains_all_stages_anew(single: Finished, bench: Path) -> N
     results = [*bench.glob("mlruns/work/stages/*/*.safetensors")]
     before = {path: path.stat().st_mtime_ns for path in results}
     outcome = train(small_config(), QUIET, from_scratch=True)
-    assert outcome.run_id != single.outcome.run_id and not outcome.found
+    assert outcome.run_id != single.outcome.run_id and not outcome.finished_before
     assert outcome.scores == single.outcome.scores
     own = {path for path in results if path.stat().st_mtime_ns > before[path]}
     assert {path.stem for path in own} == {"classifier", "dictionary", "interpreter"}

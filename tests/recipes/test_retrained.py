@@ -37,10 +37,10 @@ def opened(single: Finished) -> Opened:
 def test_labels_are_shuffled_and_none_is_lost(opened: Opened) -> None:
     """The same clips, as many of each class, and other labels for most."""
     clips = opened.material.split.train
-    found = retrained._shuffled(clips, np.random.default_rng(0))
-    assert [c.id for c in found] == [c.id for c in clips]
-    assert Counter(c.labels for c in found) == Counter(c.labels for c in clips)
-    same = sum(a.labels == b.labels for a, b in zip(clips, found, strict=True))
+    shuffled = retrained._shuffled(clips, np.random.default_rng(0))
+    assert [c.id for c in shuffled] == [c.id for c in clips]
+    assert Counter(c.labels for c in shuffled) == Counter(c.labels for c in clips)
+    same = sum(a.labels == b.labels for a, b in zip(clips, shuffled, strict=True))
     assert same < len(clips) / 2
 
 
@@ -79,16 +79,16 @@ def test_what_is_only_softer_is_not_missed(single: Finished, say: Say) -> None:
     trained on that, it has the same answers as on whole clips. The control has figures of its own,
     the cost is said before it begins."""
     words = ("benchmark", "latest", "--method", "full", "--method", "loudest", "--limit", "8")
-    said = say(*words, "--roar", "--epochs", "1", "--no-keep", "--json")
-    found = json.loads(said.out)["methods"]
-    assert "ROAR: the classifier is trained 10 times, for 1 epochs on" in said.err
-    full, loudest = (found[name]["scores"] for name in ("full", "loudest"))
+    answer = say(*words, "--roar", "--epochs", "1", "--no-keep", "--json")
+    document = json.loads(answer.out)["methods"]
+    assert "ROAR: the classifier is trained 10 times, for 1 epochs on" in answer.err
+    full, loudest = (document[name]["scores"] for name in ("full", "loudest"))
     places = [f"at_{round(100 * share)}" for share in ROAR]
     assert [full[f"roar_{p}"] for p in places] == [full["roar_at_0"]] * 3
     for p in places:
         assert 0 <= loudest[f"roar_{p}"] <= 1
         assert loudest[f"roar_control_{p}"] == full[f"roar_control_{p}"]
-    low, high = found["loudest"]["intervals"]["roar_at_50"]
+    low, high = document["loudest"]["intervals"]["roar_at_50"]
     assert low <= loudest["roar_at_50"] <= high
     plain = json.loads(say(*words, "--no-keep", "--json").out)["methods"]["full"]["scores"]
     assert plain == {k: v for k, v in full.items() if not k.startswith("roar")}
@@ -96,12 +96,12 @@ def test_what_is_only_softer_is_not_missed(single: Finished, say: Say) -> None:
 
 def test_the_table_has_the_control_once(single: Finished, say: Say) -> None:
     """A line for each method, one for what was removed at random; labels beside the figures."""
-    said = say(
+    answer = say(
         *("benchmark", "latest", "--method", CONTROL, "--limit", "2", "--roar", "--epochs", "1"),
         *("--shuffled-labels", "--no-keep", "-q"),
     )
-    assert said.code == 0, said.err
-    lines = said.out.splitlines()
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("Accuracy of classifiers"))
     assert lines[at + 1].split() == ["method", "0", "%", "10", "%", "30", "%", "50", "%"]
     own, control = (line for line in lines[at + 2 :] if line.startswith((CONTROL, "at random")))
@@ -114,11 +114,11 @@ def test_masks_for_labels_at_random(opened: Opened, single: Finished, say: Say) 
     for the other classifier, and the run's own are as they were."""
     before = {k: v.clone() for k, v in opened.subject.parts["interpreter"].state_dict().items()}
     words = ("benchmark", "latest", "--method", "l2i", "--method", "full", "--limit", "6")
-    said = say(*words, "--shuffled-labels", "--epochs", "1", "--no-keep", "--json")
-    found: Any = json.loads(said.out)["methods"]
-    assert "then dictionary, interpreter as in the run." in said.err
-    assert found["full"]["scores"]["data_randomised"] == 1.0
-    assert found["l2i"]["scores"]["data_randomised"] < 1.0
+    answer = say(*words, "--shuffled-labels", "--epochs", "1", "--no-keep", "--json")
+    document: Any = json.loads(answer.out)["methods"]
+    assert "then dictionary, interpreter as in the run." in answer.err
+    assert document["full"]["scores"]["data_randomised"] == 1.0
+    assert document["l2i"]["scores"]["data_randomised"] < 1.0
     other = retrained.relearnt(opened, ["l2i"], 1, QUIET).parts["interpreter"].state_dict()
     own = opened.subject.parts["interpreter"].state_dict()
     assert all(torch.equal(v, before[k]) for k, v in own.items())
@@ -137,9 +137,9 @@ def test_a_method_that_reads_what_was_learnt_is_known_by_it() -> None:
         with torch.no_grad():
             network.weight.copy_(network.weight.roll(shift, 1))
         probe = DataRandomised("tests.test_probes:_ByWeights", other, TOLD)
-        found = probe(case)
-        np.testing.assert_allclose(found["data_randomised"], wanted, atol=1e-6)
-        np.testing.assert_allclose(found["data_randomised_control"], -0.1, atol=1e-6)
+        columns = probe(case)
+        np.testing.assert_allclose(columns["data_randomised"], wanted, atol=1e-6)
+        np.testing.assert_allclose(columns["data_randomised_control"], -0.1, atol=1e-6)
 
 
 def test_a_method_that_learns_nothing_learns_no_part(opened: Opened) -> None:
@@ -155,5 +155,5 @@ def test_what_cannot_be_trained_again(opened: Opened, multi: Finished, say: Say)
     config = opened.config.model_copy(update={"classifier": own})
     with pytest.raises(UsageError, match="was not trained by l2i"):
         can_be_retrained(replace(opened, config=config), roar=False)
-    said = say("benchmark", "latest", "--method", "full", "--roar", "--no-keep")
-    assert said.code == 2 and "may have several classes" in " ".join(said.err.split())
+    answer = say("benchmark", "latest", "--method", "full", "--roar", "--no-keep")
+    assert answer.code == 2 and "may have several classes" in " ".join(answer.err.split())

@@ -224,10 +224,10 @@ for name in ("torchaudio", "captum", "rich", "moto"):
 import mlflow.pyfunc
 
 model = mlflow.pyfunc.load_model(sys.argv[1])
-found = model.predict(json.loads(Path(sys.argv[2]).read_text()))
+answer = model.predict(json.loads(Path(sys.argv[2]).read_text()))
 import l2i
 
-print(json.dumps({"found": found, "package": l2i.__file__}))
+print(json.dumps({"answer": answer, "package": l2i.__file__}))
 """
 
 
@@ -253,7 +253,7 @@ def test_it_carries_its_own_code(
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert Path(report["package"]).is_relative_to(moved)
-    assert report["found"] == model.predict(pd.DataFrame(rows))
+    assert report["answer"] == model.predict(pd.DataFrame(rows))
 
 
 def test_nothing_pickled_nothing_private(single: Finished) -> None:

@@ -68,13 +68,13 @@ def test_who_finds_the_beep(say: Say, tmp_path: Path) -> None:
     words += ("--level-db", "0", *SMALL)
     for name in ("band.py:AroundTheBeep", "band.py:Elsewhere", "full"):
         words += ("--method", name)
-    said = say(*words, "--out", str(tmp_path / "out"), "--json")
-    assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert found["used"] == 1.0 and found["clips"] >= 1
-    assert found["with_cue"] > 0.5 > found["without_cue"]
+    answer = say(*words, "--out", str(tmp_path / "out"), "--json")
+    assert answer.code == 0, answer.err
+    document = json.loads(answer.out)
+    assert document["used"] == 1.0 and document["clips"] >= 1
+    assert document["with_cue"] > 0.5 > document["without_cue"]
     right, wrong, full = (
-        found["methods"][m]["scores"] for m in ("AroundTheBeep", "Elsewhere", "full")
+        document["methods"][m]["scores"] for m in ("AroundTheBeep", "Elsewhere", "full")
     )
     assert right["cue_kept"] > 0.95 and right["rest_kept"] < 0.2 and right["pointing"] == 1.0
     assert wrong["cue_kept"] < 0.05 and wrong["rest_kept"] > 0.8
@@ -96,8 +96,8 @@ def test_a_cue_that_is_not_used(say: Say) -> None:
     """A beep that the classifier does not hear is asked of no explanation; exit code 1."""
     Path("band.py").write_text(CLASSIFIER)
     words = ("shortcut", "--dataset", "demo", "--class", "rain", "--hz", "1000", *SMALL)
-    said = say(*words, "--method", "full", "--no-keep")
-    assert said.code == 1 and "does not go by the beep on any of" in said.err
+    answer = say(*words, "--method", "full", "--no-keep")
+    assert answer.code == 1 and "does not go by the beep on any of" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_cue_that_is_not_used(say: Say) -> None:
 )
 def test_words_that_plant_nothing(say: Say, words: tuple[str, ...], sentence: str) -> None:
     """One sentence, and exit code 2."""
-    said = say("shortcut", *words, "-q")
-    assert said.code == 2
-    assert sentence in " ".join(said.err.split())
-    assert "Traceback" not in said.err
+    answer = say("shortcut", *words, "-q")
+    assert answer.code == 2
+    assert sentence in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err

@@ -65,12 +65,12 @@ def test_every_block_runs(bench: Path) -> None:
         start_new_session=True,
     )
     try:
-        said = shell.communicate(timeout=1100)[0]
+        output = shell.communicate(timeout=1100)[0]
     finally:
         if shell.poll() is None:
             os.killpg(shell.pid, signal.SIGKILL)
-    assert shell.returncode == 0, said[-5000:]
-    (answer,) = re.findall(r'^.*("predictions": .*)$', said, re.M)
+    assert shell.returncode == 0, output[-5000:]
+    (answer,) = re.findall(r'^.*("predictions": .*)$', output, re.M)
     (row,) = json.loads("{" + answer[: answer.rindex("}") + 1])["predictions"]
     assert row["class"] == "birds" and 0 <= row["probability"] <= 1
     for name in ("heard/index.html", "untrained/index.html", "figures/scores.json", "kept"):

@@ -58,8 +58,8 @@ def test_golden_numbers(kind: str, request: pytest.FixtureRequest) -> None:
         )
         key = "objective" if stage == "dictionary" else "loss"
         key = "reconstruction" if stage == "interpreter" else key
-        found = [figures[key] for figures in document["history"]]
-        assert found == pytest.approx(wanted, rel=0.04), stage
+        values = [figures[key] for figures in document["history"]]
+        assert values == pytest.approx(wanted, rel=0.04), stage
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
@@ -216,17 +216,17 @@ def test_the_last_epoch_may_be_kept(bench: Path) -> None:
         QUIET,
     )
     folder = bench / "mlruns" / "artifacts" / "demo" / done.run_id / "artifacts"
-    found = {
+    epochs = {
         stage: load_checkpoint(folder / "model" / "artifacts" / f"{stage}.safetensors", stage)[1]
         for stage in ("classifier", "interpreter")
     }
     best = {
         stage: 1 + int(np.argmin([figures["validation_loss"] for figures in document["history"]]))
-        for stage, document in found.items()
+        for stage, document in epochs.items()
     }
     assert best["classifier"] < 3
-    assert found["classifier"]["epoch"] == 3
-    assert found["interpreter"]["epoch"] == best["interpreter"]
+    assert epochs["classifier"]["epoch"] == 3
+    assert epochs["interpreter"]["epoch"] == best["interpreter"]
     charts = re.findall(
         r"<figcaption>classifier: [^<]*</figcaption>(<svg.*?</svg>)",
         (folder / "figures.html").read_text(encoding="utf-8"),
@@ -282,8 +282,8 @@ def test_frozen_blocks_learn_no_more(bench: Path, watched: _Watched) -> None:
     assert all(torch.equal(v, frozen[0][k]) for k, v in plain[0].items())
 
     def block(state: dict[str, Tensor], which: str, layers: str) -> list[Tensor]:
-        found = re.compile(rf"{which}\.netx\.layer({layers})\.")
-        return [v for k, v in state.items() if found.match(k)]
+        pattern = re.compile(rf"{which}\.netx\.layer({layers})\.")
+        return [v for k, v in state.items() if pattern.match(k)]
 
     def same(a: list[Tensor], b: list[Tensor]) -> bool:
         assert len(a) == len(b) > 0
@@ -311,7 +311,7 @@ def test_blocks_to_be_frozen_have_cycles_of_their_own(bench: Path, watched: _Wat
 def test_finished_is_found(single: Finished) -> None:
     """The same command again finds the finished run, and gives its figures and their intervals."""
     again = train(small_config(), QUIET)
-    assert again.found
+    assert again.finished_before
     assert again.run_id == single.outcome.run_id
     for name, value in again.scores.items():
         assert value == single.outcome.scores[name]
@@ -340,12 +340,12 @@ def test_stages_are_reused(bench: Path, capsys: pytest.CaptureFixture[str]) -> N
     """A change of the interpreter alone trains the interpreter alone; figures of the others'
     epochs are in the new run all the same."""
     done = train(small_config("demo", "interpreter.epochs=1"), Progress())
-    said = capsys.readouterr().err
-    assert "interpreter: 1/1" in said
-    assert "Stage 1 of 3: classifier, finished before." in said
-    assert "Stage 3 of 3: interpreter." in said
-    assert "classifier:" not in said
-    assert "dictionary:" not in said
+    output = capsys.readouterr().err
+    assert "interpreter: 1/1" in output
+    assert "Stage 1 of 3: classifier, finished before." in output
+    assert "Stage 3 of 3: interpreter." in output
+    assert "classifier:" not in output
+    assert "dictionary:" not in output
     history = _client().get_metric_history(done.run_id, "classifier/loss")
     assert [m.step for m in history] == [1, 2, 3]
     assert not list(bench.glob("mlruns/work/run-*")), "nothing unfinished is left behind"
@@ -591,9 +591,12 @@ def test_a_checkpoint_says_whether_its_network_skips_silence(
     run = resolve_run(done.outcome.run_id)
     explainer = explainer_of(open_bundle(run, torch.device("cpu"), torch.float32)[1])
     x, _ = soundfile.read(folder / "hum" / "0.wav", dtype="float32")
-    _, _, said = explainer.explain(torch.from_numpy(x).unsqueeze(0))
-    silent = said.activations.shape[2] * 3 // 5
-    assert said.activations[..., : silent // 2].any() and not said.activations[..., silent:].any()
+    _, _, explained = explainer.explain(torch.from_numpy(x).unsqueeze(0))
+    silent = explained.activations.shape[2] * 3 // 5
+    assert (
+        explained.activations[..., : silent // 2].any()
+        and not explained.activations[..., silent:].any()
+    )
 
 
 def test_the_interpreters_weights_may_be_averaged(bench: Path) -> None:

@@ -61,7 +61,7 @@ class Outcome:
     experiment: str
     scores: dict[str, float]
     resumed: bool = False
-    found: bool = False
+    finished_before: bool = False
     warnings: tuple[str, ...] = ()
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
@@ -382,7 +382,7 @@ def _finished_before(done: RunInfo) -> Outcome:
         done.name,
         done.experiment,
         done.scores,
-        found=True,
+        finished_before=True,
         warnings=tuple(done.tags.get(WARNINGS, "").splitlines()),
         intervals=intervals,
     )
