@@ -131,6 +131,26 @@ def test_a_file_may_extend_another() -> None:
     assert (c.dataset.name, c.interpreter.learning_rate) == ("sust", 5e-4)
 
 
+def test_parts_are_of_the_method_that_they_stand_beside() -> None:
+    """Another method leaves those of what it builds on: of a preset, of a file, of a file below the
+    command's words. Parts beside no method are anybody's."""
+    gates = "[parts.gates]\nepochs = 3\n"
+    other = '[method]\nname = "saliency"\n'
+    _file('extends = "esc10"\n' + gates, "base.toml")
+    assert resolve("base.toml").parts["gates"] == {"warm_epochs": 14, "epochs": 3}
+    _file('extends = "base.toml"\n' + other, "other.toml")
+    for config in (
+        resolve(_file('extends = "esc10"\n' + other)),
+        resolve("other.toml"),
+        resolve("base.toml", overrides=["method.name=saliency"]),
+    ):
+        assert (config.method.name, config.parts) == ("saliency", {})
+    own = _file('extends = "esc10"\n' + other + "[parts.mine]\nwidth = 2\n")
+    assert resolve(own).parts == {"mine": {"width": 2}}
+    free = _file("[parts.mine]\nwidth = 2\n")
+    assert resolve(free, overrides=["method.name=saliency"]).parts == {"mine": {"width": 2}}
+
+
 def test_files_that_extend_in_a_circle_are_refused() -> None:
     """With the files on the way, instead of for ever."""
     _file('extends = "two.toml"\n', "one.toml")

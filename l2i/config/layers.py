@@ -72,7 +72,7 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError([f"'extends' in {path} must be the name of one file."])
     if extends in preset_names():
         # A file may build on a built-in preset by its bare name.
-        return _merge(_preset(extends), tree)
+        return _build_on(_preset(extends), tree)
     base = path.parent / extends
     if not base.exists():
         raise ConfigError(
@@ -81,7 +81,16 @@ def read_toml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
                 f"preset: {', '.join(preset_names())}."
             ]
         )
-    return _merge(read_toml(base, (*seen, path)), tree)
+    return _build_on(read_toml(base, (*seen, path)), tree)
+
+
+def _build_on(base: dict[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over those that they build on, whose parts go where another method is named."""
+    usual, named = (x.get("method", {}) for x in (base, tree))
+    both = isinstance(usual, Mapping) and isinstance(named, Mapping)
+    if both and "name" in usual and named.get("name", usual["name"]) != usual["name"]:
+        base = {k: v for k, v in base.items() if k != "parts"}
+    return _merge(base, tree)
 
 
 def _preset(name: str) -> dict[str, Any]:
@@ -182,7 +191,7 @@ def resolve(
             over = _merge(over, {section: {leaf: value}})
     if dataset is not None:
         over = _merge(over, {"dataset": {"name": dataset}})
-    laid = _merge(own, over)
+    laid = _build_on(own, over)
 
     section = laid.get("dataset", {})
     name = "demo"
@@ -196,10 +205,7 @@ def resolve(
     chosen = laid.get("classifier", {})
     if isinstance(chosen, Mapping) and chosen.get("spec"):
         layers = _merge(layers, _preset(_OWN))
-    usual, named = (x.get("method", {}) for x in (layers, laid))
-    if isinstance(named, Mapping) and named.get("name", usual.get("name")) != usual.get("name"):
-        layers.pop("parts", None)  # The preset's are of the preset's method.
-    layers = _merge(layers, laid)
+    layers = _build_on(layers, laid)
     try:
         config = Config.model_validate(layers)
     except ValidationError as error:
