@@ -91,9 +91,10 @@ def sweep(
 
 
 def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
-    from l2i.recipes.tables.sweep import states, time_of_one
+    from l2i.recipes.tables.sweep import check_parts, states, time_of_one
     from l2i.run.progress import duration
 
+    check_parts(wanted)
     children = states(wanted)
     if as_json:
         emit_json(children)

@@ -221,6 +221,24 @@ def test_what_a_file_may_say(text: str, sentences: list[str], say: Callable[...,
     assert answer.code == 2 and "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize("words", [("--dry-run",), ("-q",)])
+def test_settings_of_parts_that_there_are_not(
+    words: tuple[str, ...], say: Callable[..., Said]
+) -> None:
+    """Told before the first training, which would take hours, and of all settings at once."""
+    Path("s.toml").write_text(
+        'extends = "demo"\n[sweep]\n'
+        '[[sweep.settings]]\nname = "right"\n"parts.gates.epochs" = 1\n'
+        '[[sweep.settings]]\nname = "misspelt"\n"parts.gates.epocks" = 1\n'
+        '[[sweep.settings]]\nname = "of another"\n"parts.mask-decoder.epochs" = 1\n'
+    )
+    answer = say("sweep", "s.toml", *words)
+    assert answer.code == 2 and "Traceback" not in answer.err
+    assert "did you mean 'parts.gates.epochs'" in answer.err
+    assert "no part 'mask-decoder' of method 'gated-l2i'" in answer.err
+    assert not Path("mlruns").exists() or list_runs("demo") == []
+
+
 def test_the_product() -> None:
     """Settings times folds times seeds, in the file's order; what moves together moves together."""
     Path("s.toml").write_text(

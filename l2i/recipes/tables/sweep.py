@@ -20,7 +20,7 @@ from typing import Any
 
 from l2i.config import Config
 from l2i.environment import child_environment
-from l2i.errors import InputError
+from l2i.errors import ConfigError, InputError
 from l2i.launch import processes
 from l2i.metrics import METRICS
 from l2i.recipes.opening.description import DESCRIPTION
@@ -28,14 +28,16 @@ from l2i.recipes.opening.listing import IDENTITY
 from l2i.recipes.opening.material import prepare
 from l2i.recipes.tables.sweep_file import Child, Sweep, facts
 from l2i.recipes.tables.sweep_table import describe_table, table_of, write_table
+from l2i.recipes.training.train import part_settings
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run, list_runs
 from l2i.run.search import RunInfo
 from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, disk_errors
+from l2i.training.parts import parts_of
 
-__all__ = ["states", "sweep", "time_of_one"]
+__all__ = ["check_parts", "states", "sweep", "time_of_one"]
 
 
 class _SomeFailed(Exception):
@@ -64,6 +66,24 @@ class _Work:
 
 def _record(sweep: Sweep) -> Path:
     return locate().root / "work" / "sweeps" / sweep.signature / "done.json"
+
+
+def check_parts(wanted: Sweep) -> None:
+    """Refuse settings of methods' parts that there are not, before the first training begins.
+
+    Raises
+    ------
+    ConfigError
+        With one sentence per mistake.
+    """
+    problems: dict[str, None] = {}
+    for child in wanted.children:
+        try:
+            part_settings(child.config, parts_of(child.config.method.name))
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(list(problems))
 
 
 def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
@@ -161,7 +181,13 @@ def sweep(
         ``run``; ``children``: one dict each, with ``run_id`` and ``scores``; ``table``: one dict
         per setting, ``figure`` -> ``mean``, ``std`` and ``n``; ``failed``: one dict per child
         that failed, with ``title``, ``why`` and ``log``.
+
+    Raises
+    ------
+    ConfigError
+        See `check_parts`.
     """
+    check_parts(wanted)
     table: dict[str, Any] = {}
     with (
         suppress(_SomeFailed),
