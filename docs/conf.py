@@ -67,7 +67,17 @@ def _magnitudes(_app: Any, _what: str, _name: str, _object: Any, _options: Any, 
         literal = literal or line.endswith("::")
 
 
+def _lengths(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]):
+    """Leave out why a module is long: that is for who edits it."""
+    if what == "module":
+        begins = [n for n, line in enumerate(lines) if line.startswith("Over 300 lines: ")]
+        for begin in begins[::-1]:
+            end = next((n for n in range(begin, len(lines)) if not lines[n]), len(lines))
+            del lines[begin:end]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _magnitudes)
+    app.connect("autodoc-process-docstring", _lengths)
     app.connect("source-read", _outside)

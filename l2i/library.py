@@ -12,6 +12,8 @@
     long.save("night")                    # the same, and a table of its windows
 
 In a notebook `e` as the last line of a cell is that page in small.
+
+Over 300 lines: the interface that users read, with an example in each docstring.
 """
 
 from __future__ import annotations

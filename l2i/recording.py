@@ -9,6 +9,8 @@ out while the other fades in, by weights that add up to one::
 so that explanation and removal add up to the recording, sample by sample, where they do so in a
 clip. What a window is explained for is one class of the whole recording. No more than a window is
 held: sounds are written as they come.
+
+Over 300 lines: one object, which reads, weighs and writes windows by the same bookkeeping.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ a colon names a thing of somebody else's, and so does an entry point of an insta
 
 What is named so is Python, and is run: name only what you trust. Its content is part of a run's
 signature (`source_digest`), as a setting is.
+
+Over 300 lines: five tables of names.
 """
 
 from __future__ import annotations

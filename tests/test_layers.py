@@ -221,6 +221,17 @@ def test_no_module_is_longer_than_one_can_hold_in_mind() -> None:
     assert {name: n for name, n in lines.items() if n > 400} == {}
 
 
+def test_a_long_module_says_why() -> None:
+    """More than three hundred lines have a reason, and what has got shorter does not give one."""
+    wrong = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        reason = "\nOver 300 lines: " in (ast.get_docstring(ast.parse(text)) or "")
+        if reason != (len(text.splitlines()) > 300):
+            wrong.append(_module(path))
+    assert wrong == []
+
+
 def test_variables_are_called_by_what_they_hold() -> None:
     """Anything may be what was *found*, or what somebody *said*."""
     root = PACKAGE.parent

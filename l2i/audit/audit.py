@@ -1,4 +1,7 @@
-"""What a finished run's classifier goes by: all clips explained, grouped, suspects put to proof."""
+"""What a finished run's classifier goes by: all clips explained, grouped, suspects put to proof.
+
+Over 300 lines: one recipe, and the document that it ends in.
+"""
 
 from __future__ import annotations
 

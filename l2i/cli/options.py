@@ -1,4 +1,7 @@
-"""Options that several commands share, worded once."""
+"""Options that several commands share, worded once.
+
+Over 300 lines: options that commands share, each with its help.
+"""
 
 from __future__ import annotations
 

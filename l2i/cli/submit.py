@@ -1,4 +1,7 @@
-"""``l2i submit``: a sweep's trainings, or the clips of an audit, as one job on an engine."""
+"""``l2i submit``: a sweep's trainings, or the clips of an audit, as one job on an engine.
+
+Over 300 lines: one command, most of it options.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ wants the same entry meanwhile waits, and finds it. What a killed process left b
 by the next one that opens the cache; its lock died with it.
 
 Waveforms are as the file has them: not normalised, since that is done per batch on the device.
+
+Over 300 lines: one cache; who may write when is not to be read in two places.
 """
 
 from __future__ import annotations

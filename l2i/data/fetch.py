@@ -10,6 +10,8 @@ Next to the target ``esc50`` a folder ``.esc50.download`` holds what is under wa
 
 so that the target is either absent or a whole data set, and the same command goes on where the
 last one stopped. Only this folder is ever written into; a target that is not empty is refused.
+
+Over 300 lines: one transfer, with all the ways in which it breaks off.
 """
 
 from __future__ import annotations

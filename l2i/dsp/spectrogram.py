@@ -13,6 +13,8 @@ Differences between implementations, and what is done here: the mel spectrogram 
 *magnitude* |X|, not of its square, and still goes through ``power_to_db``, as published; the
 floor of ``top_db`` is taken per clip, never over a batch, so that a clip's features do not
 depend on its neighbours.
+
+Over 300 lines: the chain from waveform to spectrogram and back, each step beside its inverse.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ fool the classifier.
 A black box has no gradients (`Shapley`): each component's Shapley value for the class's log-odds is
 estimated from coalitions of components (Lundberg, Lee 2017, arXiv 1705.07874), and of the
 components, in the order of their values, as many are kept as make that objective least.
+
+Over 300 lines: two methods on the same parts of a sound, with and without gradients.
 """
 
 from __future__ import annotations

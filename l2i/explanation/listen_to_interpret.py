@@ -15,6 +15,8 @@ to no explanation. So silence is explained by nothing.
 
 Differences: other implementations divide by the greatest contribution instead of the greatest
 *absolute* one, which selects everything where all contributions are negative.
+
+Over 300 lines: the method as the paper has it, to be read in one go.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ shared memory, and of the submission all else. A revision that fits is used agai
 registered. Retried is a task whose machine was taken away (Spot), or that says so by its exit
 code; nothing else is (`RETRY`). A job is found again by its name, so that submitting it twice,
 from any machine, is submitting it once.
+
+Over 300 lines: one engine, a class with a method for each verb.
 """
 
 from __future__ import annotations

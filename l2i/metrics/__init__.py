@@ -7,6 +7,8 @@ is better and where it comes from. To add one: write the function in a file of i
 has intervals and paired differences, of any figure.
 
 `l2i.metrics.own` has metrics of users, in the files that they name.
+
+Over 300 lines: two tables of names.
 """
 
 from __future__ import annotations

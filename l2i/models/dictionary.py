@@ -21,6 +21,8 @@ need only ``A = H H'`` and ``B = S H'``, sums over frames, so that the frames pa
 
 Differences: the published dictionaries write D without the 1/2; `sparsity` here is theirs under
 the convention with it, Le Roux's.
+
+Over 300 lines: one algorithm with its derivation.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Per clip and view (a view is the clip, rotated in time, alone or with another one): logits, hidden
 maps, which frames can be heard, W'S and |S|^2, which are all that the interpreter's training reads
 (see `losses`). An epoch never runs the classifier.
+
+Over 300 lines: one store in two places, whose bytes must agree.
 """
 
 from __future__ import annotations

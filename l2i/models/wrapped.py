@@ -21,6 +21,8 @@ What real models do differently, and what is done about it here:
   the device and with gradients, and the explanation keeps what is above its highest frequency.
 - Its hidden layers, which an interpreter reads, are called and shaped in many ways: see
   `l2i.models.layers`.
+
+Over 300 lines: one wrapper, and a docstring that is its manual.
 """
 
 from __future__ import annotations

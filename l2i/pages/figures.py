@@ -2,6 +2,8 @@
 
 Curves are SVG and tables are tables, so that they follow the reader's light or dark
 scheme, and a screen reader or a search finds what is in them.
+
+Over 300 lines: one page, from top to bottom.
 """
 
 from __future__ import annotations

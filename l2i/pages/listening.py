@@ -4,6 +4,8 @@ The words and figures are those of ``explanations.json``, in one element of JSON
 pictures of each clip are in one of its own, which is read when the clip is looked at. Where they
 are too many for one page, they lie beside it, in a script `BESIDE` in each clip's folder: that is
 what a page from a disk may ask for.
+
+Over 300 lines: one page, and how it stays within its size.
 """
 
 from __future__ import annotations

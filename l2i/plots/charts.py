@@ -1,4 +1,7 @@
-"""Curves, matrices and bars of a run: one function draws one file."""
+"""Curves, matrices and bars of a run: one function draws one file.
+
+Over 300 lines: a function for each picture, and nothing shared between them.
+"""
 
 from __future__ import annotations
 

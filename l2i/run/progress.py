@@ -11,6 +11,8 @@ where there is a terminal; where it is not installed, a terminal gets lines.
         for epoch in range(1, 36):
             ...
             task.advance(note=f"fidelity {fidelity:.2f}")
+
+Over 300 lines: the same bar on a terminal, in lines, and in silence.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Every function that people call first sets runs KILLED that say RUNNING though their process is
 gone (`reap`), so that nothing a person sees is left over from a crash.
+
+Over 300 lines: each function reads runs by what the others set.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A sqlite file is read as it is. To ask MLflow costs its import, which takes long
 that a command like ``l2i runs`` does; it is asked where the store is no file of this machine, where
 the question is in its own language, and whenever the file does not answer: locked, broken, or
 written by a version whose tables are not known.
+
+Over 300 lines: one question, asked in three ways that must agree.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ An export is a folder (or a prefix at ``s3://``) that any machine can read::
 What is imported is a run of its own, tagged ``l2i.imported_from``; importing it again finds it.
 An export may be a stranger's: a link in it, which could lead to any file of this machine, is
 refused before anything is imported.
+
+Over 300 lines: what is exported must come back: both sides of one format.
 """
 
 from __future__ import annotations

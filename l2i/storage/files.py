@@ -3,6 +3,8 @@
 A file written here is first written under another name in the same folder, brought to disk, and
 then renamed: whoever reads it, and whenever the power goes, it is the old file or the new one.
 A disk that is full is a `StoreError` that names the place, and leaves nothing half-written.
+
+Over 300 lines: small functions that rest on the same rename.
 """
 
 from __future__ import annotations

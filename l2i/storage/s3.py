@@ -4,6 +4,8 @@ Any S3-compatible store: ``AWS_ENDPOINT_URL_S3`` (or MLflow's ``MLFLOW_S3_ENDPOI
 the usual AWS variables, files and roles hold the keys. Many objects go at once, and a large one in
 pieces; what is fetched is checked against what the store says of it; what fails is tried again
 with growing pauses, since a store that is away for a minute is no reason to lose hours.
+
+Over 300 lines: list, send and fetch, which rest on the same record.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A method that learns to explain a classifier: fitted, asked, saved and loaded."""
+"""A method that learns to explain a classifier: fitted, asked, saved and loaded.
+
+Over 300 lines: one object from fit to load, with the examples of its docstrings.
+"""
 
 from __future__ import annotations
 

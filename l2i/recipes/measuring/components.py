@@ -1,4 +1,7 @@
-"""What a model learnt as a whole: which components speak for which class, and how they sound."""
+"""What a model learnt as a whole: which components speak for which class, and how they sound.
+
+Over 300 lines: one recipe, and the page that it writes.
+"""
 
 from __future__ import annotations
 

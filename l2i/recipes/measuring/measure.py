@@ -1,4 +1,7 @@
-"""The figures of an explainer on clips, labelled or not."""
+"""The figures of an explainer on clips, labelled or not.
+
+Over 300 lines: one evaluation, in steps that have no use of their own.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,7 @@ from torch import Tensor
 
 from l2i.config import Explanation as ExplanationSettings
 from l2i.dsp.spectrogram import phase, synthesise
-from l2i.explanation import (
-    Explainer,
-    random_ranks,
-    reconstruction,
-    select,
-    soft_mask,
-)
+from l2i.explanation import Explainer, random_ranks, reconstruction, select, soft_mask
 from l2i.metrics import METRICS, PUBLISHED, classification, faithfulness, fidelity
 from l2i.metrics.own import own_metrics
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means

@@ -3,6 +3,8 @@ protocol, by another classifier. Those that have the method explain again are in
 
 A probe is given a `Case`, explanations of some clips, and has a column of values for each of its
 figures; their means over pairs are scores of the same name.
+
+Over 300 lines: a probe each of one shape, which are compared by reading them together.
 """
 
 from __future__ import annotations

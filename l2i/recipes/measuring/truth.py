@@ -1,4 +1,7 @@
-"""Explanations against the truth: scenes whose parts are known, and what a mask keeps of each."""
+"""Explanations against the truth: scenes whose parts are known, and what a mask keeps of each.
+
+Over 300 lines: one judgement, in steps that have no use of their own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Explanations of clips as files: sounds, pictures, what is known of them, and a page of it all."""
+"""Explanations of clips as files: sounds, pictures, what is known of them, and a page of it all.
+
+Over 300 lines: the longest function writes all that there is of a clip, so that no two places say
+it.
+"""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ what `l2i.recipes.publishing.examples.write_explanation` finds of that sound, nu
 
 The folder holds all of itself, so it goes wherever the run goes: exported, imported, moved, to
 another store. MLflow's own "logged models" lie beside the runs, and would stay behind.
+
+Over 300 lines: one class of MLflow's kind, and what writes it.
 """
 
 from __future__ import annotations

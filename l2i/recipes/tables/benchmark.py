@@ -1,4 +1,7 @@
-"""All explanation methods on the same clips, under the same figures."""
+"""All explanation methods on the same clips, under the same figures.
+
+Over 300 lines: one recipe, whose arguments are those of the command.
+"""
 
 from __future__ import annotations
 

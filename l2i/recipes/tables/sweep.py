@@ -3,6 +3,8 @@
 Each child is the run that ``l2i train`` of the same config would make: what is finished is not
 done again, by whatever it was begun, and what was stopped goes on. Children that need the same
 classifier, which is not trained yet, wait for the first of them, so that it is trained once.
+
+Over 300 lines: a loop over processes, and what is known before it begins.
 """
 
 from __future__ import annotations

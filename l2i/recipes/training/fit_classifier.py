@@ -1,4 +1,7 @@
-"""The classifier of a run: trained here, or taken from the weights that the config names."""
+"""The classifier of a run: trained here, or taken from the weights that the config names.
+
+Over 300 lines: one training, with what is checked before it.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Classifier and parts are stages that survive a crash (see `l2i.training`); the same command again
 goes on from the last finished epoch, in the same MLflow run. With a classifier of the user's
 own nothing is trained but the parts, and the run keeps how it is loaded.
+
+Over 300 lines: one recipe, to be read from top to bottom.
 """
 
 from __future__ import annotations
