@@ -37,10 +37,12 @@ _WANTED = [
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Runs of two experiments in all states, with figures that are no numbers, and a deleted one.
+    """Runs of two experiments in all states, with figures that are no numbers; one is deleted."""
+    return _fill(store)
 
-    Their start times are apart: MLflow and we order runs of one moment by their ids.
-    """
+
+def _fill(store: Store, many: int = 0) -> Store:
+    """Start times are apart: MLflow and we order runs of one moment by their ids."""
     client = connect(store)
     start = 1_700_000_000_000
     for name, experiment, status, kind, score in (
@@ -50,7 +52,7 @@ def filled(store: Store) -> Store:
         ("none", "other", "RUNNING", "train", None),
         ("inf", "demo", "KILLED", "", math.inf),
         ("gone", "demo", "FINISHED", "train", 0.7),
-        *((f"many{n}", "many", "FINISHED", "train", 0.1) for n in range(130)),
+        *((f"many{n}", "many", "FINISHED", "train", 0.1) for n in range(many)),
     ):
         start += 1000
         tags = {"l2i.signature": name, "l2i.dataset": "esc10", "mlflow.l2i.lock": "/x"}
@@ -77,8 +79,9 @@ def _read(store: Store, wanted: Wanted, experiment: str | None, binned: bool) ->
     return [run for page in search._read(store, wanted, experiment, binned) for run in page]
 
 
-def test_the_file_and_mlflow_say_the_same(filled: Store) -> None:
+def test_the_file_and_mlflow_say_the_same(store: Store) -> None:
     """Each run with all that is known of it, in the same order, for every kind of question."""
+    filled = _fill(store, many=130)
     (first,) = _read(filled, Wanted(name="b"), None, False)
     assert (first.metrics, first.experiment) == ({"test/ff_mean": 0.9}, "demo")
     for wanted in (*_WANTED, Wanted(run_id=first.id), Wanted(run_id=first.id[:7])):
