@@ -198,7 +198,9 @@ class GatesPart:
             s.weights(),
             certified=s.certified,
             unasked=unasked,
-            precision=learning_dtype(s.precision, device, context.dtype, "parts.gates.precision"),
+            precision=learning_dtype(s.precision, device, context.dtype, "parts.gates.precision")
+            if s.precision
+            else None,
         )
         optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
         best = stage.restore(optimizer, network=network, averaged=averaged)

@@ -35,15 +35,13 @@ class Teacher:
         *,
         certified: bool = True,
         unasked: Sequence[int] = (),
-        precision: torch.dtype = torch.float32,
+        precision: torch.dtype | None = None,
     ) -> None:
         self.classifier, self.domain, self.gating = classifier, domain, gating
-        # One with gradients of its own format, where the classifier is ours.
-        self.judging = (
-            classifier.computing_in(precision)
-            if isinstance(classifier, FrozenClassifier)
-            else classifier
-        )
+        # What gradients go through: in another format only where one is named and the network ours.
+        self.judging = classifier
+        if precision is not None and isinstance(classifier, FrozenClassifier):
+            self.judging = classifier.computing_in(precision)
         self.weights, self.certified, self.unasked = dict(weights), certified, list(unasked)
 
     def of(self, network: GateHead) -> Teacher:
