@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import SpectrogramSettings, log_mel
 from l2i.errors import CheckpointError
 from l2i.models.classifier import FrozenClassifier, hidden_maps
+from l2i.models.interpreter import Interpreter
 from l2i.models.vgg import (
     BLOCKS,
     HIDDEN_MAPS,
@@ -29,7 +30,7 @@ SAMPLES = 64 * (MIN_FRAMES + 8)
 NAMES = ("a", "b", "c")
 
 
-def _trained(seed: int = 0, **how: int) -> VGG:
+def _trained(seed: int = 0, **how: float) -> VGG:
     """A network whose batch norms have statistics and weights of a training, seeded."""
     torch.manual_seed(seed)
     network = VGG(len(NAMES), **{"head": 8, **how})
@@ -367,3 +368,25 @@ def test_the_network_is_the_published_one() -> None:
     assert network.layer[0].weight.shape == (256, 1024, 1, 1)
     assert network.fc.weight.shape == (50, 256)
     assert network.dropout.p == 0.2
+
+
+@pytest.mark.parametrize("width", [0.25, 0.3])
+def test_a_narrower_network_has_so_many_fewer_channels(width: float) -> None:
+    """Every layer of the trunk has that share of the published channels; folded it says the same,
+    and the published interpreter reads its maps."""
+    network = _trained(width=width)
+    convolutions = [m for m in network.netx.modules() if isinstance(m, nn.Conv2d)]
+    published = [16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024]
+    assert [m.out_channels for m in convolutions] == [round(width * n) for n in published]
+    clf = FrozenClassifier(network, SETTINGS, NAMES, Task.SINGLE_LABEL)
+    x, layers = _clips(), tuple(HIDDEN_MAPS)
+    mel = log_mel(clf.spectrum(x), SETTINGS)
+    with torch.no_grad():
+        want = copy.deepcopy(network).eval()(mel)
+    heard = clf.features(x, layers)
+    torch.testing.assert_close(heard.logits, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
+    assert [m.shape[1] for m in heard.maps] == [round(width * int(name)) for name in layers]
+    psi = Interpreter(6, len(NAMES), maps=layers, width=clf.width)
+    frames = SETTINGS.n_frames(SAMPLES)
+    with torch.no_grad():
+        assert psi.activations(heard.maps, frames).shape == (2, 6, frames)

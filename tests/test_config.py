@@ -338,6 +338,7 @@ _OTHER: dict[str, Any] = {
     "classifier.audioset_weights": "a.pkl",
     "classifier.augmentation.noise_db": 60.0,
     "classifier.precision": "bfloat16",
+    "classifier.width": 0.5,
     "classifier.freeze_after": [0.5],
     "classifier.optimizer": "adam",
     "classifier.schedule": "steps",

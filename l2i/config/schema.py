@@ -120,6 +120,9 @@ class Classifier(Section):
     audioset_weights: str = Field("", description="AudioSet weights for the trunk (.pkl, .pt).")
     head: int = Field(256, ge=1, description="Channels of the 1x1 head convolution.")
     dropout: float = Field(0.2, ge=0.0, lt=1.0, description="Share of the head's inputs left out.")
+    width: float = Field(
+        1.0, gt=0.0, le=1.0, description="Channels of the trunk, as a share of the published ones."
+    )
     train_trunk: bool = Field(True, description="False: only the head learns.")
     epochs: Positive = Field(40, description="Passes over the training clips.")
     batch_size: Positive = Field(32, description="Clips per step.")
@@ -170,6 +173,8 @@ class Classifier(Section):
                 f"freeze_after {shares} must be shares of the training, above 0 and at most 1, "
                 "and none less than the one before: a block learns no longer than those above it"
             )
+        if self.audioset_weights and self.width != 1:
+            raise ValueError("audioset_weights fit the published network alone: set width to 1")
         return self
 
 

@@ -38,6 +38,7 @@ _NOT_SCIENCE = {
 }
 
 _LATE_KEYS = (
+    ("classifier", "width"),
     ("classifier", "freeze_after"),
     ("classifier", "last_epoch"),
     ("classifier", "precision"),
@@ -136,12 +137,13 @@ class Config(Section):
         """
         tree = self._science()
         del tree["explanation"]["rule"]  # It says which method, and that is among the settings.
+        defaults = Config().model_dump(mode="json")
         # Unset, they leave the signatures of runs that were made before there were these keys.
         for *path, key in _LATE_KEYS:
-            node = tree
+            node, unset = tree, defaults
             for part in path:
-                node = node[part]
-            if not node[key]:
+                node, unset = node[part], unset[part]
+            if node[key] == unset[key]:
                 del node[key]
         if tree["method"] == Method().model_dump():
             del tree["method"]

@@ -123,6 +123,11 @@ class FrozenClassifier(Answers):
         return self.settings.domain
 
     @property
+    def width(self) -> float:
+        """Channels of the network's trunk, as a share of the published one's."""
+        return self.network.width
+
+    @property
     def published_maps(self) -> tuple[str, ...]:
         """Names of the maps that the published interpreter reads."""
         return tuple(HIDDEN_MAPS)

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.models import winograd
+from l2i.models.vgg import channels
 from l2i.types import Interpretation
 
 __all__ = ["AttentionPooling", "Interpreter", "MaxPooling", "Psi", "interpolation_matrix"]
@@ -238,6 +239,8 @@ class Interpreter(Psi):
     attention_width : int
     skip_silence : bool
         See `Psi`.
+    width : float
+        The classifier's (see `l2i.models.vgg.VGG`): how many channels the maps have.
     """
 
     def __init__(
@@ -250,21 +253,22 @@ class Interpreter(Psi):
         pooling: str = "attention",
         attention_width: int = 256,
         skip_silence: bool = False,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
         self.maps = tuple(maps)
         self.skip_silence = skip_silence
-        width = sum(_WIDTH[name] for name in self.maps)
+        branches = sum(_WIDTH[name] for name in self.maps)
         if "256" in maps:
-            self.conv1 = nn.Conv2d(256, 256, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, 256, 3, padding=1)
+            self.conv1 = nn.Conv2d(channels(256, width), 256, 3, padding=1)
+        self.conv2 = nn.Conv2d(branches, 256, 3, padding=1)
         self.conv4 = nn.Conv1d(256, components, 5, padding=2)
         self.conv5 = nn.Conv1d(components, components, 5, padding=2)
         self.conv6 = nn.Conv2d(256, 256, (rows, 1))
         if "512" in maps:
-            self.conv7 = nn.Conv2d(512, 128, 3, padding=1)
+            self.conv7 = nn.Conv2d(channels(512, width), 128, 3, padding=1)
         if "128" in maps:
-            self.conv8 = nn.Conv2d(128, 128, (4, 1), stride=(4, 1))
+            self.conv8 = nn.Conv2d(channels(128, width), 128, (4, 1), stride=(4, 1))
         self.end(components, n_classes, pooling, attention_width)
 
     def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:

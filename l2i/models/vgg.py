@@ -12,6 +12,8 @@ The way of a clip, frames first, for T = 431 frames and M = 128 mel bands::
     layer18, 2x2      [B, 1024,   5,   1]
     head: 1x1 to 256, ReLU, global max pool, dropout, linear -> logits [B, C]
 
+A network may be narrower: each of these numbers of channels times its `width`.
+
 The hidden maps are taken before the pooling that follows them. Names of the layers are those
 of the published weights, so that a state dict fits without a translation (layers 3, 6, 9, 12,
 15 and 17 are the poolings).
@@ -33,6 +35,7 @@ __all__ = [
     "HIDDEN_MAPS",
     "MIN_FRAMES",
     "VGG",
+    "channels",
     "first_blocks",
     "fold_batch_norm",
     "last_map_size",
@@ -45,6 +48,7 @@ MIN_FRAMES = 128
 """Six halvings and a 2x2 convolution need so many frames."""
 
 _WIDTHS = {1: 16, 2: 16, 4: 32, 5: 32, 7: 64, 8: 64, 10: 128, 11: 128, 13: 256, 14: 256, 16: 512}
+_LAST = 1024
 _POOLS = (3, 6, 9, 12, 15, 17)
 # Where a frozen network's channels are many enough for tiles (see `l2i.models.winograd`). Sixteen
 # clips take less time by them, a single one a little more: their weights are read for it alone.
@@ -53,6 +57,17 @@ _TILED = ("layer11", "layer13", "layer14", "layer16")
 
 BLOCKS = len(_POOLS)
 """How many blocks the trunk has: convolutions of one width, and the pooling that ends them."""
+
+
+def channels(published: int, width: float) -> int:
+    """How many channels a network of that width has where the published one has so many.
+
+    Examples
+    --------
+    >>> channels(512, 1.0), channels(512, 0.25), channels(16, 0.01)
+    (512, 128, 1)
+    """
+    return max(1, round(published * width))
 
 
 def _layers(blocks: int) -> int:
@@ -80,9 +95,9 @@ def _rectified_late(number: int) -> bool:
 
 
 class _Trunk(nn.Sequential):
-    def __init__(self) -> None:
+    def __init__(self, width: float) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = 1
+        inner = 1
         for number in range(1, 18):
             name = f"layer{number}"
             if number in _POOLS:
@@ -90,13 +105,12 @@ class _Trunk(nn.Sequential):
                 late = _rectified_late(number - 1)
                 layers[name] = nn.Sequential(pool, nn.ReLU(inplace=True)) if late else pool
                 continue
-            width = _WIDTHS[number]
-            block = [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width)]
+            out = channels(_WIDTHS[number], width)
+            block = [nn.Conv2d(inner, out, 3, padding=1), nn.BatchNorm2d(out)]
             layers[name] = nn.Sequential(*block, *([] if _rectified_late(number) else [nn.ReLU()]))
-            channels = width
-        layers["layer18"] = nn.Sequential(
-            nn.Conv2d(channels, 1024, 2), nn.BatchNorm2d(1024), nn.ReLU()
-        )
+            inner = out
+        out = channels(_LAST, width)
+        layers["layer18"] = nn.Sequential(nn.Conv2d(inner, out, 2), nn.BatchNorm2d(out), nn.ReLU())
         super().__init__(layers)
 
 
@@ -111,12 +125,17 @@ class VGG(nn.Module):
         Channels of the 1x1 convolution.
     dropout : float
         Between pooling and the linear layer.
+    width : float
+        Channels of the trunk, as a share of the published network's.
     """
 
-    def __init__(self, n_classes: int, *, head: int = 256, dropout: float = 0.2) -> None:
+    def __init__(
+        self, n_classes: int, *, head: int = 256, dropout: float = 0.2, width: float = 1.0
+    ) -> None:
         super().__init__()
-        self.netx = _Trunk()
-        self.layer = nn.Sequential(nn.Conv2d(1024, head, 1))
+        self.width = width
+        self.netx = _Trunk(width)
+        self.layer = nn.Sequential(nn.Conv2d(channels(_LAST, width), head, 1))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(head, n_classes)
         for module in self.modules():

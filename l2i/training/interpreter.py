@@ -100,6 +100,7 @@ class InterpreterPart:
         if _is_published(settings, classifier):
             front_end = classifier.settings  # type: ignore[attr-defined]
             meta["rows"] = front_end.n_mels // 32  # type: ignore[attr-defined]
+            meta["width"] = classifier.width  # type: ignore[attr-defined]
         else:
             meta["network"] = "general"
             # Channels last: [N, F_l, T_l, D_l].
@@ -250,6 +251,7 @@ def build_interpreter(document: Mapping[str, Any]) -> Psi:
         pooling=document["pooling"],
         attention_width=document["attention_width"],
         skip_silence=document.get("skip_silence", False),  # Older checkpoints do not say.
+        width=document.get("width", 1.0),
     )
 
 

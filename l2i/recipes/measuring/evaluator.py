@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from l2i.errors import UsageError
-from l2i.models.checkpoint import load_checkpoint, load_weights
+from l2i.models.checkpoint import load_checkpoint
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.vgg import VGG
 from l2i.recipes.measuring.probes import Evaluator
 from l2i.recipes.measuring.tuned import tuned_on_masks
-from l2i.recipes.opening.bundle import WEIGHTS, open_bundle
+from l2i.recipes.opening.bundle import WEIGHTS, build_network, open_bundle
 from l2i.recipes.opening.opened import Opened
 from l2i.run.artifacts import download
 from l2i.run.device import pick_device
@@ -59,7 +59,4 @@ def open_evaluator(
 def _network(opened: Opened) -> VGG:
     """The run's own network, as it was trained."""
     path = download(opened.run, WEIGHTS) / "classifier.safetensors"
-    tensors, document = load_checkpoint(path, "classifier")
-    network = VGG(len(document["classes"]), head=document["head"], dropout=document["dropout"])
-    load_weights(network, tensors, path)
-    return network
+    return build_network(*load_checkpoint(path, "classifier"), path)

@@ -37,6 +37,7 @@ __all__ = [
     "MODEL",
     "WEIGHTS",
     "build_classifier",
+    "build_network",
     "build_subject",
     "class_index",
     "clip_seconds",
@@ -85,6 +86,18 @@ def explanation_settings(
     return config.explanation.model_copy(update=changes)
 
 
+def build_network(tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path) -> VGG:
+    """The network of a classifier's checkpoint, as it was trained."""
+    network = VGG(
+        len(document["classes"]),
+        head=document["head"],
+        dropout=document["dropout"],
+        width=document.get("width", 1.0),  # Older checkpoints do not say.
+    )
+    load_weights(network, tensors, path)
+    return network
+
+
 def build_classifier(
     tensors: Mapping[str, Tensor],
     document: Mapping[str, Any],
@@ -93,13 +106,10 @@ def build_classifier(
     dtype: torch.dtype,
 ) -> FrozenClassifier:
     """The frozen classifier of a checkpoint's content."""
-    classes = document["classes"]
-    network = VGG(len(classes), head=document["head"], dropout=document["dropout"])
-    load_weights(network, tensors, path)
     return FrozenClassifier(
-        network,
+        build_network(tensors, document, path),
         read_settings(path, document),
-        classes,
+        document["classes"],
         Task(document["task"]),
         document.get("thresholds") or None,
         device,

@@ -61,8 +61,8 @@ def disk_needed(config: Config, dataset: DataSet) -> Disk:
     domain = SpectrogramSettings(dataset.sample_rate, s.n_fft, s.hop_length, s.n_mels)
     if domain.n_frames(dataset.n_samples) < MIN_FRAMES:
         raise DataError(f"Clips of {dataset.card.title} are too short for the network.")
-    head = config.classifier.head
-    network = VGG(max(1, len(dataset.card.classes)), head=head).eval()
+    c = config.classifier
+    network = VGG(max(1, len(dataset.card.classes)), head=c.head, width=c.width).eval()
     names = tuple(map(str, dataset.card.classes)) or ("one",)
     clf = FrozenClassifier(network, domain, names, dataset.card.task)
     noise = np.random.default_rng(0).normal(size=(1, dataset.n_samples)).astype(np.float32)

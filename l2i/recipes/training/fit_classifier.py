@@ -219,6 +219,7 @@ def fit_classifier(
         "classes": list(material.card.classes),
         "task": str(task),
         "head": c.head,
+        "width": c.width,
         "dropout": c.dropout,
         "thresholds": thresholds,
         "epoch": best_epoch(stage, last=c.last_epoch),
@@ -246,7 +247,7 @@ def _begin(config: Config, material: Material, progress: Progress) -> VGG:
     """The network that the training starts from."""
     c = config.classifier
     torch.manual_seed(config.run.seed)
-    network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout)
+    network = VGG(len(material.card.classes), head=c.head, dropout=c.dropout, width=c.width)
     if c.audioset_weights:
         path = Path(c.audioset_weights)
         _load_audioset(network, path)
