@@ -42,9 +42,13 @@ def new_figure(
 
 
 def save(figure: Any, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", NO_GLYPH)
-        figure.savefig(path, dpi=DPI, metadata={"Software": "l2i"})
+        # What `savefig` makes, which lays everything out twice.
+        figure.set_dpi(DPI)
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": "l2i"})
 
 
 def tidy(axes: Any) -> None:
