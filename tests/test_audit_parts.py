@@ -12,11 +12,12 @@ import torch
 
 import l2i
 from l2i.audit import scan as scanning
+from l2i.audit.audit import _nearest
 from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.notes import mistakes_of_one_recording, notes_of
-from l2i.audit.proof import Proof, Trial, prove, proved, screen
+from l2i.audit.proof import Bench, Proof, Trial, prove, proved, screen
 from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
 from l2i.audit.settings import Settings
@@ -137,6 +138,24 @@ def test_traits_that_are_imposed_are_there(kind: Any, amount: float) -> None:
     assert bool((after > before).all())
 
 
+def test_a_cue_is_as_quiet_as_it_is_in_the_whole_or_beside_the_loudest_moment() -> None:
+    """A hum of a tenth of a bark's amplitude is 20 dB below it, though the bark is a hundredth of
+    the clip and both have the same energy; a click of 50 ms that is as loud as a sound of ten times
+    that is 10 dB below it."""
+    t = np.arange(40000) / 8000
+    bark = np.where(t < 0.05, np.sin(2 * np.pi * 1500 * t), 0.0)
+    long = np.where(t < 0.5, np.sin(2 * np.pi * 1500 * t), 0.0)
+    hum = 0.1 * np.sin(2 * np.pi * 500 * t)
+    click = np.where((t >= 2) & (t < 2.05), np.sin(2 * np.pi * 500 * t), 0.0)
+    bands = [cue for cue in _palette().cues if cue.kind == "band"]
+    low = min(bands, key=lambda cue: abs(cue.low_hz + cue.high_hz - 1000))
+    for loud, cue, db in ((bark, hum, -20), (long, click, -10)):
+        x = np.stack([loud + cue] * 2).astype(np.float32)
+        bench = Bench(_subject(), _palette(), 0, x, x, np.zeros(DOMAIN.n_bins, np.float32))
+        _, level = bench.cue(low)
+        assert level.tolist() == pytest.approx([db] * 2, abs=1.0)
+
+
 class _OffZero(torch.nn.Module):
     """The second class is off zero; what begins at its peak is of the first whatever else it is."""
 
@@ -252,6 +271,16 @@ def test_a_method_that_fails_is_named_not_the_classes(same: int) -> None:
         assert note.startswith("Heard alone, 40 % of the explanations") and "saliency" in note
     else:
         assert note.startswith("60 % of the explanations of dog are taken for cat")
+
+
+def test_the_nearest_class_has_this_one_for_its_second_guess() -> None:
+    """Three clips of four of class 0 have class 1 for their second guess; all of class 2 have class
+    0, and none of class 1."""
+    classes, second = np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.array([1, 1, 1, 2, 2, 2, 0, 0])
+    nothing = np.zeros(len(classes), np.float32)
+    many = np.zeros((len(classes), 2), np.float32)
+    rows = Rows(np.arange(8), classes, second, nothing, nothing, classes, nothing, many, many, many)
+    assert [_nearest(rows, c) for c in range(3)] == [2, 2, 0]
 
 
 class TestScan:

@@ -213,12 +213,26 @@ def _hosts(
     any, of the class that this one is nearest to. What tells two alike apart may change nothing in
     a clip that is like neither."""
     others = np.setdiff1d(rows.clip, own)
-    nearest = np.bincount(rows.second[rows.classes == c]).argmax()
+    nearest = _nearest(rows, c)
     alike = rng.permutation(np.intersect1d(others, rows.clip[rows.classes == nearest]))
     rest = rng.permutation(np.setdiff1d(others, alike))
     n = min(len(alike), len(rest))
     turns = np.stack([alike[:n], rest[:n]], axis=1).flatten()
     return np.concatenate([turns, alike[n:], rest[n:]])
+
+
+def _nearest(rows: Rows, c: int) -> int:
+    """The class that is most often the second guess for clips of a class, and has it for its own.
+
+    Both count: a cue that its own clips have and others have not leaves no doubt of the first, and
+    its doubt of the others stays.
+    """
+    mine, theirs = rows.second[rows.classes == c], rows.classes[rows.second == c]
+    n = 1 + int(max(rows.classes.max(), rows.second.max()))
+    sizes = np.bincount(rows.classes, minlength=n).clip(min=1)
+    near = np.bincount(mine, minlength=n) / len(mine) + np.bincount(theirs, minlength=n) / sizes
+    near[c] = 0.0
+    return int(near.argmax())
 
 
 def _document(

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from l2i.audit.cues import Cue, Palette, Trait, traits_of, usual_size
 from l2i.audit.settings import Settings
@@ -34,6 +35,8 @@ __all__ = ["Bench", "Proof", "Trial", "prove", "proved", "screen"]
 
 # What is so far below a clip is nobody's cue, and is not tried.
 _INAUDIBLE_DB = -50.0
+# Stretches of a clip whose loudest is compared, in seconds.
+_MOMENT_S = 0.05
 # How often a clip of the class must have more of a trait than another clip: one of six others may
 # have it too, by the nature of its own sound, and two may not.
 _MORE_OFTEN = 0.75
@@ -49,7 +52,7 @@ class Trial:
         The class.
     cue : Cue or Trait
     level_db : float
-        Median energy over the clip's; 0 for a trait.
+        Median level below the clip, see `Bench.cue`; 0 for a trait.
     removal, insertion : float
         Mean fall of the class's probability without it; mean rise in other clips with it.
     usual : float32 [F]
@@ -169,10 +172,16 @@ class Bench:
         return self.subject.classifier.decisions(logits)[:, self.label]
 
     def cue(self, cue: Cue) -> tuple[Tensor, Tensor]:
-        """The cue's sound [N, S], and its energy over the clip's [N]."""
+        """The cue's sound [N, S], and its level below the clip [N], dB.
+
+        The lower one of two: of the energies, and of the energies of the loudest moments. A click
+        is as loud as a bark for a moment; a hum has as much energy as a bark and a long silence.
+        """
         x = self.clean[0]
         sound = self.palette.sound(cue, self.own, self.taken, self.usual)
-        return sound, _energy(sound) / _energy(x).clamp_min(1e-20)
+        n = max(1, round(_MOMENT_S * self.palette.domain.sample_rate))
+        shares = [of(sound) / of(x).clamp_min(1e-20) for of in (_energy, lambda y: _loudest(y, n))]
+        return sound, 10 * torch.minimum(*shares).clamp_min(1e-12).log10()
 
     def control(self, cue: Cue, sound: Tensor) -> Tensor:
         """As much [N, S] of what is not the cue: of all the rest, or of another time."""
@@ -191,6 +200,11 @@ def _as_loud(x: Tensor, sound: Tensor) -> Tensor:
 
 def _energy(x: Tensor) -> Tensor:
     return x.square().sum(dim=1)
+
+
+def _loudest(x: Tensor, n: int) -> Tensor:
+    """The greatest energy [N] of n samples of sounds [N, S], each n cut out by itself."""
+    return F.avg_pool1d(x.square(), n, ceil_mode=True).amax(dim=1) * n
 
 
 @torch.inference_mode()
@@ -222,8 +236,8 @@ def screen(
     def tried(cues: Iterable[Cue]) -> list[Trial]:
         some = []
         for cue in cues:
-            sound, share = bench.cue(cue)
-            level = 10 * float(share.clamp_min(1e-12).median().log10())
+            sound, levels = bench.cue(cue)
+            level = float(levels.median())
             if not _INAUDIBLE_DB < level <= settings.quiet_db:
                 continue
             after = (

@@ -15,7 +15,8 @@ class Settings:
     ----------
     quiet_db : float
         A cue is one of a few parts of a sound, and no suspect, where it is louder than this against
-        the clip, dB of energy: the class's own sound is what a classifier should go by.
+        the clip, dB, in energy and in its loudest moment: the class's own sound is what it should
+        go by.
     tried : int
         Clips that cues are tried on first.
     proved : int

@@ -62,7 +62,7 @@ SUSPECT = 4
     default=-10.0,
     show_default=True,
     metavar="DB",
-    help="Suspect only what is softer than this against the clip.",
+    help="Suspect only what is softer than this against the clip, in energy or in its loudest moment.",
 )
 @click.option(
     "--false-alarms",
