@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 from l2i.metrics import METRICS
 from tests.servers import s3  # noqa: F401  (fixture)
-from tests.stores import child, say, store, template  # noqa: F401  (fixtures)
+from tests.stores import _tables_made_once, child, say, store, template  # noqa: F401  (fixtures)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

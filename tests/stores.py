@@ -1,6 +1,6 @@
 """Fixtures of the run store and the command line, which ``tests/conftest.py`` gives to all.
 
-A run store is copied from one that is made once: making one takes seconds.
+MLflow makes a store's tables once: all of its migrations take seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,37 @@ import pytest
 
 import l2i
 from l2i.cli import main
+from l2i.run import store as run_store
 from l2i.run.store import Store, connect, locate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A store that this process makes is a copy of the first one's empty tables."""
+    tables = tmp_path_factory.mktemp("tables") / "mlflow.db"
+    create = run_store._create
+
+    def create_from_copy(store: Store) -> None:
+        from mlflow.store.db import utils
+
+        make = utils._initialize_tables
+
+        def initialize(engine: Any) -> None:
+            if tables.exists():
+                engine.dispose()
+                shutil.copy(tables, engine.url.database)
+            else:
+                make(engine)
+                engine.dispose()
+                shutil.copy(engine.url.database, tables)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utils, "_initialize_tables", initialize)
+            create(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_store, "_create", create_from_copy)
+        yield
 
 
 @pytest.fixture(scope="session")

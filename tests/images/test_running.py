@@ -32,6 +32,7 @@ hop_length = 200
 [classifier]
 epochs = 1
 batch_size = 16
+width = 0.25
 
 [dictionary]
 components = 20
@@ -39,6 +40,7 @@ iterations = 2
 
 [interpreter]
 epochs = 1
+views = 1
 
 [parts.gates]
 warm_epochs = 1

@@ -31,6 +31,7 @@ hop_length = 64
 epochs = 3
 batch_size = 16
 head = 32
+width = 0.25
 precision = "float32"
 
 [dictionary]

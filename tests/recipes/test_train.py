@@ -388,7 +388,7 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     trunk["module.layer19.0.weight"] = torch.zeros(527, 1024, 1, 1)
     torch.save(trunk, "audioset.pkl")
     over = ["classifier.audioset_weights=audioset.pkl", "classifier.train_trunk=false"]
-    over += ["classifier.epochs=1", "interpreter.epochs=1", "output.clips=0"]
+    over += ["classifier.epochs=1", "interpreter.epochs=1", "output.clips=0", "classifier.width=1"]
     done = train(small_config("demo", *over), QUIET)
     info = resolve_run(done.run_id)
     path = (
