@@ -544,7 +544,7 @@ def test_a_classifier_at_home_with_masks() -> None:
     learns; the same seed gives the same one, and the classifier is as it was."""
     settings = SpectrogramSettings(8000, n_fft=256, hop_length=64)
     torch.manual_seed(0)
-    network = VGG(3, head=8).eval()
+    network = VGG(3, head=8, width=0.25).eval()
     clf = FrozenClassifier(network, settings, ["a", "b", "c"], Task.SINGLE_LABEL)
     x = torch.randn(6, 9000, generator=torch.Generator().manual_seed(1))
     before = clf.logits(x)
