@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from l2i.models.heard import hear
 from l2i.pages import Figure
 from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.material import PartName
-from l2i.recipes.opening.opened import open_finished, open_unmeasured, write_found
+from l2i.recipes.opening.opened import Where, open_finished, open_unmeasured, write_found
 from l2i.run.progress import Progress
 from l2i.storage import atomic_write_text
 
@@ -64,11 +64,7 @@ def audit(
     limit: int | None = None,
     method: str = "",
     settings: Settings | None = None,
-    data_dir: str | None = None,
-    device: str = "auto",
-    precision: str = "float32",
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Explain all clips, and find what decides for a class and is hardly its sound.
 
@@ -82,7 +78,7 @@ def audit(
     progress : Progress
     classifier : str
         A classifier of the user's own, as `l2i.models.spec.open_classifier` takes it, in place of a
-        run; it is heard on the clips in `data_dir`.
+        run; it is heard on the clips in ``data_dir``.
     dataset : str
         With a `classifier`, which data set lies there; empty: a folder of the user's own.
     part : {'test', 'train', 'all'}
@@ -95,14 +91,10 @@ def audit(
     method : str
         A name in `l2i.explanation.METHODS`; empty: the run's own.
     settings : Settings, optional
-    data_dir : str, optional
-        Where the data lie now. Clips that the cache has not are decoded when they are heard; one
-        that cannot be read is told in the report.
-    device, precision : str
-    out : Path, optional
-        A folder for ``audit.json``, ``audit.csv``, and ``audit.html``, a page to listen to.
-    keep : bool
-        Whether a run is made of it, under the one that is audited if there is one.
+    **where
+        See `l2i.recipes.opening.opened.Where`. Clips that the cache has not are decoded when they
+        are heard; one that cannot be read is told in the report. `out` has ``audit.json``,
+        ``audit.csv``, and ``audit.html``, a page to listen to.
 
     Returns
     -------
@@ -118,13 +110,10 @@ def audit(
         There is nothing to audit: all clips are silent, or the classifier decides for nothing.
     """
     s = settings or Settings()
-    how: dict[str, Any] = {"device": device, "precision": precision, "keep": keep, "out": out}
     if classifier:
-        opened = open_unmeasured(
-            classifier, data_dir or "", progress, dataset=dataset, method=method, **how
-        )
+        opened = open_unmeasured(classifier, progress, dataset=dataset, method=method, **where)
     else:
-        opened = open_finished(word, progress, data_dir=data_dir, stream=True, **how)
+        opened = open_finished(word, progress, stream=True, **where)
     names = opened.classes
     asked = [class_index(names, name, f"Run {opened.run.name}") for name in classes]
     p = Pass.begin(opened, part, limit, method)
@@ -148,7 +137,7 @@ def audit(
     if isinstance(data := opened.material.dataset, Planted):
         document["planted"] = planted_facts(opened, data, document["suspects"])
     entries: list[Entry] = []
-    if keep or out is not None:
+    if opened.keep or opened.out is not None:
         entries = _entries(p, document, judged)
 
     def write(folder: Path) -> None:
@@ -169,8 +158,6 @@ def audit(
         {"suspects": float(len(document["suspects"])), "tested": float(len(judged))},
         document,
         write,
-        out=out,
-        keep=keep,
     )
     shutil.rmtree(p.work, ignore_errors=True)
     return document | {"lines": lines(document), "kept": kept}

@@ -196,7 +196,7 @@ def hear_share(
     StoreError
         Rows cannot be kept.
     """
-    opened = open_finished(word, progress, data_dir=data_dir, device=device, keep=True, stream=True)
+    opened = open_finished(word, progress, data_dir=data_dir, device=device, stream=True)
     p = Pass.begin(opened, "all", None, "")
     own = {_PASS: p.signature, _SHARE: f"{share[0] + 1} of {share[1]}"}
     if done := search_runs(locate(), Wanted(status="FINISHED", tags=own)):
@@ -217,8 +217,6 @@ def hear_share(
         {},
         None,
         write,
-        out=None,
-        keep=True,
         marks={**own, **(marks or {})},
     )
     return str(made)

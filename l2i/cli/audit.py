@@ -62,7 +62,8 @@ SUSPECT = 4
     default=-10.0,
     show_default=True,
     metavar="DB",
-    help="Suspect only what is softer than this against the clip, in energy or in its loudest moment.",
+    help="Suspect only what is softer than this against the clip, in energy or in its loudest "
+    "moment.",
 )
 @click.option(
     "--false-alarms",
@@ -85,21 +86,14 @@ def audit(
     runs: tuple[str, ...],
     classifier: str | None,
     dataset: str | None,
-    data_dir: Path | str | None,
-    classes: tuple[str, ...],
-    part: Any,
-    limit: int | None,
-    method: str | None,
     quiet_db: float,
     false_alarms: float,
     fail_on: str | None,
     beside: bool,
     out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Find what a model goes by, and what it should not.
 
@@ -114,7 +108,7 @@ def audit(
             raise click.UsageError("--compare writes no files: leave --out, or say --json.")
         _compare(runs, fail_on, as_json)
         return
-    if classifier is not None and (runs or data_dir is None):
+    if classifier is not None and (runs or given["data_dir"] is None):
         raise click.UsageError("With --classifier give --data-dir, and no RUN.")
     if dataset is not None and classifier is None:
         raise click.UsageError("--dataset goes with --classifier: a RUN knows its data.")
@@ -130,16 +124,9 @@ def audit(
         progress,
         classifier=options.classifier_spec(classifier) or "",
         dataset=dataset or "",
-        part=part,
-        classes=classes,
-        limit=limit,
-        method=method or "",
         settings=Settings(quiet_db=quiet_db, false_alarms=false_alarms),
-        data_dir=options.resolved(data_dir),
-        device=device or "auto",
-        precision=precision or "float32",
         out=out,
-        keep=keep,
+        **measuring.arguments(given),
     )
     if as_json:
         emit_json({k: v for k, v in report.items() if k != "lines"})

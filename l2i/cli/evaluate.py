@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,18 +39,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @options.precision
 @options.quiet
 @options.as_json
-def evaluate(
-    run: str,
-    method: str | None,
-    data_dir: Path | str | None,
-    threshold: float | None,
-    out: Path | None,
-    keep: bool,
-    device: str | None,
-    precision: str | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def evaluate(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Measure RUN again on the test clips of its fold.
 
     RUN is a run id, a run name, or 'latest'. The run itself is left as it is.
@@ -57,17 +47,7 @@ def evaluate(
     from l2i.recipes.measuring.evaluate import evaluate as run_evaluate
     from l2i.run.progress import Progress
 
-    result = run_evaluate(
-        run,
-        Progress(quiet),
-        method=method or "",
-        data_dir=options.resolved(data_dir),
-        device=device or "auto",
-        precision=precision or "float32",
-        threshold=threshold,
-        out=out,
-        keep=keep,
-    )
+    result = run_evaluate(run, Progress(quiet), out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
 from l2i.recipes.opening.material import PartName
-from l2i.recipes.opening.opened import open_finished, write_found
+from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
 __all__ = ["components"]
@@ -49,11 +49,7 @@ def components(
     part: PartName = "test",
     top: int = 5,
     sounds: bool = True,
-    data_dir: str | None = None,
-    device: str = "auto",
-    precision: str = "float32",
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Class by component: relevance, spectra, sounds, the clips that excite each, and a map.
 
@@ -70,15 +66,10 @@ def components(
         Clips named per component, and components named per class.
     sounds : bool
         Write a sound of each component: what its mask keeps of the clip that excites it most.
-    data_dir : str, optional
-        Where the data lie now.
-    device, precision : str
-    out : Path, optional
-        A folder for ``components.json``, ``relevance.csv`` (classes by components),
+    **where
+        `out` has ``components.json``, ``relevance.csv`` (classes by components),
         ``components.csv``, pictures, ``sounds/component-<k>.wav``, and ``index.html``, a page to
         listen to the components of each class.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
 
     Returns
     -------
@@ -93,9 +84,7 @@ def components(
     DataError
         All clips are silent.
     """
-    opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
-    )
+    opened = open_finished(word, progress, **where)
     material, explainer = opened.material, opened.explainer()
     clips = material.clips(part)
     rows = material.rows(clips)
@@ -184,8 +173,6 @@ def components(
             {"used": float((np.nan_to_num(table, nan=0.0) > 0.1).any(axis=0).sum())},
             document,
             write,
-            out=out,
-            keep=keep,
         )
     return document | {"kept": kept}
 

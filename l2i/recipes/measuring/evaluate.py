@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from l2i.config import Explanation as ExplanationSettings
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
@@ -15,7 +14,7 @@ from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips
 from l2i.recipes.measuring.truth import clip_scenes, evaluate_method
 from l2i.recipes.opening.bundle import explainer_of
 from l2i.recipes.opening.material import Material
-from l2i.recipes.opening.opened import open_finished, write_found
+from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -27,12 +26,8 @@ def evaluate(
     progress: Progress,
     *,
     method: str = "",
-    data_dir: str | None = None,
-    device: str = "auto",
-    precision: str = "float32",
     threshold: float | None = None,
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Figures of a finished run on its test clips.
 
@@ -44,16 +39,10 @@ def evaluate(
     method : str
         A name in `l2i.explanation.METHODS`; empty: the run's own. Another one than ``l2i`` has the
         figures that any mask has, and no others.
-    data_dir : str, optional
-        Where the data lie now; by default where they lay when the run was made.
-    device, precision : str
     threshold : float, optional
         tau for removal, instead of the run's own.
-    out : Path, optional
-        A folder for ``scores.json``, ``clips.csv``, ``confusion_matrix.png``
-        and ``figures.html``.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
+    **where
+        `out` has ``scores.json``, ``clips.csv``, ``confusion_matrix.png`` and ``figures.html``.
 
     Returns
     -------
@@ -62,9 +51,7 @@ def evaluate(
     """
     if method:
         METHODS[method]  # A name that is not known is told before anything is done.
-    opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
-    )
+    opened = open_finished(word, progress, **where)
     material, config = opened.material, opened.config
     method = method or config.method.name
     settings = config.explanation
@@ -85,8 +72,6 @@ def evaluate(
         lambda to: write_evaluation(
             evaluation, test, opened.classes, to, title=title, labels=names
         ),
-        out=out,
-        keep=keep,
     )
     run = {"id": opened.run.id, "name": opened.run.name}
     return {"run": run, "method": method, "kept": kept, **document(evaluation)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from l2i.errors import UsageError
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.classifier import FrozenClassifier
@@ -9,7 +11,7 @@ from l2i.models.vgg import VGG
 from l2i.recipes.measuring.probes import Evaluator
 from l2i.recipes.measuring.tuned import tuned_on_masks
 from l2i.recipes.opening.bundle import WEIGHTS, build_network, open_bundle
-from l2i.recipes.opening.opened import Opened
+from l2i.recipes.opening.opened import Opened, Where
 from l2i.run.artifacts import download
 from l2i.run.device import pick_device
 from l2i.run.progress import Progress
@@ -22,7 +24,7 @@ TUNED = "random-masks"
 
 
 def open_evaluator(
-    opened: Opened, word: str, device: str, precision: str, progress: Progress
+    opened: Opened, word: str, progress: Progress, **where: Unpack[Where]
 ) -> Evaluator:
     """The classifier of another run, or the run's own after random masks, as a probe."""
     own = opened.subject.classifier
@@ -45,7 +47,7 @@ def open_evaluator(
             f"The evaluator {run.name} ({run.id[:8]}) is the run itself, which was in the loop: "
             "give a run with another seed."
         )
-    place, dtype, _ = pick_device(device, precision)
+    place, dtype, _ = pick_device(where.get("device", "auto"), where.get("precision", "float32"))
     config, subject = open_bundle(run, place, dtype)
     mine, other = opened.config.dataset, config.dataset
     if (mine.name, mine.fold) != (other.name, other.fold):

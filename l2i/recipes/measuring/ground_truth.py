@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, MethodSettings
@@ -18,7 +18,7 @@ from l2i.recipes.measuring.truth import (
     truth_scores,
 )
 from l2i.recipes.measuring.truth_files import sound_writer, table_of
-from l2i.recipes.opening.opened import open_finished, write_found
+from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
 __all__ = ["ground_truth"]
@@ -32,11 +32,8 @@ def ground_truth(
     explain: str = "predicted",
     threshold: float | None = None,
     max_components: int | None = None,
-    device: str = "auto",
-    precision: str = "float32",
     sounds: int = 4,
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Explain the test clips of a run, and hold the explanations against the clips' parts.
 
@@ -51,13 +48,10 @@ def ground_truth(
         What the classifier says, or what is there.
     threshold, max_components : float, int, optional
         L2I's, instead of the run's own.
-    device, precision : str
     sounds : int
         Clips whose sounds are written.
-    out : Path, optional
-        A folder for ``ground-truth.json``, ``pairs.csv`` and ``sounds/``.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
+    **where
+        `out` has ``ground-truth.json``, ``pairs.csv`` and ``sounds/``.
 
     Returns
     -------
@@ -72,7 +66,7 @@ def ground_truth(
     """
     if method:
         METHODS[method]  # A name that is not known is told before anything is done.
-    opened = open_finished(word, progress, device=device, precision=precision, keep=keep, out=out)
+    opened = open_finished(word, progress, **where)
     material = opened.material
     method = method or opened.config.method.name
     clips = material.split.test
@@ -147,7 +141,5 @@ def ground_truth(
             },
             document,
             write,
-            out=out,
-            keep=keep,
         )
     return document | {"kept": kept}

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from l2i.recipes.measuring.truth import (
     predicted,
     truth_scores,
 )
-from l2i.recipes.opening.opened import Opened, open_finished, write_found
+from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -51,12 +51,8 @@ def noise(
     clean: bool = True,
     method: str = "",
     limit: int | None = None,
-    data_dir: str | None = None,
     seed: int = 0,
-    device: str = "auto",
-    precision: str = "float32",
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Measure a finished run on its test clips with noise.
 
@@ -74,15 +70,10 @@ def noise(
         A name in `l2i.explanation.METHODS`; empty: the run's own.
     limit : int, optional
         At most so many test clips, spread over the classes.
-    data_dir : str, optional
-        Where the data lie now.
     seed : int
         Seed of the noise. A clip has the same noise at every level.
-    device, precision : str
-    out : Path, optional
-        A folder for ``noise.json``, ``noise.csv`` and ``noise.png``.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
+    **where
+        `out` has ``noise.json``, ``noise.csv`` and ``noise.png``.
 
     Returns
     -------
@@ -92,9 +83,7 @@ def noise(
     """
     if method:
         METHODS[method]  # A name that is not known is told before anything is done.
-    opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
-    )
+    opened = open_finished(word, progress, **where)
     material, config = opened.material, opened.config
     clips: Sequence[Clip] = material.split.test
     if limit is not None:
@@ -188,8 +177,6 @@ def noise(
         },
         document,
         write,
-        out=out,
-        keep=keep,
     )
     return document | {"kept": kept}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from l2i.recipes.measuring.truth import (
 )
 from l2i.recipes.measuring.truth_files import sound_writer, table_of
 from l2i.recipes.opening.bundle import class_index
-from l2i.recipes.opening.opened import Opened, open_finished, write_found
+from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.registry import nearest
 from l2i.run.progress import Progress
 from l2i.types import Clip
@@ -89,15 +89,11 @@ def overlap(
     wanted: Overlap,
     progress: Progress,
     *,
-    data_dir: str | None = None,
     fold: int | None = None,
     threshold: float | None = None,
     max_components: int | None = None,
-    device: str = "auto",
-    precision: str = "float32",
     sounds: int = 4,
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Explain mixtures, and hold the explanations against what was mixed.
 
@@ -107,19 +103,14 @@ def overlap(
         A run id, a run name, or ``latest``.
     wanted : Overlap
     progress : Progress
-    data_dir : str, optional
-        Where the data lie now.
     fold : int, optional
         Where the first clips come from; by default the run's test fold.
     threshold, max_components : float, int, optional
         L2I's, instead of the run's own.
-    device, precision : str
     sounds : int
         Mixtures per gain whose sounds are written.
-    out : Path, optional
-        A folder for ``overlap.json``, ``pairs.csv`` and ``sounds/``.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
+    **where
+        `out` has ``overlap.json``, ``pairs.csv`` and ``sounds/``.
 
     Returns
     -------
@@ -134,16 +125,7 @@ def overlap(
     """
     if wanted.method:
         METHODS[wanted.method]  # A name that is not known is told before anything is done.
-    opened = open_finished(
-        word,
-        progress,
-        data_dir=data_dir,
-        device=device,
-        precision=precision,
-        fold=fold,
-        keep=keep,
-        out=out,
-    )
+    opened = open_finished(word, progress, fold=fold, **where)
     wanted = replace(wanted, method=wanted.method or opened.config.method.name)
     own = opened.config.explanation
     settings = MethodSettings(
@@ -221,8 +203,6 @@ def overlap(
             },
             document,
             write,
-            out=out,
-            keep=keep,
         )
     return document | {"kept": kept}
 

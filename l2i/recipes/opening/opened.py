@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
@@ -34,18 +34,46 @@ from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
 from l2i.storage import atomic_write_text, disk_errors, is_output, is_s3, make_output, mark_output
 
-__all__ = ["Opened", "open_finished", "open_unmeasured", "write_found"]
+__all__ = ["Opened", "Where", "open_finished", "open_unmeasured", "write_found"]
+
+
+class Where(TypedDict, total=False):
+    """Where a run is measured, and where the result is left.
+
+    Attributes
+    ----------
+    data_dir : str, optional
+        Where the data lie now; by default where they lay when the run was made, or, where that
+        is gone, where ``L2I_DATA_DIR`` says.
+    device, precision : str
+        By default ``auto`` and ``float32``.
+    out : Path, optional
+        A folder of the user's for tables, pictures and sounds; made.
+    keep : bool
+        Whether a run is made of the result, under the one that is measured; by default it is.
+    """
+
+    data_dir: str | None
+    device: str
+    precision: str
+    out: Path | None
+    keep: bool
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A finished run, and what it takes to measure it."""
+    """A finished run, and what it takes to measure it.
+
+    `out` and `keep` are those of `Where`.
+    """
 
     run: RunInfo
     config: Config
     subject: Subject
     material: Material
     device: torch.device
+    out: Path | None = None
+    keep: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,37 +89,30 @@ def open_finished(
     word: str,
     progress: Progress,
     *,
-    data_dir: str | None = None,
-    device: str = "auto",
-    precision: str = "float32",
     fold: int | None = None,
-    keep: bool = False,
-    out: Path | None = None,
     stream: bool = False,
+    **where: Unpack[Where],
 ) -> Opened:
-    """Networks and clips of a finished run.
+    """Networks and clips of a finished run; whether its result can be left is found out first.
 
     Parameters
     ----------
     word : str
         A run id, a run name, or ``latest``.
     progress : Progress
-    data_dir : str, optional
-        Where the data lie now; by default where they lay when the run was made, or, where that
-        is gone, where ``L2I_DATA_DIR`` says.
-    device, precision : str
     fold : int, optional
         Another test fold than the run's. Clips of it may have trained the run: that is said.
-    keep, out : bool, Path
-        As for `write_found`: whether it will be able to write is found out first.
     stream : bool
         As for `prepare`.
+    **where
+        See `Where`.
     """
     run = resolve_run(word)
+    data_dir, out, keep = where.get("data_dir"), where.get("out"), where.get("keep", True)
     _check_places(run.experiment, keep, out, run.id, run.name)
     threads = run.tags.get("l2i.threads", "")
     set_threads(int(threads) if threads.isdigit() else 0)
-    place, dtype = _device(device, precision, progress)
+    place, dtype = _device(where, progress)
     config, subject = open_bundle(run, place, dtype)
     changes: dict[str, Any] = {}
     if data_dir:
@@ -115,7 +136,7 @@ def open_finished(
     # Another fold has the same clips on other sides.
     if "fold" not in changes and (different := data_differences(material, run)):
         progress.say(f"The data are not those of {who}: {different}. The figures may differ.")
-    return Opened(run, config, subject, material, place)
+    return Opened(run, config, subject, material, place, out, keep)
 
 
 def _check_places(
@@ -129,7 +150,8 @@ def _check_places(
             make_output(out, run_id, name)
 
 
-def _device(device: str, precision: str, progress: Progress) -> tuple[torch.device, torch.dtype]:
+def _device(where: Where, progress: Progress) -> tuple[torch.device, torch.dtype]:
+    device, precision = where.get("device", "auto"), where.get("precision", "float32")
     place, dtype, sentences = pick_device(device, precision)
     for sentence in sentences:
         progress.say(sentence)
@@ -138,15 +160,11 @@ def _device(device: str, precision: str, progress: Progress) -> tuple[torch.devi
 
 def open_unmeasured(
     spec: str,
-    data_dir: str,
     progress: Progress,
     *,
     dataset: str = "",
     method: str = "",
-    device: str = "auto",
-    precision: str = "float32",
-    keep: bool = False,
-    out: Path | None = None,
+    **where: Unpack[Where],
 ) -> Opened:
     """A classifier of the user's own and the clips of a folder, of which there is no run.
 
@@ -154,16 +172,14 @@ def open_unmeasured(
     ----------
     spec : str
         As `l2i.models.spec.open_classifier` takes it.
-    data_dir : str
-        With labels or without; clips are decoded when they are asked for.
     progress : Progress
     dataset : str
         The data set that is there; empty: a folder of the user's own.
     method : str
         Empty: one that needs nothing learnt, ``saliency``, or ``occlusion`` of a black box.
-    device, precision : str
-    keep, out : bool, Path
-        As for `open_finished`.
+    **where
+        See `Where`. Clips of the data may have labels or none, and are decoded when they are asked
+        for.
 
     Returns
     -------
@@ -172,14 +188,15 @@ def open_unmeasured(
     """
     loaded = open_classifier(spec)
     usual = "saliency" if loaded.classifier.differentiable else "occlusion"
-    options = {"dataset.data_dir": data_dir, "method.name": method or usual}
+    options = {"dataset.data_dir": where.get("data_dir") or "", "method.name": method or usual}
     options |= {"classifier.spec": spec}
     config = heard_by(resolve(None, dataset=dataset or None, options=options), loaded)
     check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
     experiment = config.run.experiment or config.dataset.name
+    out, keep = where.get("out"), where.get("keep", True)
     _check_places(experiment, keep, out)
     set_threads(config.run.threads)
-    place, _ = _device(device, precision, progress)
+    place, _ = _device(where, progress)
     seed_everything(config.run.seed)
     material = prepare(config, progress, own=False, stream=True)
     run = RunInfo(
@@ -192,7 +209,7 @@ def open_unmeasured(
         tags={"l2i.classifier": loaded.spec, "l2i.classifier_digest": loaded.digest},
     )
     subject = Subject(loaded.classifier, material.domain, {})
-    return Opened(run, config, subject, material, place)
+    return Opened(run, config, subject, material, place, out, keep)
 
 
 def write_found(
@@ -202,13 +219,10 @@ def write_found(
     scores: Mapping[str, float],
     document: Mapping[str, Any] | None,
     write: Callable[[Path], None],
-    *,
-    out: Path | None,
-    keep: bool,
     marks: Mapping[str, str] | None = None,
 ) -> str | None:
-    """Leave what was found: in a folder, and as a run, under the one that was measured if there is
-    one.
+    """Leave a result where the run was opened for: in a folder, and as a run, under the one that
+    was measured if there is one.
 
     Parameters
     ----------
@@ -223,12 +237,8 @@ def write_found(
         The content of ``<kind>.json``; None: `write` writes all there is.
     write : callable
         Writes all other files into a folder.
-    out : Path, optional
-        A folder of the user's; made.
-    keep : bool
-        Whether a run is made.
     marks : mapping, optional
-        More tags of it.
+        More tags of the run.
 
     Returns
     -------
@@ -244,13 +254,13 @@ def write_found(
                 text = json.dumps(document, indent=2, ensure_ascii=False)
                 atomic_write_text(folder / f"{kind}.json", text + "\n")
 
-    if out is not None:
+    if (out := opened.out) is not None:
         before = set(out.iterdir())
         fill(out)
         for new in set(out.iterdir()) - before:
             if new.is_dir() and not is_output(out):  # Sounds in a folder of the user's own.
                 mark_output(new, opened.run.id, opened.run.name)
-    if not keep:
+    if not opened.keep:
         return None
     run = opened.run
     # What has no run of its own is told apart by its classifier.

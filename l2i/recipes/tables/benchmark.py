@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from l2i.recipes.measuring.protocols import PROTOCOLS, Protocol, open_protocol
 from l2i.recipes.measuring.reexplained import Absent
 from l2i.recipes.measuring.truth import TRUTH_SCORES, judge_scenes, predicted, truth_scores
 from l2i.recipes.measuring.truth_files import table_of
-from l2i.recipes.opening.opened import Opened, open_finished, write_found
+from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.recipes.tables.paired import corrected, difference
 from l2i.recipes.training import retrained
 from l2i.registry import nearest
@@ -56,13 +56,9 @@ def benchmark(
     roar: bool = False,
     epochs: int = 20,
     limit: int | None = None,
-    data_dir: str | None = None,
     threshold: float | None = None,
     max_components: int | None = None,
-    device: str = "auto",
-    precision: str = "float32",
-    out: Path | None = None,
-    keep: bool = True,
+    **where: Unpack[Where],
 ) -> dict[str, Any]:
     """Judge explanation methods on the test clips of a finished run.
 
@@ -100,15 +96,10 @@ def benchmark(
         Epochs of the classifiers trained for either, at most.
     limit : int, optional
         At most so many test clips, spread over the classes; or so many mixtures.
-    data_dir : str, optional
-        Where the data lie now.
     threshold, max_components : float, int, optional
         L2I's, instead of the run's own.
-    device, precision : str
-    out : Path, optional
-        A folder for ``benchmark.json``, ``benchmark.csv`` and ``pairs.csv``.
-    keep : bool
-        Whether a run is made of it, under the one that is measured.
+    **where
+        `out` has ``benchmark.json``, ``benchmark.csv`` and ``pairs.csv``.
 
     Returns
     -------
@@ -136,13 +127,11 @@ def benchmark(
             raise UsageError(
                 f"There is no protocol {name!r}{hint} There are: {', '.join(PROTOCOLS)}."
             )
-    opened = open_finished(
-        word, progress, data_dir=data_dir, device=device, precision=precision, keep=keep, out=out
-    )
+    opened = open_finished(word, progress, **where)
     settings = _settings(opened, threshold, max_components)
     if shuffled_labels or roar:
         retrained.can_be_retrained(opened, roar)
-    judge = open_evaluator(opened, evaluator, device, precision, progress) if evaluator else None
+    judge = open_evaluator(opened, evaluator, progress, **where) if evaluator else None
     chosen = chosen_methods(methods, opened, progress)
     if against:
         chosen = list(dict.fromkeys([*chosen, against]))
@@ -263,8 +252,6 @@ def benchmark(
         },
         document,
         write,
-        out=out,
-        keep=keep,
     )
     return document | {"kept": kept}
 

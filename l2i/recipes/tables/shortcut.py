@@ -154,8 +154,6 @@ def shortcut(
         {f"{m}/{k}": v for m, f in by_method.items() for k, v in f["scores"].items()} | heard,
         document,
         write,
-        out=out,
-        keep=keep,
     )
     return document | {"kept": kept}
 

@@ -57,7 +57,7 @@ def write_side_by_side(
     labels: dict[str, list[str]] = {}
     with progress.task("explanations", total=len(clips) * len(words), unit="clip") as bar:
         for word, letter in zip(words, letters, strict=True):
-            opened = open_finished(word, progress)
+            opened = open_finished(word, progress, keep=False)
             clf, settings = opened.subject.classifier, opened.config.explanation
             method = opened.config.method.name
             told = MethodSettings(
