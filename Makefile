@@ -13,7 +13,7 @@ IMAGES ?= cpu
 SBOM = build/$(subst :,-,$(IMAGE)).cdx.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs ui screenshots image-cpu image-cuda image-test sbom licences clean lock
+.PHONY: help setup demo test test-slow check bench docs ui screenshots image-cpu image-cuda image-test sbom licences clean lock
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -25,8 +25,11 @@ setup:  ## make .venv with everything (L2I_TORCH=cpu|cuda chooses the build of t
 demo: setup  ## train on the built-in sounds, measure, and write explanations to listen to
 	@$(BIN)/l2i train --dataset demo
 
-test: setup  ## run the tests (ARGS="-m slow" for the slow ones, ARGS="-k word" for some)
+test: setup  ## run the tests but for the slow ones (ARGS="-k word" for some)
 	@$(BIN)/python -m pytest -q $(or $(ARGS),$(ALL_TESTS))
+
+test-slow: setup  ## run the slow tests: whole stories, kills, servers
+	@$(BIN)/python -m pytest -q -m "slow and not gpu and not docker and not network" $(ALL_TESTS)
 
 check: setup  ## lint, formatting, types
 	@$(BIN)/ruff check .

@@ -224,6 +224,7 @@ def without(tmp_path: Path) -> Python:
     return run
 
 
+@pytest.mark.slow
 def test_the_library_needs_none_of_the_extras(without: Python) -> None:
     """Explained, saved, fitted, loaded, evaluated and benchmarked, with all of them out of sight;
     what needs one of them says so."""

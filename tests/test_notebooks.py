@@ -20,6 +20,7 @@ def _cells(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in tree["cells"] if cell["cell_type"] == "code"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every cell of code, in order, in one namespace."""

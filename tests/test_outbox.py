@@ -223,6 +223,7 @@ def test_a_run_that_fails_waits_for_nobody(
 # --- a tracking server --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_server_killed_paused_and_back(server: Mlflow, tmp_path: Path) -> None:
     """SIGKILL and SIGSTOP in one run: every figure of every step is there once and in order, the
     files too, and the run is FINISHED at the time it ended."""
@@ -261,6 +262,7 @@ _CHILD = """
 """
 
 
+@pytest.mark.slow
 def test_killed_while_the_server_is_away(
     server: Mlflow, child: Callable[[str], subprocess.Popen[str]]
 ) -> None:

@@ -78,6 +78,7 @@ def _leaks(folder: Path, *secrets: str) -> list[str]:
     return [str(p) for p in files if any(w in p.read_bytes() for w in words)]
 
 
+@pytest.mark.slow
 def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_path: Path) -> None:
     """In no parameter, tag, artifact, database, log, export or message: of a run to a server whose
     address has a password and whose artifacts go to S3, of its export, and of all that fails."""

@@ -260,6 +260,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(l2i.__file__).resolve().parent.parent)}
 
 
+@pytest.mark.slow
 def test_told_to_stop_it_says_run_me_again(
     store: Store, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -281,6 +281,7 @@ def test_parts_that_are_not_enough(model: originals.Model, say: Say) -> None:
 # --- checkpoints --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> None:
     """A classifier and a dictionary of others, and an interpreter of one's own upon them."""
     root = miniatures.folder_csv(tmp_path / "sounds", seconds=1.6)

@@ -70,6 +70,7 @@ def _equal(a: Path, b: Path) -> None:
             assert torch.equal(value, theirs[key]), f"{name}: {key}"
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(
     single: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

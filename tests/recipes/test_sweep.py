@@ -50,6 +50,7 @@ def _runs() -> list[str]:
     return sorted(run.name for run in list_runs(limit=100) if run.kind == "train")
 
 
+@pytest.mark.slow
 def test_the_table_is_the_childrens(
     bench: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,9 +130,8 @@ def _trainings() -> list[int]:
     return pids
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_and_begun_again(
     how: signal.Signals, bench: Path, say: Callable[..., Said]
 ) -> None:
@@ -159,6 +159,7 @@ def test_stopped_and_begun_again(
     assert len(_runs()) == 2
 
 
+@pytest.mark.slow
 def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) -> None:
     """The rest is trained, the table made of it; exit code 1, what failed and why; mended, only
     that one is trained."""
@@ -176,6 +177,7 @@ def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) ->
     assert re.search(r"About \S+ .*: run \S+ took ", plan)
 
 
+@pytest.mark.slow
 def test_two_at_once(tmp_path: Path, say: Callable[..., Said]) -> None:
     """Children that share a classifier which nobody has trained yet train it once: the first
     alone, then the others side by side."""
