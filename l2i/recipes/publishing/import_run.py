@@ -162,7 +162,7 @@ def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
     # What is published has no gates.
     sections: dict[str, Any] = {"method": Method(name="l2i"), "parts": {}}
     updates = {
-        "classifier": {"head": sizes.get("head"), "thresholds": thresholds},
+        "classifier": {"head": sizes.get("head"), "width": 1.0, "thresholds": thresholds},
         "dictionary": {"components": sizes.get("components")},
         "interpreter": {
             "maps": list(MAPS),
