@@ -48,14 +48,18 @@ def write(spec: JobSpec) -> str:
         command = ["apptainer", "exec", *nvidia, f"docker://{spec.image}", *command]
     lines += [
         "",
-        "# In the background, so that bash hears the signal, and hands it on.",
+        "# In the background, so that bash hears the signal, and hands it on; one that comes while",
+        "# the task is begun, too.",
+        'task="" stop=""',
+        'trap \'stop=1; [ -z "$task" ] || kill -TERM "$task"\' TERM',
         f"{shlex.join(command)} &",
         "task=$!",
-        "trap 'kill -TERM \"$task\"' TERM",
+        '[ -z "$stop" ] || kill -TERM "$task"',
+        "# A signal ends a wait, and not the task; its code is asked for once it has ended.",
+        'wait "$task"',
+        'while kill -0 "$task" 2>/dev/null; do wait "$task"; done',
         'wait "$task"',
         "code=$?",
-        "# A signal ends the first wait and not the task.",
-        'while kill -0 "$task" 2>/dev/null; do wait "$task"; code=$?; done',
         f'if [ "$code" -eq {RUN_AGAIN} ] && '
         f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {spec.attempts - 1} ]; then',
         '  scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',

@@ -136,7 +136,9 @@ def test_slurm_script(write: Callable[..., Path]) -> None:
     assert done.communicate()[0] == "scontrol requeue 7_3\n" and done.returncode == 75
     done = _in_bash(path, "exit 75", SLURM_RESTART_COUNT="2")
     assert done.communicate()[0] == "" and done.returncode == 75
-    done = _in_bash(path, "trap 'sleep 0.3; echo saved; exit 75' TERM; echo on; sleep 60 & wait")
+    # What sleeps on must not hold the pipe that is read to its end.
+    trap = "trap 'sleep 0.3; echo saved; exit 75' TERM; echo on; sleep 60 > /dev/null 2>&1 & wait"
+    done = _in_bash(path, trap)
     assert done.stdout is not None and done.stdout.readline() == "on\n"
     done.terminate()
     assert done.communicate()[0] == "saved\nscontrol requeue 7_3\n" and done.returncode == 75

@@ -161,7 +161,8 @@ def test_inputs_are_fetched_once(
     (s3.folder / "bucket" / "weights").mkdir()
     (s3.folder / "bucket" / "weights" / "trunk.pkl").write_bytes(b"trunk")
     done = trained()
-    Path("four.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    text = 'extends = "demo"\n[classifier]\nwidth = 1.0\n[sweep]\nseeds = [0, 1]\n'
+    Path("four.toml").write_text(text)
     key = "classifier.audioset_weights"
     answer = say("submit", "four.toml", "-o", f"{key}=s3://bucket/weights/trunk.pkl", "--dry-run")
     job = json.loads(answer.out)

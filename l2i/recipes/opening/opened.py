@@ -43,8 +43,8 @@ class Where(TypedDict, total=False):
     Attributes
     ----------
     data_dir : str, optional
-        Where the data lie now; by default where they lay when the run was made, or, where that
-        is gone, where ``L2I_DATA_DIR`` says.
+        Where the data lie now; by default where they lay when the run was made, or ``L2I_DATA_DIR``
+        if that is gone.
     device, precision : str
         By default ``auto`` and ``float32``.
     out : Path, optional
@@ -62,10 +62,7 @@ class Where(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Opened:
-    """A finished run, and what it takes to measure it.
-
-    `out` and `keep` are those of `Where`.
-    """
+    """A finished run, and what it takes to measure it; `out` and `keep` as in `Where`."""
 
     run: RunInfo
     config: Config
@@ -107,9 +104,8 @@ def open_finished(
     **where
         See `Where`.
     """
-    run = resolve_run(word)
-    data_dir, out, keep = where.get("data_dir"), where.get("out"), where.get("keep", True)
-    _check_places(run.experiment, keep, out, run.id, run.name)
+    run, data_dir = resolve_run(word), where.get("data_dir")
+    out, keep = _check_places(where, run.experiment, run.id, run.name)
     threads = run.tags.get("l2i.threads", "")
     set_threads(int(threads) if threads.isdigit() else 0)
     place, dtype = _device(where, progress)
@@ -140,14 +136,16 @@ def open_finished(
 
 
 def _check_places(
-    experiment: str, keep: bool, out: Path | None, run_id: str = "", name: str = ""
-) -> None:
-    """Find out whether `write_found` will be able to write, before anything is computed."""
+    where: Where, experiment: str, run_id: str = "", name: str = ""
+) -> tuple[Path | None, bool]:
+    """`out` and `keep`, where `write_found` will be able to write."""
+    out, keep = where.get("out"), where.get("keep", True)
     if keep:
         check_place(experiment)
     if out is not None:
         with disk_errors(out):
             make_output(out, run_id, name)
+    return out, keep
 
 
 def _device(where: Where, progress: Progress) -> tuple[torch.device, torch.dtype]:
@@ -166,7 +164,7 @@ def open_unmeasured(
     method: str = "",
     **where: Unpack[Where],
 ) -> Opened:
-    """A classifier of the user's own and the clips of a folder, of which there is no run.
+    """A classifier of the user's own and the clips of a folder; its run has a name and no id.
 
     Parameters
     ----------
@@ -178,23 +176,16 @@ def open_unmeasured(
     method : str
         Empty: one that needs nothing learnt, ``saliency``, or ``occlusion`` of a black box.
     **where
-        See `Where`. Clips of the data may have labels or none, and are decoded when they are asked
-        for.
-
-    Returns
-    -------
-    Opened
-        Its run has a name, an experiment and no id.
+        See `Where`. Clips may have labels or none, and are decoded when they are asked for.
     """
     loaded = open_classifier(spec)
-    usual = "saliency" if loaded.classifier.differentiable else "occlusion"
-    options = {"dataset.data_dir": where.get("data_dir") or "", "method.name": method or usual}
+    method = method or ("saliency" if loaded.classifier.differentiable else "occlusion")
+    options = {"dataset.data_dir": where.get("data_dir") or "", "method.name": method}
     options |= {"classifier.spec": spec}
     config = heard_by(resolve(None, dataset=dataset or None, options=options), loaded)
     check_gradients(config.method.name, loaded.classifier, "say --method occlusion")
     experiment = config.run.experiment or config.dataset.name
-    out, keep = where.get("out"), where.get("keep", True)
-    _check_places(experiment, keep, out)
+    out, keep = _check_places(where, experiment)
     set_threads(config.run.threads)
     place, _ = _device(where, progress)
     seed_everything(config.run.seed)
