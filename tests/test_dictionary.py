@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from l2i.dsp.spectrogram import Domain, stft
 from l2i.errors import DataError
 from l2i.models.dictionary import (
     band_dictionary,
@@ -22,6 +24,7 @@ from l2i.models.dictionary import (
     random_dictionary,
     unit_columns,
 )
+from l2i.training import dictionary as training
 from tests import reference
 
 seeded = settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -344,3 +347,29 @@ def test_more_bands_than_bins() -> None:
     """Refused."""
     with pytest.raises(DataError, match="33 frequency bins cannot make 34 bands"):
         band_dictionary(33, 34)
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0.0, 0), (1.5, 2), (9.0, 3)])
+def test_spectra_are_kept_as_far_as_they_fit(
+    room: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty clips are three blocks, of 8, 8 and 4: those that there is room for are transformed
+    once, the others in each sweep, and all are the same each time."""
+    domain, transforms = Domain(8000, 256, 64), []
+    waveforms = np.random.default_rng(0).normal(size=(20, 2000)).astype(np.float32)
+    sounds = SimpleNamespace(waveforms=waveforms, n_samples=2000)
+    block = 4 * 8 * domain.n_frames(2000) * domain.n_bins
+    monkeypatch.setattr(training, "memory_budget", lambda: int(room * block))
+
+    def counted(x: torch.Tensor, d: Domain) -> torch.Tensor:
+        transforms.append(len(x))
+        return stft(x, d)
+
+    monkeypatch.setattr(training, "stft", counted)
+    blocks = training._Blocks(sounds, domain, np.arange(20), torch.device("cpu"))  # type: ignore[arg-type]
+    first, second = list(blocks), list(blocks)
+    assert [f.shape for f in first] == [
+        (domain.n_bins, n * domain.n_frames(2000)) for n in (8, 8, 4)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert len(transforms) == 3 + 3 - kept

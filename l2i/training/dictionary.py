@@ -217,7 +217,10 @@ def _load(path: Path, domain: Domain) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 class _Blocks(Sequence[Tensor]):
-    """Frames [F, n] of some clips, a few clips at a time; kept in memory if they fit."""
+    """Frames [F, n] of some clips, a few clips at a time; kept in memory as far as they fit.
+
+    What does not is transformed anew in each sweep, which takes ten times as long.
+    """
 
     def __init__(
         self, sounds: Sounds, domain: Domain, rows: NDArray[np.int64], device: torch.device
@@ -226,7 +229,7 @@ class _Blocks(Sequence[Tensor]):
         self._rows = [rows[i : i + 8] for i in range(0, len(rows), 8)]
         self.frames = len(rows) * domain.n_frames(sounds.n_samples)
         self._kept: list[Tensor | None] = [None] * len(self._rows)
-        self._keep = 4 * self.frames * domain.n_bins <= memory_budget()
+        self._room = memory_budget()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -237,6 +240,7 @@ class _Blocks(Sequence[Tensor]):
             x = torch.from_numpy(np.asarray(self._sounds.waveforms[self._rows[index]]))
             s = log_magnitude(stft(peak_normalise(x.to(self._device)), self._domain))
             frames = s.permute(1, 0, 2).flatten(1)
-            if self._keep:
+            if frames.nbytes <= self._room:
                 self._kept[index] = frames
+                self._room -= frames.nbytes
         return frames
