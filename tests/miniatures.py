@@ -50,11 +50,13 @@ DURATION_S = 0.25
 FORM: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "duration_s": DURATION_S}
 
 
-def sound(labels: Iterable[int], number: int, seconds: float = DURATION_S) -> np.ndarray:
+def sound(
+    labels: Iterable[int], number: int, seconds: float = DURATION_S, rate: int = SAMPLE_RATE
+) -> np.ndarray:
     """Float32 ``[S]``: for each class a tone and its fifth, and noise 20 dB below."""
     rng = np.random.default_rng([number, *sorted(labels)])
-    n = round(seconds * SAMPLE_RATE)
-    t = np.arange(n) / SAMPLE_RATE
+    n = round(seconds * rate)
+    t = np.arange(n) / rate
     x = 0.02 * rng.standard_normal(n)
     for label in labels:
         # 51 steps of a 1/13 octave from 150 Hz end below half the sample rate.
@@ -64,9 +66,15 @@ def sound(labels: Iterable[int], number: int, seconds: float = DURATION_S) -> np
     return x.astype(np.float32)
 
 
-def _write(path: Path, labels: Iterable[int], number: int, seconds: float = DURATION_S) -> None:
+def _write(
+    path: Path,
+    labels: Iterable[int],
+    number: int,
+    seconds: float = DURATION_S,
+    rate: int = SAMPLE_RATE,
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound(labels, number, seconds), SAMPLE_RATE, subtype="PCM_16")
+    soundfile.write(path, sound(labels, number, seconds, rate), rate, subtype="PCM_16")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -208,6 +216,7 @@ def sust(
     recordings: Sequence[Recording] = SUST,
     audio: str = "audio",
     seconds: float = DURATION_S,
+    rate: int = SAMPLE_RATE,
 ) -> Path:
     """SONYC-UST's layout: ``annotations.csv`` with its 78 columns, sounds in ``audio/``.
 
@@ -220,6 +229,8 @@ def sust(
         The folder of the sounds, which real copies have as ``audio-0`` … or not at all (".").
     seconds : float
         Length of each recording.
+    rate : int
+        Samples per second.
     """
     classes = card("sust").classes
     fine = [f"{coarse}-{name}" for coarse, names in _FINE.items() for name in names]
@@ -240,7 +251,7 @@ def sust(
             row += [1 if name in present else absent for name in classes]
             rows.append(row)
         labels = [classes.index(name) for name in recording.labels or ()]
-        _write(folder / audio / recording.name, labels, number, seconds)
+        _write(folder / audio / recording.name, labels, number, seconds, rate)
     write_csv(folder / "annotations.csv", header, rows)
     return folder
 
