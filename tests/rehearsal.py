@@ -37,7 +37,7 @@ from l2i.recipes.opening.disk import disk_needed
 from l2i.recipes.training import fit_classifier
 from l2i.recipes.training.train import train
 from l2i.run.progress import Progress, Task
-from l2i.storage import format_bytes
+from l2i.storage import disk_usage, format_bytes
 from tests.miniatures import Recording, sust
 
 __all__ = ["main"]
@@ -68,18 +68,6 @@ def recordings(count: int) -> list[Recording]:
             heard = {1 if split == "train" else 0: labels}
             made.append(Recording(name, split, i % sensors, heard, labels))
     return made
-
-
-def _taken(folder: Path) -> int:
-    """The bytes below a folder, now."""
-    taken = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            try:
-                taken += Path(where, name).stat().st_blocks * 512
-            except FileNotFoundError:
-                continue  # Given back this instant.
-    return taken
 
 
 class _Most(threading.Thread):
@@ -171,12 +159,12 @@ def rehearse(count: int, over: list[str]) -> None:
         needed = disk_needed(config, dataset)
         print(f"\n{count} clips of 10 s ({platform.machine()})", flush=True)
         places = {"cache": needed.decoded, "mlruns": needed.hidden}
-        most = {name: _Most(partial(_taken, folder / name), 2) for name in places}
+        most = {name: _Most(partial(disk_usage, folder / name), 2) for name in places}
         watched = _Watched(count)
         train(config, watched)
         watched.flush()
         for name, told in places.items():
-            peak, left = most[name].stop(), _taken(folder / name)
+            peak, left = most[name].stop(), disk_usage(folder / name)
             sizes = " ".join(
                 f"{word} {format_bytes(n)}"
                 for word, n in (("told", told), ("taken", peak), ("left", left))
