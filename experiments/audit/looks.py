@@ -287,7 +287,7 @@ def main(experiment: str) -> None:
     print(f"| planted | used | {' | '.join(LOOKS)} | audit |")
     print("|---|---|" + "---|" * (len(LOOKS) + 1))
     for run in finished(experiment):
-        opened = open_finished(run.id, Progress(quiet=True), stream=True)
+        opened = open_finished(run.id, Progress(quiet=True), stream=True, keep=False)
         seen = look(opened)
         lists = [of(seen) for of in LOOKS.values()]
         try:

@@ -69,8 +69,8 @@ class Opened:
     subject: Subject
     material: Material
     device: torch.device
-    out: Path | None = None
-    keep: bool = False
+    out: Path | None
+    keep: bool
 
     @property
     def classes(self) -> tuple[str, ...]:
