@@ -19,14 +19,15 @@ KEYS = {"classifier": "loss", "dictionary": "objective", "interpreter": "reconst
 
 
 def main() -> None:
-    """Train both small runs, and write their curves."""
+    """Train both small runs with the published network, and write their curves."""
     target = Path(__file__).with_name("train.json").resolve()
     golden: dict[str, dict[str, list[float]]] = {}
     for kind, name in (("single", "demo"), ("multi", "demo-multilabel")):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             os.environ["XDG_CACHE_HOME"] = folder
-            made = Finished(Path(folder), train(small_config(name), Progress(quiet=True)))
+            config = small_config(name, "classifier.width=1")
+            made = Finished(Path(folder), train(config, Progress(quiet=True)))
             golden[kind] = {}
             for stage, key in KEYS.items():
                 path = made.artifacts / "model" / "artifacts" / f"{stage}.safetensors"
