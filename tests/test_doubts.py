@@ -66,6 +66,14 @@ def test_both_sides_of_each_threshold(
     assert mark in _marks(*parts, **{setting: told})
 
 
+def test_a_class_that_nothing_was_trained_for() -> None:
+    """Is said beside whatever else there is to be said, and voids nothing."""
+    (doubt,) = explanation_doubts(
+        "dog", HELD, SINGLE, peak=1, alone_peak=1, warn=Warn(), untrained=True
+    )
+    assert doubt.mark == "class not trained" and "dog" in doubt.text and not doubt.void
+
+
 def test_silence() -> None:
     """A silent clip has one sentence; so has a silent explanation, which removes nothing. -40 dB is
     a hundredth of full scale."""

@@ -273,6 +273,7 @@ def test_a_class_that_no_mixture_has() -> None:
     c = context.classifier.classes.index("low")
     every, fewer = Mixer(context, settings), Mixer(context, settings, [c])
     assert fewer.batches < every.batches
+    assert set(every.asked) - set(fewer.asked) == {c}
     for epoch in range(3):
         for mixed in fewer.train(epoch_generator(0, "gates", epoch)):
             assert not (mixed.classes == c).any()
@@ -289,6 +290,19 @@ def test_presets_and_settings() -> None:
     assert evidence.weights()["energy"] > source.weights()["energy"]
     assert source.weights()["separate"] > evidence.weights()["separate"]
     assert GatesSettings(lambda_size=0.7).weights()["size"] == 0.7
+
+
+def test_a_class_that_no_clip_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named when training begins; its explanation says so, and that of another does not."""
+    few = {"epochs": 1, "warm_epochs": 0, "crop_share": 0.5, "views": 1, "without": ["low"]}
+    gates = {**GATES, **few}
+    fitted = l2i.fit(load(), sounds(24), method="gated-l2i", progress=True, **FEW, **gates)
+    told = capsys.readouterr()
+    assert "No clip trains the gates for 1 of 3 classes" in told.out + told.err
+    low, high = sounds(2)
+    assert fitted.explain(high, "high").untrained is False
+    (text,) = (doubt.text for doubt in fitted.explain(low, "low").doubts if "trained" in doubt.mark)
+    assert "low" in text and "--method gates" in text
 
 
 # --- learning -----------------------------------------------------------------------------------

@@ -132,6 +132,8 @@ class Explained:
         Whether one class excludes the others.
     warn : l2i.config.Warn
         What `warnings` goes by.
+    untrained : bool
+        Whether no clip trained the method for the class explained.
     """
 
     input: NDArray[np.float32] = field(repr=False)
@@ -146,6 +148,7 @@ class Explained:
     method: str
     task: Task = Task.SINGLE_LABEL
     warn: Warn = field(default=Warn(), repr=False)
+    untrained: bool = False
 
     @cached_property
     def kept(self) -> float:
@@ -165,6 +168,7 @@ class Explained:
             peak=float(np.abs(self.input).max(initial=0)),
             alone_peak=float(np.abs(self.audio).max(initial=0)),
             warn=self.warn,
+            untrained=self.untrained,
         )
 
     @property

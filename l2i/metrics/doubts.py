@@ -66,6 +66,7 @@ def explanation_doubts(
     peak: float,
     alone_peak: float,
     warn: Warn,
+    untrained: bool = False,
 ) -> list[Doubt]:
     """What is to be said against one explanation; nothing, if it holds.
 
@@ -80,6 +81,8 @@ def explanation_doubts(
     peak, alone_peak : float
         Greatest sample of the clip and of its explanation; 1 is full scale.
     warn : l2i.config.Warn
+    untrained : bool
+        Whether no clip trained the method for the class.
 
     Returns
     -------
@@ -121,6 +124,9 @@ def explanation_doubts(
     if p < warn.probability:
         text = f"The classifier does not say {target}: it has {p:.2%} in this clip."
         doubts.append(Doubt("class not said", text))
+    if untrained:
+        text = f"No clip trained the gates for {target}: '--method gates' needs no training."
+        doubts.append(Doubt("class not trained", text))
     return doubts
 
 

@@ -121,6 +121,8 @@ class Gating:
         Whose activations the gates multiply, in place of the sound's own.
     shift : float
         Added to the gates' log odds: below 0 they are shut further than they were trained to be.
+    classes : frozenset of str, optional
+        Those that training clips have; unset for gates of older versions, which do not say.
     """
 
     head: GateHead
@@ -129,6 +131,14 @@ class Gating:
     log: bool = False
     psi: Psi | None = None
     shift: float = 0.0
+    classes: frozenset[str] | None = None
+
+    def untrained(self, name: str) -> bool:
+        """Whether no clip trained the gates for this class, as far as is known.
+
+        They may then stay nearly shut for it: what opens a gate is learnt class by class.
+        """
+        return self.classes is not None and name not in self.classes
 
     def log_odds(self, heard: Heard, classes: Tensor) -> Tensor:
         """Log-odds of the gates [B, K, T] for a class [B] of each clip, as they were trained."""

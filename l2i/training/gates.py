@@ -65,6 +65,7 @@ _SHIFTS = tuple(-n / 2 for n in range(1, 9))
 _DECIDED = 0.98
 # With few mixtures, one decision that changes would end it.
 _CLOSING_MIXTURES = 96
+_NAMED = 5
 _CLOSING = {"source": 1.0, "evidence": 0.95}
 _WEIGHTS = {
     "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
@@ -188,7 +189,15 @@ class GatesPart:
             "mask": s.mask,
             "activations": s.activations,
             "preset": s.preset,
+            "classes": [classes[c] for c in mixer.asked],
         }
+        missing = [name for name in classes if name not in document["classes"]]
+        if missing:
+            some = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+            context.progress.say(
+                f"No clip trains the gates for {len(missing)} of {len(classes)} classes, for which "
+                f"they may stay shut: {some}."
+            )
         network = _head(document).to(device)
         averaged = copy.deepcopy(network)
         teacher = Teacher(
@@ -291,6 +300,7 @@ def _gating(network: GateHead, document: Mapping[str, Any], context: Any) -> Gat
         log=document.get("mask") == "log",
         psi=context.parts["interpreter"] if document.get("activations") == "network" else None,
         shift=document.get("shift", 0.0),
+        classes=frozenset(document["classes"]) if "classes" in document else None,
     )
 
 

@@ -129,6 +129,16 @@ class Mixer:
         return stretches, views[:, clips].flatten(0, 1)
 
     @property
+    def asked(self) -> list[int]:
+        """Classes that training clips are asked for: the classifier hears them in one, or they are
+        the likeliest of one in which it hears none.
+        """
+        heard = self._heard["train"] >= _THERE
+        likeliest = self._heard["train"].argmax(1)[~heard.any(1)]
+        asked: list[int] = heard.any(0).index_fill(0, likeliest, True).nonzero()[:, 0].tolist()
+        return asked
+
+    @property
     def batches(self) -> int:
         """Steps of an epoch: each training clip is the first of a mixture once."""
         return len(in_batches(torch.arange(self._count), self._s.batch_size))
