@@ -328,6 +328,7 @@ METHODS = Registry(
     "explanation method",
     {
         "gated-l2i": "l2i.explanation.gated:GatedL2I",
+        "refined-gates": "l2i.explanation.refined:RefinedGates",
         "l2i": "l2i.explanation.listen_to_interpret:ListenToInterpret",
         "l2i-linear": "l2i.explanation.linear:LinearL2I",
         "gates": "l2i.explanation.gates:GatesMethod",

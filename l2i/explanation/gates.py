@@ -59,6 +59,7 @@ __all__ = [
     "ShapleyMethod",
     "domain_of",
     "gate_mask",
+    "objective",
     "take_apart",
     "without_training",
 ]
@@ -156,6 +157,28 @@ def _spread(v: Tensor, frames: int) -> Tensor:
     return F.interpolate(gates, size=frames, mode="linear", align_corners=True)
 
 
+def objective(
+    inside: Tensor, outside: Tensor, target: Tensor, kept: Tensor, *, size: float, margin: float
+) -> Tensor:
+    """What gates make least, per clip [B]: see the module.
+
+    Parameters
+    ----------
+    inside, outside : Tensor [B]
+        Log-odds of the class: by the explanation alone, and by what is left.
+    target : Tensor [B]
+        By the clip.
+    kept : Tensor [B]
+        Share of the clip's magnitude in the explanation, in [0, 1].
+    size : float
+        Weight of what is kept.
+    margin : float
+        By how much the log-odds are to fall below even, or below the clip's.
+    """
+    wanted = target.clamp(max=0) - margin
+    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
+
+
 def _objective(
     heard: Apart,
     classes: Tensor,
@@ -170,10 +193,9 @@ def _objective(
     both = torch.cat([audio, heard.waveform - audio])
     finite_gradients(both)
     z = log_odds(classifier.logits(both), classes.repeat(2), classifier.task)
-    inside, outside = z.chunk(2)
     kept = (mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)).clamp_min(1e-12)
-    wanted = target.clamp(max=0) - margin
-    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
+    inside, outside = z.chunk(2)
+    return objective(inside, outside, target, kept, size=size, margin=margin)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import audible_frames, linear_gain
+from l2i.dsp.spectrogram import audible_frames, linear_gain, peak_normalise
 from l2i.models.asked import class_gradients
 from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard
 from l2i.models.interpreter import Psi
 
-__all__ = ["Gating", "Taken", "activations_of", "take_apart"]
+__all__ = ["Gating", "Taken", "activations_of", "split_sounds", "take_apart"]
 
 _UPDATES = 20
 # Below it W H explains nothing: no gate opens what is not there.
@@ -102,6 +102,29 @@ def take_apart(heard: Heard, w: Tensor) -> Taken:
     """Take clips apart into the components of a dictionary W [F, K]."""
     h = activations_of(heard.size.log1p(), w)
     return Taken(w, h, torch.matmul(w, h))
+
+
+def split_sounds(heard: Heard, mask: Tensor) -> Tensor:
+    """Explanations and removals [2 B, S], which add up to the clips scaled to their peak.
+
+    Gradients pass from both to the mask.
+
+    Parameters
+    ----------
+    heard : Heard
+        B clips.
+    mask : Tensor [B, F, T]
+        A linear gain.
+    """
+    d = heard.domain
+    explanation = torch.istft(
+        heard.spectrum * mask,
+        d.n_fft,
+        d.hop_length,
+        window=torch.hann_window(d.n_fft, device=mask.device),
+        length=heard.n_samples,
+    )
+    return torch.cat([explanation, peak_normalise(heard.waveform) - explanation])
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from l2i.dsp.spectrogram import Domain, kept_energy
 from l2i.errors import CheckpointError, DataError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead, gate
-from l2i.models.gated import Gating, Taken
+from l2i.models.gated import Gating, Taken, split_sounds
 from l2i.models.heard import Heard, need_gradients
 from l2i.registry import class_index
 from l2i.run.device import epoch_generator, learning_dtype
@@ -334,7 +334,7 @@ def _figures(teacher: Teacher, held: Iterable[_Held], shift: float = 0.0) -> dic
     for some in held:
         heard, own = some.heard, some.classes.unsqueeze(1)
         mask = teacher.gating.gain(some.taken, gate(some.odds + shift), heard.size)
-        inside, outside = teacher.judge(heard, teacher.parts(heard, mask))
+        inside, outside = teacher.judge(heard, split_sounds(heard, mask))
         y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
         figures = {
             "fall": y - q,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
+from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.gate_head import GateHead
-from l2i.models.gated import Gating, Taken
+from l2i.models.gated import Gating, Taken, split_sounds
 from l2i.models.heard import Heard, hear
 from l2i.training.mixtures import Mixed
 from l2i.types import Classifier, Task
@@ -87,7 +87,7 @@ class Teacher:
         both = sure * mixture.mixed
         kept = (mask * loud).sum((1, 2))
         power = size.square() / size.square().sum((1, 2), keepdim=True).clamp_min(1e-9)
-        parts = self.parts(heard, mask)
+        parts = split_sounds(heard, mask)
         enough, needed = self.answers(heard, *self.judge(heard, parts), mixture.classes)
         terms |= {
             "in": enough.mean(),
@@ -101,18 +101,6 @@ class Teacher:
         if self.weights["absent"]:
             terms["absent"] = self._absent(heard, taken, loud, generator)
         return terms
-
-    def parts(self, heard: Heard, mask: Tensor) -> Tensor:
-        """Explanations and removals [2 B, S], which add up to the clips scaled to their peak."""
-        d = self.domain
-        explanation = torch.istft(
-            heard.spectrum * mask,
-            d.n_fft,
-            d.hop_length,
-            window=torch.hann_window(d.n_fft, device=mask.device),
-            length=heard.n_samples,
-        )
-        return torch.cat([explanation, peak_normalise(heard.waveform) - explanation])
 
     def judge(self, heard: Heard, parts: Tensor) -> tuple[Tensor, Tensor]:
         """What the classifier says of explanations and removals, logits [B, C] each.

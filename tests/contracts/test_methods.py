@@ -48,7 +48,7 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
 # Where no unit, component or channel speaks for the class, nothing is kept.
 MAY_KEEP_NOTHING = {
     *("l2i", "random", "gradcam", "gates", "shapley", "slime", "lime", "audiolime", "rise"),
-    *("flint", "amortised-shapley"),
+    *("flint", "amortised-shapley", "refined-gates"),
 }
 
 # What holds of any network is asked: the share of the published channels.
