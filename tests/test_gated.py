@@ -305,7 +305,9 @@ def test_a_class_that_no_clip_trained(capsys: pytest.CaptureFixture[str]) -> Non
     low, high = sounds(2)
     assert fitted.explain(high, "high").untrained is False
     (text,) = (doubt.text for doubt in fitted.explain(low, "low").doubts if "trained" in doubt.mark)
-    assert "low" in text and "--method gates" in text
+    assert "low" in text and "--method refined-gates" in text
+    refined = replace(fitted, method="refined-gates").explain(low, "low")
+    assert refined.holds and not refined.warnings
 
 
 # --- learning -----------------------------------------------------------------------------------

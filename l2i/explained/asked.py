@@ -94,7 +94,7 @@ def explain_by(
         method=method.rpartition(":")[2],
         task=clf.task,
         warn=warn or Warn(),
-        untrained=isinstance(way, GatedL2I) and way.gating.untrained(clf.classes[c]),
+        untrained=isinstance(way, GatedL2I) and way.untrained(clf.classes[c]),
     )
 
 

@@ -41,6 +41,10 @@ class GatedL2I:
         self.w = self.gating.w
         self.layers = self.gating.layers
 
+    def untrained(self, name: str) -> bool:
+        """Whether no clip trained it for a class, for which it may hardly open."""
+        return self.gating.untrained(name)
+
     @torch.inference_mode()
     def gates_of(self, heard: Heard, classes: Tensor) -> Tensor:
         """Gates [B, K, T] in [0, 1] of one class of each clip.

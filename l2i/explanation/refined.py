@@ -4,7 +4,8 @@ The head of `l2i.explanation.gated` says at once which components count. How far
 opened for *this* clip it knows from other clips; the classifier itself knows it of this one. So
 log odds are shifted by d, one number for each component and second, found by descent through the
 classifier, from zero, on what `l2i.explanation.gates` makes least: the explanation is to be as
-probable as the clip, the removal improbable, and what is kept small.
+probable as the clip, the removal improbable, and what is kept small. For a class that no clip
+trained the gates for, all of them begin open, and there are more steps.
 
 Numbers are few, so that there is little room for masks that fool the classifier: with four a second
 instead of one, removals take more off the class as the classifier explained has it, and less as
@@ -37,8 +38,16 @@ _SIZE, _MARGIN = 8.0, 3.0
 _ODDS = 4.0
 
 
+# Where there is nothing to go on from: all gates begin open, as those without training.
+_OPEN, _STEPS_FROM_OPEN = 2.0, 25
+
+
 class RefinedGates(GatedL2I):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+
+    def untrained(self, name: str) -> bool:
+        """No: a class that no clip trained is found by descent alone."""
+        return False
 
     def explain(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Taken, Tensor]:
         """Gates, what they multiply, and the mask [B, F, T], a linear gain; of silence, zero."""
@@ -78,6 +87,9 @@ class RefinedGates(GatedL2I):
                 taken = self.gating.take_apart(heard)
                 odds = self.gating.log_odds(heard, classes) + self.gating.shift
                 odds = odds.clamp(-_ODDS, _ODDS)
+                steps = _STEPS
+                if self.gating.untrained(clf.classes[int(classes)]):
+                    odds, steps = torch.full_like(odds, _OPEN), _STEPS_FROM_OPEN
                 target = log_odds(heard.logits, classes, clf.task)
             frames = odds.shape[2]
             seconds = frames * domain.hop_length / domain.sample_rate
@@ -90,7 +102,7 @@ class RefinedGates(GatedL2I):
                 return gate(odds + over_time)
 
             with torch.enable_grad():
-                for _ in range(_STEPS):
+                for _ in range(steps):
                     mask = self.gating.gain(taken, gates(), heard.size)
                     z = log_odds(
                         heard.judge(split_sounds(heard, mask), [0, 0]), classes.repeat(2), clf.task

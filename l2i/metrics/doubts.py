@@ -125,7 +125,7 @@ def explanation_doubts(
         text = f"The classifier does not say {target}: it has {p:.2%} in this clip."
         doubts.append(Doubt("class not said", text))
     if untrained:
-        text = f"No clip trained the gates for {target}: '--method gates' needs no training."
+        text = f"No clip trained the gates for {target}: '--method refined-gates' needs none."
         doubts.append(Doubt("class not trained", text))
     return doubts
 
