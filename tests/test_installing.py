@@ -180,8 +180,8 @@ with warnings.catch_warnings(record=True) as caught:
 sentences = [str(w.message) for w in caught if "captum" in str(w.message)]
 assert len(sentences) == 1, sentences
 assert "saliency, smoothgrad, integrated-gradients, occlusion" in sentences[0], sentences
-known = ["gated-l2i", "l2i", "l2i-linear", "gates", "shapley", "random", "full", "gradcam"]
-known += ["wam", "loudest", "random-gates"]
+known = ["gated-l2i", "refined-gates", "l2i", "l2i-linear", "gates", "shapley", "random", "full"]
+known += ["gradcam", "wam", "loudest", "random-gates"]
 assert list(table.index) == known, table.index
 assert np.isfinite(table["average_drop"]).all()
 
