@@ -126,14 +126,18 @@ def test_the_page_has_components_and_how_much_of_each_counts(gated: Finished) ->
 def test_explained_by_either_rule(
     gated: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run explains files by its gates, or by what it learnt them on."""
+    """A run explains files by its gates, by refining them, or by what it learnt them on; the page
+    names another method than the run's, and leaves out what was measured of that."""
     monkeypatch.chdir(gated.folder)
     place = gated.artifacts / "explanations"
     clip = next(iter(sorted(place.glob("*/original.wav"))))
-    for method, shown in (("", "gated-l2i"), ("l2i", None)):
+    for method, shown in (("", "gated-l2i"), ("refined-gates", "refined-gates"), ("l2i", None)):
         out = tmp_path / (method or "own")
         (explained,) = explain(gated.outcome.run_id, [clip], QUIET, out=out, method=method)
         assert explained.get("method") == shown
+        page = (out / "index.html").read_text(encoding="utf-8")
+        assert (f"method {method}" in page) == bool(method)
+        assert ("Fid-In" in page) == (not method) and "accuracy" in page
     assert len(list_runs()) == 1
 
 

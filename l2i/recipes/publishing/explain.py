@@ -55,6 +55,7 @@ _T = TypeVar("_T")
 _Written = tuple[dict[str, Any], dict[str, Any], Media]
 
 _MARK, _PAGE = "explanation.json", "index.html"
+_OF_NO_METHOD = ("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro")
 
 
 def explain(
@@ -142,6 +143,7 @@ def explain(
     name = method or config.method.name
     told = MethodSettings(settings.threshold, settings.max_components, config.run.seed)
     way = make_method(name, subject, told)
+    other = name != config.method.name
     explainer = explainer_of(subject) if name == "l2i" else None
 
     sample_rate = clf.sample_rate
@@ -235,8 +237,11 @@ def explain(
             page,
             seen,
             media,
-            title=f"Explained by {run.name}",
-            summary=main_figures(run.scores),
+            title=f"Explained by {run.name}" + (f", method {name}" if other else ""),
+            # The run's figures of explanations are of its own method.
+            summary=main_figures({k: run.scores[k] for k in _OF_NO_METHOD if k in run.scores})
+            if other
+            else main_figures(run.scores),
         )
     return listed
 
