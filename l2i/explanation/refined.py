@@ -36,8 +36,6 @@ _STEPS, _RATE, _PIECE_S = 10, 1.0, 1.0
 _SIZE, _MARGIN = 8.0, 3.0
 # A gate is wholly open or shut from 2.4 on; one whose log odds are far beyond could not be moved.
 _ODDS = 4.0
-
-
 # Where there is nothing to go on from: all gates begin open, as those without training.
 _OPEN, _STEPS_FROM_OPEN = 2.0, 25
 

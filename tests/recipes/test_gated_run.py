@@ -68,7 +68,7 @@ def test_the_classifier_may_be_listened_to_in_bfloat16(
     bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where gates learn from what it says; what they read of it, and what judges them, is float32.
-    A processor that has no bfloat16 is one sentence."""
+    A processor that has no bfloat16 is one sentence, before a run is made."""
     seen: set[tuple[bool, torch.dtype]] = set()
     above = VGG.above
 
@@ -82,8 +82,8 @@ def test_the_classifier_may_be_listened_to_in_bfloat16(
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match=r"no bfloat16; take parts\.gates\.precision float32"):
         train(small_config("demo", *brief, "parts.gates.precision=bfloat16"), QUIET)
+    assert not seen and not list_runs(), "it is told before anything is heard"
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: True)
-    seen.clear()
     train(small_config("demo", *brief, "parts.gates.precision=auto"), QUIET)
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
 

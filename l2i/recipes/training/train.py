@@ -42,7 +42,7 @@ from l2i.recipes.training.fit_classifier import (
 from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.artifacts import download
-from l2i.run.device import pick_device, seed_everything, set_threads
+from l2i.run.device import learning_dtype, pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import adopt, find_finished, register
 from l2i.run.search import RunInfo
@@ -135,6 +135,9 @@ def train(
     sounds = replace(material.sounds(), known=known)
     for part in parts:
         part.check(settings[part.name], sounds, material.domain)
+        # A format that the device lacks is told now, not after hours of the stages before.
+        word = getattr(settings[part.name], "precision", "")
+        learning_dtype(word, device, dtype, f"parts.{part.name}.precision")
     own_name = "" if loaded is None else f"{loaded.word}-"
     name = config.run.name or f"{own_name}{data_name(config, material)}-{signature[:6]}"
     tags = provenance.tags(device) | {
