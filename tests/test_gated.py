@@ -19,9 +19,8 @@ from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import DataError, UsageError
 from l2i.explanation import make_method, split_audio
 from l2i.explanation.gated import GatedL2I
-from l2i.explanation.gates import objective
 from l2i.explanation.refined import RefinedGates
-from l2i.models.answers import log_odds
+from l2i.models.answers import log_odds, objective
 from l2i.models.asked import class_gradients
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns

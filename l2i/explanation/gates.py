@@ -42,7 +42,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
 from l2i.explanation.apart import Apart, Gated, domain_of, gate_mask, take_apart
-from l2i.models.answers import log_odds
+from l2i.models.answers import log_odds, objective
 from l2i.models.heard import Heard, finite_gradients, need_gradients
 from l2i.models.players import coalitions, worth
 from l2i.types import Classifier
@@ -59,7 +59,6 @@ __all__ = [
     "ShapleyMethod",
     "domain_of",
     "gate_mask",
-    "objective",
     "take_apart",
     "without_training",
 ]
@@ -155,28 +154,6 @@ def _spread(v: Tensor, frames: int) -> Tensor:
     wide = (1 + 2 * _STRETCH) * v.sigmoid() - _STRETCH
     gates = wide + (wide.clamp(0, 1) - wide).detach()
     return F.interpolate(gates, size=frames, mode="linear", align_corners=True)
-
-
-def objective(
-    inside: Tensor, outside: Tensor, target: Tensor, kept: Tensor, *, size: float, margin: float
-) -> Tensor:
-    """What gates make least, per clip [B]: see the module.
-
-    Parameters
-    ----------
-    inside, outside : Tensor [B]
-        Log-odds of the class: by the explanation alone, and by what is left.
-    target : Tensor [B]
-        By the clip.
-    kept : Tensor [B]
-        Share of the clip's magnitude in the explanation, in [0, 1].
-    size : float
-        Weight of what is kept.
-    margin : float
-        By how much the log-odds are to fall below even, or below the clip's.
-    """
-    wanted = target.clamp(max=0) - margin
-    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
 
 
 def _objective(

@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.explanation.gated import GatedL2I
-from l2i.explanation.gates import objective
 from l2i.explanation.listen_to_interpret import audible
-from l2i.models.answers import log_odds
+from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
 from l2i.models.gated import Taken, split_sounds
 from l2i.models.heard import Heard, hear

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from l2i.types import Task
 
-__all__ = ["Answers", "log_odds"]
+__all__ = ["Answers", "log_odds", "objective"]
 
 
 class Answers:
@@ -55,3 +56,25 @@ def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
         return own
     rest = logits.scatter(1, classes.view(-1, 1), -torch.inf)
     return own - rest.logsumexp(1)
+
+
+def objective(
+    inside: Tensor, outside: Tensor, target: Tensor, kept: Tensor, *, size: float, margin: float
+) -> Tensor:
+    """What gates make least, per clip [B]; see `l2i.explanation.gates`.
+
+    Parameters
+    ----------
+    inside, outside : Tensor [B]
+        Log-odds of the class: by the explanation alone, and by what is left.
+    target : Tensor [B]
+        By the clip.
+    kept : Tensor [B]
+        Share of the clip's magnitude in the explanation, in [0, 1].
+    size : float
+        Weight of what is kept.
+    margin : float
+        By how much the log-odds are to fall below even, or below the clip's.
+    """
+    wanted = target.clamp(max=0) - margin
+    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
