@@ -160,11 +160,11 @@ def without_training(rounds: int) -> None:
     x = torch.randn(2, N_SAMPLES, generator=torch.Generator().manual_seed(0)) * 0.1
     (times,) = _in_turns(min(rounds, 3), lambda: gates(x, torch.tensor([0, 1])))
     _line("explanation without training, per clip", times, 1 / 2, "s")
+    subject = _gated_subject()
     trained, refined = (
-        make_method(name, _gated_subject(), MethodSettings())
-        for name in ("gated-l2i", "refined-gates")
+        make_method(name, subject, MethodSettings()) for name in ("gated-l2i", "refined-gates")
     )
-    heard = hear(gates.classifier, x, SETTINGS.domain, trained.layers)
+    heard = hear(subject.classifier, x, SETTINGS.domain, trained.layers)
     classes = torch.tensor([0, 1])
     times, longer = _in_turns(
         min(rounds, 3), *(partial(way, heard, classes, [0, 1]) for way in (trained, refined))

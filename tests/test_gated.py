@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import l2i
 from l2i.config import own_classifier_preset
 from l2i.dsp.spectrogram import Domain, SpectrogramSettings
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, DeviceError, UsageError
 from l2i.explanation import make_method, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.refined import RefinedGates
@@ -307,6 +307,18 @@ def test_a_class_that_no_clip_trained(capsys: pytest.CaptureFixture[str]) -> Non
     assert "low" in text and "--method refined-gates" in text
     refined = replace(fitted, method="refined-gates").explain(low, "low")
     assert refined.holds and not refined.warnings
+
+
+def test_a_number_format_that_the_device_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Is refused before anything is learnt."""
+    monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
+    lacks = {**GATES, "precision": "bfloat16"}
+    with pytest.raises(DeviceError, match="no bfloat16"):
+        l2i.fit(load(), sounds(8), method="gated-l2i", progress=True, **FEW, **lacks)
+    told = capsys.readouterr()
+    assert "dictionary" not in told.out + told.err
 
 
 # --- learning -----------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
 from l2i.explanation.apart import Apart, Gated, domain_of, gate_mask, take_apart
 from l2i.models.answers import log_odds, objective
+from l2i.models.gate_head import gate
 from l2i.models.heard import Heard, finite_gradients, need_gradients
 from l2i.models.players import coalitions, worth
 from l2i.types import Classifier
@@ -63,7 +64,6 @@ __all__ = [
     "without_training",
 ]
 
-_STRETCH = 0.1
 # The least values of the settings that people give, and which of them are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
 _LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}
@@ -137,7 +137,7 @@ class Gates:
                 for _ in range(self.steps):
                     gates = _spread(v, frames)
                     mask, audio = heard.audio(gates)
-                    losses = _objective(
+                    losses = _losses(
                         heard, classes, clf, target, mask, audio, self.size, self.margin
                     )
                     optimizer.zero_grad()
@@ -149,14 +149,10 @@ class Gates:
 
 def _spread(v: Tensor, frames: int) -> Tensor:
     """Gates [B, K, T] of values [B, K, J]."""
-    # Stretched, so that a gate can be wholly open or shut: of a removal that is played at full
-    # level a classifier hears what is left at -40 dB. The gradient goes on where it is cut.
-    wide = (1 + 2 * _STRETCH) * v.sigmoid() - _STRETCH
-    gates = wide + (wide.clamp(0, 1) - wide).detach()
-    return F.interpolate(gates, size=frames, mode="linear", align_corners=True)
+    return F.interpolate(gate(v), size=frames, mode="linear", align_corners=True)
 
 
-def _objective(
+def _losses(
     heard: Apart,
     classes: Tensor,
     classifier: Classifier,
@@ -267,7 +263,7 @@ class Shapley:
         for some in sets.split(8):
             many, mask, audio = _of_sets(heard, some)
             losses.append(
-                _objective(
+                _losses(
                     many,
                     classes.expand(len(some)),
                     self.classifier,

@@ -22,10 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.explanation.gated import GatedL2I
-from l2i.explanation.listen_to_interpret import audible
 from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
-from l2i.models.gated import Taken, split_sounds
+from l2i.models.gated import split_sounds
 from l2i.models.heard import Heard, hear
 
 __all__ = ["RefinedGates"]
@@ -46,47 +45,31 @@ class RefinedGates(GatedL2I):
         """No: a class that no clip trained is found by descent alone."""
         return False
 
-    def explain(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Taken, Tensor]:
-        """Gates, what they multiply, and the mask [B, F, T], a linear gain; of silence, zero."""
+    def gates_of(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Gates [B, K, T] in [0, 1] of one class of each clip, refined."""
         # Clip by clip, each heard alone, as by `gates`: what is heard in a batch differs by
         # rounding, of which descent may make much.
         alone = zip(heard.waveform.split(1), classes.split(1), strict=True)
-        each = [
-            self._refined(hear(heard.classifier, x, heard.domain, self.layers), c) for x, c in alone
-        ]
-        gates = torch.cat([own for own, _ in each])
-        taken = Taken(
-            self.w,
-            torch.cat([own.activations for _, own in each]),
-            torch.cat([own.whole for _, own in each]),
+        return torch.cat(
+            [
+                self._refined(hear(heard.classifier, x, heard.domain, self.layers), c)
+                for x, c in alone
+            ]
         )
-        mask = self.gating.gain(taken, gates, heard.size)
-        return gates, taken, mask * audible(heard.size).view(-1, 1, 1)
 
-    def gates_of(self, heard: Heard, classes: Tensor) -> Tensor:
-        """Gates [B, K, T] in [0, 1] of one class of each clip.
-
-        Parameters
-        ----------
-        heard : Heard
-            B clips, with the maps of `layers`.
-        classes : Tensor [B], int64
-        """
-        return self.explain(heard, classes)[0]
-
-    def _refined(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Taken]:
-        """Gates [1, K, T] of one clip, and what they multiply."""
+    def _refined(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Gates [1, K, T] of one clip."""
         clf, domain = heard.classifier, heard.domain
         # Copies: tensors that were made for inference take part in no gradient.
         with torch.inference_mode(False):
             heard, classes = heard.copied(), classes.clone()
             with torch.no_grad():
                 taken = self.gating.take_apart(heard)
-                odds = self.gating.log_odds(heard, classes) + self.gating.shift
-                odds = odds.clamp(-_ODDS, _ODDS)
-                steps = _STEPS
                 if self.gating.untrained(clf.classes[int(classes)]):
-                    odds, steps = torch.full_like(odds, _OPEN), _STEPS_FROM_OPEN
+                    odds, steps = torch.full_like(taken.activations, _OPEN), _STEPS_FROM_OPEN
+                else:
+                    odds = self.gating.log_odds(heard, classes) + self.gating.shift
+                    odds, steps = odds.clamp(-_ODDS, _ODDS), _STEPS
                 target = log_odds(heard.logits, classes, clf.task)
             frames = odds.shape[2]
             seconds = frames * domain.hop_length / domain.sample_rate
@@ -110,4 +93,4 @@ class RefinedGates(GatedL2I):
                     loss.sum().backward()
                     optimizer.step()
             with torch.no_grad():
-                return gates(), taken
+                return gates()

@@ -22,6 +22,7 @@ __all__ = [
     "CONTROLS",
     "MAIN",
     "METRICS",
+    "OF_NETWORKS",
     "OF_THEIR_SIZE",
     "PUBLISHED",
     "PUBLISHED_TITLE",
@@ -243,10 +244,10 @@ SHORT = {
 }
 """What tables and pages call a figure where there is little room; each is in its title, too."""
 
-MAIN = (
-    *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
-    *("faithfulness_probability", "ff_mean", "fid_in", "kept"),
-)
+OF_NETWORKS = ("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro")
+"""What the classifier and the interpreter are judged by, whatever explains."""
+
+MAIN = (*OF_NETWORKS, "faithfulness_probability", "ff_mean", "fid_in", "kept")
 """What a run is judged by, in this order."""
 
 CONTROLS = {

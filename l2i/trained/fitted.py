@@ -28,7 +28,16 @@ from l2i.models.heard import hear
 from l2i.registry import nearest
 from l2i.run.progress import Progress
 from l2i.trained.sounds import Clips, gathered
-from l2i.training.parts import Around, Context, Part, Sounds, learn, load_parts, parts_of
+from l2i.training.parts import (
+    Around,
+    Context,
+    Part,
+    Sounds,
+    check_parts,
+    learn,
+    load_parts,
+    parts_of,
+)
 from l2i.types import Classifier
 
 __all__ = ["FEWEST", "Fitted", "fit", "load"]
@@ -268,8 +277,7 @@ def fit(
     context = Context(
         classifier, domain, learnt_from, seed, classifier.device, torch.float32, quiet
     )
-    for part in parts:
-        part.check(own[part.name], learnt_from, domain)
+    check_parts(parts, own, learnt_from, domain, classifier.device)
     with (
         tempfile.TemporaryDirectory() as work,
         torch.random.fork_rng(devices=[]),

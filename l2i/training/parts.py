@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
 from l2i.registry import METHODS, Registry
+from l2i.run.device import learning_dtype
 from l2i.run.progress import Progress
 from l2i.training.stage import Stage
 from l2i.types import Classifier
@@ -195,6 +196,39 @@ def load_parts(
     for part in parts_of(method):
         parts[part.name] = part.load(*read(part.name), replace(around, parts=dict(parts)))
     return parts
+
+
+def check_parts(
+    parts: Sequence[Part],
+    settings: Mapping[str, Any],
+    sounds: Sounds,
+    domain: Domain,
+    device: torch.device,
+) -> None:
+    """Refuse before anything is learnt what a part would refuse after those before it.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    settings : mapping of str to object
+        Each part's.
+    sounds : Sounds
+    domain : Domain
+    device : torch.device
+
+    Raises
+    ------
+    DataError, UsageError
+        As the parts have it.
+    DeviceError
+        A part's number format is none that the device has.
+    """
+    import torch
+
+    for part in parts:
+        part.check(settings[part.name], sounds, domain)
+        word = getattr(settings[part.name], "precision", "")
+        learning_dtype(word, device, torch.float32, f"parts.{part.name}.precision")
 
 
 def learn(

@@ -27,6 +27,7 @@ from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
 from l2i.explained import Explained, explain_by
 from l2i.explanation import METHODS, MethodSettings, make_method, part_names
+from l2i.metrics import OF_NETWORKS
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
@@ -55,7 +56,6 @@ _T = TypeVar("_T")
 _Written = tuple[dict[str, Any], dict[str, Any], Media]
 
 _MARK, _PAGE = "explanation.json", "index.html"
-_OF_NO_METHOD = ("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro")
 
 
 def explain(
@@ -239,9 +239,9 @@ def explain(
             media,
             title=f"Explained by {run.name}" + (f", method {name}" if other else ""),
             # The run's figures of explanations are of its own method.
-            summary=main_figures({k: run.scores[k] for k in _OF_NO_METHOD if k in run.scores})
-            if other
-            else main_figures(run.scores),
+            summary=main_figures(
+                {k: v for k, v in run.scores.items() if k in OF_NETWORKS} if other else run.scores
+            ),
         )
     return listed
 

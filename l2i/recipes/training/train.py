@@ -42,12 +42,12 @@ from l2i.recipes.training.fit_classifier import (
 from l2i.registry import METHODS, nearest
 from l2i.run import provenance
 from l2i.run.artifacts import download
-from l2i.run.device import learning_dtype, pick_device, seed_everything, set_threads
+from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import adopt, find_finished, register
 from l2i.run.search import RunInfo
 from l2i.run.tracker import open_run
-from l2i.training.parts import Context, Part, parts_of
+from l2i.training.parts import Context, Part, check_parts, parts_of
 from l2i.training.stage import Stage, open_stage
 from l2i.types import Classifier
 
@@ -133,11 +133,7 @@ def train(
         check_classifier(config, material)
     known = material.card.classes if loaded is None else tuple(loaded.classifier.classes)
     sounds = replace(material.sounds(), known=known)
-    for part in parts:
-        part.check(settings[part.name], sounds, material.domain)
-        # A format that the device lacks is told now, not after hours of the stages before.
-        word = getattr(settings[part.name], "precision", "")
-        learning_dtype(word, device, dtype, f"parts.{part.name}.precision")
+    check_parts(parts, settings, sounds, material.domain, device)
     own_name = "" if loaded is None else f"{loaded.word}-"
     name = config.run.name or f"{own_name}{data_name(config, material)}-{signature[:6]}"
     tags = provenance.tags(device) | {
