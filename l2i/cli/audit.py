@@ -41,20 +41,9 @@ SUSPECT = 4
     "your own]",
 )
 @options.run_data_dir
-@click.option(
-    "--class",
-    "classes",
-    metavar="NAME",
-    multiple=True,
-    help="Audit this class only; may be given several times.",
-)
+@options.several("--class", "classes", metavar="NAME", help="Audit this class only")
 @measuring.clips("all")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Use only N clips, evenly over the classes (a quick look).",
-)
+@options.number("--limit", help="Use only N clips, evenly over the classes (a quick look).")
 @measuring.method
 @click.option(
     "--quiet-db",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group, Option, emit_json
+from l2i.cli.base import Group, emit_json
 
 if TYPE_CHECKING:
     from l2i.launch.aws_setup import Step
-
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @click.group(
@@ -29,31 +27,18 @@ def batch() -> None:
     """Set up AWS Batch, show the rights that are needed, remove all of it again."""
 
 
-def _several(
-    flag: str, name: str, metavar: str, text: str, default: str = "", **more: Any
-) -> _Decorator:
-    text += f"; may be given several times.{default and f'  [default: {default}]'}"
-    return click.option(flag, name, multiple=True, metavar=metavar, help=text, **more)
-
-
-def _number(flag: str, default: int, text: str, least: int = 1) -> _Decorator:
-    kind = click.IntRange(least)
-    return click.option(flag, type=kind, default=default, show_default=True, metavar="N", help=text)
-
-
 _queue = click.option("--queue", metavar="NAME", required=True, help="Name of the queue.")
-_region = click.option(
-    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
-)
 _yes = click.option(
     "--yes", is_flag=True, help="Apply the changes; without it they are only shown."
 )
-_bucket = _several("--bucket", "buckets", "NAME", "Bucket that tasks may read and write")
-_secret = _several(
+_bucket = options.several(
+    "--bucket", "buckets", metavar="NAME", help="Bucket that tasks may read and write"
+)
+_secret = options.several(
     "--secret",
     "secrets",
-    "NAME=ARN",
-    "Set a variable in tasks from this secret",
+    metavar="NAME=ARN",
+    help="Set a variable in tasks from this secret",
     callback=options.pairs,
 )
 
@@ -66,7 +51,7 @@ _secret = _several(
     ],
 )
 @_queue
-@_region
+@options.region
 @click.option(
     "--image", metavar="NAME", default="", help="Container image of tasks, by its digest."
 )
@@ -81,20 +66,14 @@ _secret = _several(
     show_default=True,
     help="Type of machine; may be given several times.",
 )
-@_number("--max-vcpus", 64, "Processors of all machines together; this bounds the cost of an hour.")
-@_number("--gpus", 1, "GPUs per task.", least=0)
-@_number("--vcpus", 4, "Processors per task.")
-@click.option(
-    "--memory",
-    "memory_mib",
-    cls=Option,
-    old="--memory-mib",
-    type=options.memory_mib(256),
-    default="14000MiB",
-    show_default=True,
-    metavar="SIZE",
-    help="Memory per task, like 14GiB; a bare number is MiB.",
+@options.number(
+    "--max-vcpus",
+    default=64,
+    help="Processors of all machines together; this bounds the cost of an hour.",
 )
+@options.number("--gpus", default=1, least=0, help="GPUs per task.")
+@options.number("--vcpus", default=4, help="Processors per task.")
+@options.memory("14000MiB")
 @options.shared_memory
 @click.option("--spot/--no-spot", default=True, show_default=True, help="Use Spot machines.")
 @click.option(
@@ -103,13 +82,15 @@ _secret = _several(
     show_default=True,
     help="Use on-demand machines if Spot has none.",
 )
-@_several("--subnet", "subnets", "ID", "Subnet of the machines", "all of the VPC")
-@_several(
+@options.several(
+    "--subnet", "subnets", metavar="ID", help="Subnet of the machines", default="all of the VPC"
+)
+@options.several(
     "--security-group",
     "groups",
-    "ID",
-    "Security group of the machines",
-    "that of the default VPC",
+    metavar="ID",
+    help="Security group of the machines",
+    default="that of the default VPC",
 )
 @_yes
 @options.as_json
@@ -134,7 +115,7 @@ def setup(yes: bool, as_json: bool, **given: Any) -> None:
     short_help="Remove what 'setup' created.", example="l2i batch teardown --queue gpu-spot --yes"
 )
 @_queue
-@_region
+@options.region
 @_yes
 @options.as_json
 def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:

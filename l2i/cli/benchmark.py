@@ -60,14 +60,7 @@ _COLUMNS = (
     metavar="NAME",
     help="Compare the others with this method, clip by clip, with a test of each metric.",
 )
-@click.option(
-    "--repeats",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="With --all: explain N clips repeatedly.",
-)
+@options.number("--repeats", default=10, help="With --all: explain N clips repeatedly.")
 @click.option(
     "--shuffled-labels",
     is_flag=True,
@@ -80,12 +73,9 @@ _COLUMNS = (
     help="Train classifiers on clips without the top 10, 30 and 50 % of the energy: three for each "
     "method, and four more.",
 )
-@click.option(
+@options.number(
     "--epochs",
-    type=click.IntRange(1),
     default=20,
-    show_default=True,
-    metavar="N",
     help="With --shuffled-labels and --roar: train each classifier for at most N epochs.",
 )
 @measuring.preset

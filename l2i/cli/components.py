@@ -18,14 +18,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @click.argument("run", metavar="RUN")
 @measuring.preset
 @measuring.clips("test")
-@click.option(
-    "--top",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Name N components per class, and N clips per component.",
-)
+@options.number("--top", default=5, help="Name N components per class, and N clips per component.")
 @click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
 @options.run_data_dir
 @measuring.shared

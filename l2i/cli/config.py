@@ -10,6 +10,10 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Group
 
+_dataset = click.option(
+    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
+)
+
 
 @click.group(
     cls=Group,
@@ -25,24 +29,9 @@ def config() -> None:
         "l2i config show -o interpreter.epochs=10 > mine.toml",
     ]
 )
-@click.option(
-    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
-)
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TOML file with settings that differ.",
-)
-@click.option(
-    "-o",
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting; may be given several times.",
-)
+@_dataset
+@options.config_file
+@options.overrides
 @click.option("--section", metavar="NAME", help="Show only this section, like interpreter.")
 def show(
     dataset: str | None, file: Path | None, overrides: tuple[str, ...], section: str | None
@@ -76,9 +65,7 @@ def show(
     example=["l2i config explain interpreter.views", "l2i config explain explanation.warn"]
 )
 @click.argument("key", metavar="KEY")
-@click.option(
-    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
-)
+@_dataset
 def explain(key: str, dataset: str | None) -> None:
     """Explain a setting, or all of a section.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from l2i.cli import options
 from l2i.cli.base import Command, emit_json
 from l2i.storage import existing
 
@@ -203,7 +204,7 @@ def examine() -> list[Finding]:
 
 
 @click.command(cls=Command, example=["l2i doctor", "l2i doctor --json"])
-@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check this machine: sentences with yes, no or unknown.

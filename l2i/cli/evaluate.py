@@ -28,17 +28,8 @@ from l2i.cli.base import Command, emit_json, emit_table
     metavar="TAU",
     help="Remove components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Also write scores.json, clips.csv and a confusion matrix to DIR.",
-)
-@measuring.keep
-@options.device
-@options.precision
-@options.quiet
-@options.as_json
+@options.out_dir("Also write scores.json, clips.csv and a confusion matrix to DIR.")
+@measuring.last
 def evaluate(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Measure RUN again on the test clips of its fold.
 

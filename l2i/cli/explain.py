@@ -36,12 +36,8 @@ from l2i.errors import DataError
     help="With --classifier: gates (by gradients) or shapley (of a black box). With RUN: whatever "
     "'l2i benchmark' compares.  [default: what can be; the run's]",
 )
-@click.option(
-    "--class",
-    "class_names",
-    multiple=True,
-    metavar="NAME",
-    help="Explain this class, not the likeliest one; may be given several times.",
+@options.several(
+    "--class", "class_names", metavar="NAME", help="Explain this class, not the likeliest one"
 )
 @measuring.threshold
 @measuring.max_components
@@ -64,13 +60,8 @@ from l2i.errors import DataError
     metavar="SECONDS",
     help="Explain what is longer in windows of so much.  [default: see above]",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="explanations",
-    show_default=True,
-    metavar="DIR",
-    help="Write one folder per file, and index.html, to DIR.",
+@options.out_dir(
+    "Write one folder per file, and index.html, to DIR.", default="explanations", show_default=True
 )
 @options.device
 @options.precision

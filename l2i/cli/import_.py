@@ -33,12 +33,7 @@ from l2i.cli.base import Command, emit_json
 @options.overrides
 @options.experiment
 @options.run_name
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write checkpoints of the files' contents to DIR, and make no run.",
-)
+@options.out_dir("Write checkpoints of the files' contents to DIR, and make no run.")
 @options.artifacts
 @options.quiet
 @options.as_json

@@ -18,17 +18,8 @@ from l2i.cli.base import Group, emit_json, emit_table
 @click.option(
     "--queue", metavar="NAME", default="", help="Also find the jobs of this queue of AWS Batch."
 )
-@click.option(
-    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="Show at most N jobs, the newest first.",
-)
+@options.region
+@options.number("--limit", default=10, help="Show at most N jobs, the newest first.")
 @options.as_json
 @click.pass_context
 def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool) -> None:
@@ -75,11 +66,7 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
     example=["l2i jobs show latest", "l2i jobs show latest --watch"],
 )
 @click.argument("job", metavar="JOB", default="latest")
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Follow until the job ends; Ctrl-C detaches and leaves it running.",
-)
+@options.watch
 @options.quiet
 @options.as_json
 def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:

@@ -32,6 +32,7 @@ __all__ = [
     "figure",
     "heads",
     "keep",
+    "last",
     "limit",
     "method",
     "out",
@@ -42,8 +43,6 @@ __all__ = [
     "sounds",
     "where",
 ]
-
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Method(click.ParamType):
@@ -82,27 +81,19 @@ def heads(names: Iterable[str]) -> list[str]:
 
 METHODS_HELP = f"{', '.join(METHODS)}, or one of your own as MODULE:NAME or FILE.py:NAME"
 
-out: _Decorator = click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Also write tables, pictures and sounds to DIR.",
-)
-keep: _Decorator = click.option(
+out = options.out_dir("Also write tables, pictures and sounds to DIR.")
+keep: options.Decorator = click.option(
     "--keep/--no-keep",
     default=True,
     show_default=True,
     help="Log the result in MLflow as a child of RUN.",
 )
-limit: _Decorator = click.option(
-    "--limit",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Use only N test clips, evenly over the classes (a quick look).",
+limit = options.number(
+    "--limit", help="Use only N test clips, evenly over the classes (a quick look)."
 )
 
 
-def clips(default: str) -> _Decorator:
+def clips(default: str) -> options.Decorator:
     """Which part of the run's clips is used: as `l2i.recipes.opening.material.PARTS`, which is not
     imported for a help."""
     return click.option(
@@ -115,64 +106,58 @@ def clips(default: str) -> _Decorator:
     )
 
 
-method: _Decorator = click.option(
+method: options.Decorator = click.option(
     "--method",
     type=METHOD,
     metavar="NAME",
     help="Explanation method ('l2i benchmark --help' lists them), or one of your own as "
     "MODULE:NAME or FILE.py:NAME.  [default: the run's]",
 )
-methods: _Decorator = click.option(
+methods = options.several(
     "--method",
     "methods",
     type=METHOD,
-    multiple=True,
     metavar="NAME",
-    help=f"Explanation methods: {METHODS_HELP}; may be given several times.  [default: all "
-    "that the run allows]",
+    help=f"Explanation methods: {METHODS_HELP}",
+    default="all that the run allows",
 )
-threshold: _Decorator = click.option(
+threshold: options.Decorator = click.option(
     "--threshold",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="TAU",
     help="Keep components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )
-max_components: _Decorator = click.option(
+max_components = options.number(
     "--max-components",
-    type=click.IntRange(0),
-    metavar="N",
+    least=0,
     help="Keep at most N components per explanation; 0: all.  [default: the run's]",
 )
 
 
-def sounds(what: str) -> _Decorator:
+def sounds(what: str) -> options.Decorator:
     """How many of `what` are saved as sounds."""
-    return click.option(
+    return options.number(
         "--save-sounds",
         "sounds",
         cls=Option,
         old="--sounds",
-        type=click.IntRange(0),
         default=4,
-        show_default=True,
-        metavar="N",
+        least=0,
         help=f"Save the sounds of N {what}; 0: none.",
     )
 
 
-def shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that measures: they stand last, in one order."""
-    decorators = (
-        out,
-        keep,
-        options.device,
-        options.precision,
-        options.quiet,
-        options.as_json,
-    )
+def last(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What comes after ``--out`` in every command that measures."""
+    decorators = (keep, options.device, options.precision, options.quiet, options.as_json)
     for decorator in reversed(decorators):
         command = decorator(command)
     return command
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that measures: they stand last, in one order."""
+    return out(last(command))
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +204,7 @@ def _read_preset(ctx: click.Context, _param: click.Parameter, path: Path | None)
     return path
 
 
-preset: _Decorator = click.option(
+preset: options.Decorator = click.option(
     "--preset",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_read_preset,

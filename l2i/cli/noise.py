@@ -22,13 +22,13 @@ _COLUMNS = (
 )
 @click.argument("run", metavar="RUN")
 @measuring.preset
-@click.option(
+@options.several(
     "--snr-db",
     "snrs_db",
     type=float,
-    multiple=True,
     metavar="DB",
-    help="Signal-to-noise ratio, dB; may be given several times.  [default: 20, 10, 0, -10]",
+    help="Signal-to-noise ratio, dB",
+    default="20, 10, 0, -10",
 )
 @click.option(
     "--colour",
@@ -37,14 +37,7 @@ _COLUMNS = (
     multiple=True,
     help="Colour of the noise; may be given several times.  [default: white and pink]",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Random seed of the noise.",
-)
+@options.number("--seed", default=0, least=0, help="Random seed of the noise.")
 @measuring.method
 @measuring.limit
 @options.run_data_dir

@@ -25,6 +25,7 @@ __all__ = [
     "DURATION_S",
     "MINUTES",
     "PLACE",
+    "Decorator",
     "Quantity",
     "artifacts",
     "as_json",
@@ -36,21 +37,27 @@ __all__ = [
     "file_word",
     "fold",
     "load_classifier",
+    "memory",
     "memory_mib",
     "model_name",
+    "number",
+    "out_dir",
     "overrides",
     "pairs",
     "precision",
     "quiet",
+    "region",
     "resolved",
     "run_data_dir",
     "run_name",
     "seed",
+    "several",
     "shared_memory",
     "timeout_s",
+    "watch",
 ]
 
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Place(click.ParamType):
@@ -162,16 +169,59 @@ class _Dataset(click.ParamType):
         return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
 
 
+def number(
+    *words: str,
+    default: int | None = None,
+    least: int = 1,
+    most: int | None = None,
+    help: str,
+    **more: Any,
+) -> Decorator:
+    """An option that is a whole number, `least` at least; its default, if it has one, is shown."""
+    kind, shown = click.IntRange(least, most), default is not None
+    return click.option(
+        *words, type=kind, default=default, show_default=shown, metavar="N", help=help, **more
+    )
+
+
+def several(*words: str, metavar: str, help: str, default: str = "", **more: Any) -> Decorator:
+    """An option that may be given several times, as its help then says; so it does of `default`,
+    what none of them means."""
+    help += f"; may be given several times.{default and f'  [default: {default}]'}"
+    return click.option(*words, multiple=True, metavar=metavar, help=help, **more)
+
+
+def out_dir(help: str, **more: Any) -> Decorator:
+    """``--out``, a folder for results."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--out", type=kind, metavar="DIR", help=help, **more)
+
+
+def memory(default: str | None = None, more: str = "") -> Decorator:
+    """``--memory`` of a task; `more` is the end of its help."""
+    return click.option(
+        "--memory",
+        "memory_mib",
+        cls=Option,
+        old="--memory-mib",
+        type=memory_mib(256),
+        default=default,
+        show_default=default is not None,
+        metavar="SIZE",
+        help=f"Memory per task, like 14GiB; a bare number is MiB.{more}",
+    )
+
+
 PLACE = _Place()
 DATASET = _Dataset()
-data_dir: _Decorator = click.option(
+data_dir: Decorator = click.option(
     "--data-dir",
     type=PLACE,
     metavar="DIR",
     help="Folder of the data set, or its parent; an s3:// URL is downloaded to the cache.  "
     "[default: the user's cache]",
 )
-run_data_dir: _Decorator = click.option(
+run_data_dir: Decorator = click.option(
     "--data-dir",
     type=PLACE,
     metavar="DIR",
@@ -180,32 +230,27 @@ run_data_dir: _Decorator = click.option(
     help="Folder of the data set, or its parent, if it has moved; or an s3:// URL.  "
     "[default: as in training, or L2I_DATA_DIR]",
 )
-device: _Decorator = click.option(
+device: Decorator = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     help="Device to compute on.  [default: auto]",
 )
-precision: _Decorator = click.option(
+precision: Decorator = click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
     help="Number format of the networks.  [default: float32]",
 )
-config_file: _Decorator = click.option(
+config_file: Decorator = click.option(
     "--config",
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="TOML file with settings that differ.",
 )
-overrides: _Decorator = click.option(
-    "-o",
-    "--override",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting; may be given several times.",
+overrides: Decorator = several(
+    "-o", "--override", "overrides", metavar="KEY=VALUE", help="Change one setting"
 )
-shared_memory: _Decorator = click.option(
+shared_memory: Decorator = click.option(
     "--shared-memory",
     "shared_memory_mib",
     cls=Option,
@@ -216,24 +261,27 @@ shared_memory: _Decorator = click.option(
     metavar="SIZE",
     help="Size of /dev/shm in a task.",
 )
-experiment: _Decorator = click.option(
+region: Decorator = click.option(
+    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
+)
+watch: Decorator = click.option(
+    "--watch",
+    is_flag=True,
+    help="Follow until the job ends; Ctrl-C detaches and leaves it running.",
+)
+experiment: Decorator = click.option(
     "--experiment",
     metavar="NAME",
     help="MLflow experiment to file runs under.  [default: the data set's name]",
 )
-fold: _Decorator = click.option(
-    "--fold", type=click.IntRange(min=1), metavar="N", help="Test on this fold.  [default: 1]"
+fold: Decorator = number("--fold", help="Test on this fold.  [default: 1]")
+seed: Decorator = number(
+    "--seed", least=0, help="Random seed: weights, order, split.  [default: 0]"
 )
-seed: _Decorator = click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Random seed: weights, order, split.  [default: 0]",
-)
-run_name: _Decorator = click.option(
+run_name: Decorator = click.option(
     "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
 )
-quiet: _Decorator = click.option(
+quiet: Decorator = click.option(
     "-q", "--quiet", is_flag=True, help="Print results only, no progress."
 )
 
@@ -244,7 +292,7 @@ def _artifacts(_ctx: click.Context, _param: click.Parameter, value: str | None) 
         os.environ["L2I_ARTIFACTS"] = value
 
 
-artifacts: _Decorator = click.option(
+artifacts: Decorator = click.option(
     "--artifacts",
     metavar="PLACE",
     expose_value=False,
@@ -273,7 +321,7 @@ def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
     return values
 
 
-as_json: _Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 
 
 def load_classifier(spec: str) -> Classifier:

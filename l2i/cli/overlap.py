@@ -32,29 +32,23 @@ _TABLES = (
 )
 @click.argument("run", metavar="RUN")
 @measuring.preset
-@click.option(
-    "--mixtures",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Draw N pairs of test clips that have no class in common.",
+@options.number(
+    "--mixtures", default=100, help="Draw N pairs of test clips that have no class in common."
 )
-@click.option(
+@options.several(
     "--pair",
     "pairs",
     nargs=2,
-    multiple=True,
     metavar="ID ID",
-    help="Two clips by their ids, instead of random pairs; may be given several times.",
+    help="Two clips by their ids, instead of random pairs",
 )
-@click.option(
+@options.several(
     "--gain-db",
     "gains_db",
     type=float,
-    multiple=True,
     metavar="DB",
-    help="Level of the second clip over the first, dB; may be given several times.  [default: 0]",
+    help="Level of the second clip over the first, dB",
+    default="0",
 )
 @click.option(
     "--level",
@@ -72,18 +66,8 @@ _TABLES = (
     metavar="DB",
     help="Add white noise instead of a second clip, at this signal-to-noise ratio, dB.",
 )
-@click.option(
-    "--fold",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Take the first clips from this fold.  [default: the run's]",
-)
-@click.option(
-    "--second-fold",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Take the second clips from this fold.",
-)
+@options.number("--fold", help="Take the first clips from this fold.  [default: the run's]")
+@options.number("--second-fold", help="Take the second clips from this fold.")
 @click.option(
     "--class",
     "explain",
@@ -93,14 +77,7 @@ _TABLES = (
     help="Class to explain: predicted, first, second, or its name.",
 )
 @measuring.method
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Random seed for drawing pairs.",
-)
+@options.number("--seed", default=0, least=0, help="Random seed for drawing pairs.")
 @measuring.sounds("mixtures per level")
 @options.run_data_dir
 @measuring.threshold

@@ -122,14 +122,7 @@ class _Runs(Group):
     ],
 )
 @click.option("--experiment", metavar="NAME", help="Only runs of this MLflow experiment.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="Show at most N runs.",
-)
+@options.number("--limit", default=20, help="Show at most N runs.")
 @click.option(
     "--sort",
     metavar="FIGURE",
@@ -147,13 +140,12 @@ class _Runs(Group):
     help="Only runs of this kind: train, import, sweep, evaluate, overlap and so on, or all.  "
     "[default: the first three]",
 )
-@click.option(
+@options.several(
     "--tag",
     "tags",
-    multiple=True,
     metavar="KEY=VALUE",
     callback=options.pairs,
-    help="Only runs with this tag, like dataset=esc10; may be given several times.",
+    help="Only runs with this tag, like dataset=esc10",
 )
 @click.option(
     "--where",

@@ -60,9 +60,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.methods
 @options.fold
 @options.seed
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="Use at most N clips with the beep."
-)
+@options.number("--limit", help="Use at most N clips with the beep.")
 @options.config_file
 @options.overrides
 @measuring.shared

@@ -1,7 +1,4 @@
-"""``l2i submit``: a sweep's trainings, or the clips of an audit, as one job on an engine.
-
-Over 300 lines: one command, most of it options.
-"""
+"""``l2i submit``: a sweep's trainings, or the clips of an audit, as one job on an engine."""
 
 from __future__ import annotations
 
@@ -58,12 +55,7 @@ class _Engine(click.Choice[str]):
     default="",
     help="Explain all clips for the audit of RUN, in place of a FILE; each task has a share.",
 )
-@click.option(
-    "--shares",
-    type=click.IntRange(1, 10_000),
-    metavar="N",
-    help="Divide the clips of an audit among N tasks.",
-)
+@options.number("--shares", most=10_000, help="Divide the clips of an audit among N tasks.")
 @click.option(
     "--on",
     type=_Engine(_ON),
@@ -73,34 +65,16 @@ class _Engine(click.Choice[str]):
     "MODULE:NAME or FILE.py:NAME.",
 )
 @click.option("--queue", metavar="NAME", default="", help="Queue of AWS Batch.")
-@click.option(
-    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
-)
+@options.region
 @click.option(
     "--image",
     metavar="NAME",
     default="",
     help="Container image; for AWS by its digest.  [default: the queue's]",
 )
-@click.option(
-    "--gpus", type=click.IntRange(0), metavar="N", help="GPUs per task.  [default: 1 on AWS]"
-)
-@click.option(
-    "--vcpus",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Processors per task.  [default: 4 with a GPU, else 2]",
-)
-@click.option(
-    "--memory",
-    "memory_mib",
-    cls=Option,
-    old="--memory-mib",
-    type=options.memory_mib(256),
-    metavar="SIZE",
-    help="Memory per task, like 14GiB; a bare number is MiB.  "
-    "[default: 14000MiB, or 4GiB without a GPU]",
-)
+@options.number("--gpus", least=0, help="GPUs per task.  [default: 1 on AWS]")
+@options.number("--vcpus", help="Processors per task.  [default: 4 with a GPU, else 2]")
+@options.memory(more="  [default: 14000MiB, or 4GiB without a GPU]")
 @options.shared_memory
 @click.option(
     "--timeout",
@@ -113,13 +87,8 @@ class _Engine(click.Choice[str]):
     metavar="TIME",
     help="Stop each attempt after this time; a bare number is seconds.",
 )
-@click.option(
-    "--attempts",
-    type=click.IntRange(1, 10),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Try a task up to N times if its machine is lost.",
+@options.number(
+    "--attempts", default=3, most=10, help="Try a task up to N times if its machine is lost."
 )
 @click.option(
     "--parallel",
@@ -173,11 +142,7 @@ class _Engine(click.Choice[str]):
 @click.option(
     "--dry-run", is_flag=True, help="Check and print the job's description; submit nothing."
 )
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Follow until the job ends; Ctrl-C detaches and leaves it running.",
-)
+@options.watch
 @options.quiet
 @options.as_json
 def submit(

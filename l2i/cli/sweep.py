@@ -20,16 +20,8 @@ from l2i.cli.base import Command, Option, emit_json, emit_table
     ],
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--parallel",
-    "jobs",
-    cls=Option,
-    old="--jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Train N at the same time.",
+@options.number(
+    "--parallel", "jobs", cls=Option, old="--jobs", default=1, help="Train N at the same time."
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be trained.")
 @options.data_dir

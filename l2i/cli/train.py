@@ -43,19 +43,12 @@ from l2i.cli.base import Command, Option, emit_json
 @options.seed
 @options.device
 @options.precision
-@click.option(
-    "--classifier-epochs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Epochs of the classifier.  [default: the data set's]",
-)
-@click.option(
+@options.number("--classifier-epochs", help="Epochs of the classifier.  [default: the data set's]")
+@options.number(
     "--interpreter-epochs",
     "interpreter_epochs",
     cls=Option,
     old="--epochs",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Epochs of the interpreter.  [default: the data set's]",
 )
 @options.config_file

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from l2i.cli import options
 from l2i.cli.base import Command
 
 _PORT = 5000
@@ -160,25 +161,17 @@ _host = click.option(
     metavar="ADDRESS",
     help="Address; 0.0.0.0 shows the pages to the whole network, without a password.",
 )
-_allowed = click.option(
+_allowed = options.several(
     "--allowed-hosts",
     "names",
-    multiple=True,
     metavar="NAME",
-    help="Another name by which browsers reach this machine; may be given several times.",
+    help="Another name by which browsers reach this machine",
 )
 
 
 @click.command(cls=Command, example=["l2i ui", "l2i ui latest", "l2i ui --port 5001"])
 @click.argument("run", metavar="[RUN]", required=False)
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=_PORT,
-    show_default=True,
-    metavar="N",
-    help="Port of the pages.",
-)
+@options.number("--port", default=_PORT, most=65535, help="Port of the pages.")
 @_host
 @_allowed
 def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
@@ -210,12 +203,7 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     cls=Command, example=["l2i listen", "l2i listen esc10-fold1 --no-browser --port 5001"]
 )
 @click.argument("run", metavar="[RUN]", default="latest")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    metavar="N",
-    help=f"Port of the pages.  [default: {_PORT}, or a free one]",
-)
+@options.number("--port", most=65535, help=f"Port of the pages.  [default: {_PORT}, or a free one]")
 @_host
 @_allowed
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
