@@ -164,7 +164,26 @@ def _end(formatter: click.HelpFormatter, ctx: click.Context, examples: Sequence[
         formatter.write_text(f"Variables: {', '.join(dict.fromkeys(sorted(shown, key=len)[::-1]))}")
 
 
-class Command(click.Command):
+class _Helped(click.Command):
+    """What `Command` and `Group` share: `example`, and a help that ends with it."""
+
+    def __init__(self, *args: Any, example: str | Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = (example,) if isinstance(example, str) else tuple(example)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Without their variables, which the last line names; a group's subcommands come after
+        them."""
+        with _without_variables(self):
+            super().format_options(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Examples come last, where the eye is when the help has scrolled by."""
+        super().format_epilog(ctx, formatter)
+        _end(formatter, ctx, self.examples)
+
+
+class Command(_Helped):
     """A command whose options have environment variables and whose help has examples.
 
     Parameters
@@ -181,10 +200,6 @@ class Command(click.Command):
         def runs(limit: int) -> None: ...
     """
 
-    def __init__(self, *args: Any, example: str | Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = (example,) if isinstance(example, str) else tuple(example)
-
     def invoke(self, ctx: click.Context) -> Any:
         """Once the words are read, and help was not asked for."""
         _refuse_unknown_variables(ctx)
@@ -195,41 +210,17 @@ class Command(click.Command):
         with redirect_stdout(sys.stderr):
             return super().invoke(ctx)
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Without their variables, which the last line names."""
-        with _without_variables(self):
-            super().format_options(ctx, formatter)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples come last, where the eye is when the help has scrolled by."""
-        super().format_epilog(ctx, formatter)
-        _end(formatter, ctx, self.examples)
-
-
-class Group(click.Group):
+class Group(_Helped, click.Group):
     """A group of such commands; see `Command` for `example`."""
 
     command_class = Command
-
-    def __init__(self, *args: Any, example: str | Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = (example,) if isinstance(example, str) else tuple(example)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As a command's; a subcommand does it by itself."""
         if not (ctx._protected_args or ctx.args):
             _refuse_unknown_variables(ctx)
         return super().invoke(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As a command's; subcommands come after them."""
-        with _without_variables(self):
-            super().format_options(ctx, formatter)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """As a command's."""
-        super().format_epilog(ctx, formatter)
-        _end(formatter, ctx, self.examples)
 
 
 def emit_json(value: Any) -> None:
