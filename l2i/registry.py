@@ -24,7 +24,7 @@ import difflib
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -40,6 +40,7 @@ __all__ = [
     "call",
     "class_index",
     "class_places",
+    "did_you_mean",
     "load_object",
     "nearest",
     "source_digest",
@@ -49,7 +50,7 @@ __all__ = [
 _MOST = 20
 
 
-def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
+def nearest(word: str, words: Iterable[str]) -> str | None:
     """The word most like `word`, or None where none is like it.
 
     >>> nearest("dropuot", ["dropout", "epochs"])
@@ -59,6 +60,16 @@ def nearest(word: str, words: list[str] | tuple[str, ...]) -> str | None:
     """
     matches = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def did_you_mean(word: str, words: Iterable[str], otherwise: str = ".") -> str:
+    """How a sentence goes on after a word that is none of `words`; `otherwise`: none is like it.
+
+    >>> did_you_mean("dropuot", ["dropout", "epochs"])
+    "; did you mean 'dropout'?"
+    """
+    like = nearest(word, words)
+    return f"; did you mean {like!r}?" if like else otherwise
 
 
 def class_index(
@@ -95,8 +106,7 @@ dog, rain.
         return int(word)
     if word in classes:
         return list(classes).index(word)
-    like = nearest(word, list(classes))
-    hint = f"; did you mean {like!r}?" if like else "."
+    hint = did_you_mean(word, classes)
     more = f" and {len(classes) - _MOST} more" if len(classes) > _MOST else ""
     known = f"{', '.join(classes[:_MOST])}{more}{also}"
     raise UsageError(f"{who} knows no class {word!r}{hint} It knows: {known}.")
@@ -171,8 +181,7 @@ class Registry(Mapping[str, Any]):
         if self._group and ":" in name:
             return name
         if name not in self._table:
-            like = nearest(name, list(self._table))
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(name, self._table)
             if not self._table:
                 raise UnknownName(f"There is no {self.kind} {name!r}{hint} Name {self.forms}.")
             more = f"; or {self.forms}" if self._group else ""
@@ -220,8 +229,7 @@ def load_object(word: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        like = nearest(name, [n for n in vars(module) if not n.startswith("_")])
-        hint = f"; did you mean {like!r}?" if like else "."
+        hint = did_you_mean(name, [n for n in vars(module) if not n.startswith("_")])
         raise UsageError(f"{where} has no {name!r}{hint}") from None
 
 

@@ -42,7 +42,7 @@ from l2i.data import DATASETS
 from l2i.data.base import Card, DataSet, Entry, Progress, Report, Waveform, make_split
 from l2i.dsp.mixing import db_to_gain
 from l2i.errors import UsageError
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 from l2i.types import Clip, Split, Task
 
 if TYPE_CHECKING:
@@ -357,8 +357,7 @@ def planted_card(card: Card, cue: Cue) -> Card:
         )
     for name in filter(None, (cue.name, cue.other)):
         if card.classes and name not in card.classes:
-            like = nearest(name, list(card.classes))
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(name, card.classes)
             raise UsageError(f"{card.title} has no class {name!r}{hint}")
     return replace(
         card,

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import UsageError
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 
 __all__ = ["Layer", "module_of", "read", "readable", "tensor_of"]
 
@@ -191,8 +191,7 @@ def module_of(model: nn.Module, name: str) -> nn.Module:
     """
     known = {n: m for n, m in model.named_modules(remove_duplicate=False) if n}
     if name not in known:
-        like = nearest(name, list(known))
-        hint = f"; did you mean {like!r}?" if like else f", which has {', '.join(list(known)[:9])}."
+        hint = did_you_mean(name, known, f", which has {', '.join(list(known)[:9])}.")
         raise UsageError(f"There is no layer {name!r} in {type(model).__name__}{hint}")
     return known[name]
 

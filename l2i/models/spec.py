@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from l2i.errors import CheckpointError, DataError, L2IError, UsageError
 from l2i.models.wrapped import wrap
-from l2i.registry import CLASSIFIERS, call, load_object, nearest, source_digest
+from l2i.registry import CLASSIFIERS, call, did_you_mean, load_object, source_digest
 from l2i.storage import atomic_write_text
 from l2i.types import Classifier
 
@@ -109,8 +109,7 @@ def _script(path: Path) -> Classifier:
     if not isinstance(told, dict) or "sample_rate" not in told:
         raise DataError(f"{about} does not say the sample_rate.")
     if unknown := [key for key in told if key not in _TOLD]:
-        like = nearest(unknown[0], _TOLD)
-        hint = f"; did you mean {like!r}?" if like else f"; it may have: {', '.join(_TOLD)}."
+        hint = did_you_mean(unknown[0], _TOLD, f"; it may have: {', '.join(_TOLD)}.")
         raise DataError(f"{about} has {unknown[0]!r}{hint}")
     try:
         model = torch.jit.load(str(path), map_location="cpu")

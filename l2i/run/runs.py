@@ -16,7 +16,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from l2i.errors import StoreError, UsageError
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 from l2i.run.outbox import send_event, sync
 from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_runs
 from l2i.run.store import Store, check_own, connect, locate, store_errors
@@ -220,8 +220,7 @@ def list_runs(
     if experiment is not None:
         names = experiment_names(store)
         if experiment not in names:
-            like = nearest(experiment, names)
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(experiment, names)
             raise UsageError(
                 f"There is no experiment {experiment!r} in {store.shown}{hint} "
                 f"There are: {', '.join(sorted(names))}."
@@ -317,8 +316,7 @@ def resolve_run(word: str) -> RunInfo:
         raise UsageError(f"{word!r} fits several runs: {_named(begin[:6])}. Give more of the name.")
     if begin:
         return next((run for run in begin if run.status == "FINISHED"), begin[0])
-    like = nearest(word, [run.name for run in newest])
-    hint = f"; did you mean {like!r}?" if like else "."
+    hint = did_you_mean(word, [run.name for run in newest])
     raise UsageError(
         f"There is no run {word!r} in {store.shown}{hint} The newest are: {_named(newest[:5])}; "
         "'l2i runs' lists them."

@@ -25,7 +25,7 @@ from l2i.explanation import MethodSettings, Subject, check_gradients, make_metho
 from l2i.library import check_classifier, clips_of, targets_of
 from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
 from l2i.trained.sounds import Clips, gathered
 from l2i.training.parts import (
@@ -314,8 +314,7 @@ def _sorted_settings(
                 own[home][name] = value
         else:
             known = [*_DOMAIN, *_TOLD, *fields]
-            like = nearest(name, known)
-            hint = f"; did you mean {like!r}?" if like else f"; there are: {', '.join(known)}."
+            hint = did_you_mean(name, known, f"; there are: {', '.join(known)}.")
             raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
     by_part = {part.name: _valid(part.settings, own[part.name]) for part in parts}
     spectrogram = _valid(config.Spectrogram, transform)

@@ -35,7 +35,7 @@ from l2i.recipes.measuring.truth import (
 from l2i.recipes.measuring.truth_files import sound_writer, table_of
 from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
@@ -215,8 +215,7 @@ def drawn_pairs(
     if wanted.pairs:
         by_id = {clip.id: clip for clip in material.dataset.clips()}
         for name in {name for pair in wanted.pairs for name in pair} - by_id.keys():
-            like = nearest(name, list(by_id))
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(name, by_id)
             raise UsageError(f"{material.card.title} has no clip {name!r}{hint}")
         test = {clip.id for clip in material.split.test}
         if trained := sorted({name for pair in wanted.pairs for name in pair} - test):

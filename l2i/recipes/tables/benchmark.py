@@ -35,7 +35,7 @@ from l2i.recipes.measuring.truth_files import table_of
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.recipes.tables.paired import corrected, difference
 from l2i.recipes.training import retrained
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
 from l2i.types import Clip, Task
 
@@ -122,8 +122,7 @@ def benchmark(
         METHODS[name]  # A name that is not known is told before anything is done.
     for name in protocols:
         if name not in PROTOCOLS:
-            like = nearest(name, list(PROTOCOLS))
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(name, PROTOCOLS)
             raise UsageError(
                 f"There is no protocol {name!r}{hint} There are: {', '.join(PROTOCOLS)}."
             )

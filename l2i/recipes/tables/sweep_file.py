@@ -31,7 +31,7 @@ from typing import Any
 from l2i.config import Config, flatten, read_toml, resolve
 from l2i.errors import ConfigError
 from l2i.metrics import METRICS
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 
 __all__ = ["Child", "Sweep", "facts", "read_sweep"]
 
@@ -147,11 +147,8 @@ def read_sweep(
         metrics = []
     for name in metrics:
         if name not in METRICS:
-            like = nearest(name, list(METRICS))
-            problems.append(
-                f"sweep.metrics: there is no figure {name!r}"
-                + (f"; did you mean {like!r}?" if like else ".")
-            )
+            hint = did_you_mean(name, METRICS)
+            problems.append(f"sweep.metrics: there is no figure {name!r}{hint}")
     named = table.pop("settings", [])
     groups: list[tuple[str, dict[str, Any]]] = []
     if not isinstance(named, list) or not all(isinstance(s, dict) for s in named):

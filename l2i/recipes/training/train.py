@@ -39,7 +39,7 @@ from l2i.recipes.training.fit_classifier import (
     same_data,
     training_precision,
 )
-from l2i.registry import METHODS, nearest
+from l2i.registry import METHODS, did_you_mean
 from l2i.run import provenance
 from l2i.run.artifacts import download
 from l2i.run.device import pick_device, seed_everything, set_threads
@@ -274,8 +274,7 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
     problems = []
     for name in config.parts:
         if name not in own:
-            like = nearest(name, own)
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(name, own)
             problems.append(
                 f"There is no part {name!r} of method {config.method.name!r}: [parts.{name}]{hint}"
             )
@@ -293,8 +292,7 @@ def part_settings(config: Config, parts: Sequence[Part]) -> dict[str, Any]:
                     problems.append(f"{key} = {e['input']!r}: {e['msg']}.")
                     continue
                 known = [f"parts.{part.name}.{field}" for field in part.settings.model_fields]
-                like = nearest(key, known)
-                hint = f"; did you mean {like!r}?" if like else f". There are: {', '.join(known)}."
+                hint = did_you_mean(key, known, f". There are: {', '.join(known)}.")
                 problems.append(f"There is no setting {key!r}{hint}")
     if problems:
         raise ConfigError(problems)
