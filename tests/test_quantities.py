@@ -7,7 +7,7 @@ import tomllib
 import click
 import pytest
 
-from l2i.cli import options
+from l2i.cli import kinds
 from l2i.config import Config, Warn, meanings, resolve
 from tests.test_cli_data import Say
 
@@ -15,20 +15,20 @@ from tests.test_cli_data import Say
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        (options.DURATION_S, "90", 90),
-        (options.DURATION_S, "90s", 90),
-        (options.DURATION_S, "1.5 h", 5400),
-        (options.DURATION_S, "1h30m", 5400),
-        (options.DURATION_S, "2D", 172_800),
-        (options.MINUTES, "5m", 5),
-        (options.MINUTES, "5", 5),
-        (options.MINUTES, "30s", 0.5),
-        (options.timeout_s(60), "6h", 21_600),
-        (options.memory_mib(256), "14GiB", 14_336),
-        (options.memory_mib(256), "14000", 14_000),
+        (kinds.DURATION_S, "90", 90),
+        (kinds.DURATION_S, "90s", 90),
+        (kinds.DURATION_S, "1.5 h", 5400),
+        (kinds.DURATION_S, "1h30m", 5400),
+        (kinds.DURATION_S, "2D", 172_800),
+        (kinds.MINUTES, "5m", 5),
+        (kinds.MINUTES, "5", 5),
+        (kinds.MINUTES, "30s", 0.5),
+        (kinds.timeout_s(60), "6h", 21_600),
+        (kinds.memory_mib(256), "14GiB", 14_336),
+        (kinds.memory_mib(256), "14000", 14_000),
     ],
 )
-def test_a_number_with_its_unit(kind: options.Quantity, text: str, value: float) -> None:
+def test_a_number_with_its_unit(kind: kinds.Quantity, text: str, value: float) -> None:
     """A bare number is of the unit that the option had before."""
     assert kind.convert(text, None, None) == pytest.approx(value)
 
@@ -37,13 +37,13 @@ def test_a_number_with_its_unit(kind: options.Quantity, text: str, value: float)
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     """And the units that there are are named."""
     with pytest.raises(click.BadParameter, match="there are s, m, min, h, d"):
-        options.DURATION_S.convert(text, None, None)
+        kinds.DURATION_S.convert(text, None, None)
 
 
 def test_too_little_is_refused() -> None:
     """With the least there may be."""
     with pytest.raises(click.BadParameter, match="5s is not in the range: it must be 60 s or more"):
-        options.timeout_s(60).convert("5s", None, None)
+        kinds.timeout_s(60).convert("5s", None, None)
 
 
 def test_every_setting_has_a_meaning() -> None:

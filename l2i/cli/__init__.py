@@ -46,7 +46,7 @@ from l2i.environment import SHARED
 from l2i.errors import L2IError, MissingPackage, StoreError
 from l2i.registry import nearest
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "cli", "main", "say_unsent"]
 
 # What `l2i --help` lists below each heading; `task` is for engines, and is not shown.
 SECTIONS = {
@@ -264,18 +264,18 @@ def _run(args: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     code = result if isinstance(result, int) and not isinstance(result, bool) else 0
-    return _unsent() or code
+    return 3 if say_unsent() else code
 
 
-def _unsent() -> int:
-    """What is done and could not be sent has an exit code of its own."""
+def say_unsent() -> bool:
+    """Say what is done and could not be sent; whether there is any."""
     outbox = sys.modules.get("l2i.run.outbox")
     sentences = list(outbox.UNSENT) if outbox is not None else []
     for sentence in sentences:
         click.echo(sentence, err=True)
     if outbox is not None:
         outbox.UNSENT.clear()
-    return 3 if sentences else 0
+    return bool(sentences)
 
 
 def _with_docstrings() -> None:

@@ -31,14 +31,11 @@ SUSPECT = 4
     help="Audit a classifier of your own instead of a RUN, on the clips in --data-dir "
     "('l2i classifiers --help' says what SPEC may be).",
 )
-@click.option(
-    "--dataset",
-    type=options.DATASET,
-    metavar="NAME",
+@options.dataset(
+    "With --classifier, the data set in --data-dir ('l2i data list').  [default: a folder of your "
+    "own]",
     # The variable is for trainings; of a RUN it would be wrong.
     envvar=(),
-    help="With --classifier, the data set in --data-dir ('l2i data list').  [default: a folder of "
-    "your own]",
 )
 @options.run_data_dir
 @options.several("--class", "classes", metavar="NAME", help="Audit this class only")

@@ -10,9 +10,7 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Group
 
-_dataset = click.option(
-    "--dataset", type=options.DATASET, metavar="NAME", help="Name of the data set.  [default: demo]"
-)
+_dataset = options.dataset("Name of the data set.  [default: demo]")
 
 
 @click.group(
@@ -43,7 +41,7 @@ def show(
     """
     from l2i.config import resolve
     from l2i.errors import UsageError
-    from l2i.registry import nearest
+    from l2i.registry import did_you_mean
 
     settings = resolve(file, dataset=dataset, overrides=overrides)
     if section is None:
@@ -55,8 +53,7 @@ def show(
     kept = [b.strip() for b in blocks if b.strip().startswith((f"[{section}]", f"[{section}."))]
     if not kept:
         names = [block.strip().splitlines()[0].strip("[]") for block in blocks]
-        like = nearest(section, names)
-        hint = f"; did you mean {like!r}?" if like else "."
+        hint = did_you_mean(section, names)
         raise UsageError(f"There is no section {section!r}{hint} There are: {', '.join(names)}.")
     click.echo("\n\n".join(kept))
 

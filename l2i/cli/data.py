@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from l2i.cli import options
+from l2i.cli import kinds, options
 from l2i.cli.base import WIDTH, Group, emit_json, emit_table
 from l2i.errors import UsageError
 
@@ -26,7 +26,7 @@ __all__ = ["data"]
 
 _data_dir = click.option(
     "--data-dir",
-    type=options.PLACE,
+    type=kinds.PLACE,
     metavar="DIR",
     help="Folder of the data set, or its parent; except in 'fetch' also an s3:// URL.  "
     "[default: the user's cache]",
@@ -72,7 +72,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 
 
 @data.command(example="l2i data info esc10")
-@click.argument("name", type=options.DATASET)
+@click.argument("name", type=kinds.DATASET)
 @_data_dir
 @options.as_json
 def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
@@ -190,7 +190,7 @@ def _cache_line(entries: list[Any]) -> str:
 
 
 @data.command(example="l2i data fetch esc50 --data-dir /data")
-@click.argument("name", type=options.DATASET)
+@click.argument("name", type=kinds.DATASET)
 @_data_dir
 @options.quiet
 def fetch(name: str, data_dir: Path | str | None, quiet: bool) -> None:
@@ -243,7 +243,7 @@ class _Bytes:
 
 
 @data.command(example="l2i data check esc10 --data-dir /data/ESC-10")
-@click.argument("name", type=options.DATASET)
+@click.argument("name", type=kinds.DATASET)
 @_data_dir
 @click.option(
     "--decode/--no-decode",
@@ -313,7 +313,7 @@ def _problems(kind: str, lines: list[str], most: int = 20) -> None:
 
 
 @data.command(example="l2i data clean esc10 --yes")
-@click.argument("name", type=options.DATASET, required=False)
+@click.argument("name", type=kinds.DATASET, required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def clean(name: str | None, yes: bool) -> None:
     """Remove decoded clips from the cache: of one data set, or of all.

@@ -23,13 +23,7 @@ def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[An
     from l2i.launch.job import JobSpec, Task
     from l2i.recipes.tables.sweep_file import read_sweep
 
-    here, data_dir = _place(on, given)
-    chosen = {
-        "dataset.data_dir": data_dir,
-        "run.device": given["device"],
-        "run.experiment": given["experiment"],
-    }
-    laid = {key: value for key, value in chosen.items() if value}
+    here, laid = _place(on, given)
     tree = read_toml(file)
     overrides = list(given["overrides"])
     first = resolve(file, overrides=overrides, options=laid)
@@ -79,9 +73,8 @@ def describe_audit(word: str, shares: int, on: str, image: str, given: dict[str,
     from l2i.launch.job import JobSpec, Task
     from l2i.run.runs import resolve_run
 
-    here, data_dir = _place(on, given)
+    here, laid = _place(on, given)
     run = resolve_run(word)
-    laid = {"dataset.data_dir": data_dir, "run.device": given["device"]}
     group = f"audit-{run.id[:12]}-{shares}"
     tasks = tuple(
         Task(index=i, key=f"{group}-{i}", title=f"share {i + 1} of {shares}") for i in range(shares)
@@ -90,7 +83,7 @@ def describe_audit(word: str, shares: int, on: str, image: str, given: dict[str,
         name=group,
         file=group,
         config={},
-        options={key: value for key, value in laid.items() if value},
+        options=laid,
         sweep=group,
         audit={"run": run.id, "shares": shares},
         tasks=tasks,
@@ -98,18 +91,19 @@ def describe_audit(word: str, shares: int, on: str, image: str, given: dict[str,
     )
 
 
-def _place(on: str, given: dict[str, Any]) -> tuple[bool, str | None]:
-    """Whether tasks are on this machine, and where they find the data."""
+def _place(on: str, given: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Whether tasks are on this machine, and the settings that options have for them."""
     from l2i.launch import ENGINES, EXPORTS
 
     here = on not in EXPORTS and getattr(ENGINES[on], "here", False)
-    data_dir = options.resolved(given["data_dir"])
+    laid = {key: value for key, value in options.settings(given).items() if value}
+    data_dir = laid.get("dataset.data_dir")
     if not here and data_dir and not data_dir.startswith("s3://"):
         raise click.UsageError(
             f"--data-dir {data_dir} is on this machine, which tasks on {on} do not see: put it "
             "into a bucket, and give its s3:// address."
         )
-    return here, data_dir
+    return here, laid
 
 
 def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, Any]:

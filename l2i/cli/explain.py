@@ -43,6 +43,7 @@ from l2i.errors import DataError
 @measuring.max_components
 @click.option(
     "--start",
+    "start_s",
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
@@ -50,12 +51,14 @@ from l2i.errors import DataError
 )
 @click.option(
     "--duration",
+    "duration_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Explain so much of each file.  [default: all of it]",
 )
 @click.option(
     "--window",
+    "window_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Explain what is longer in windows of so much.  [default: see above]",
@@ -70,18 +73,10 @@ from l2i.errors import DataError
 def explain(
     words: tuple[str, ...],
     classifier: str | None,
-    method: str | None,
-    class_names: tuple[str, ...],
-    threshold: float | None,
-    max_components: int | None,
-    start: float,
-    duration: float | None,
-    window: float | None,
     out: Path,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Explain AUDIO files with the networks of RUN, or for any --classifier.
 
@@ -103,9 +98,7 @@ def explain(
                 word = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
         audio = _files(words)
-        results = _explain_any(
-            classifier, audio, class_names, method, start, duration, window, out, quiet, failed
-        )
+        results = _explain_any(classifier, audio, out, quiet, failed, given)
         _end(results, out, failed, len(audio), as_json)
         return
     run, *rest = words
@@ -117,21 +110,14 @@ def explain(
     from l2i.recipes.publishing.explain import explain as run_explain
     from l2i.run.progress import Progress
 
+    given["method"] = options.file_word(given["method"])
     results = run_explain(
         run,
         audio,
         Progress(quiet),
-        class_names=class_names,
-        method=options.file_word(method) or "",
-        threshold=threshold,
-        max_components=max_components,
-        start_s=start,
-        duration_s=duration,
-        window_s=window,
         out=out,
-        device=device or "auto",
-        precision=precision or "float32",
         on_failure=failed.append,
+        **measuring.arguments(given),
     )
     _end(results, out, failed, len(audio), as_json)
 
@@ -169,14 +155,10 @@ def _end(
 def _explain_any(
     spec: str,
     audio: list[Path],
-    class_names: tuple[str, ...],
-    method: str | None,
-    start: float,
-    duration: float | None,
-    window: float | None,
     out: Path,
     quiet: bool,
     failed: list[DataError],
+    given: dict[str, Any],
 ) -> list[dict[str, Any]]:
     from l2i.explained import Explained, write_explained
     from l2i.library import ExplainedRecording, explain_file, targets_of
@@ -184,10 +166,12 @@ def _explain_any(
     from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
-    asked = list(dict.fromkeys(class_names))
+    asked = list(dict.fromkeys(given["class_names"]))
     classes = targets_of(clf, asked, len(asked)) or [None]
     places = folder_names(audio, asked)
     path_of = {name: path for names, path in zip(places, audio, strict=True) for name in names}
+    part = {key: given[key] for key in ("start_s", "duration_s", "window_s")}
+    method = given["method"] or "auto"
     progress = Progress(quiet)
     with progress.task("explanations", total=len(audio), unit="file") as bar:
 
@@ -200,16 +184,7 @@ def _explain_any(
 
                 try:
                     for name, c in zip(names, classes, strict=True):
-                        e = explain_file(
-                            clf,
-                            path,
-                            c,
-                            start_s=start,
-                            duration_s=duration,
-                            window_s=window,
-                            method=method or "auto",
-                            on_clip=done,
-                        )
+                        e = explain_file(clf, path, c, method=method, on_clip=done, **part)
                         progress.say(f"{path}: {e.verdict}" if isinstance(e, Explained) else str(e))
                         yield name, e
                 except DataError as error:

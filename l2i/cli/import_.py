@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,12 +23,7 @@ from l2i.cli.base import Command, emit_json
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
-@click.option(
-    "--dataset",
-    type=options.DATASET,
-    metavar="NAME",
-    help="Name of the data set that the networks were trained on.",
-)
+@options.dataset("Name of the data set that the networks were trained on.")
 @options.data_dir
 @options.fold
 @options.overrides
@@ -40,14 +36,11 @@ from l2i.cli.base import Command, emit_json
 def import_(
     files: tuple[Path, ...],
     dataset: str | None,
-    data_dir: Path | str | None,
-    fold: int | None,
     overrides: tuple[str, ...],
-    experiment: str | None,
-    name: str | None,
     out: Path | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Make a run of FILES that the authors of the method publish.
 
@@ -59,16 +52,7 @@ def import_(
     from l2i.config import resolve
     from l2i.run.progress import Progress
 
-    config = resolve(
-        dataset=dataset,
-        overrides=overrides,
-        options={
-            "dataset.data_dir": options.resolved(data_dir),
-            "dataset.fold": fold,
-            "run.experiment": experiment,
-            "run.name": name,
-        },
-    )
+    config = resolve(dataset=dataset, overrides=overrides, options=options.settings(given))
     named = dataset is not None or any(
         word.partition("=")[0].strip() == "dataset.name" for word in overrides
     )

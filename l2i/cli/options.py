@@ -1,44 +1,34 @@
-"""Options that several commands share, worded once.
-
-Over 300 lines: options that commands share, each with its help.
-"""
+"""Options that several commands share, worded once."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from l2i.cli import kinds
 from l2i.cli.base import Option
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from l2i.types import Classifier
 
 __all__ = [
-    "DATASET",
-    "DURATION_S",
-    "MINUTES",
-    "PLACE",
     "Decorator",
-    "Quantity",
     "artifacts",
     "as_json",
     "classifier_spec",
     "config_file",
     "data_dir",
+    "dataset",
     "device",
     "experiment",
     "file_word",
     "fold",
     "load_classifier",
     "memory",
-    "memory_mib",
     "model_name",
     "number",
     "out_dir",
@@ -51,122 +41,28 @@ __all__ = [
     "run_data_dir",
     "run_name",
     "seed",
+    "settings",
     "several",
     "shared_memory",
-    "timeout_s",
     "watch",
 ]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-
-class _Place(click.ParamType):
-    """A local path as a `Path`, or an ``s3://`` address as it stands."""
-
-    name = "place"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Path | str:
-        text = str(value)
-        if "://" not in text:
-            return Path(text)
-        if not text.lower().startswith("s3://"):
-            self.fail(f"{text!r} is neither a folder nor an s3:// address.", param, ctx)
-        return text
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return click.Path().shell_complete(ctx, param, incomplete)
-
-
-class Quantity(click.ParamType):
-    """A number with its unit, as a number of one unit.
-
-    Parameters
-    ----------
-    units : mapping of str to float
-        What each is worth; a number without a unit is of the one that is worth 1.
-    least : float
-        Refused below it.
-    whole : bool
-        Whether an integer is wanted.
-
-    Examples
-    --------
-    >>> DURATION_S.convert("1h30m", None, None), DURATION_S.convert("90", None, None)
-    (5400.0, 90.0)
-    """
-
-    def __init__(self, units: Mapping[str, float], least: float = 0.0, whole: bool = False) -> None:
-        self.units = {name.lower(): worth for name, worth in units.items()}
-        self.names = list(units)
-        self.least = least
-        self.whole = whole
-        self.name = "quantity"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        text = str(value).strip().lower()
-        pattern = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)"
-        parts = re.findall(pattern, text)
-        known = all(unit in self.units or unit == "" for _, unit in parts)
-        # Each of several numbers must have its unit.
-        bare = any(unit == "" for _, unit in parts) and len(parts) > 1
-        if not re.fullmatch(f"(?:{pattern})+", text) or not known or bare:
-            self.fail(
-                f"{value!r} is no number with a unit; there are {', '.join(self.names)}.",
-                param,
-                ctx,
-            )
-        total = sum(float(n) * self.units.get(unit, 1.0) for n, unit in parts)
-        if total < self.least:
-            one = next(name for name in self.names if self.units[name.lower()] == 1)
-            self.fail(f"{value} is not in the range: it must be {self.least:g} {one} or more.")
-        return round(total) if self.whole else total
-
-
-_TIME = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = {"MiB": 1.0, "M": 1.0, "GiB": 1024.0, "G": 1024.0}
-DURATION_S = Quantity(_TIME)
-MINUTES = Quantity({name: worth / 60 for name, worth in _TIME.items()})
-
-
-def timeout_s(least: int) -> Quantity:
-    """Whole seconds."""
-    return Quantity(_TIME, least, whole=True)
-
-
-def memory_mib(least: int) -> Quantity:
-    """Whole MiB."""
-    return Quantity(_SIZE, least, whole=True)
-
-
-class _Dataset(click.ParamType):
-    """The name of a data set, as it stands: what has none says so with the nearest one."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if ":" not in text and Path(text).is_dir():
-            from l2i.data import DATASETS
-
-            if text not in DATASETS:
-                why = f"{text!r} is a folder, and no data set's name"
-                self.fail(f"{why}: name 'folder', and give --data-dir {text}.", param, ctx)
-        return text
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        from l2i.data import DATASETS
-
-        return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
+# Parameters of commands, and the settings that they are.
+_SETTINGS = {
+    "data_dir": "dataset.data_dir",
+    "fold": "dataset.fold",
+    "classifier": "classifier.spec",
+    "classifier_epochs": "classifier.epochs",
+    "interpreter_epochs": "interpreter.epochs",
+    "method": "method.name",
+    "seed": "run.seed",
+    "device": "run.device",
+    "precision": "run.precision",
+    "experiment": "run.experiment",
+    "name": "run.name",
+}
 
 
 def number(
@@ -191,6 +87,11 @@ def several(*words: str, metavar: str, help: str, default: str = "", **more: Any
     return click.option(*words, multiple=True, metavar=metavar, help=help, **more)
 
 
+def dataset(help: str, **more: Any) -> Decorator:
+    """``--dataset``, by its name."""
+    return click.option("--dataset", type=kinds.DATASET, metavar="NAME", help=help, **more)
+
+
 def out_dir(help: str, **more: Any) -> Decorator:
     """``--out``, a folder for results."""
     kind = click.Path(path_type=Path, file_okay=False)
@@ -204,7 +105,7 @@ def memory(default: str | None = None, more: str = "") -> Decorator:
         "memory_mib",
         cls=Option,
         old="--memory-mib",
-        type=memory_mib(256),
+        type=kinds.memory_mib(256),
         default=default,
         show_default=default is not None,
         metavar="SIZE",
@@ -212,18 +113,16 @@ def memory(default: str | None = None, more: str = "") -> Decorator:
     )
 
 
-PLACE = _Place()
-DATASET = _Dataset()
 data_dir: Decorator = click.option(
     "--data-dir",
-    type=PLACE,
+    type=kinds.PLACE,
     metavar="DIR",
     help="Folder of the data set, or its parent; an s3:// URL is downloaded to the cache.  "
     "[default: the user's cache]",
 )
 run_data_dir: Decorator = click.option(
     "--data-dir",
-    type=PLACE,
+    type=kinds.PLACE,
     metavar="DIR",
     # The variable would win over what the run says of its own data.
     envvar=(),
@@ -255,7 +154,7 @@ shared_memory: Decorator = click.option(
     "shared_memory_mib",
     cls=Option,
     old="--shared-memory-mib",
-    type=memory_mib(64),
+    type=kinds.memory_mib(64),
     default="1GiB",
     show_default=True,
     metavar="SIZE",
@@ -322,6 +221,17 @@ def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
 
 
 as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+
+
+def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `l2i.config.resolve` takes as `options`, of a command's parameters; files and folders by
+    their whole path, None where an option is not given."""
+    whole = {"data_dir": resolved, "classifier": classifier_spec, "method": file_word}
+    return {
+        key: whole[word](given[word]) if word in whole else given[word]
+        for word, key in _SETTINGS.items()
+        if word in given
+    }
 
 
 def load_classifier(spec: str) -> Classifier:

@@ -16,7 +16,7 @@ from l2i.cli.base import Group, emit_json, emit_table
 from l2i.cli.transfer import export, import_, relocate
 from l2i.errors import UsageError
 from l2i.metrics import METRICS, SHORT, meanings, short
-from l2i.registry import nearest
+from l2i.registry import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from l2i.run.search import RunInfo
@@ -74,8 +74,7 @@ def _check_sort(word: str, key: str, listed: list[RunInfo]) -> None:
     if any(key in run.metrics for run in listed):
         return
     names = {name.removeprefix("test/") for run in listed for name in run.metrics}
-    like = nearest(word, sorted(names))
-    hint = f"; did you mean {like!r}?" if like else "."
+    hint = did_you_mean(word, sorted(names))
     raise UsageError(
         f"No run of this list has a figure {word!r}{hint} 'l2i runs show RUN' shows those of one."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,18 +18,13 @@ from l2i.cli.base import Command, emit_json, emit_table
         "l2i shortcut --dataset esc10 --data-dir ESC-10 --class rain --hz 5000",
     ],
 )
-@click.option(
-    "--dataset",
-    type=options.DATASET,
-    metavar="NAME",
-    default="demo",
-    show_default=True,
-    help="Name of the data set; one with a single class per clip.",
+@options.dataset(
+    "Name of the data set; one with a single class per clip.", default="demo", show_default=True
 )
 @options.data_dir
 @click.option(
     "--class",
-    "name",
+    "class_name",
     metavar="NAME",
     required=True,
     help="Class whose clips come twice, under two names.",
@@ -66,23 +62,19 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.shared
 def shortcut(
     dataset: str,
-    data_dir: Path | str | None,
-    name: str,
+    class_name: str,
     hz: float,
     ms: float,
     level_db: float,
     methods: tuple[str, ...],
-    fold: int | None,
-    seed: int | None,
     limit: int | None,
     file: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
     keep: bool,
-    device: str | None,
-    precision: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Plant a beep, train on it, and see whether explanations find it.
 
@@ -94,21 +86,10 @@ def shortcut(
     from l2i.data.planted import Cue
     from l2i.run.progress import Progress
 
-    config = resolve(
-        file,
-        dataset=dataset,
-        overrides=overrides,
-        options={
-            "dataset.data_dir": options.resolved(data_dir),
-            "dataset.fold": fold,
-            "run.seed": seed,
-            "run.device": device,
-            "run.precision": precision,
-        },
-    )
+    config = resolve(file, dataset=dataset, overrides=overrides, options=options.settings(given))
     from l2i.recipes.tables.shortcut import shortcut as run_shortcut
 
-    cue = Cue(config.dataset.name, name, hz, ms, level_db)
+    cue = Cue(config.dataset.name, class_name, hz, ms, level_db)
     result = run_shortcut(
         config, cue, Progress(quiet), methods=methods, limit=limit, out=out, keep=keep
     )

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from l2i.cli import options
+from l2i.cli import kinds, options
 from l2i.cli.base import Command, Option, emit_json
 from l2i.cli.described import describe, describe_audit
-from l2i.registry import nearest
+from l2i.registry import did_you_mean
 
 _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 
@@ -24,8 +24,7 @@ class _Engine(click.Choice[str]):
         if ":" in value or (value not in _ON and value in ENGINES):
             return options.file_word(value)
         if value not in _ON:
-            like = nearest(value, _ON)
-            hint = f"; did you mean {like!r}?" if like else "."
+            hint = did_you_mean(value, _ON)
             self.fail(
                 f"there is no engine {value!r}{hint} There are: {', '.join(_ON)}; or MODULE:NAME, "
                 "or FILE.py:NAME.",
@@ -81,7 +80,7 @@ class _Engine(click.Choice[str]):
     "timeout_s",
     cls=Option,
     old="--timeout-s",
-    type=options.timeout_s(60),
+    type=kinds.timeout_s(60),
     default="6h",
     show_default=True,
     metavar="TIME",
@@ -102,7 +101,7 @@ class _Engine(click.Choice[str]):
     "checkpoint_minutes",
     cls=Option,
     old="--checkpoint-minutes",
-    type=options.MINUTES,
+    type=kinds.MINUTES,
     default="5m",
     show_default=True,
     metavar="TIME",

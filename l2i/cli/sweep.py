@@ -35,12 +35,10 @@ def sweep(
     file: Path,
     jobs: int,
     dry_run: bool,
-    data_dir: Path | str | None,
-    device: str | None,
     overrides: tuple[str, ...],
-    experiment: str | None,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Train everything that the table [sweep] of FILE varies, and print one table.
 
@@ -50,28 +48,16 @@ def sweep(
     """
     from l2i.recipes.tables.sweep_file import read_sweep
 
-    place = options.resolved(data_dir)
-    wanted = read_sweep(
-        file,
-        overrides=overrides,
-        options={
-            "dataset.data_dir": place,
-            "run.device": device,
-            "run.experiment": experiment,
-        },
-    )
+    given["data_dir"] = options.resolved(given["data_dir"])
+    wanted = read_sweep(file, overrides=overrides, options=options.settings(given))
     if dry_run:
         return _plan(wanted, jobs, as_json)
     from l2i.recipes.tables.sweep import sweep as run_sweep
     from l2i.run.progress import Progress
 
     extra = [word for over in overrides for word in ("-o", over)]
-    for option, value in (
-        ("--data-dir", place),
-        ("--device", device),
-        ("--experiment", experiment),
-    ):
-        extra += [option, value] if value else []
+    for name, value in given.items():
+        extra += [f"--{name.replace('_', '-')}", value] if value else []
     result = run_sweep(wanted, Progress(quiet), jobs=jobs, extra=extra)
     if as_json:
         emit_json(result)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from l2i.cli import options
+from l2i.cli import kinds, options
 from l2i.cli.base import Command, emit_json, emit_table
 
 
 @click.command(cls=Command, example=["l2i sync", "l2i sync --patience 10m"])
 @click.option(
     "--patience",
-    type=options.DURATION_S,
+    type=kinds.DURATION_S,
     default="5m",
     show_default=True,
     metavar="TIME",

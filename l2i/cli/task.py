@@ -74,6 +74,7 @@ def task(job: str, index: int | None) -> int:
 
 
 def _do(job: str, index: int | None) -> int:
+    from l2i.cli import say_unsent
     from l2i.config import resolve, toml_of
     from l2i.errors import UsageError
     from l2i.launch.job import RUN_AGAIN
@@ -128,7 +129,7 @@ def _do(job: str, index: int | None) -> int:
     done = train(config, progress, parent=parent, owner=f"{group}/{key}", marks=marks)
     word = "was done before" if done.finished_before else "is done"
     progress.say(f"Run {done.name} ({done.run_id}) {word}.")
-    if _unsent():
+    if say_unsent():  # In a container nothing of it would be left.
         return RUN_AGAIN
     if wanted is not None:
         finished, total = gather(wanted)
@@ -141,6 +142,7 @@ def _do(job: str, index: int | None) -> int:
 def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
     """A share of an audit."""
     from l2i.audit import hear_share
+    from l2i.cli import say_unsent
     from l2i.launch.job import RUN_AGAIN
 
     run, shares, options = payload["audit"]["run"], payload["audit"]["shares"], payload["options"]
@@ -156,7 +158,7 @@ def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
         marks=_marks(payload["job"], place, payload["sweep"], f"{payload['sweep']}-{share}"),
     )
     progress.say(f"Run {made} has it.")
-    return RUN_AGAIN if _unsent() else 0
+    return RUN_AGAIN if say_unsent() else 0
 
 
 def _marks(job: str, place: int, group: str, key: str) -> dict[str, str]:
@@ -177,17 +179,6 @@ def _marks(job: str, place: int, group: str, key: str) -> dict[str, str]:
     if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
         marks["l2i.region"] = region
     return marks
-
-
-def _unsent() -> bool:
-    """Whether the store has not got all; in a container nothing of it would be left."""
-    from l2i.run import outbox
-
-    for sentence in outbox.UNSENT:
-        click.echo(sentence, err=True)
-    unsent = bool(outbox.UNSENT)
-    outbox.UNSENT.clear()
-    return unsent
 
 
 def _fetch(uri: str, target: str, progress: Any) -> None:

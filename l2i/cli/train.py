@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,11 +22,8 @@ from l2i.cli.base import Command, Option, emit_json
         "l2i train --classifier yamnet.py:load --data-dir sounds",
     ],
 )
-@click.option(
-    "--dataset",
-    type=options.DATASET,
-    metavar="NAME",
-    help="Name of the data set ('l2i data list'); with --data-dir alone: folder.  [default: demo]",
+@options.dataset(
+    "Name of the data set ('l2i data list'); with --data-dir alone: folder.  [default: demo]"
 )
 @options.data_dir
 @click.option(
@@ -77,25 +75,15 @@ from l2i.cli.base import Command, Option, emit_json
 @options.as_json
 def train(
     dataset: str | None,
-    data_dir: Path | str | None,
-    classifier: str | None,
-    method: str | None,
-    fold: int | None,
-    seed: int | None,
-    device: str | None,
-    precision: str | None,
-    classifier_epochs: int | None,
-    interpreter_epochs: int | None,
     file: Path | None,
     overrides: tuple[str, ...],
-    experiment: str | None,
-    name: str | None,
     again: bool,
     from_scratch: bool,
     register: str | None,
     parent: str,
     quiet: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Train, measure and explain: one MLflow run.
 
@@ -109,24 +97,7 @@ def train(
     from l2i.config import resolve
     from l2i.run.progress import Progress
 
-    config = resolve(
-        file,
-        dataset=dataset,
-        overrides=overrides,
-        options={
-            "dataset.data_dir": options.resolved(data_dir),
-            "dataset.fold": fold,
-            "classifier.spec": options.classifier_spec(classifier),
-            "method.name": options.file_word(method),
-            "run.seed": seed,
-            "run.device": device,
-            "run.precision": precision,
-            "run.experiment": experiment,
-            "run.name": name,
-            "classifier.epochs": classifier_epochs,
-            "interpreter.epochs": interpreter_epochs,
-        },
-    )
+    config = resolve(file, dataset=dataset, overrides=overrides, options=options.settings(given))
     progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
     from l2i.metrics import METRICS, meanings
@@ -142,7 +113,7 @@ def train(
     )
     if done.finished_before:
         progress.say("This very run is finished already; --again makes a new one.")
-        if name is not None and name != done.name:
+        if (name := given["name"]) not in (None, done.name):
             click.echo(f"It keeps its name, {done.name}; none is called {name}.", err=True)
     if as_json:
         emit_json(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from l2i.cli import options
+from l2i.cli import kinds
 from l2i.cli.base import Command, emit_table
 
 __all__ = ["export", "import_", "relocate"]
@@ -23,7 +23,7 @@ __all__ = ["export", "import_", "relocate"]
     ],
 )
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
-@click.argument("target", metavar="PLACE", type=options.PLACE)
+@click.argument("target", metavar="PLACE", type=kinds.PLACE)
 def export(names: tuple[str, ...], target: Path | str) -> None:
     """Copy runs whole to PLACE: a folder, a .zip file or an s3:// address.
 
@@ -52,7 +52,7 @@ def export(names: tuple[str, ...], target: Path | str) -> None:
         "l2i runs import s3://bucket/kept --experiment gathered",
     ],
 )
-@click.argument("source", metavar="PLACE", type=options.PLACE)
+@click.argument("source", metavar="PLACE", type=kinds.PLACE)
 @click.option(
     "--experiment",
     metavar="NAME",
