@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from l2i.errors import StoreError
 from l2i.pages.listening import Media, MediaList, write_listening_page
 from l2i.pages.page import refuse_foreign
 from l2i.recording import TABLE
-from l2i.storage import atomic_write_text, disk_errors, make_output
+from l2i.storage import disk_errors, make_output, write_json
 
 __all__ = ["Written", "write_explained"]
 
@@ -65,8 +64,7 @@ def write_explained(
             facts, shown, seen = e.write(folder, name)
             if "windows" not in facts:
                 (folder / TABLE).unlink(missing_ok=True)  # Another sound's, that lay here.
-            text = json.dumps(facts, indent=2, ensure_ascii=False)
-            atomic_write_text(folder / _FACTS, f"{text}\n")
+            write_json(folder / _FACTS, facts)
             media.append(seen, name)
         found_facts.append(facts)
         clips.append(shown)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from l2i.errors import CheckpointError, DataError, L2IError, UsageError
 from l2i.models.wrapped import wrap
 from l2i.registry import CLASSIFIERS, call, did_you_mean, load_object, source_digest
-from l2i.storage import atomic_write_text
+from l2i.storage import write_json
 from l2i.types import Classifier
 
 __all__ = [
@@ -198,8 +198,7 @@ def keep_classifier(loaded: Loaded, folder: Path) -> None:
         "task": str(loaded.classifier.task),
         "classes": list(loaded.classifier.classes),
     }
-    text = json.dumps(about, indent=2, ensure_ascii=False)
-    atomic_write_text(folder / _ABOUT, text + "\n")
+    write_json(folder / _ABOUT, about)
 
 
 def _try_kept(source: Path, kept: Sequence[Path], copy: Path) -> None:

@@ -20,6 +20,7 @@ from l2i.storage.files import (
     format_bytes,
     is_inside,
     safe_extract,
+    write_json,
 )
 from l2i.storage.locks import FileLock, file_lock
 from l2i.storage.outputs import MARK, is_output, make_output, mark_output, refuse_other_run
@@ -43,4 +44,5 @@ __all__ = [
     "mark_output",
     "refuse_other_run",
     "safe_extract",
+    "write_json",
 ]

@@ -10,6 +10,7 @@ Over 300 lines: small functions that rest on the same rename.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -35,6 +36,7 @@ __all__ = [
     "format_bytes",
     "is_inside",
     "safe_extract",
+    "write_json",
 ]
 
 # No room: the disk, the user's quota, or the largest file the process may write.
@@ -157,6 +159,11 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Write a whole file of UTF-8 text or none, line ends as given; see `atomic_path`."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON that people read, or nothing; see `atomic_path`."""
+    atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def existing(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ from l2i.metrics.labels import doubted_labels
 from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
 from l2i.recipes.measuring.measure import Evaluation
-from l2i.storage import atomic_write_text
+from l2i.storage import atomic_write_text, write_json
 from l2i.types import Clip, Task
 
 __all__ = ["document", "write_evaluation"]
@@ -76,8 +75,7 @@ def write_evaluation(
         Clips that ``explanations/index.html`` has, in the same folder.
     """
     known = document(e)
-    text = json.dumps(known, indent=2, ensure_ascii=False)
-    atomic_write_text(folder / "scores.json", text + "\n")
+    write_json(folder / "scores.json", known)
     single = e.task is Task.SINGLE_LABEL
     to_probabilities = partial(softmax, axis=1) if single else expit
     p = to_probabilities(e.logits)

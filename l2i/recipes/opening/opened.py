@@ -32,7 +32,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
-from l2i.storage import atomic_write_text, disk_errors, is_output, is_s3, make_output, mark_output
+from l2i.storage import disk_errors, is_output, is_s3, make_output, mark_output, write_json
 
 __all__ = ["Opened", "Where", "open_finished", "open_unmeasured", "write_found"]
 
@@ -242,8 +242,7 @@ def write_found(
             folder.mkdir(parents=True, exist_ok=True)
             write(folder)
             if document is not None:
-                text = json.dumps(document, indent=2, ensure_ascii=False)
-                atomic_write_text(folder / f"{kind}.json", text + "\n")
+                write_json(folder / f"{kind}.json", document)
 
     if (out := opened.out) is not None:
         before = set(out.iterdir())

@@ -6,7 +6,6 @@ it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ from l2i.models.heard import hear
 from l2i.pages import Figure, Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.recipes.opening.bundle import explainer_of
-from l2i.storage import atomic_write_text
+from l2i.storage import write_json
 from l2i.types import Clip
 
 __all__ = ["write_by", "write_examples", "write_explanation"]
@@ -384,7 +383,6 @@ def write_examples(
                 media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(listed, indent=2, ensure_ascii=False)
-    atomic_write_text(folder / "explanations.json", text + "\n")
+    write_json(folder / "explanations.json", listed)
     named = [{**item, "name": item["clip"]} for item in listed]
     write_listening_page(folder / "index.html", named, media, title=title, summary=summary)

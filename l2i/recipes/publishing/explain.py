@@ -47,7 +47,7 @@ from l2i.run.device import pick_device, set_threads
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
-from l2i.storage import atomic_write_text, disk_errors, make_output, mark_output, refuse_other_run
+from l2i.storage import disk_errors, make_output, mark_output, refuse_other_run, write_json
 
 __all__ = ["explain", "folder_names"]
 
@@ -353,7 +353,7 @@ def _write(
         mark_output(new, run.id, run.name)
         about, shown, media = write(new)
         entry = {**more, **about, "folder": str(folder)}
-        atomic_write_text(new / _MARK, json.dumps(entry, indent=2, ensure_ascii=False) + "\n")
+        write_json(new / _MARK, entry)
         if folder.exists():
             shutil.rmtree(folder)
         new.rename(folder)

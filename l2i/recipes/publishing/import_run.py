@@ -42,7 +42,7 @@ from l2i.run import provenance
 from l2i.run.progress import Progress
 from l2i.run.runs import find_finished
 from l2i.run.tracker import open_run
-from l2i.storage import atomic_write_bytes, disk_errors, make_output
+from l2i.storage import atomic_write_bytes, disk_errors, make_output, write_json
 from l2i.types import Task
 
 __all__ = ["import_files"]
@@ -274,10 +274,7 @@ def _make_run(
         explainer = explainer_of(build_subject(bundle, config, device, torch.float32))
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         plots.dictionary(explainer.w.numpy(), explainer.domain, out / "dictionary.png")
-        document = {"config": config.signature(), "files": files}
-        (out / "provenance.json").write_text(
-            json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        write_json(out / "provenance.json", {"config": config.signature(), "files": files})
         told = write_model(bundle, config, out / MODEL)
         run.artifacts(out)
         names = ", ".join(file["file"] for file in files)

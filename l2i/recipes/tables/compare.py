@@ -24,7 +24,7 @@ from l2i.recipes.tables.side_by_side import write_side_by_side
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
-from l2i.storage import atomic_write_text, disk_errors, make_output
+from l2i.storage import atomic_write_text, disk_errors, make_output, write_json
 
 __all__ = ["compare"]
 
@@ -152,8 +152,7 @@ def compare(
     if out is not None:
         with disk_errors(out):
             make_output(out)
-            text = json.dumps(document, indent=2, ensure_ascii=False)
-            atomic_write_text(out / "compare.json", text + "\n")
+            write_json(out / "compare.json", document)
             table = pd.DataFrame(
                 [
                     {**line, "low": line["interval"][0], "high": line["interval"][1]}

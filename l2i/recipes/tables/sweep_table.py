@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from l2i.metrics import METRICS
 from l2i.recipes.opening.description import DESCRIPTION, describe_sweep
 from l2i.recipes.tables.sweep_file import METRICS_SHOWN, Sweep, facts
 from l2i.run.family import find_parent, members, write_parent
-from l2i.storage import atomic_write_text, disk_errors
+from l2i.storage import atomic_write_text, disk_errors, write_json
 
 __all__ = ["describe_table", "gather", "plus_minus", "summary", "table_of", "write_table"]
 
@@ -100,9 +99,7 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
         atomic_write_text(out / "sweep.txt", _text(table))
         atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
         plots.sweep(table["children"], table["meaning"], table["settings"], out / "sweep.png")
-        atomic_write_text(
-            out / "sweep.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n"
-        )
+        write_json(out / "sweep.json", table)
     means: dict[str, float | None] = {}
     for row in table["table"]:
         word = "" if len(table["table"]) == 1 else f"{_plain(row['setting'])}/"
