@@ -87,6 +87,15 @@ class Config(Section):
             object.__setattr__(self, "parts", {k: v for k, v in self.parts.items() if k != "gates"})
         return self
 
+    def changed(self, **sections: Mapping[str, Any]) -> Config:
+        """With other values of some settings of some sections, which are not validated again.
+
+        >>> Config().changed(run={"seed": 1}).run.seed
+        1
+        """
+        new = {name: getattr(self, name).model_copy(update=v) for name, v in sections.items()}
+        return self.model_copy(update=new)
+
     def flat(self) -> dict[str, Any]:
         """Every setting under its dotted key, ``interpreter.epochs`` say.
 

@@ -161,12 +161,11 @@ def with_kept_method(config: Config, folder: Path) -> Config:
         for word, kept in _own_files(config).items()
         if (folder / kept).is_file()
     }
-    method, e = config.method, config.explanation
-    sections = {
-        "method": method.model_copy(update={"name": own.get(method.name, method.name)}),
-        "explanation": e.model_copy(update={"metrics": [own.get(w, w) for w in e.metrics]}),
-    }
-    return config.model_copy(update=sections)
+    name, metrics = config.method.name, config.explanation.metrics
+    return config.changed(
+        method={"name": own.get(name, name)},
+        explanation={"metrics": [own.get(word, word) for word in metrics]},
+    )
 
 
 def kept_files(folder: Path) -> list[Path]:

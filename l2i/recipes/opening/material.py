@@ -197,8 +197,7 @@ def heard_by(config: Config, loaded: Loaded) -> Config:
         raise UsageError(
             f"dataset.sample_rate is {asked} Hz, and the classifier hears {rate} Hz: leave it out."
         )
-    dataset = config.dataset.model_copy(update={"sample_rate": rate})
-    return config.model_copy(update={"dataset": dataset})
+    return config.changed(dataset={"sample_rate": rate})
 
 
 def prepare(

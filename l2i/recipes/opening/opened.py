@@ -120,9 +120,7 @@ def open_finished(
     if fold is not None and fold != config.dataset.fold:
         progress.say(f"Fold {fold} is not the run's test fold: its clips trained the run.")
         changes["fold"] = fold
-    if changes:
-        dataset = config.dataset.model_copy(update=changes)
-        config = config.model_copy(update={"dataset": dataset})
+    config = config.changed(dataset=changes)
     seed_everything(config.run.seed)
     who = f"run {run.name} ({run.id[:8]})"
     own = not config.classifier.spec

@@ -159,9 +159,7 @@ def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
             raise UsageError(
                 f"classifier.thresholds has {len(thresholds)} values for {n_classes} classes."
             )
-    # What is published has no gates.
-    sections: dict[str, Any] = {"method": Method(name="l2i"), "parts": {}}
-    updates = {
+    updates: dict[str, dict[str, Any]] = {
         "classifier": {"head": sizes.get("head"), "width": 1.0, "thresholds": thresholds},
         "dictionary": {"components": sizes.get("components")},
         "interpreter": {
@@ -170,10 +168,9 @@ def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
             "attention_width": sizes.get("attention_width"),
         },
     }
-    for name, values in updates.items():
-        if name in networks.tensors:
-            sections[name] = getattr(config, name).model_copy(update=values)
-    return about, config.model_copy(update=sections)
+    config = config.changed(**{k: v for k, v in updates.items() if k in networks.tensors})
+    # What is published has no gates.
+    return about, config.model_copy(update={"method": Method(name="l2i"), "parts": {}})
 
 
 # --- checkpoints --------------------------------------------------------------------------------

@@ -186,11 +186,8 @@ class ServedModel(PythonModel):
         settings: ExplanationSettings,
         want: bool,
     ) -> dict[str, Any]:
-        subject, clf, rate = (
-            self._subject,
-            self._subject.classifier,
-            self._subject.domain.sample_rate,
-        )
+        subject = self._subject
+        clf, rate = subject.classifier, subject.domain.sample_rate
         least = shortest_input(self._config, clf)
         x = torch.from_numpy(fit_length(sound, max(least, len(sound)))).unsqueeze(0)
         answer: dict[str, Any] = {}
@@ -367,17 +364,12 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
 
 def _portable(config: Config) -> Config:
     """Without where things lay on this machine: the model does not need them."""
-    sections = {
-        "dataset": config.dataset.model_copy(update={"data_dir": ""}),
-        "classifier": config.classifier.model_copy(
-            update={"spec": _without_folder(config.classifier.spec)}
-        ),
-        "method": config.method.model_copy(update={"name": _without_folder(config.method.name)}),
-        "explanation": config.explanation.model_copy(
-            update={"metrics": [_without_folder(word) for word in config.explanation.metrics]}
-        ),
-    }
-    return config.model_copy(update=sections)
+    return config.changed(
+        dataset={"data_dir": ""},
+        classifier={"spec": _without_folder(config.classifier.spec)},
+        method={"name": _without_folder(config.method.name)},
+        explanation={"metrics": [_without_folder(word) for word in config.explanation.metrics]},
+    )
 
 
 def _without_folder(word: str) -> str:

@@ -82,13 +82,11 @@ def shortcut(
     """
     for name in methods:
         METHODS[name]  # A name that is not known is told before hours.
-    dataset = config.dataset.model_copy(update={"name": cue.word})
-    run = config.run
-    if not run.experiment:
-        run = run.model_copy(update={"experiment": "shortcut"})
-    if not run.name:
-        run = run.model_copy(update={"name": f"{cue.dataset}-{cue.name}-cue"})
-    done = train(config.model_copy(update={"dataset": dataset, "run": run}), progress)
+    own = {
+        "experiment": config.run.experiment or "shortcut",
+        "name": config.run.name or f"{cue.dataset}-{cue.name}-cue",
+    }
+    done = train(config.changed(dataset={"name": cue.word}, run=own), progress)
     opened = open_finished(
         done.run_id,
         progress,

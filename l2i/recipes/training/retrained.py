@@ -98,8 +98,7 @@ def relearnt(opened: Opened, methods: Sequence[str], epochs: int, progress: Prog
     draw = np.random.default_rng(config.run.seed)
     train, validate = (_shuffled(clips, draw) for clips in (split.train, split.validate))
     other = replace(material, split=replace(split, train=train, validate=validate))
-    last = config.classifier.model_copy(update={"last_epoch": True})
-    config = config.model_copy(update={"classifier": last})
+    config = config.changed(classifier={"last_epoch": True})
     with tempfile.TemporaryDirectory() as work:
         classifier = _trained(opened, config, other, Path(work), progress)
         rows = other.rows(train)
@@ -252,10 +251,8 @@ def _without(
 
 def _shorter(config: Config, epochs: int) -> Config:
     """With no more epochs, and from where the run's training began."""
-    c = config.classifier
-    return config.model_copy(
-        update={"classifier": c.model_copy(update={"epochs": min(epochs, c.epochs), "weights": ""})}
-    )
+    epochs = min(epochs, config.classifier.epochs)
+    return config.changed(classifier={"epochs": epochs, "weights": ""})
 
 
 def _trained(
