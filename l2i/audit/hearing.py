@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from l2i.audit.cues import Palette
 from l2i.audit.scan import Rows, files_of, scan
 from l2i.data.split import spread
-from l2i.explanation import ExplanationMethod, MethodSettings, make_method
+from l2i.explanation import ExplanationMethod, make_method
 from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Opened, open_finished, write_found
 from l2i.run.artifacts import download
@@ -78,12 +78,10 @@ class Pass:
         clips = opened.material.clips(part)
         if limit is not None:
             clips = [clips[i] for i in spread(clips, limit)]
-        own = opened.config.explanation
         name = method or opened.config.method.name
-        told = MethodSettings(own.threshold, own.max_components, opened.config.run.seed)
         signature = _signature(opened, name, clips)
         work = locate().root / "work" / "audits" / signature
-        way = make_method(name, opened.subject, told)
+        way = make_method(name, opened.subject, opened.told())
         dictionary = opened.subject.parts.get("dictionary")
         palette = Palette(opened.subject.domain, dictionary, opened.device)
         rows = opened.material.rows(clips)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 from l2i.recipes.opening.description import (
     DESCRIPTION,
+    describe_found,
     describe_model,
-    describe_sweep,
     main_figures,
     table,
 )
-from l2i.recipes.opening.opened import _description
+from l2i.recipes.tables.sweep_file import Sweep
+from l2i.recipes.tables.sweep_table import describe_table
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
 from l2i.run.store import VIEW, connect, locate
@@ -75,12 +77,13 @@ def test_main_figures_say_what_they_mean() -> None:
 
 def test_names_are_text() -> None:
     """What people called a setting is no markup, and breaks no table."""
-    text = describe_sweep(
-        what="<script>",
-        settings=["a|b", "gone"],
-        meaning={"accuracy": "Classifier accuracy"},
-        cells={"a|b": ["0.850 ± 0.021"]},
-    )
+    figures = {"accuracy": {"mean": 0.85, "std": 0.021, "n": 2}}
+    table_of_one = {
+        "children": [],
+        "meaning": {"accuracy": "Classifier accuracy"},
+        "table": [{"setting": "a|b", "figures": figures}],
+    }
+    text = describe_table(Sweep(Path("<script>"), ("a|b",), (), ()), table_of_one)
     assert "\\<script\\>" in text
     assert text.splitlines()[-1] == "| a\\|b | 0.850 ± 0.021 |"
     assert table(["x", "y"], [["1", "2"]]).splitlines() == [
@@ -107,6 +110,6 @@ def test_what_was_asked_is_said_in_words() -> None:
     """Several of one kind are no list of Python's, and what was not asked is left out."""
     run = RunInfo("1" * 32, "first", "demo", "1", "FINISHED", "")
     params = {"methods": ["l2i", "full"], "clips": 3, "limit": None, "protocols": []}
-    text = _description(run, "benchmark", params, {"ff": 0.5})
+    text = describe_found(run, "benchmark", params, {"ff": 0.5})
     assert text.splitlines()[0].endswith(": methods l2i and full, clips 3")
     assert "0.5" in text and "[first](#/experiments/1/runs/" in text

@@ -5,7 +5,6 @@ Over 300 lines: one recipe, and the page that it writes.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,6 +20,7 @@ from l2i.explained import size_of
 from l2i.explanation import Explainer, audible, soft_mask, split_audio
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
+from l2i.recipes.measuring.truth_files import sounds_aside
 from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
@@ -144,18 +144,12 @@ def components(
     }
 
     def write(folder: Path) -> None:
-        import shutil
-
         _write(folder, table, names, described, heard, w, settings)
-        if any(held.iterdir()):
-            shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+        if put(folder):
             title = f"{opened.run.name}: components"
             _page(folder / "index.html", document, heard_as, explainer, w, title)
 
-    with tempfile.TemporaryDirectory() as work:
-        # Not this folder itself, whose permissions a copy would have.
-        held = Path(work) / "sounds"
-        held.mkdir()
+    with sounds_aside() as (held, put):
         heard_as: dict[int, NDArray[np.float32]] = {}
         if sounds:
             with progress.task("sounds", total=k, unit="component") as bar:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from l2i.errors import UsageError
-from l2i.explanation import METHODS, MethodSettings
+from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.measuring.truth import (
@@ -17,7 +17,7 @@ from l2i.recipes.measuring.truth import (
     predicted,
     truth_scores,
 )
-from l2i.recipes.measuring.truth_files import sound_writer, table_of
+from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_of
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
@@ -75,22 +75,10 @@ def ground_truth(
             f"Nobody knows the parts of {material.card.title}'s clips: ground truth is to be had "
             "of runs on demo and demo-multilabel ('l2i overlap' mixes clips of any data set)."
         )
-    own = opened.config.explanation
-    settings = MethodSettings(
-        own.threshold if threshold is None else threshold,
-        own.max_components if max_components is None else max_components,
-        opened.config.run.seed,
-        tuple(own.metrics),
-    )
-    import shutil
-    import tempfile
-
+    settings = opened.told(threshold, max_components)
     labels = {clip.id: clip.labels for clip in clips}
     classes = opened.classes
-    with tempfile.TemporaryDirectory() as work:
-        # Not this folder itself, whose permissions a copy would have.
-        held = Path(work) / "sounds"
-        held.mkdir()
+    with sounds_aside() as (held, put):
         with progress.task("explanations", total=len(clips), unit="clip") as bar:
             rows = judge_scenes(
                 opened.subject,
@@ -125,8 +113,7 @@ def ground_truth(
 
         def write(folder: Path) -> None:
             table_of(rows, folder / "pairs.csv")
-            if any(held.iterdir()):
-                shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+            put(folder)
 
         kept = write_found(
             opened,

@@ -15,7 +15,7 @@ import numpy as np
 
 from l2i.data.split import spread
 from l2i.dsp.mixing import Colour, add_noise
-from l2i.explanation import METHODS, MethodSettings
+from l2i.explanation import METHODS
 from l2i.metrics import METRICS, meanings
 from l2i.metrics.own import own_metrics
 from l2i.metrics.statistics import finite
@@ -48,7 +48,6 @@ def noise(
     *,
     snrs_db: Sequence[float] = (20.0, 10.0, 0.0, -10.0),
     colours: Sequence[Colour] = ("white", "pink"),
-    clean: bool = True,
     method: str = "",
     limit: int | None = None,
     seed: int = 0,
@@ -64,8 +63,6 @@ def noise(
     snrs_db : sequence of float
         Level of the clip over that of the noise; the published setting is 0 dB of white noise.
     colours : sequence of {'white', 'pink', 'brown'}
-    clean : bool
-        Also without noise, to compare with.
     method : str
         A name in `l2i.explanation.METHODS`; empty: the run's own.
     limit : int, optional
@@ -91,11 +88,10 @@ def noise(
     method = method or config.method.name
     labels = material.labels(clips, opened.classes)
     settings = config.explanation.model_copy(update={"thresholds": []})
-    told = MethodSettings(
-        settings.threshold, settings.max_components, config.run.seed, tuple(settings.metrics)
-    )
+    told = opened.told()
     conditions: list[dict[str, Any]] = []
-    each: list[tuple[Colour | None, float | None]] = [(None, None)] if clean else []
+    # Without noise first, to compare with.
+    each: list[tuple[Colour | None, float | None]] = [(None, None)]
     each += [(colour, snr) for colour in colours for snr in snrs_db]
     for colour, snr in each:
         name = "no noise" if colour is None else f"{colour} {snr:g} dB"

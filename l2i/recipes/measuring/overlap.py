@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from l2i.dsp.audio import peak_normalise
 from l2i.dsp.mixing import coloured_noise, db_to_gain, rms
 from l2i.errors import UsageError
-from l2i.explanation import METHODS, MethodSettings
+from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.measuring.judging import mask_scores
@@ -32,17 +32,16 @@ from l2i.recipes.measuring.truth import (
     predicted,
     truth_scores,
 )
-from l2i.recipes.measuring.truth_files import sound_writer, table_of
+from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_of
 from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["LEVELS", "Level", "Overlap", "carried_by", "drawn_pairs", "mixed_scenes", "overlap"]
+__all__ = ["Level", "Overlap", "carried_by", "drawn_pairs", "mixed_scenes", "overlap"]
 
 Level = Literal["peak", "energy"]
-LEVELS: tuple[Level, ...] = ("peak", "energy")
 
 
 Carried = Callable[[Clip], frozenset[int]]
@@ -127,25 +126,15 @@ def overlap(
         METHODS[wanted.method]  # A name that is not known is told before anything is done.
     opened = open_finished(word, progress, fold=fold, **where)
     wanted = replace(wanted, method=wanted.method or opened.config.method.name)
-    own = opened.config.explanation
-    settings = MethodSettings(
-        own.threshold if threshold is None else threshold,
-        own.max_components if max_components is None else max_components,
-        wanted.seed,
-        tuple(own.metrics),
-    )
+    settings = opened.told(threshold, max_components, wanted.seed)
     classes = opened.classes
     carried = carried_by(opened, progress)
     firsts, seconds = drawn_pairs(opened, wanted, carried, progress)
     ask = _asked(wanted.explain, firsts, seconds, classes, carried)
     conditions: list[dict[str, Any]] = []
     tables: list[dict[str, NDArray[Any]]] = []
-    import tempfile
 
-    with tempfile.TemporaryDirectory() as work:
-        # Not this folder itself, whose permissions a copy would have.
-        held = Path(work) / "sounds"
-        held.mkdir()
+    with sounds_aside() as (held, put):
         for gain_db in (wanted.noise_db,) if wanted.noise_db is not None else wanted.gains_db:
             name = "white noise" if wanted.noise_db is not None else f"{gain_db:+.1f} dB"
             folder = held / (
@@ -184,12 +173,9 @@ def overlap(
         }
 
         def write(folder: Path) -> None:
-            import shutil
-
             joined = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
             table_of(joined, folder / "pairs.csv")
-            if any(held.iterdir()):
-                shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+            put(folder)
 
         kept = write_found(
             opened,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from l2i.dsp.audio import write_audio
 from l2i.recipes.measuring.truth import Scene
 from l2i.storage import atomic_write_text
 
-__all__ = ["sound_writer", "table_of"]
+__all__ = ["sound_writer", "sounds_aside", "table_of"]
 
 
 def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
@@ -24,6 +27,24 @@ def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
     frame = pd.DataFrame(dict(rows))
     frame = frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
     atomic_write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+
+
+@contextmanager
+def sounds_aside() -> Iterator[tuple[Path, Callable[[Path], bool]]]:
+    """A folder for sounds until it is known where they go, and a function that copies them to the
+    folder ``sounds`` within another; whether there are any."""
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
+
+        def put(folder: Path) -> bool:
+            if not any(held.iterdir()):
+                return False
+            shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+            return True
+
+        yield held, put
 
 
 def sound_writer(

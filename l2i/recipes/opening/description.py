@@ -9,15 +9,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from l2i.metrics import MAIN, METRICS, control, meanings
 from l2i.pages import Figure
+from l2i.run.search import RunInfo
 from l2i.run.store import MODE
 
 __all__ = [
     "DESCRIPTION",
+    "describe_found",
     "describe_model",
-    "describe_sweep",
     "escaped",
     "main_figures",
     "table",
@@ -121,25 +123,15 @@ def describe_model(
     return f"{pages}\n\n{escaped(what)}: {main}\n\n{cautions}{figures_table}\n"
 
 
-def describe_sweep(
-    *,
-    what: str,
-    settings: Sequence[str],
-    meaning: Mapping[str, str],
-    cells: Mapping[str, list[str]],
+def describe_found(
+    run: RunInfo, kind: str, params: Mapping[str, Any], scores: Mapping[str, float]
 ) -> str:
-    """The description of a table over several runs.
-
-    Parameters
-    ----------
-    what : str
-    settings : sequence of str
-        One row each.
-    meaning : mapping of str to str
-        Figure to its title: one column each.
-    cells : mapping of str to list of str
-        Setting to what its row says.
-    """
-    head = ["setting", *(escaped(title) for title in meaning.values())]
-    rows = [[escaped(setting), *cells[setting]] for setting in settings if setting in cells]
-    return f"{escaped(what)}\n\n{table(head, rows)}\n"
+    """The description of what was measured: what was asked, and its figures."""
+    link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
+    what = f"[{escaped(run.name)}]({link})" if run.id else escaped(run.name)
+    words = {k: " and ".join(map(str, v)) if isinstance(v, list) else v for k, v in params.items()}
+    asked = ", ".join(f"{k} {v}" for k, v in words.items() if v not in (None, ""))
+    rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
+    about = f"{kind} of {what}: {escaped(asked)}"
+    # MLflow keeps no longer tag; the rest is among the metrics.
+    return f"{about}\n\n{table(['figure', 'value'], rows[:40])}\n"

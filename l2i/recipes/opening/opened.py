@@ -20,10 +20,10 @@ import torch
 from l2i.config import Config, resolve
 from l2i.data import refuse_folder
 from l2i.environment import usual_data_dir
-from l2i.explanation import Explainer, Subject, check_gradients
+from l2i.explanation import Explainer, MethodSettings, Subject, check_gradients
 from l2i.models.spec import open_classifier
-from l2i.recipes.opening.bundle import explainer_of, open_bundle
-from l2i.recipes.opening.description import DESCRIPTION, escaped, table
+from l2i.recipes.opening.bundle import explainer_of, explanation_settings, open_bundle
+from l2i.recipes.opening.description import DESCRIPTION, describe_found
 from l2i.recipes.opening.listing import data_differences
 from l2i.recipes.opening.material import Material, data_name, heard_by, prepare
 from l2i.run import provenance
@@ -80,6 +80,17 @@ class Opened:
     def explainer(self) -> Explainer:
         """L2I's own object; an error where the run's method is another one."""
         return explainer_of(self.subject, self.run)
+
+    def told(
+        self,
+        threshold: float | None = None,
+        max_components: int | None = None,
+        seed: int | None = None,
+    ) -> MethodSettings:
+        """What methods are told: the run's settings, but for what is given."""
+        own = explanation_settings(self.config, threshold, max_components)
+        seed = self.config.run.seed if seed is None else seed
+        return MethodSettings(own.threshold, own.max_components, seed, tuple(own.metrics))
 
 
 def open_finished(
@@ -278,18 +289,5 @@ def write_found(
         fill(Path(folder))
         tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
         tracker.artifacts(folder)
-        tracker.tags({DESCRIPTION: _description(run, kind, params, scores)})
+        tracker.tags({DESCRIPTION: describe_found(run, kind, params, scores)})
         return tracker.run_id
-
-
-def _description(
-    run: RunInfo, kind: str, params: Mapping[str, Any], scores: Mapping[str, float]
-) -> str:
-    link = f"#/experiments/{run.experiment_id}/runs/{run.id}"
-    what = f"[{escaped(run.name)}]({link})" if run.id else escaped(run.name)
-    words = {k: " and ".join(map(str, v)) if isinstance(v, list) else v for k, v in params.items()}
-    asked = ", ".join(f"{k} {v}" for k, v in words.items() if v not in (None, ""))
-    rows = [[escaped(k), f"{v:.4g}"] for k, v in scores.items() if math.isfinite(v)]
-    about = f"{kind} of {what}: {escaped(asked)}"
-    # MLflow keeps no longer tag; the rest is among the metrics.
-    return f"{about}\n\n{table(['figure', 'value'], rows[:40])}\n"

@@ -127,7 +127,7 @@ def benchmark(
                 f"There is no protocol {name!r}{hint} There are: {', '.join(PROTOCOLS)}."
             )
     opened = open_finished(word, progress, **where)
-    settings = _settings(opened, threshold, max_components)
+    settings = opened.told(threshold, max_components)
     if shuffled_labels or roar:
         retrained.can_be_retrained(opened, roar)
     judge = open_evaluator(opened, evaluator, progress, **where) if evaluator else None
@@ -354,15 +354,3 @@ def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -
     if left := [name for name in usual_methods() if name not in fitting]:
         progress.say(f"Left out, for want of what they need: {', '.join(left)}.")
     return fitting if own in fitting else [own, *fitting]
-
-
-def _settings(
-    opened: Opened, threshold: float | None, max_components: int | None
-) -> MethodSettings:
-    own = opened.config.explanation
-    return MethodSettings(
-        own.threshold if threshold is None else threshold,
-        own.max_components if max_components is None else max_components,
-        opened.config.run.seed,
-        tuple(own.metrics),
-    )

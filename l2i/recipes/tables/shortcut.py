@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from l2i.config import Config
 from l2i.data.planted import Cue, Planted
 from l2i.errors import DataError, UsageError
-from l2i.explanation import METHODS, MethodSettings
+from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.recipes.measuring.truth import clip_scenes, judge_scenes
@@ -99,10 +99,7 @@ def shortcut(
     clips, heard = _by_the_cue(opened, cue, progress)
     if limit is not None:
         clips = clips[:limit]
-    own = opened.config.explanation
-    settings = MethodSettings(
-        own.threshold, own.max_components, opened.config.run.seed, tuple(own.metrics)
-    )
+    settings = opened.told()
     chosen = chosen_methods(methods, opened, progress)
     label = class_index(opened.classes, cue.label, "The classifier")
     groups = {clip.id: clip.group for clip in clips}

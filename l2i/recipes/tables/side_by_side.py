@@ -11,7 +11,7 @@ import torch
 
 from l2i.dsp.spectrogram import common_gain
 from l2i.explained import Explained, explain_by, size_of
-from l2i.explanation import MethodSettings, make_method
+from l2i.explanation import make_method
 from l2i.models.heard import hear
 from l2i.pages import Media, MediaList, refuse_foreign, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture
@@ -58,12 +58,9 @@ def write_side_by_side(
     with progress.task("explanations", total=len(clips) * len(words), unit="clip") as bar:
         for word, letter in zip(words, letters, strict=True):
             opened = open_finished(word, progress, keep=False)
-            clf, settings = opened.subject.classifier, opened.config.explanation
+            clf, warn = opened.subject.classifier, opened.config.explanation.warn
             method = opened.config.method.name
-            told = MethodSettings(
-                settings.threshold, settings.max_components, opened.config.run.seed
-            )
-            way = make_method(method, opened.subject, told)
+            way = make_method(method, opened.subject, opened.told())
             test = [clip for clip in opened.material.split.test if clip.id in clips]
             words_of = opened.material.label_names(test)
             of: dict[str, Explained] = {}
@@ -75,7 +72,7 @@ def write_side_by_side(
                 # For the same class by all: the one that the first run's classifier says.
                 target = by[0][clip.id].target if by else likeliest
                 c = clf.classes.index(target)
-                e = explain_by(way, heard, c, method=method, key=int(row), warn=settings.warn)
+                e = explain_by(way, heard, c, method=method, key=int(row), warn=warn)
                 of[clip.id] = e
                 verdicts[clip.id][letter] = f"{letter} says {likeliest}. {e.verdict}"
                 labels[clip.id] = [word for word in label.split(";") if word]

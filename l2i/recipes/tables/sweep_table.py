@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from l2i.metrics import METRICS
-from l2i.recipes.opening.description import DESCRIPTION, describe_sweep
+from l2i.recipes.opening.description import DESCRIPTION, escaped
+from l2i.recipes.opening.description import table as markdown
 from l2i.recipes.tables.sweep_file import METRICS_SHOWN, Sweep, facts
 from l2i.run.family import find_parent, members, write_parent
 from l2i.storage import atomic_write_text, disk_errors, write_json
@@ -111,16 +112,13 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
 
 def describe_table(wanted: Sweep, table: dict[str, Any]) -> str:
     """The table in Markdown, for MLflow's page of the run above all of a sweep."""
-    n = len(table["children"])
-    return describe_sweep(
-        what=f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings",
-        settings=table["settings"],
-        meaning=table["meaning"],
-        cells={
-            row["setting"]: [plus_minus(row["figures"].get(name)) for name in table["meaning"]]
-            for row in table["table"]
-        },
-    )
+    n, meaning = len(table["children"]), table["meaning"]
+    what = f"{wanted.path.name}: mean ± standard deviation over folds and seeds, {n} trainings"
+    rows = [
+        [escaped(row["setting"]), *(plus_minus(row["figures"].get(name)) for name in meaning)]
+        for row in table["table"]
+    ]
+    return f"{escaped(what)}\n\n{markdown(['setting', *map(escaped, meaning.values())], rows)}\n"
 
 
 def _plain(text: str) -> str:
@@ -141,14 +139,8 @@ def _text(table: dict[str, Any]) -> str:
     return f"{head} ({counts} trainings a setting)\n\n{frame.to_string()}\n"
 
 
-def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
+def gather(wanted: Sweep) -> tuple[int, int]:
     """Write the table of all children that are finished to the run above them.
-
-    Parameters
-    ----------
-    wanted : Sweep
-    status : str
-        That run's, if not all are finished; empty: RUNNING.
 
     Returns
     -------
@@ -185,6 +177,6 @@ def gather(wanted: Sweep, *, status: str = "") -> tuple[int, int]:
                 table = table_of(wanted, run.id, run.name, children)
                 means = write_table(wanted, table | {"failed": []}, Path(folder))
                 tags[DESCRIPTION] = describe_table(wanted, table)
-            word = "FINISHED" if over else status or "RUNNING"
+            word = "FINISHED" if over else "RUNNING"
             write_parent(run, means, len(done), Path(folder), word, tags)
         seen = {r.id for r in done.values()}
