@@ -17,7 +17,7 @@ from l2i.data.places import cache_folder
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import DataError
 from l2i.models.classifier import FrozenClassifier
-from l2i.models.features import FeatureStore, compute_features
+from l2i.models.features import compute_features
 from l2i.models.vgg import MIN_FRAMES, VGG
 from l2i.run.store import locate
 from l2i.storage import existing, format_bytes
@@ -74,13 +74,8 @@ def disk_needed(config: Config, dataset: DataSet) -> Disk:
     split = dataset.split(d.fold, d.validation_share, config.run.seed, d.limit)
     rows = len(split.train) * i.views + len(split.validate)
     clips = len(dataset.clips())
-    return Disk(4 * dataset.n_samples * clips, rows * _bytes_of(one))
-
-
-def _bytes_of(store: FeatureStore) -> int:
-    """What a store's arrays take."""
-    arrays = (store.logits, *store.maps, store.audible, store.projected, store.energy)
-    return sum(array.nbytes for array in arrays)
+    arrays = (one.logits, *one.maps, one.audible, one.projected, one.energy)
+    return Disk(4 * dataset.n_samples * clips, rows * sum(array.nbytes for array in arrays))
 
 
 def disk_of(dataset: DataSet, name: str) -> dict[str, int] | None:

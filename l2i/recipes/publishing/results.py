@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -22,33 +21,12 @@ from l2i.recipes.publishing.served import write_model
 from l2i.recipes.publishing.telling import telling
 from l2i.run.progress import Progress
 from l2i.run.tracker import Tracker
-from l2i.types import Clip
+from l2i.storage import write_json
 
 __all__ = ["WARNINGS", "publish"]
 
 # The run's tag: a sentence a line.
 WARNINGS = "l2i.warnings"
-
-
-def _description(
-    config: Config,
-    material: Material,
-    run: Tracker,
-    evaluation: Evaluation,
-    test: Sequence[Clip],
-) -> str:
-    d = config.dataset
-    split = f"fold {d.fold}" if material.card.folds else "its test split"
-    return describe_model(
-        what=f"{material.card.title}, tested on {split}, seed {config.run.seed}",
-        scores=evaluation.scores,
-        intervals=evaluation.intervals,
-        clips=len(test),
-        experiment_id=run.experiment_id,
-        run_id=run.run_id,
-        listen=config.output.clips > 0,
-        warnings=evaluation.warnings,
-    )
 
 
 def publish(
@@ -107,14 +85,23 @@ def publish(
             known=material.labels(split.test, classes),
             summary=main_figures(evaluation.scores),
         )
-    (out / "provenance.json").write_text(
-        json.dumps({"data": material.identity, "config": config.signature()}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    made_of = {"data": material.identity, "config": config.signature()}
+    write_json(out / "provenance.json", made_of)
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
     run.artifacts(out)
     if evaluation.warnings:
-        told |= {WARNINGS: "\n".join(evaluation.warnings)}
-    run.tags(told | {DESCRIPTION: _description(config, material, run, evaluation, split.test)})
+        told[WARNINGS] = "\n".join(evaluation.warnings)
+    tested_on = f"fold {config.dataset.fold}" if material.card.folds else "its test split"
+    told[DESCRIPTION] = describe_model(
+        what=f"{material.card.title}, tested on {tested_on}, seed {config.run.seed}",
+        scores=evaluation.scores,
+        intervals=evaluation.intervals,
+        clips=len(split.test),
+        experiment_id=run.experiment_id,
+        run_id=run.run_id,
+        listen=config.output.clips > 0,
+        warnings=evaluation.warnings,
+    )
+    run.tags(told)
     # They are in the store now, and the stages keep what another run could use.
     shutil.rmtree(run.folder, ignore_errors=True)

@@ -19,6 +19,7 @@ import pandas as pd
 from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS, SHORT, meanings
+from l2i.recipes.measuring.judging import ABSENT_SCORES, MASK_SCORES
 from l2i.recipes.tables.paired import corrected, difference
 from l2i.recipes.tables.side_by_side import write_side_by_side
 from l2i.run.artifacts import download
@@ -30,20 +31,7 @@ __all__ = ["compare"]
 
 _COLUMNS = {
     "faithfulness_probability_mean": "fall_probability",
-    "average_increase": "average_increase",
-    "average_increase_margin": "average_increase_margin",
-    "average_drop": "average_drop",
-    "average_gain": "average_gain",
-    "ff_mean": "ff_mean",
-    "fid_in": "fid_in",
-    "sparseness": "sparseness",
-    "complexity": "complexity",
-    "kept": "kept",
-    "mean_mask": "mean_mask",
-    "absent_kept": "absent_kept",
-    "absent_closed": "absent_closed",
-    "components": "components",
-    "components_removed": "components_removed",
+    **{k: k for k in (*MASK_SCORES, *ABSENT_SCORES, "components", "components_removed")},
 }
 # What clips are ordered by on the page, the first that both runs have.
 _ORDER = ("ff_mean", "faithfulness_probability_mean", "accuracy")
