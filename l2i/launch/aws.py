@@ -14,7 +14,7 @@ from typing import Any
 
 from l2i.errors import LaunchError
 
-__all__ = ["aws_errors", "client", "code_of", "region_of"]
+__all__ = ["aws_errors", "client", "listed", "region_of"]
 
 _KEYS = {
     *("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException"),
@@ -58,10 +58,10 @@ def client(service: str, region: str) -> Any:
         ) from error
 
 
-def code_of(error: BaseException) -> str:
-    """AWS's word for an error; empty: it is none of AWS's."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+def listed(service: Any, operation: str, key: str, **how: Any) -> list[dict[str, Any]]:
+    """What all pages of an operation have under a key; its errors are for `aws_errors`."""
+    pages = service.get_paginator(operation).paginate(**how)
+    return [each for page in pages for each in page[key]]
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def aws_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except e.ClientError as error:
-        code = code_of(error)
-        message = str(error.response.get("Error", {}).get("Message", "")).strip().rstrip(".")
+        told = error.response.get("Error", {})
+        code, message = str(told.get("Code", "")), str(told.get("Message", "")).strip().rstrip(".")
         # Servers that stand in for AWS may put the word into the message alone.
         if code in _KEYS or any(f"<Code>{word}<" in message for word in _KEYS):
             text = (

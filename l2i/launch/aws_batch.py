@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from l2i.errors import LaunchError
-from l2i.launch.aws import aws_errors, client, region_of
+from l2i.launch.aws import aws_errors, client, listed, region_of
 from l2i.launch.aws_jobs import (
     CANCELLED,
     LOG_GROUP,
@@ -29,17 +30,9 @@ from l2i.launch.aws_jobs import (
     rebuilt,
     roles_of,
 )
-from l2i.launch.job import Check, Job, JobSpec, JobState, State, TaskState, keep_job
+from l2i.launch.job import Check, Job, JobSpec, JobState, State, keep_job
 
-__all__ = [
-    "LOG_GROUP",
-    "MAX_TASKS",
-    "RETRY",
-    "AwsBatch",
-    "attempt_states",
-    "container",
-    "differences",
-]
+__all__ = ["MAX_TASKS", "AwsBatch"]
 
 MAX_TASKS = 10_000
 _POLL_S = 3.0
@@ -96,10 +89,24 @@ class AwsBatch:
         return max(revisions, key=lambda d: int(d["revision"]), default=None)
 
     def _revisions(self) -> list[dict[str, Any]]:
-        pages = self._batch.get_paginator("describe_job_definitions").paginate(
-            jobDefinitionName=self._definition, status="ACTIVE"
-        )
-        return [d for page in pages for d in page["jobDefinitions"]]
+        how = {"jobDefinitionName": self._definition, "status": "ACTIVE"}
+        return listed(self._batch, "describe_job_definitions", "jobDefinitions", **how)
+
+    def _jobs(self, name: str) -> list[dict[str, Any]]:
+        """The queue's jobs of a name, or of all (``*``); not the tasks of arrays."""
+        filters = [{"name": "JOB_NAME", "values": [name]}]
+        with aws_errors("list its jobs"):
+            jobs = listed(
+                self._batch, "list_jobs", "jobSummaryList", jobQueue=self._queue, filters=filters
+            )
+        return [job for job in jobs if ":" not in job["jobId"]]
+
+    def _environments(self, queue: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What Batch says of a queue's compute environments."""
+        names = [c["computeEnvironment"] for c in queue["computeEnvironmentOrder"]]
+        with aws_errors("show its compute environments"):
+            told = self._batch.describe_compute_environments(computeEnvironments=names)
+        return list(told["computeEnvironments"])
 
     def _check_queue(self) -> list[Check]:
         if not self._queue:
@@ -107,8 +114,8 @@ class AwsBatch:
         with aws_errors("show its queues"):
             queues = self._batch.describe_job_queues(jobQueues=[self._queue])["jobQueues"]
             if not queues:
-                pages = self._batch.get_paginator("describe_job_queues").paginate()
-                names = sorted(q["jobQueueName"] for page in pages for q in page["jobQueues"])
+                every = listed(self._batch, "describe_job_queues", "jobQueues")
+                names = sorted(each["jobQueueName"] for each in every)
                 there = f"There are: {', '.join(names[:8])}. " if names else "There is none. "
                 raise LaunchError(
                     f"AWS Batch in {self._region} has no queue {self._queue!r}. {there}"
@@ -120,10 +127,7 @@ class AwsBatch:
             why = queue.get("statusReason", "") or "it is disabled"
             raise LaunchError(f"The queue {self._queue!r} takes no jobs: {why.rstrip('.')}.")
         checks.append(Check(f"Queue {self._queue} in {self._region} takes jobs."))
-        names = [c["computeEnvironment"] for c in queue["computeEnvironmentOrder"]]
-        with aws_errors("show its compute environments"):
-            environments = self._batch.describe_compute_environments(computeEnvironments=names)
-        for each in environments["computeEnvironments"]:
+        for each in self._environments(queue):
             ok = each.get("status") in ("VALID", "UPDATING") and each.get("state") != "DISABLED"
             word = "is ready" if ok else f"is not ready: {each.get('statusReason') or 'disabled'}"
             checks.append(
@@ -212,12 +216,7 @@ class AwsBatch:
 
     def _known(self, spec: JobSpec) -> str | None:
         """The id of this very job, where the queue has it: Batch forgets after a week or more."""
-        with aws_errors("list its jobs"):
-            pages = self._batch.get_paginator("list_jobs").paginate(
-                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": [spec.id]}]
-            )
-            summaries = [j for page in pages for j in page["jobSummaryList"]]
-        own = [j for j in summaries if j["jobName"] == spec.id and ":" not in j["jobId"]]
+        own = [job for job in self._jobs(spec.id) if job["jobName"] == spec.id]
         newest = max(own, key=lambda j: int(j.get("createdAt", 0)), default=None)
         return str(newest["jobId"]) if newest else None
 
@@ -263,10 +262,7 @@ class AwsBatch:
         if any(s.state is State.WAITING and not s.why for s in states):
             why = self._why(job)
             states = [
-                TaskState(s.index, s.state, s.attempt, why, s.exit_code, s.log)
-                if s.state is State.WAITING and not s.why
-                else s
-                for s in states
+                replace(s, why=why) if s.state is State.WAITING and not s.why else s for s in states
             ]
         return JobState(tuple(states))
 
@@ -274,11 +270,9 @@ class AwsBatch:
         """Why nothing of the job begins, as far as its queue knows."""
         with aws_errors("show its queues"):
             queues = self._batch.describe_job_queues(jobQueues=[job.place["queue"]])["jobQueues"]
-            if not queues:
-                return f"the queue {job.place['queue']} is gone"
-            names = [c["computeEnvironment"] for c in queues[0]["computeEnvironmentOrder"]]
-            environments = self._batch.describe_compute_environments(computeEnvironments=names)
-        for each in environments["computeEnvironments"]:
+        if not queues:
+            return f"the queue {job.place['queue']} is gone"
+        for each in self._environments(queues[0]):
             if each.get("status") == "INVALID" or each.get("state") == "DISABLED":
                 why = (each.get("statusReason") or "disabled").rstrip(".")
                 return f"compute environment {each['computeEnvironmentName']}: {why}"
@@ -289,8 +283,7 @@ class AwsBatch:
         logs = client("logs", job.place["region"])
         tokens: dict[str, str] = {}
         while True:
-            one = Job(job.id, job.engine, job.spec, job.native, job.place)
-            described = self._described(one)[index]
+            described = self._described(job)[index]
             streams = [
                 a.get("container", {}).get("logStreamName")
                 for a in (described.get("attempts") or [])
@@ -337,16 +330,8 @@ class AwsBatch:
         """
         self._check_queue()
         described = []
+        ids = [job["jobId"] for job in self._jobs("*")]
         with aws_errors("list its jobs"):
-            pages = self._batch.get_paginator("list_jobs").paginate(
-                jobQueue=self._queue, filters=[{"name": "JOB_NAME", "values": ["*"]}]
-            )
-            ids = [
-                j["jobId"]
-                for page in pages
-                for j in page["jobSummaryList"]
-                if ":" not in j["jobId"]
-            ]
             for start in range(0, len(ids), 100):
                 described += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
         jobs = []

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2i.errors import LaunchError
-from l2i.launch.aws import aws_errors, client, region_of
-from l2i.launch.aws_batch import LOG_GROUP
+from l2i.launch.aws import aws_errors, client, listed, region_of
+from l2i.launch.aws_jobs import LOG_GROUP
 from l2i.launch.aws_template import Setup, policies, stack_name, submitter_policy, template
 
 __all__ = ["Setup", "Step", "policies", "setup", "submitter_policy", "teardown", "template"]
@@ -124,10 +124,8 @@ class _Stack:
     def revisions(self) -> list[str]:
         """The ARNs of the revisions of its job definition that are in use."""
         with aws_errors("show its job definitions"):
-            pages = self.batch.get_paginator("describe_job_definitions").paginate(
-                jobDefinitionName=f"l2i-{self.queue}", status="ACTIVE"
-            )
-            definitions = [d for page in pages for d in page["jobDefinitions"]]
+            how = {"jobDefinitionName": f"l2i-{self.queue}", "status": "ACTIVE"}
+            definitions = listed(self.batch, "describe_job_definitions", "jobDefinitions", **how)
         return [
             d["jobDefinitionArn"] for d in definitions if d.get("tags", {}).get("l2i") == self.queue
         ]
@@ -210,13 +208,8 @@ class _Stack:
             state = self._describe().get("StackStatus", "DELETE_COMPLETE")
             if state == f"{what}_COMPLETE":
                 return
-            pages = self.cloud.get_paginator("describe_stack_events").paginate(StackName=self.id)
-            own = [
-                event
-                for page in pages
-                for event in page["StackEvents"]
-                if event.get("ClientRequestToken") == self.token
-            ]
+            events = listed(self.cloud, "describe_stack_events", "StackEvents", StackName=self.id)
+        own = [event for event in events if event.get("ClientRequestToken") == self.token]
         why = "none of its parts failed so far"
         # The newest comes first, and what failed after another part was only cancelled.
         if failed := [e for e in own if e["ResourceStatus"].endswith("_FAILED")]:
@@ -300,18 +293,8 @@ def setup(wanted: Setup, *, do: bool) -> Iterator[Step]:
 
 
 def teardown(queue: str, region: str, *, do: bool) -> Iterator[Step]:
-    """Remove what `setup` made and what `l2i submit` registered for it, and nothing else.
-
-    Parameters
-    ----------
-    queue, region : str
-    do : bool
-        False: only say.
-
-    Yields
-    ------
-    Step
-        All of them, before any is done.
+    """Remove what `setup` made and what `l2i submit` registered for it, and nothing else; `do`, and
+    what it yields, are as there.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l2i.launch.aws_batch import LOG_GROUP, RETRY, container
+from l2i.launch.aws_jobs import LOG_GROUP, RETRY, container
 from l2i.launch.job import JobSpec, Task
 
 __all__ = ["Setup", "policies", "stack_name", "submitter_policy", "template"]

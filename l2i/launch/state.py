@@ -33,32 +33,17 @@ def exit_sentence(code: int) -> str:
 class State(StrEnum):
     """How far a task is."""
 
-    WAITING = "waiting"
-    STARTING = "starting"
+    WAITING = "waiting"  # In the queue: the engine has no room for it yet.
+    STARTING = "starting"  # There is a machine for it, which fetches the image.
     RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def sentence(self) -> str:
-        """What it means."""
-        return _SENTENCES[self]
+    SUCCEEDED = "succeeded"  # Done, and all of it is in the store.
+    FAILED = "failed"  # It ended otherwise, and is not tried again.
+    CANCELLED = "cancelled"  # Somebody stopped it.
 
     @property
     def over(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-
-
-_SENTENCES = {
-    State.WAITING: "It is in the queue: the engine has no room for it yet.",
-    State.STARTING: "There is a machine for it, which fetches the image.",
-    State.RUNNING: "It is being done.",
-    State.SUCCEEDED: "It is done, and all of it is in the store.",
-    State.FAILED: "It ended otherwise, and is not tried again.",
-    State.CANCELLED: "Somebody stopped it.",
-}
 
 
 @dataclass(frozen=True)
