@@ -17,10 +17,10 @@ _QUEUED_S = 86_400.0
 def reconcile_runs() -> list[dict[str, Any]]:
     """Close what is gone; one dict per run that was looked at, with ``verdict``."""
     from l2i.run.family import close_run
-    from l2i.run.runs import running_tasks
+    from l2i.run.runs import running
 
     changed = []
-    for run in running_tasks():
+    for run in running({"l2i.job": None}):
         alive, why = _alive(run.tags)
         if alive is False:
             close_run(run.id, "KILLED", f"Its job is gone: {why}.")
@@ -80,10 +80,10 @@ def _here(job: str, index: int) -> tuple[bool | None, str]:
 def _parents() -> list[dict[str, Any]]:
     """Sweeps of which nothing runs any more, and not all is finished."""
     from l2i.run.family import close_run, members
-    from l2i.run.runs import running_parents
+    from l2i.run.runs import running
 
     parents = []
-    for run in running_parents():
+    for run in running({"l2i.kind": "sweep"}):
         if run.tags.get("l2i.lock"):
             continue  # A process holds it: l2i sweep.
         below = members(run.tags["l2i.signature"])

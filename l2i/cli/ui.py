@@ -143,14 +143,12 @@ def _open(address: str) -> None:
 
 
 def _store() -> Any:
-    from l2i.errors import StoreError
+    from l2i.run.runs import no_runs
     from l2i.run.store import locate
 
     store = locate()
     if not store.exists:
-        raise StoreError(
-            f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
-        )
+        raise no_runs(store)
     return store
 
 

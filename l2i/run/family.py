@@ -26,13 +26,10 @@ def member_tag(signature: str) -> str:
 
 def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
     """The newest run of each child of a sweep, by the child's key; a finished one if there is."""
-    store = locate()
-    if not store.exists:
-        return {}
     tag = member_tag(signature)
     wanted = Wanted(status="FINISHED" if finished else "", tags={tag: None})
     by_id: dict[str, RunInfo] = {}
-    for run in search_runs(store, wanted, limit=50_000):
+    for run in search_runs(locate(), wanted, limit=50_000):
         known = by_id.get(run.tags[tag])
         if known is None or (run.status == "FINISHED" != known.status):
             by_id[run.tags[tag]] = run
@@ -41,11 +38,8 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
 
 def find_parent(experiment: str, signature: str) -> RunInfo | None:
     """The run above all of a sweep, the first where there are several; None where there is none."""
-    store = locate()
-    if not store.exists:
-        return None
     wanted = Wanted(tags={"l2i.signature": signature, "l2i.kind": "sweep"})
-    runs = search_runs(store, wanted, experiment=experiment, limit=100)
+    runs = search_runs(locate(), wanted, experiment=experiment, limit=100)
 
     def begin(run: RunInfo) -> tuple[float, str]:
         return run.start.timestamp() if run.start else float("inf"), run.id

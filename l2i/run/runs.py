@@ -29,12 +29,12 @@ __all__ = [
     "find_run",
     "list_runs",
     "mount_namespace",
+    "no_runs",
     "open_store",
     "reap",
     "register",
     "resolve_run",
-    "running_parents",
-    "running_tasks",
+    "running",
 ]
 
 OURS: Mapping[str, str | None] = {"l2i.signature": None}
@@ -81,8 +81,6 @@ def reap(store: Store | None = None) -> list[RunInfo]:
         By default the one that the environment names. It is not made where it is absent.
     """
     store = store or locate()
-    if not store.exists:
-        return []
     running = search_runs(store, Wanted(status="RUNNING", tags=OURS), limit=10_000)
     dead = [run for run in running if _is_dead(store, run)]
     for run in dead:
@@ -101,19 +99,21 @@ def open_store() -> Store:
     """
     store = locate()
     if not store.exists:
-        raise StoreError(
-            f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
-        )
+        raise no_runs(store)
     reap(store)
     return store
 
 
+def no_runs(store: Store) -> StoreError:
+    """What is said where there are none."""
+    return StoreError(
+        f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
+    )
+
+
 def find_run(run_id: str) -> RunInfo | None:
     """The finished run of this very id, or None."""
-    store = locate()
-    if not store.exists:
-        return None
-    runs = search_runs(store, Wanted(status="FINISHED", run_id=run_id))
+    runs = search_runs(locate(), Wanted(status="FINISHED", run_id=run_id))
     return runs[0] if runs else None
 
 
@@ -129,18 +129,9 @@ def adopt(run: RunInfo, parent: str, tags: Mapping[str, str] | None = None) -> N
                 connect(store).set_tag(run.id, key, value)
 
 
-def running_tasks() -> list[RunInfo]:
-    """Runs of tasks of jobs that say RUNNING, wherever their processes are."""
-    store = locate()
-    wanted = Wanted(status="RUNNING", tags={"l2i.job": None})
-    return search_runs(store, wanted, limit=10_000) if store.exists else []
-
-
-def running_parents() -> list[RunInfo]:
-    """Runs above sweeps that say RUNNING."""
-    store = locate()
-    wanted = Wanted(status="RUNNING", tags={"l2i.kind": "sweep"})
-    return search_runs(store, wanted, limit=10_000) if store.exists else []
+def running(tags: dict[str, str | None]) -> list[RunInfo]:
+    """Runs with these tags that say RUNNING, wherever their processes are; None: any value."""
+    return search_runs(locate(), Wanted(status="RUNNING", tags=tags), limit=10_000)
 
 
 def register(run: RunInfo, name: str, path: str) -> None:
@@ -289,9 +280,7 @@ def resolve_run(word: str) -> RunInfo:
                 f"No run in {store.shown} is finished yet; there are: {_named(others)}. Give the "
                 "same 'l2i train' command again to go on, or name one of them."
             )
-        raise StoreError(
-            f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
-        )
+        raise no_runs(store)
     # The query language has no escape for a quote, so such a name is looked for below.
     if word and "'" not in word:
         named = search_runs(store, Wanted(name=word), limit=100)
@@ -305,9 +294,7 @@ def resolve_run(word: str) -> RunInfo:
             raise UsageError(f"{word!r} fits several runs: {_named(fits)}. Give more digits.")
     newest = search_runs(store, Wanted(tags=OURS), limit=200)
     if not newest:
-        raise StoreError(
-            f"There are no runs in {store.shown} yet; 'l2i train --dataset demo' makes one."
-        )
+        raise no_runs(store)
     begin = [run for run in newest if run.name == word]
     begin = begin or [run for run in newest if word and run.name.startswith(word)]
     # What was measured of a run is called after it, and begins as it does.

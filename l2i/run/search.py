@@ -326,12 +326,12 @@ def search_runs(
     words: Sequence[str] = (),
     binned: bool = False,
 ) -> list[RunInfo]:
-    """The runs that are wanted and are about all `words` (`RunInfo.is_about`), newest first.
+    """The runs that are wanted and are about all `words` (`RunInfo.is_about`), newest first; none
+    where there is no store yet, which is not made.
 
     Parameters
     ----------
     store : Store
-        It exists.
     wanted : Wanted
     experiment : str, optional
         By default all of them.
@@ -357,6 +357,8 @@ def search_runs(
                 break
         return runs[:limit]
 
+    if not store.exists:
+        return []
     if not wanted.where:
         try:
             return take(_read(store, wanted, experiment, binned))
