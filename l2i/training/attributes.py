@@ -25,9 +25,7 @@ from torch.nn import functional as F
 from l2i.models.attributes import Attributes
 from l2i.models.heard import Heard
 from l2i.models.losses import fidelity_loss
-from l2i.training.interpreter import layers_of
 from l2i.training.masks import MaskPart, MaskSettings
-from l2i.types import Classifier
 
 __all__ = ["ATTRIBUTES", "AttributePart", "AttributeSettings", "entropy"]
 
@@ -50,10 +48,6 @@ class AttributePart(MaskPart):
     name = "attributes"
     settings = AttributeSettings
     network = Attributes
-
-    def layers(self, classifier: Classifier) -> tuple[str, ...]:
-        """All that an interpreter would read."""
-        return layers_of(classifier)
 
     def shape(self, settings: AttributeSettings, first: Heard) -> dict[str, Any]:
         """As the settings say."""

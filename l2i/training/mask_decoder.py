@@ -36,11 +36,10 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import magnitude, phase, stft, synthesise
 from l2i.models.heard import Heard, hear
 from l2i.models.mask_decoder import MaskDecoder
-from l2i.training.interpreter import layers_of
 from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
 from l2i.training.mixtures import Mixer
 from l2i.training.parts import Context
-from l2i.types import Classifier, Task
+from l2i.types import Task
 
 __all__ = ["AUDIO_MASK_DECODER", "MASK_DECODER", "MaskDecoderPart", "MaskDecoderSettings"]
 
@@ -92,10 +91,6 @@ class MaskDecoderPart(MaskPart):
     def __init__(self, name: str, *, linear: bool) -> None:
         self.name = name
         self.linear = linear
-
-    def layers(self, classifier: Classifier) -> tuple[str, ...]:
-        """All that an interpreter would read."""
-        return layers_of(classifier)
 
     def shape(self, settings: MaskDecoderSettings, first: Heard) -> dict[str, Any]:
         """As wide as the widest map, or as the settings say."""

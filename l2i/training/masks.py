@@ -19,6 +19,7 @@ from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.heard import Heard, hear
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import best_epoch, in_batches, keep_best
+from l2i.training.interpreter import layers_of
 from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.types import Classifier
@@ -68,7 +69,7 @@ class Lesson:
 class MaskPart:
     """A network from hidden maps to a mask: a `l2i.training.parts.Part`.
 
-    One that inherits says what network it is, which layers it reads, and its loss.
+    One that inherits says what network it is, and its loss; and which layers it reads, if not all.
     """
 
     name = ""
@@ -76,8 +77,8 @@ class MaskPart:
     network: type[nn.Module]
 
     def layers(self, classifier: Classifier) -> tuple[str, ...]:
-        """Those that the network reads."""
-        raise NotImplementedError
+        """Those that the network reads: all that an interpreter would."""
+        return layers_of(classifier)
 
     def shape(self, settings: Any, first: Heard) -> dict[str, Any]:
         """What the network is made with, beside the names of its ``maps``, of a clip that was

@@ -26,10 +26,9 @@ from l2i.dsp.spectrogram import magnitude, stft
 from l2i.models.heard import Heard
 from l2i.models.time_domain import TimeDomainMask, turned
 from l2i.training.fitting import in_batches
-from l2i.training.interpreter import layers_of
 from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
 from l2i.training.parts import Context
-from l2i.types import Classifier, Task
+from l2i.types import Task
 
 __all__ = ["TIME_DOMAIN_MASK", "TimeDomainPart", "TimeDomainSettings", "si_snr"]
 
@@ -72,10 +71,6 @@ class TimeDomainPart(MaskPart):
     settings = TimeDomainSettings
     network = TimeDomainMask
     needs_gradients = True
-
-    def layers(self, classifier: Classifier) -> tuple[str, ...]:
-        """All that an interpreter would read."""
-        return layers_of(classifier)
 
     def shape(self, settings: TimeDomainSettings, first: Heard) -> dict[str, Any]:
         """As the settings say."""
