@@ -186,10 +186,9 @@ def _proofs(
             bar.advance(1, f"{opened.classes[c]}: {len(trials)} cues")
     if not few:
         return proofs, []
-    which = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
     return proofs, [
         f"Too few clips for a counter-proof (fewer than {_FEWEST} that are decided so, or that are "
-        f"not): {which}."
+        f"not): {listed(few)}."
     ]
 
 

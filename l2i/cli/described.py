@@ -134,13 +134,11 @@ def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, 
         "attempts": given["attempts"],
         "parallel": given["parallel"],
         "environment": _environment(given["environment"]),
-        "secrets": dict(_pair(word) for word in given["secrets"]),
+        "secrets": {
+            name: source or name
+            for name, _, source in (word.partition("=") for word in given["secrets"])
+        },
     }
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, _, source = word.partition("=")
-    return name, source or name
 
 
 def _environment(words: tuple[str, ...]) -> dict[str, str]:

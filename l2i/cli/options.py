@@ -81,8 +81,8 @@ def number(
 
 
 def several(*words: str, metavar: str, help: str, default: str = "", **more: Any) -> Decorator:
-    """An option that may be given several times, as its help then says; so it does of `default`,
-    what none of them means."""
+    """An option that may be given several times, as its help says; and `default`, what holds where
+    it is not given."""
     help += f"; may be given several times.{default and f'  [default: {default}]'}"
     return click.option(*words, multiple=True, metavar=metavar, help=help, **more)
 

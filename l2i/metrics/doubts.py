@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.config import Warn
+from l2i.data.cards import listed
 from l2i.types import Task
 
 __all__ = [
@@ -206,9 +207,7 @@ def weak_classes(per_class: Mapping[str, Mapping[str, float | None]], warn: Warn
     return [name for name, share in shares.items() if share is not None and share < warn.fall]
 
 
-def class_doubts(
-    per_class: Mapping[str, Mapping[str, float | None]], warn: Warn, at_most: int = 5
-) -> list[str]:
+def class_doubts(per_class: Mapping[str, Mapping[str, float | None]], warn: Warn) -> list[str]:
     """What is to be said against the explanations of single classes; parameters as above.
 
     >>> class_doubts({"bell": {"ff_share": 0.1}, "rain": {"ff_share": 0.7}}, Warn())
@@ -222,8 +221,7 @@ def class_doubts(
         doing = f"their removal takes {shares[0]} off its probability."
         return [f"Explanations of {weak[0]} do not hold: {doing}"]
     each = [f"{name} ({share})" for name, share in zip(weak, shares, strict=True)]
-    more = f" and {len(weak) - at_most} more" if len(weak) > at_most else ""
     return [
         f"Explanations of {len(weak)} classes do not hold: their removal takes less than "
-        f"{warn.fall:.0%} off the class's probability: {', '.join(each[:at_most])}{more}."
+        f"{warn.fall:.0%} off the class's probability: {listed(each)}."
     ]
