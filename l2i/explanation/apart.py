@@ -10,6 +10,7 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import Domain, magnitude, stft
 from l2i.models.dictionary import encode, learn_dictionary
+from l2i.models.gated import istft
 
 __all__ = ["Apart", "Gated", "domain_of", "gate_mask", "take_apart"]
 
@@ -75,7 +76,7 @@ class Gated:
         part[:, k] = self.gates[one, k]
         w, h = self.w[one], self.activations[one]
         mask = gate_mask(w, h, part, w @ h)
-        return _istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
+        return istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Apart:
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
         mask = gate_mask(self.w, self.h, gates, self.whole)
-        return mask, _istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
+        return mask, istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
 
     def gated(self, gates: Tensor) -> Gated:
         mask, audio = self.audio(gates)
@@ -108,14 +109,6 @@ def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
     # differ by rounding.
     explained = whole > _FLOOR
     return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
-
-
-def _istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
-    window = torch.hann_window(domain.n_fft, device=spectrum.device)
-    waveform: Tensor = torch.istft(
-        spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
-    )
-    return waveform
 
 
 def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:
