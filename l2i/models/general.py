@@ -128,20 +128,7 @@ class GeneralInterpreter(Psi):
         self.end(components, n_classes, pooling, attention_width)
 
     def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:
-        """H of a batch.
-
-        Parameters
-        ----------
-        maps : tuple of Tensor [B, D_l, F_l, T_l]
-            In the order of the constructor's `maps`; any T_l.
-        frames : int
-            T of the spectrogram.
-
-        Returns
-        -------
-        Tensor [B, K, T]
-            Non-negative.
-        """
+        """H [B, K, T], as `Psi` has it; T_l may be any."""
         for word, (d, f), x in zip(self.maps, self.shapes, maps, strict=True):
             if x.shape[1:3] != (d, f):
                 raise ValueError(

@@ -22,8 +22,6 @@ the rows, four rows to a tile, are Winograd's F(4, 3), which halves what is left
 Differences: with fewer hidden maps (an ablation) the branches of the others are left out; with
 another number of mel bands conv6 is as tall as the rows that are left; and a network may leave out
 what cannot be heard (`skip_silence`).
-
-Over 300 lines: the published network in the paper's order.
 """
 
 from __future__ import annotations
@@ -272,20 +270,7 @@ class Interpreter(Psi):
         self.end(components, n_classes, pooling, attention_width)
 
     def activations(self, maps: tuple[Tensor, ...], frames: int) -> Tensor:
-        """H of a batch.
-
-        Parameters
-        ----------
-        maps : tuple of Tensor [B, D_l, F_l, T_l]
-            In the order of the constructor's `maps`.
-        frames : int
-            T of the spectrogram.
-
-        Returns
-        -------
-        Tensor [B, K, T]
-            Non-negative.
-        """
+        """H [B, K, T], as `Psi` has it."""
         given = dict(zip(self.maps, maps, strict=True))
         short = min(x.shape[3] // _FACTOR[name] for name, x in given.items())
         branches = []
