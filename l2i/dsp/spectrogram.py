@@ -4,7 +4,7 @@ The chain for a batch::
 
     waveform [B, S] --stft--> X [B, F, T] complex --log1p|.|--> S [B, F, T]    the interpreter's
                                   └──mel of |X|, dB──> [B, 1, T, M]            the classifier's
-    X, new magnitude [B, F, T] --resynthesise--> waveform [B, S]
+    phase of X, a magnitude [B, F, T] --synthesise--> waveform [B, S]
 
 Agrees with librosa's ``stft`` (Hann, centred, zero-padded), ``filters.mel`` (Slaney) and
 ``power_to_db`` to 1e-4 (``tests/test_spectrogram.py``).
@@ -48,7 +48,6 @@ __all__ = [
     "peak_normalise",
     "phase",
     "power_to_db",
-    "resynthesise",
     "stft",
     "synthesise",
 ]
@@ -197,29 +196,6 @@ def blocks(spectrum: Tensor) -> Iterator[tuple[slice, slice]]:
     for clip in range(batch):
         for first in range(0, count, _FRAMES_IN_CACHE):
             yield slice(clip, clip + 1), slice(first, min(first + _FRAMES_IN_CACHE, count))
-
-
-def resynthesise(
-    spectrum: Tensor, log_magnitudes: Tensor, settings: Domain, n_samples: int
-) -> Tensor:
-    """Waveform with the magnitudes expm1(S') and the phase of the input.
-
-    Bins where the input is exactly zero have no phase; they stay zero.
-
-    Parameters
-    ----------
-    spectrum : Tensor [B, F, T], complex
-        The input's transform, for its phase.
-    log_magnitudes : Tensor [B, F, T]
-        S', at least 0.
-    n_samples : int
-
-    Returns
-    -------
-    Tensor [B, S]
-    """
-    wanted = torch.expm1(log_magnitudes)
-    return synthesise(phase(spectrum, magnitude(spectrum)), wanted, settings, n_samples)
 
 
 def phase(spectrum: Tensor, size: Tensor) -> Tensor:
