@@ -18,7 +18,6 @@ one of those that an interpreter reads, in a classifier that can be run from the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from torch.nn import functional as F
 
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
+from l2i.explanation.perturbation import ClipByClip
 from l2i.models.heard import Heard
 from l2i.types import Task
 
@@ -57,7 +57,7 @@ def information(r: Tensor, share: Tensor) -> Tensor:
     return -noise.log() + 0.5 * (noise.square() + (share * r).square() - 1)
 
 
-class Iba:
+class Iba(ClipByClip):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`.
 
     Raises
@@ -66,11 +66,8 @@ class Iba:
         The classifier cannot be run from a hidden map on.
     """
 
-    parts: tuple[str, ...] = ()
-    linear = True
     needs_gradients = True
     needs_layers = True
-    costly = True
     steps, learning_rate, copies = 10, 1.0, 10
     """Adam's, and how many draws of the noise each step hears; as published."""
     start, weight, blur = 5.0, 10.0, 1.0
@@ -84,21 +81,10 @@ class Iba:
                 "one on: take 'extremal' or 'gates'."
             )
         chosen = clf.chosen_layers()
-        self.layers: tuple[str, ...] = (chosen[len(chosen) // 2],)
-        self.seed = settings.seed
+        self.layers = (chosen[len(chosen) // 2],)
+        super().__init__(subject, settings)
 
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
-        masks = []
-        for row, (c, key) in enumerate(zip(classes.tolist(), keys, strict=True)):
-            one = heard.take(slice(row, row + 1))
-            if bool(one.size.any()):
-                masks.append(self._explain(one, c, np.random.default_rng([self.seed, key])))
-            else:
-                masks.append(torch.zeros_like(one.size[0]))
-        return torch.stack(masks)
-
-    def _explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
+    def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
         """Mask [F, T] of one clip that is not silent."""
         clf: Any = one.classifier
         # Copies: tensors that were made for inference take part in no gradient.

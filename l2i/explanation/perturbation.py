@@ -28,7 +28,6 @@ Over 300 lines: seven methods that differ in a few lines each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,36 +41,30 @@ from l2i.explanation.gates import take_apart
 from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
 
-__all__ = ["AudioLime", "Extremal", "Lime", "Rise", "Slime", "ridge", "segments"]
+__all__ = [
+    "AudioLime",
+    "ClipByClip",
+    "Extremal",
+    "Lime",
+    "Rise",
+    "Slime",
+    "ridge",
+    "segments",
+]
 
 # What the classifier hears at once.
 _AT_ONCE = 16
 
 
-class Units(Protocol):
-    """What a clip is divided into.
-
-    Attributes
-    ----------
-    count : int
-        J.
-    """
-
-    count: int
-
-    def masks(self, kept: Tensor) -> Tensor:
-        """Gains [n, F, T] of how much of each unit is kept [n, J]."""
-
-
 class Pieces:
-    """Units that share no bin: `labels` [F, T] says which one a bin is of."""
+    """Units that share no bin: `labels` [F, T] says which one a bin is of; `count`, J, of them."""
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels
         self.count = int(labels.max()) + 1
 
     def masks(self, kept: Tensor) -> Tensor:
-        """See `Units.masks`."""
+        """Gains [n, F, T] of how much of each unit is kept [n, J]."""
         return kept[:, self.labels]
 
 
@@ -83,19 +76,17 @@ class Shares:
         self.count = len(shares)
 
     def masks(self, kept: Tensor) -> Tensor:
-        """See `Units.masks`."""
+        """See `Pieces.masks`."""
         return torch.einsum("nj,jft->nft", kept, self.shares).clamp(0, 1)
 
 
-class _Perturbation:
-    """What these methods share: clip by clip, questions and answers."""
+class ClipByClip:
+    """What methods share that explain one clip after the other."""
 
     parts: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     linear = True
     costly = True
-    questions = 200
-    """Masks that the classifier is asked about, per clip."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.domain = subject.domain
@@ -117,6 +108,13 @@ class _Perturbation:
         """Mask [F, T] of class `c` of one clip that is not silent."""
         raise NotImplementedError
 
+
+class _Perturbation(ClipByClip):
+    """Those that ask a number of questions."""
+
+    questions = 200
+    """Masks that the classifier is asked about, per clip."""
+
     def answers(self, one: Heard, masks: Tensor, c: int) -> Tensor:
         """Probabilities [n] of the class by what some masks [n, F, T] leave of one clip."""
         audio = synthesise(one.spectrum.expand(masks.shape), masks, one.domain, one.n_samples)
@@ -131,7 +129,7 @@ class _Regression(_Perturbation):
     You?"*, 2016, arXiv 1602.04938).
     """
 
-    def units(self, one: Heard) -> Units:
+    def units(self, one: Heard) -> Pieces | Shares:
         """What the clip is divided into."""
         raise NotImplementedError
 
@@ -191,7 +189,7 @@ class Slime(_Regression):
 
     times, frequencies = 6, 4
 
-    def units(self, one: Heard) -> Units:
+    def units(self, one: Heard) -> Pieces:
         """Rectangles of the spectrogram."""
         bins, frames = one.size.shape[1:]
         row = (self.frequencies * mel_places(bins, self.domain.sample_rate)).long()
@@ -206,7 +204,7 @@ class Lime(_Regression):
 
     segments = 50
 
-    def units(self, one: Heard) -> Units:
+    def units(self, one: Heard) -> Pieces:
         """Segments of log(1 + |X|)."""
         return Pieces(segments(one.size[0].log1p(), self.domain, self.segments))
 
@@ -269,7 +267,7 @@ class AudioLime(_Regression):
 
     components, times = 12, 2
 
-    def units(self, one: Heard) -> Units:
+    def units(self, one: Heard) -> Shares:
         """Shares of the components."""
         apart = take_apart(one.waveform, self.domain, self.components, self.seed)
         w, h, whole = apart.w[0], apart.h[0], apart.whole[0]
@@ -325,7 +323,7 @@ class Rise(_Perturbation):
         return covariance / greatest if bool(greatest > 0) else covariance
 
 
-class Extremal(_Perturbation):
+class Extremal(ClipByClip):
     """Gates on a grid, by descent: as probable as can be by a given share of the cells (extremal
     perturbations: Fong, Patrick, Vedaldi 2019, arXiv 1910.08485).
 
@@ -351,26 +349,19 @@ class Extremal(_Perturbation):
         place = mel_places(bins, self.domain.sample_rate).to(one.size) * (self.rows - 1)
         time = torch.linspace(0, self.times - 1, frames, device=one.size.device)
         down, across = interpolation(place, self.rows), interpolation(time, self.times)
-        # Copies: tensors that were made for inference take part in no gradient.
         with torch.inference_mode(False), torch.enable_grad():
-            spectrum = one.spectrum.clone()
-            level = None if one.level is None else one.level.clone()
+            one = one.copied()
             down, across = down.clone(), across.clone()
             cells = self.rows * self.times
             ideal = (torch.arange(cells, device=place.device) >= (1 - self.area) * cells).float()
             v = torch.full((self.rows, self.times), 1.0, device=place.device, requires_grad=True)
             optimizer = torch.optim.Adam([v], self.learning_rate)
             target = torch.tensor([c], device=place.device)
-            clf = one.classifier
             for _ in range(self.steps):
                 gates = v.sigmoid()
                 mask = (down @ gates @ across.T).unsqueeze(0)
-                audio = synthesise(spectrum, mask, one.domain, one.n_samples)
-                # Many a front-end takes the root of a power, which has no derivative in silence.
-                audio.register_hook(lambda g: g.nan_to_num(0.0, 0.0, 0.0))
-                z = log_odds(
-                    clf.logits(audio if level is None else audio * level), target, clf.task
-                )
+                audio = synthesise(one.spectrum, mask, one.domain, one.n_samples)
+                z = log_odds(one.judge(audio), target, one.classifier.task)
                 area = (gates.flatten().sort().values - ideal).square().mean()
                 loss = torch.nn.functional.softplus(-z).sum() + self.weight * area
                 optimizer.zero_grad()

@@ -9,7 +9,7 @@ back to the clip's level before the classifier judges it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,15 +69,14 @@ class Heard:
         features = Features(self.logits[rows], tuple(m[rows] for m in self.features.maps))
         level = None if self.level is None else self.level[rows]
         parts = None if self.parts is None else (self.parts[0][rows], self.parts[1][rows])
-        return Heard(
-            self.classifier,
-            self.domain,
-            self.waveform[rows],
-            self.spectrum[rows],
-            self.size[rows],
-            features,
-            level,
-            parts,
+        return replace(
+            self,
+            waveform=self.waveform[rows],
+            spectrum=self.spectrum[rows],
+            size=self.size[rows],
+            features=features,
+            level=level,
+            parts=parts,
         )
 
     def copied(self) -> Heard:
