@@ -12,33 +12,22 @@ played; masks of the attributes' maps can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from l2i.explanation import MethodSettings, Subject, audible, relevance, select
-from l2i.models.attributes import Attributes
+from l2i.explanation import relevance, select
+from l2i.explanation.learnt import LearntMask
 from l2i.models.heard import Heard
 
 __all__ = ["Flint"]
 
 
-class Flint:
+class Flint(LearntMask):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
-    parts: tuple[str, ...] = ("attributes",)
-    linear = True
-    needs_layers = True
-    costly = True
+    parts = ("attributes",)
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.network: Attributes = subject.parts[self.parts[0]]
-        self.layers = self.network.maps
-        self.threshold = settings.threshold
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T], a linear gain; where nothing speaks for the class, zero."""
         places, phi, _ = self.network(heard.features.maps)
         r = relevance(phi, self.network.theta, classes)
@@ -46,4 +35,4 @@ class Flint:
         spoken = torch.einsum("bj,bjrt->brt", r, places)
         mask = self.network.bins(spoken, heard.size.shape[2])
         greatest = mask.amax((1, 2), keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
-        return (mask / greatest).clamp(0, 1) * audible(heard.size).view(-1, 1, 1)
+        return (mask / greatest).clamp(0, 1)

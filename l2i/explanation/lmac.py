@@ -7,36 +7,25 @@ whatever class is named. How it learns is in `l2i.training.mask_decoder`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from l2i.explanation import MethodSettings, Subject, audible
+from l2i.explanation.learnt import LearntMask
 from l2i.models.heard import Heard
-from l2i.models.mask_decoder import MaskDecoder
 
 __all__ = ["LMac", "LMacAudio"]
 
 
-class LMac:
+class LMac(LearntMask):
     """Masks of log(1 + |X|), learnt through the classifier's features, as published."""
 
     parts: tuple[str, ...] = ("mask-decoder",)
     linear = False
     needs_gradients = True
-    needs_layers = True
-    costly = True
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.network: MaskDecoder = subject.parts[self.parts[0]]
-        self.layers = self.network.maps
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T]; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T]."""
         mask: Tensor = self.network(heard.features.maps, heard.size.shape[2])
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return mask
 
 
 class LMacAudio(LMac):

@@ -9,36 +9,25 @@ class is asked for, and explains the decision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import magnitude, stft
-from l2i.explanation import MethodSettings, Subject, audible
+from l2i.explanation.learnt import LearntMask
 from l2i.models.heard import Heard
-from l2i.models.time_domain import TimeDomainMask, turned
+from l2i.models.time_domain import turned
 
 __all__ = ["LMacTd"]
 
 
-class LMacTd:
+class LMacTd(LearntMask):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
-    parts: tuple[str, ...] = ("time-domain-mask",)
-    linear = True
+    parts = ("time-domain-mask",)
     needs_gradients = True
-    needs_layers = True
-    costly = True
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.network: TimeDomainMask = subject.parts[self.parts[0]]
-        self.layers = self.network.maps
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         sounds = self.network(heard.features.maps, turned(heard.waveform))
         e, r = (magnitude(stft(x, heard.domain)) for x in sounds)
-        mask = e / (e + r).clamp_min(torch.finfo(e.dtype).tiny)
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return e / (e + r).clamp_min(torch.finfo(e.dtype).tiny)
