@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2i.data.base import Card, DataSet, Entry, Files, Remote, clip_settings, listed
-from l2i.data.places import AudioIndex, find_root, read_csv, safe_name
+from l2i.data.places import AudioIndex, find_root, read_csv, safe_name, whole_number
 from l2i.errors import DataError
 from l2i.types import Clip, Task
 
@@ -144,7 +144,7 @@ def _read(root: Path, card: Card) -> tuple[Clip, ...]:
     for line, row in read_csv(path, _COLUMNS):
         here = f"{path}, line {line}"
         name = safe_name(path, line, row["filename"], seen, lambda n: Path(n).stem)
-        target, fold = _integer(here, "target", row), _integer(here, "fold", row)
+        target, fold = whole_number(here, "target", row), whole_number(here, "fold", row)
         if not 0 <= target < len(_CLASSES):
             raise DataError(f"{here}: target {target} is no class of ESC-50; they are 0 to 49.")
         if row["category"].strip() != _CLASSES[target]:
@@ -180,20 +180,5 @@ def _read(root: Path, card: Card) -> tuple[Clip, ...]:
     return tuple(clips)
 
 
-def _integer(here: str, column: str, row: dict[str, str]) -> int:
-    try:
-        return int(row[column])
-    except ValueError:
-        raise DataError(f"{here}: {column} {row[column]!r} is not a whole number.") from None
-
-
-def _open_50(wanted: config.Dataset) -> DataSet:
-    return _open(wanted, _CARD_50)
-
-
-def _open_10(wanted: config.Dataset) -> DataSet:
-    return _open(wanted, _CARD_10)
-
-
-ESC50 = Entry(_CARD_50, _open_50)
-ESC10 = Entry(_CARD_10, _open_10)
+ESC50 = Entry(_CARD_50, lambda wanted: _open(wanted, _CARD_50))
+ESC10 = Entry(_CARD_10, lambda wanted: _open(wanted, _CARD_10))

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +107,13 @@ def _open(wanted: config.Dataset) -> DataSet:
         card, clips, notes = _from_folders(root)
     if not clips:
         raise DataError(f"{root} lists no clips.")
+    return _as_data_set(root, wanted, card, clips, notes)
+
+
+def _as_data_set(
+    root: Path, wanted: config.Dataset, card: Card, clips: list[Clip], notes: Sequence[str] = ()
+) -> DataSet:
+    """The clips of a folder, split where nobody has split them."""
     if not card.folds and all(clip.split is None for clip in clips):
         _, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, len(card.classes))
         test = {clip.id for clip in smaller}
@@ -124,22 +131,15 @@ def _open_unlabelled(wanted: config.Dataset) -> DataSet:
     if not root.is_dir() or _list_in(root):
         return _open(wanted)
     loose = [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
-    holding = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    classes = [p for p in holding if not _no_class(p)]
+    classes = [p for p in _visible(root) if not _no_class(p)]
     if not loose and len(classes) > 1:
         return _open(wanted)
-    files = [*loose, *(f for p in sorted(classes) for f in sorted(_files(p)) if _is_sound(f))]
+    files = [*loose, *(file for folder in sorted(classes) for file in sounds_in(folder))]
     if not files:
         raise DataError(f"{root} has no sound file ({', '.join(SUFFIXES)}).")
     ids = [file.relative_to(root).as_posix() for file in files]
     clips = [Clip(name, (), file, group=name) for name, file in zip(ids, files, strict=True)]
-    _, smaller = stratify(clips, _TEST_SHARE, _TEST_SEED, 0)
-    test = {clip.id for clip in smaller}
-    clips = [replace(c, split="test" if c.id in test else "train") for c in clips]
-    title = root.resolve().name or str(root)
-    card = replace(_CARD, title=title, n_clips=len(clips), task=Task.MULTI_LABEL)
-    rate, n_samples = clip_settings(card, wanted)
-    return Files(card, root, rate, n_samples, tuple(clips))
+    return _as_data_set(root, wanted, replace(_CARD, task=Task.MULTI_LABEL), clips)
 
 
 def _list_in(root: Path) -> Path | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from l2i.data.base import Card, listed
@@ -119,6 +119,20 @@ def read_csv(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise DataError(f"{path} is a folder, not a csv file.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a csv file in UTF-8: {error}.") from error
+
+
+def whole_number(here: str, column: str, row: Mapping[str, str]) -> int:
+    """What a row has in a column; `here` says which row, for the message.
+
+    Raises
+    ------
+    DataError
+        It is no whole number.
+    """
+    try:
+        return int(row[column])
+    except ValueError:
+        raise DataError(f"{here}: {column} {row[column]!r} is not a whole number.") from None
 
 
 class AudioIndex:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2i.data.base import Card, DataSet, Entry, Files, Remote, clip_settings, listed
-from l2i.data.places import AudioIndex, find_root, read_csv, safe_name
+from l2i.data.places import AudioIndex, find_root, read_csv, safe_name, whole_number
 from l2i.errors import DataError
 from l2i.types import Clip, Task
 
@@ -131,7 +131,7 @@ def _read(root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         if split_of.setdefault(name, split) != split:
             raise DataError(f"{here}: {name} is in the splits {split_of[name]!r} and {split!r}.")
         sensor_of[name] = row["sensor_id"].strip()
-        annotator = _integer(here, "annotator_id", row["annotator_id"])
+        annotator = whole_number(here, "annotator_id", row)
         present = {
             i
             for i, column in enumerate(_COARSE.values())
@@ -176,13 +176,6 @@ def _presence(here: str, column: str, text: str) -> int:
     if value is None:
         raise DataError(f"{here}: {column} is {text!r}, not 1, 0 or -1.")
     return value
-
-
-def _integer(here: str, column: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"{here}: {column} {text!r} is not a whole number.") from None
 
 
 SUST = Entry(_CARD, _open)
