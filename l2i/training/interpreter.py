@@ -1,12 +1,10 @@
-"""The interpreter, trained to say what the frozen classifier says.
-
-Over 300 lines: one training, from its checks to its last epoch.
-"""
+"""The interpreter, trained to say what the frozen classifier says."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +59,11 @@ class InterpreterPart:
         i, sounds, device, dtype = settings, context.sounds, context.device, context.dtype
         classifier, w = context.classifier, context.parts["dictionary"]
         maps = read_layers(settings, classifier)
+        heard = partial(compute_features, classifier, w, context.domain, sounds.waveforms)
         with context.progress.task(
             "hidden maps", total=len(sounds.train) * i.views + len(sounds.validate), unit="clip"
         ) as bar:
-            kept = compute_features(
-                classifier,
-                w,
-                context.domain,
-                sounds.waveforms,
+            kept = heard(
                 sounds.train,
                 maps,
                 stage.folder / "train",
@@ -78,16 +73,7 @@ class InterpreterPart:
                 generator=epoch_generator(context.seed, "views"),
                 on_clip=bar.advance,
             )
-            held = compute_features(
-                classifier,
-                w,
-                context.domain,
-                sounds.waveforms,
-                sounds.validate,
-                maps,
-                stage.folder / "validate",
-                on_clip=bar.advance,
-            )
+            held = heard(sounds.validate, maps, stage.folder / "validate", on_clip=bar.advance)
         meta: dict[str, Any] = {
             "components": w.shape[1],
             "n_classes": len(classifier.classes),
@@ -152,13 +138,8 @@ class InterpreterPart:
                     if i.average:
                         average_weights(averaged, network, (epoch - 1) * batches + step, i.average)
                     totals += torch.stack([t.detach().double().cpu() for t in terms]) * len(rows)
-                figures = dict(
-                    zip(
-                        ("reconstruction", "fidelity", "sparsity"),
-                        (totals / n).tolist(),
-                        strict=True,
-                    )
-                )
+                names = ("reconstruction", "fidelity", "sparsity")
+                figures = dict(zip(names, (totals / n).tolist(), strict=True))
                 figures |= validate(
                     averaged, held, gram, w.shape[0], task, device, dtype, i.batch_size
                 )
@@ -233,26 +214,17 @@ def layers_of(classifier: Classifier) -> tuple[str, ...]:
 
 def build_interpreter(document: Mapping[str, Any]) -> Psi:
     """An interpreter of the shape that a checkpoint's metadata describe."""
+    both: dict[str, Any] = {
+        "maps": tuple(document["maps"]),
+        "pooling": document["pooling"],
+        "attention_width": document["attention_width"],
+        "skip_silence": document.get("skip_silence", False),  # Older checkpoints do not say.
+    }
+    k, c = document["components"], document["n_classes"]
     if document.get("network") == "general":
-        return GeneralInterpreter(
-            document["components"],
-            document["n_classes"],
-            maps=tuple(document["maps"]),
-            shapes=tuple((d, f) for d, f in document["shapes"]),
-            pooling=document["pooling"],
-            attention_width=document["attention_width"],
-            skip_silence=document["skip_silence"],
-        )
-    return Interpreter(
-        document["components"],
-        document["n_classes"],
-        maps=tuple(document["maps"]),
-        rows=document["rows"],
-        pooling=document["pooling"],
-        attention_width=document["attention_width"],
-        skip_silence=document.get("skip_silence", False),  # Older checkpoints do not say.
-        width=document.get("width", 1.0),
-    )
+        shapes = tuple((d, f) for d, f in document["shapes"])
+        return GeneralInterpreter(k, c, shapes=shapes, **both)
+    return Interpreter(k, c, rows=document["rows"], width=document.get("width", 1.0), **both)
 
 
 @torch.inference_mode()
