@@ -90,41 +90,31 @@ def group_entry(
     share = "" if facts["right"] is None else f", {100 * facts['right']:.0f} % of them right"
     of = f"Group {number} of {count}" if count > 1 else "The explanations are of one kind"
     one = f" All of them are of one recording, {facts['recording']}." if facts["recording"] else ""
-    entry = e.facts() | {
-        "name": f"{e.target}: {clip}",
-        "short": f"group {number} of {count}" if count > 1 else f"{n} clips",
-        "why": "typical of its group",
-        "lines": [f"{of}: {n} clip{'s' if n > 1 else ''}{share}.{one}", e.verdict],
-        "says": _says(e),
-    }
-    # What the lines say; of whether this one is right nothing is known here.
-    for key in ("decided", "right"):
-        entry.pop(key)
-    return entry, e.media()
+    short = f"group {number} of {count}" if count > 1 else f"{n} clips"
+    line = f"{of}: {n} clip{'s' if n > 1 else ''}{share}.{one}"
+    return _entry(e, clip, short, "typical of its group", line)
 
 
 def mistake_entry(e: Explained, facts: Mapping[str, Any]) -> Entry:
     """A clip that is taken for a class that it is not, and what misled."""
-    entry = e.facts() | {
-        "name": f"{e.target}: {facts['clip']}",
-        "short": f"a mistake, {100 * facts['probability']:.0f} %",
-        "why": "one of the surest mistakes",
-        "lines": [misled(facts), e.verdict],
-        "says": _says(e),
-    }
-    for key in ("decided", "right"):
-        entry.pop(key)
-    return entry, e.media()
+    short = f"a mistake, {100 * facts['probability']:.0f} %"
+    return _entry(e, facts["clip"], short, "one of the surest mistakes", misled(facts))
 
 
-def _says(e: Explained) -> dict[str, str]:
-    """What stands under each button."""
+def _entry(e: Explained, clip: str, short: str, why: str, line: str) -> Entry:
+    """A clip that is no suspect's, and a line on it."""
     p = e.probabilities[e.target]
     values = {"original": p.input, "explanation": p.explanation, "removal": p.removal}
-    return {
+    # What stands under each button.
+    says = {
         key: f"{100 * values[key]:.0f} % {e.target}" if key in values else "for suspects"
         for key, _ in _PARTS
     }
+    # What the lines say; of whether this one is right nothing is known here.
+    facts = {key: value for key, value in e.facts().items() if key not in ("decided", "right")}
+    name, lines = f"{e.target}: {clip}", [line, e.verdict]
+    own = {"name": name, "short": short, "why": why, "lines": lines, "says": says}
+    return facts | own, e.media()
 
 
 def write_audit_page(
