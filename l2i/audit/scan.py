@@ -23,7 +23,7 @@ from torch import Tensor
 from l2i.audit.cues import Palette
 from l2i.dsp.spectrogram import kept_energy, linear_gain
 from l2i.errors import StoreError
-from l2i.explanation import ExplanationMethod, Subject, audible, split_audio
+from l2i.explanation import ExplanationMethod, Subject, audible, split_heard
 from l2i.models.heard import Heard, hear
 from l2i.storage import atomic_write_bytes, disk_errors
 
@@ -189,9 +189,7 @@ def _measured(
 ) -> Rows:
     clf, own = heard.classifier, classes.unsqueeze(1)
     gain = linear_gain(mask, heard.size, linear=linear)
-    audio, _ = split_audio(
-        heard.spectrum, mask, heard.domain, heard.n_samples, heard.size, linear=linear
-    )
+    audio, _ = split_heard(heard, mask, linear=linear)
     alone = heard.judge(audio)
     power = heard.size.square()
     explained = power * gain.square()

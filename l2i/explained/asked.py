@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.config import Warn
-from l2i.dsp.spectrogram import Domain, linear_gain, synthesise
+from l2i.dsp.spectrogram import linear_gain, synthesise
 from l2i.explained.value import Component, Explained, Probabilities
-from l2i.explanation import ExplanationMethod, soft_mask, split_audio
+from l2i.explanation import ExplanationMethod, soft_mask, split_heard
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.models.gated import Taken
@@ -61,9 +61,7 @@ def explain_by(
     with torch.inference_mode():
         # Sounds are made of the clip scaled to its peak, and are then as loud as the clip.
         level = heard.waveform.abs().amax(dim=1, keepdim=True)
-        audio, removal = split_audio(
-            heard.spectrum, mask, domain, heard.n_samples, heard.size, linear=way.linear
-        )
+        audio, removal = split_heard(heard, mask, linear=way.linear)
         judged = heard.judge(torch.cat([audio, removal]), [0, 0]).split(1)
         probabilities = [clf.probabilities(z)[0].cpu() for z in (heard.logits, *judged)]
         gain = linear_gain(mask, heard.size, linear=way.linear)
@@ -98,26 +96,19 @@ def explain_by(
     )
 
 
-@torch.inference_mode()
-def _alone(
-    spectrum: Tensor,
-    size: Tensor,
-    domain: Domain,
-    level: Tensor,
-    n_samples: int,
-    length: int,
-    linear: bool,
-    mask: Callable[[], Tensor],
-) -> Tensor:
-    """What a mask keeps of one clip, at the clip's level [S]."""
-    gain = linear_gain(mask(), size, linear=linear)
-    return (synthesise(spectrum, gain, domain, n_samples) * level)[0, :length]
+def _player(
+    heard: Heard, level: Tensor, length: int, *, linear: bool
+) -> Callable[[Callable[[], Tensor]], Tensor]:
+    """What makes the sound [S] that a mask keeps of one clip, at the clip's level."""
+    # Not the clip itself, which has the hidden maps.
+    spectrum, size, domain, n = heard.spectrum, heard.size, heard.domain, heard.n_samples
 
+    @torch.inference_mode()
+    def alone(mask: Callable[[], Tensor]) -> Tensor:
+        gain = linear_gain(mask(), size, linear=linear)
+        return (synthesise(spectrum, gain, domain, n) * level)[0, :length]
 
-def _player(heard: Heard, level: Tensor, length: int, *, linear: bool) -> partial[Tensor]:
-    """`_alone` of one clip; it does not hold the hidden maps."""
-    clip = (heard.spectrum, heard.size, heard.domain)
-    return partial(_alone, *clip, level, heard.n_samples, length, linear)
+    return alone
 
 
 def _components(

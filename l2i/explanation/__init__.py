@@ -50,6 +50,7 @@ from l2i.explanation.listen_to_interpret import (
     select,
     soft_mask,
     split_audio,
+    split_heard,
 )
 from l2i.models.heard import Heard, need_gradients
 from l2i.registry import METHODS
@@ -76,6 +77,7 @@ __all__ = [
     "select",
     "soft_mask",
     "split_audio",
+    "split_heard",
     "usual_methods",
 ]
 

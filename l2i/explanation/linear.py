@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import kept_energy
-from l2i.explanation.listen_to_interpret import OnInterpreter, audible, split_audio
+from l2i.explanation.listen_to_interpret import OnInterpreter, audible, split_heard
 from l2i.models.gated import take_apart
 from l2i.models.heard import Heard
 
@@ -48,9 +48,7 @@ class LinearL2I(OnInterpreter):
         for count in (*(n for n in _COUNTS if n < k), k):
             gates = (rank < count).float().unsqueeze(2).expand_as(taken.activations)
             mask = taken.mask(gates)
-            parts = split_audio(
-                heard.spectrum, mask, heard.domain, heard.n_samples, heard.size, linear=True
-            )
+            parts = split_heard(heard, mask, linear=True)
             o, q = (clf.probabilities(heard.judge(p)).gather(1, own)[:, 0] for p in parts)
             kept = kept_energy(mask, heard.size).nan_to_num(0.0).to(y)
             held = (o >= _ENOUGH * y) & (q <= _GONE * y)

@@ -58,6 +58,7 @@ __all__ = [
     "select",
     "soft_mask",
     "split_audio",
+    "split_heard",
 ]
 
 
@@ -249,6 +250,12 @@ def split_audio(
     return explanation.waveform(n_samples), removal.waveform(n_samples)
 
 
+def split_heard(heard: Heard, mask: Tensor, *, linear: bool) -> tuple[Tensor, Tensor]:
+    """`split_audio` of clips that were heard."""
+    spectrum, domain, size = heard.spectrum, heard.domain, heard.size
+    return split_audio(spectrum, mask, domain, heard.n_samples, size, linear=linear)
+
+
 @dataclass(frozen=True)
 class Explainer:
     """Classifier, dictionary and interpreter, made for one another.
@@ -315,7 +322,7 @@ class Explainer:
         r = self.relevances(interpretation.pooled, chosen, heard.size)
         selected = select(r, threshold, max_components)
         mask = soft_mask(self.w, interpretation.activations, selected)
-        audio, removal = split_audio(heard.spectrum, mask, self.domain, heard.n_samples, heard.size)
+        audio, removal = split_heard(heard, mask, linear=False)
         return Explanation(chosen, r, selected, mask, audio, removal), heard, interpretation
 
 

@@ -17,7 +17,7 @@ from l2i import plots
 from l2i.dsp.audio import write_audio
 from l2i.errors import DataError
 from l2i.explained import size_of
-from l2i.explanation import Explainer, audible, soft_mask, split_audio
+from l2i.explanation import Explainer, audible, soft_mask, split_heard
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
 from l2i.recipes.measuring.truth_files import sounds_aside
@@ -200,7 +200,7 @@ def _sound(explainer: Explainer, x: NDArray[np.float32], index: int) -> NDArray[
     selected = torch.zeros(1, h.shape[1], dtype=torch.bool, device=h.device)
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
-    audio, _ = split_audio(heard.spectrum, mask, heard.domain, len(x), heard.size)
+    audio, _ = split_heard(heard, mask, linear=False)
     sound: NDArray[np.float32] = audio[0].cpu().numpy()
     return sound
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from l2i.dsp.spectrogram import kept_energy, linear_gain
-from l2i.explanation import audible, split_audio
+from l2i.explanation import audible, split_heard
 from l2i.metrics import faithfulness
 from l2i.metrics.complexity import complexity, sparseness
 from l2i.metrics.own import ClipMetric, Judged, own_metrics
@@ -61,9 +61,7 @@ def judge_masks(
         `MASK_SCORES`; all but the first NaN for a silent clip, of which nothing is explained.
     """
     classifier, size, logits = heard.classifier, heard.size, heard.logits
-    audio, removal = split_audio(
-        heard.spectrum, mask, heard.domain, heard.n_samples, size, linear=linear
-    )
+    audio, removal = split_heard(heard, mask, linear=linear)
     o, q = heard.judge(audio), heard.judge(removal)
     index = classes.unsqueeze(1)
 

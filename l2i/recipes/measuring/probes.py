@@ -21,7 +21,7 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import linear_gain
 from l2i.errors import UsageError
-from l2i.explanation import ExplanationMethod, split_audio
+from l2i.explanation import ExplanationMethod, split_heard
 from l2i.metrics import faithfulness
 from l2i.metrics.curves import FIXED, SHARES, STATED, ByEnergy, area
 from l2i.metrics.sensitivity import faithfulness_correlation, infidelity, tiles
@@ -131,11 +131,6 @@ def _decided(classifier: Classifier, logits: Tensor, classes: Tensor) -> NDArray
     return decided.gather(1, classes.unsqueeze(1))[:, 0].double().cpu().numpy()
 
 
-def _split(heard: Heard, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """What a linear gain keeps, and what it leaves [B, S] each."""
-    return split_audio(heard.spectrum, gain, heard.domain, heard.n_samples, heard.size, linear=True)
-
-
 @dataclass(frozen=True)
 class OnSome:
     """A probe that is asked of some clips alone, since it takes long; of the others, NaN."""
@@ -179,7 +174,7 @@ class Curves:
         silence = of_class(classifier, heard.judge(torch.zeros_like(heard.waveform)), c)
         kept, left, columns = [silence], [y], {}
         for share in SHARES[1:-1]:
-            audio, removal = _split(heard, order.gain(share))
+            audio, removal = split_heard(heard, order.gain(share), linear=True)
             logits = heard.judge(audio)
             kept.append(of_class(classifier, logits, c))
             left.append(of_class(classifier, heard.judge(removal), c))
@@ -238,7 +233,7 @@ class Attributions:
             after = []
             for some in sets.split(_BATCH):
                 at = [row] * len(some)
-                _, removal = _split(heard.take(at), some[:, tile])
+                _, removal = split_heard(heard.take(at), some[:, tile], linear=True)
                 classes = case.classes[at]
                 after.append(of_class(classifier, heard.judge(removal, at), classes))
             sums.append((sets.double() @ share[row]).cpu().numpy())
@@ -353,14 +348,7 @@ class Evaluator:
     def __call__(self, case: Case) -> Columns:
         """The sounds that `judge_masks` has judged, at the clips' level."""
         heard, own = case.heard, case.heard.classifier
-        audio, removal = split_audio(
-            heard.spectrum,
-            case.mask,
-            heard.domain,
-            heard.n_samples,
-            heard.size,
-            linear=case.explain.linear,
-        )
+        audio, removal = split_heard(heard, case.mask, linear=case.explain.linear)
         level = heard.waveform.abs().amax(dim=1, keepdim=True)
         at = torch.tensor(self.places, device=case.classes.device)[case.classes]
         known = (at >= 0).cpu().numpy()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from l2i.config import Config
 from l2i.errors import UsageError
-from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names, split_audio
+from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names, split_heard
 from l2i.metrics.curves import ByEnergy
 from l2i.metrics.sensitivity import rank_correlation
 from l2i.models.classifier import FrozenClassifier
@@ -234,14 +234,7 @@ def _without(
                     order = ByEnergy(-mask, heard.size)
                     level = heard.waveform.abs().amax(dim=1, keepdim=True)
                     for place, share in enumerate(ROAR):
-                        left, _ = split_audio(
-                            heard.spectrum,
-                            order.gain(1 - share),
-                            heard.domain,
-                            heard.n_samples,
-                            heard.size,
-                            linear=True,
-                        )
+                        left, _ = split_heard(heard, order.gain(1 - share), linear=True)
                         sounds[place, start : start + len(some)] = (level * left).cpu().numpy()
                 bar.advance(len(some))
         index = {clip.id: row for row, clip in enumerate(clips)}
