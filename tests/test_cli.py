@@ -535,7 +535,7 @@ def _pages(run: Any) -> None:
     write_listening_page(folder / "index.html", [], [], title="heard")
     (folder / "other.html").write_text("<script>1</script>", encoding="utf-8")
     (folder / "a.wav").write_bytes(b"RIFF")
-    run.artifacts(folder, "explanations")
+    run.artifact(folder, "explanations")
     Path("secret.txt").write_text("secret", encoding="utf-8")
     run.artifact("secret.txt")
 

@@ -90,7 +90,7 @@ def test_all_is_there(remote: S3, tmp_path: Path) -> None:
     nothing left here."""
     with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
         run.metrics("interpreter", 1, {"loss": 0.5})
-        run.artifacts(_write(tmp_path / "out", a="one", b="two"))
+        run.artifact(_write(tmp_path / "out", a="one", b="two"))
         run.artifact(tmp_path / "out" / "a.txt", "again")
     (listed,) = list_runs()
     assert listed.status == "FINISHED" and not UNSENT and not outboxes(locate())
@@ -110,7 +110,7 @@ def test_what_is_in_the_bucket_comes_back(remote: S3, tmp_path: Path) -> None:
     _write(out / "deep", b="two")
     _write(tmp_path / "out" / "model-2", c="three")
     with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
-        run.artifacts(tmp_path / "out")
+        run.artifact(tmp_path / "out")
     listed = resolve_run(run.run_id)
     assert download(listed, "model/deep/b.txt").read_text() == "two"
     folder = download(listed, "model")
@@ -132,7 +132,7 @@ def test_a_store_killed_amid_a_run_and_started_again(remote: S3, tmp_path: Path)
         experiment=EXPERIMENT, name="first", signature="a", on_away=sentences.append
     ) as run:
         remote.kill()
-        run.artifacts(_write(tmp_path / "out", a="one"))
+        run.artifact(_write(tmp_path / "out", a="one"))
         shutil.rmtree(tmp_path / "out")
         for step in range(1, 6):
             run.metrics("interpreter", step, {"loss": 1 / step})
@@ -155,7 +155,7 @@ def test_a_store_that_stays_away(
     monkeypatch.setenv("L2I_PATIENCE", "0.5")
     with open_run(experiment=EXPERIMENT, name="first", signature="a") as run:
         remote.kill()
-        run.artifacts(_write(tmp_path / "out", a="one"))
+        run.artifact(_write(tmp_path / "out", a="one"))
         run.final({"test/accuracy": 1.0})
     (sentence,) = UNSENT
     assert "is done, and not all of it could be sent" in sentence and "'l2i sync'" in sentence
@@ -187,7 +187,7 @@ def test_what_no_patience_mends(
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
         else:
             shutil.rmtree(remote.folder / "bucket")
-        run.artifacts(_write(tmp_path / "out", a="one"))
+        run.artifact(_write(tmp_path / "out", a="one"))
     assert time.monotonic() - begin < 60
     (sentence,) = UNSENT
     assert ("keys" if wrong == "keys" else "no bucket 'bucket'") in sentence
@@ -211,7 +211,7 @@ def test_a_run_that_fails_waits_for_nobody(
         open_run(experiment=EXPERIMENT, name="first", signature="a") as run,
     ):
         remote.kill()
-        run.artifacts(_write(tmp_path / "out", a="one"))
+        run.artifact(_write(tmp_path / "out", a="one"))
         raise Stopped
     assert time.monotonic() - begin < 20
     assert not UNSENT
@@ -239,7 +239,7 @@ def test_a_server_killed_paused_and_back(server: Mlflow, tmp_path: Path) -> None
                 server.pause()
             if step == 25:
                 server.go_on()
-        run.artifacts(_write(tmp_path / "out", a="one"))
+        run.artifact(_write(tmp_path / "out", a="one"))
     assert not UNSENT and not outboxes(locate())
     assert _steps(run.run_id) == [(n, 1 / n) for n in range(1, 31)]
     assert _steps(run.run_id, "interpreter/fidelity") == [(n, n / 30) for n in range(1, 31)]

@@ -56,7 +56,7 @@ def test_a_run_keeps_what_it_was_told(store: Store) -> None:
         run.artifact(run.folder / "picture.txt", "pictures")
         (run.folder / "many").mkdir()
         (run.folder / "many" / "a.txt").write_text("a")
-        run.artifacts(run.folder / "many", "more")
+        run.artifact(run.folder / "many", "more")
     info = _only()
     assert (info.id, info.name, info.experiment) == (run.run_id, "first", "demo")
     assert info.status == "FINISHED"

@@ -33,7 +33,7 @@ def _make(name: str = "first", parent: str = "") -> RunInfo:
         run.final({"test/accuracy": 0.75})
         (run.folder / "out" / "deep").mkdir(parents=True)
         (run.folder / "out" / "deep" / "sp ace ü.txt").write_text("text")
-        run.artifacts(run.folder / "out")
+        run.artifact(run.folder / "out")
     return resolve_run(run.run_id)
 
 

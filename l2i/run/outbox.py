@@ -25,7 +25,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -292,15 +292,6 @@ class Outbox:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@contextmanager
-def _free(lock: FileLock) -> Iterator[bool]:
-    taken = lock.take()
-    try:
-        yield taken
-    finally:
-        lock.release()
-
-
 def outboxes(store: Store) -> list[Outbox]:
     """Those of this store, in a folder of this machine, the oldest first."""
     base = store.root / "work" / "outbox"
@@ -332,11 +323,13 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
         if only and box.run_id != only:
             continue
         lock = FileLock(store.lock(box.run_id))
-        with _free(lock) as free:
-            if not free:
-                continue
+        if not lock.take():
+            continue
+        try:
             box.start()
             outcomes.append((box, box.close(wait_s)))
+        finally:
+            lock.release()
         if not box.pending:
             with suppress(OSError):
                 lock.path.unlink()

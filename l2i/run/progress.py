@@ -11,8 +11,6 @@ where there is a terminal; where it is not installed, a terminal gets lines.
         for epoch in range(1, 36):
             ...
             task.advance(note=f"fidelity {fidelity:.2f}")
-
-Over 300 lines: the same bar on a terminal, in lines, and in silence.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TextIO
 
@@ -60,6 +59,7 @@ def _rate(per_s: float, unit: str) -> str:
     return f"{per_s:.1f} {unit}/s" if per_s >= 1 else f"{1 / per_s:.1f} s/{unit}"
 
 
+@dataclass(eq=False)
 class Task:
     """One thing that goes on; made by `Progress.task`.
 
@@ -70,20 +70,14 @@ class Task:
     total : float or None
     """
 
-    def __init__(
-        self,
-        name: str,
-        total: float | None,
-        unit: str,
-        done: float,
-        show: Callable[[Task, str], None],
-    ) -> None:
-        self.name = name
-        self.total = total
-        self.unit = unit
-        self.done = done
-        self._first = done
-        self._show = show
+    name: str
+    total: float | None
+    unit: str
+    done: float
+    _show: Callable[[Task, str], None]
+
+    def __post_init__(self) -> None:
+        self._first = self.done
         self._start = time.monotonic()
 
     def advance(self, n: float = 1, note: str = "") -> None:

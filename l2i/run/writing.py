@@ -217,12 +217,12 @@ class Tracker:
         self._put("register", {"name": name, "path": path})
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
-        """Keep a copy of one file under the run's artifacts, in `folder` there."""
-        self._upload(Path(path), folder)
-
-    def artifacts(self, path: Path | str, folder: str = "") -> None:
-        """Keep a copy of all a local folder holds under the run's artifacts, in `folder`."""
-        self._upload(Path(path), folder)
+        """Keep a copy of one file, or of all that a local folder holds, under the run's artifacts,
+        in `folder` there."""
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
+        self._put("files", folder, path)
 
     @property
     def is_remote(self) -> bool:
@@ -245,11 +245,6 @@ class Tracker:
     def fetch(self, path: str, target: Path) -> Path:
         """Bring one artifact of the run's into a folder of this machine."""
         return fetch_artifact(self._store, self.run_id, self._artifact_uri, path, target)
-
-    def _upload(self, path: Path, folder: str) -> None:
-        if not path.exists():
-            raise FileNotFoundError(path)  # A bug of the caller's, not the store's fault.
-        self._put("files", folder, path)
 
     def begin(self, tags: Mapping[str, Any], on_away: Callable[[str], None] | None) -> None:
         """Say whose it is, and send what it writes from now on; called by `open_run`."""

@@ -288,6 +288,6 @@ def write_found(
     ):
         fill(Path(folder))
         tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
-        tracker.artifacts(folder)
+        tracker.artifact(folder)
         tracker.tags({DESCRIPTION: describe_found(run, kind, params, scores)})
         return tracker.run_id

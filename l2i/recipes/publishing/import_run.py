@@ -273,7 +273,7 @@ def _make_run(
         plots.dictionary(explainer.w.numpy(), explainer.domain, out / "dictionary.png")
         write_json(out / "provenance.json", {"config": config.signature(), "files": files})
         told = write_model(bundle, config, out / MODEL)
-        run.artifacts(out)
+        run.artifact(out)
         names = ", ".join(file["file"] for file in files)
         run.tags(told | {DESCRIPTION: f"{about.title}: {escaped(names)}, imported\n"})
         shutil.rmtree(run.folder, ignore_errors=True)

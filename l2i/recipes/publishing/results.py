@@ -88,7 +88,7 @@ def publish(
     made_of = {"data": material.identity, "config": config.signature()}
     write_json(out / "provenance.json", made_of)
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
-    run.artifacts(out)
+    run.artifact(out)
     if evaluation.warnings:
         told[WARNINGS] = "\n".join(evaluation.warnings)
     tested_on = f"fold {config.dataset.fold}" if material.card.folds else "its test split"

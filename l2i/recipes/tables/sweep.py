@@ -211,7 +211,7 @@ def sweep(
         if children:
             out = run.folder / "artifacts"
             run.final(write_table(wanted, table, out))
-            run.artifacts(out)
+            run.artifact(out)
             run.tags({DESCRIPTION: describe_table(wanted, table)})
         if failed:
             raise _SomeFailed
