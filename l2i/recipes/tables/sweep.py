@@ -132,13 +132,7 @@ def states(sweep: Sweep) -> list[dict[str, Any]]:
     """What there is to do, without doing it: one dict per child, with ``done``."""
     done = _done(sweep)
     return [
-        {
-            "setting": child.setting,
-            "fold": child.fold,
-            "seed": child.seed,
-            "overrides": list(child.overrides),
-            "done": child.key in done,
-        }
+        {**child.place, "overrides": list(child.overrides), "done": child.key in done}
         for child in sweep.children
     ]
 
@@ -198,12 +192,7 @@ def sweep(
         progress.say(f"Sweep {run.name} ({run.run_id[:8]}): {len(wanted.children)} trainings.")
         results, failed = _train_all(wanted, run, progress, jobs, extra)
         children = [
-            {
-                "setting": child.setting,
-                "fold": child.fold,
-                "seed": child.seed,
-                **results[child.key],
-            }
+            {**child.place, **results[child.key]}
             for child in wanted.children
             if child.key in results
         ]

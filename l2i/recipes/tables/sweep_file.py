@@ -72,6 +72,11 @@ class Child:
         return f"{self.setting}, fold {self.fold}, seed {self.seed}"
 
     @property
+    def place(self) -> dict[str, Any]:
+        """Its place in the table: setting, fold, seed."""
+        return {"setting": self.setting, "fold": self.fold, "seed": self.seed}
+
+    @property
     def key(self) -> str:
         """The same child has the same key, whatever else the sweep has."""
         return self.config.signature()

@@ -158,16 +158,9 @@ def gather(wanted: Sweep) -> tuple[int, int]:
         if run is None or {r.id for r in done.values()} == seen:
             return len(done), len(keys)
         children = [
-            {
-                "setting": child.setting,
-                "fold": child.fold,
-                "seed": child.seed,
-                "run_id": done[child.key].id,
-                "name": done[child.key].name,
-                "scores": done[child.key].scores,
-            }
+            {**child.place, "run_id": one.id, "name": one.name, "scores": one.scores}
             for child in wanted.children
-            if child.key in done
+            if (one := done.get(child.key)) is not None
         ]
         over = len(done) == len(keys)
         with tempfile.TemporaryDirectory() as folder:
