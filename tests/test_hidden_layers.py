@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 import l2i
 from l2i.errors import UsageError
-from l2i.models.layers import Found, Layer, Places, choose
+from l2i.models.axes import Layer
+from l2i.models.layers import Found, choose
+from l2i.models.windows import Places
 
 RATE = 8000
 CHANNELS, ROWS = 12, 8

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from l2i.errors import UsageError
+from l2i.models.axes import Layer
 from l2i.models.heard import Heard
-from l2i.models.layers import Layer
 
 __all__ = ["class_gradients"]
 

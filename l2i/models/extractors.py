@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
-from l2i.models.layers import Places
 from l2i.models.resampling import torchaudio
+from l2i.models.windows import Places
 from l2i.models.wrapped import as_found
 
 __all__ = ["Cut", "FrontEnd", "Original", "Twin", "Windows", "twin_of"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
 from l2i.models.answers import Answers
-from l2i.models.layers import Places
 from l2i.models.resampling import Resampler
+from l2i.models.windows import Places
 from l2i.types import Task
 
 __all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "told"]
@@ -97,7 +97,9 @@ class Hearing(Answers):
 
     def of_clips(self, scores: Tensor, count: int) -> Tensor:
         """Logits [B, C] of the scores of all windows, `count` a clip."""
-        if not bool(torch.isfinite(scores).all()) and not self._are_infinite_logits(scores):
+        # Logits may be infinite.
+        wrong = scores.isnan() if not self._gives_probabilities else ~scores.isfinite()
+        if bool(wrong.any()):
             raise DataError(
                 "The classifier's scores are NaN: the sound or its front-end gives it what it "
                 "cannot take (log of zero, say)."
@@ -229,9 +231,6 @@ class Hearing(Answers):
             f"The classifier answers with {kinds}, not with scores: name the part that has them "
             "by output='logits', output=0, or a function of the answer."
         )
-
-    def _are_infinite_logits(self, scores: Tensor) -> bool:
-        return not self._gives_probabilities and not bool(scores.isnan().any())
 
     def _to_logits(self, scores: Tensor) -> Tensor:
         if not self._gives_probabilities:

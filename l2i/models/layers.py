@@ -43,20 +43,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from l2i.models.axes import Layer, module_of, read, readable, tensor_of
-from l2i.models.windows import Places
+from l2i.models.axes import Layer, tensor_of
 
-__all__ = [
-    "Found",
-    "Layer",
-    "Places",
-    "choose",
-    "find",
-    "module_of",
-    "read",
-    "readable",
-    "tensor_of",
-]
+__all__ = ["Found", "choose", "find"]
 
 # What the sounds change along an axis: [N, L].
 _Along = NDArray[np.float64]

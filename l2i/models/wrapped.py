@@ -36,8 +36,9 @@ import torch
 from torch import Tensor, nn
 
 from l2i.errors import L2IError, UsageError
+from l2i.models.axes import Layer, module_of, read, readable, tensor_of
 from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, told
-from l2i.models.layers import Found, Layer, choose, find, module_of, read, readable, tensor_of
+from l2i.models.layers import Found, choose, find
 from l2i.types import Features, Task
 
 __all__ = ["Pool", "Wrapped", "as_found", "wrap"]
