@@ -142,7 +142,8 @@ def explain(
         x = torch.from_numpy(np.stack([clips[i] for i in batch]))
         with torch.no_grad():
             logits = classifier.logits(x.to(classifier.device))
-        _finite(logits)
+        if bool(logits.isnan().any()):
+            raise DataError("The classifier's scores of this sound are NaN.")
         best = logits.argmax(1)
         wanted = [targets[i] for i in batch]
         classes = torch.tensor(
@@ -217,11 +218,6 @@ def explain_file(
         duration_s=duration_s,
         window_s=window_s or WINDOW_S,
     )
-
-
-def _finite(logits: Tensor) -> None:
-    if bool(logits.isnan().any()):
-        raise DataError("The classifier's scores of this sound are NaN.")
 
 
 def check_classifier(classifier: object) -> None:

@@ -190,12 +190,8 @@ class Bench:
             away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
             other = replace(cue, start=cue.start + away, end=cue.end + away)
             rest = self.palette.sound(other, self.own, self.taken, self.usual)
-        return _as_loud(rest, sound)
-
-
-def _as_loud(x: Tensor, sound: Tensor) -> Tensor:
-    """Sounds [N, S], scaled to the energy of others."""
-    return x * (_energy(sound) / _energy(x).clamp_min(1e-20)).sqrt().unsqueeze(1)
+        scale = (_energy(sound) / _energy(rest).clamp_min(1e-20)).sqrt()
+        return rest * scale.unsqueeze(1)
 
 
 def _energy(x: Tensor) -> Tensor:

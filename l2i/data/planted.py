@@ -128,17 +128,14 @@ class Cue:
 
     def in_clip(self, clip_id: str) -> bool:
         """Whether a clip of its class has it."""
-        return bool(self.drawn(clip_id).integers(100) < (self.percent or self._usual))
+        usual = 80 if self.kind == "with" else 100
+        return bool(self.drawn(clip_id).integers(100) < (self.percent or usual))
 
     def drawn(self, clip_id: str) -> np.random.Generator:
         """What is drawn for a clip of its class, whether it has the cue first."""
         seed = zlib.crc32(clip_id.encode())
         # Where a beep is must not hang on whether it is there.
         return np.random.default_rng(seed if self.kind == "with" else [seed, 1])
-
-    @property
-    def _usual(self) -> int:
-        return 80 if self.kind == "with" else 100
 
     @property
     def label(self) -> str:

@@ -60,18 +60,14 @@ def mixup(
         first clip is the louder one.
     """
     # Beta from two gammas by way of a seeded generator, which torch.distributions cannot take.
-    share = _beta(alpha, len(mel), generator).to(mel)
+    drawn = torch._standard_gamma(torch.full((len(mel), 2), alpha, dtype=torch.float64), generator)
+    share = (drawn[:, 0] / drawn.sum(dim=1).clamp_min(1e-300)).to(mel)
     share = torch.maximum(share, 1 - share)
     other = torch.randperm(len(mel), generator=generator).to(mel.device)
     w = share.view(-1, 1, 1)
     return w * mel + (1 - w) * mel[other], share[:, None] * targets + (1 - share)[
         :, None
     ] * targets[other]
-
-
-def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
-    a = torch._standard_gamma(torch.full((n, 2), alpha, dtype=torch.float64), generator)
-    return (a[:, 0] / a.sum(dim=1).clamp_min(1e-300)).float()
 
 
 def filter_bands(

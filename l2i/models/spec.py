@@ -82,8 +82,9 @@ def load_classifier(spec: str) -> Classifier:
     if not isinstance(classifier, Classifier) and callable(classifier):
         classifier = call(spec, classifier)
     if not isinstance(classifier, Classifier):
+        what = "nothing" if classifier is None else f"a {type(classifier).__name__}"
         raise UsageError(
-            f"{spec} is {_a(classifier)}, no classifier: let it return what l2i.wrap(...) gives."
+            f"{spec} is {what}, no classifier: let it return what l2i.wrap(...) gives."
         )
     return classifier
 
@@ -291,15 +292,12 @@ def _sources(spec: str) -> tuple[Path, list[Path]]:
         return path.parent, [path, path.with_suffix(".json")]
     if where.endswith(".py"):
         path = Path(where).expanduser()
-        return path.parent, [path, *_kept(spec)]
+        return path.parent, [path, *_kept(where)]
     return Path(), []
 
 
-def _kept(spec: str) -> list[Path]:
+def _kept(where: str) -> list[Path]:
     """The files that a file of Python keeps with it, by its variable ``KEEP``."""
-    where = spec.rpartition(":")[0]
-    if not where.endswith(".py"):
-        return []
     source = Path(where).expanduser()
     files = []
     for word in getattr(_module(where), "KEEP", ()):
@@ -348,7 +346,3 @@ def _of_packages(names: Sequence[str]) -> list[str]:
 
 def _module(where: str) -> Any:
     return sys.modules[load_object(f"{where}:__name__")]
-
-
-def _a(thing: Any) -> str:
-    return f"a {type(thing).__name__}" if thing is not None else "nothing"

@@ -220,10 +220,6 @@ def _per_class(document: Mapping[str, Any]) -> str:
     )
 
 
-def _heat(share: float) -> str:
-    return f"h{round(10 * share)}" if share > 0 else "h0"
-
-
 def _to_clips(number: int, words: Mapping[str, str], text: str) -> str:
     """A cell's count as a link to its clips on the page to listen to, where that has some."""
     if not number:
@@ -251,7 +247,7 @@ def _confusion(
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(
-            f'<td class="{_heat(share[r, c])}">'
+            f'<td class="h{round(10 * share[r, c])}">'
             + _to_clips(
                 heard.get((r, c), 0),
                 {"label": name, "said": columns[c]} if square else dict.fromkeys(_ANSWERS[c], name),

@@ -96,15 +96,6 @@ def cpu_has_bfloat16() -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def _auto() -> tuple[str, str]:
-    problem = cuda_problem()
-    if problem is None:
-        return "cuda", ""
-    if _has_mps():
-        return "mps", ""
-    return "cpu", f" ({problem})"
-
-
 def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, list[str]]:
     """The device and the arithmetic that the words of a config mean on this machine.
 
@@ -132,7 +123,9 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
 
     why = ""
     if name == "auto":
-        name, why = _auto()
+        problem = cuda_problem()
+        name = "cuda" if problem is None else "mps" if _has_mps() else "cpu"
+        why = f" ({problem})" if name == "cpu" else ""
     elif name == "cuda":
         problem = cuda_problem()
         if problem is not None:

@@ -75,11 +75,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _permission_hint(store: Store) -> str:
-    who = f" User {os.getuid()} may not write in {store.root}"
-    return f"{who}: docker run --user $(id -u):$(id -g)." if in_image() else f"{who}."
-
-
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return mask(lines[0]).rstrip(".") if lines else type(error).__name__
@@ -133,7 +128,8 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
         if "disk is full" in str(error) or "No space left" in str(error):
             hint = " Free some disk space and give the same command again."
         elif isinstance(error, PermissionError) or "readonly database" in str(error):
-            hint = _permission_hint(store)
+            hint = f" User {os.getuid()} may not write in {store.root}"
+            hint += ": docker run --user $(id -u):$(id -g)." if in_image() else "."
         raise StoreError(
             f"The run store {store.shown} cannot be {doing}: {_first_line(error)}.{hint}"
         ) from error

@@ -90,7 +90,9 @@ def compare(
     if len(words) < 2:
         raise UsageError("Give two runs or more, such as: l2i compare first second.")
     runs = [_read(word) for word in words]
-    names = _distinct([run.name for run in runs])
+    names = [run.name for run in runs]
+    # Runs of one name are told apart by their place.
+    names = [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
     first = runs[0]
     differences: list[dict[str, Any]] = []
     relabelled: dict[str, int] = {}
@@ -181,11 +183,6 @@ def _differing(runs: Sequence[_Measured], letters: Sequence[str]) -> dict[str, s
         + ", ".join(f"{letter} {value:.2f}" for letter, value in values.loc[clip].items())
         for clip in spread.index[:_HEARD]
     }
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Runs of one name are told apart by their place."""
-    return [n if names.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
 
 
 def _read(word: str) -> _Measured:
