@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.types import Classifier
 
-__all__ = ["Hear", "Lesson", "MaskPart", "MaskSettings"]
+__all__ = ["Hear", "Lesson", "MaskPart", "MaskSettings", "clip_lesson"]
 
 
 # What a checkpoint says beside the shape of its network.
@@ -66,6 +67,19 @@ class Lesson:
     held: Callable[[NDArray[np.int64]], Tensor]
 
 
+def clip_lesson(
+    epochs: int, loss: Callable[[Heard], Tensor], train: NDArray[np.int64], size: int, heard: Hear
+) -> Lesson:
+    """A lesson of which each epoch has each training clip once, in batches of `size`."""
+
+    def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        order = torch.randperm(len(train), generator=generator)
+        for some in in_batches(order, size):
+            yield loss(heard(train[some.numpy()], generator)), len(some)
+
+    return Lesson(epochs, losses, lambda rows: loss(heard(rows, None)))
+
+
 class MaskPart:
     """A network from hidden maps to a mask: a `l2i.training.parts.Part`.
 
@@ -93,17 +107,9 @@ class MaskPart:
         self, network: nn.Module, settings: Any, context: Context, heard: Hear
     ) -> list[Lesson]:
         """What is learnt, one after the other; the best epoch is one of the last lesson's."""
-        train = context.sounds.train
-
-        def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-            order = torch.randperm(len(train), generator=generator)
-            for some in in_batches(order, settings.batch_size):
-                yield self.loss(network, heard(train[some.numpy()], generator), settings), len(some)
-
-        def held(rows: NDArray[np.int64]) -> Tensor:
-            return self.loss(network, heard(rows, None), settings)
-
-        return [Lesson(settings.epochs, losses, held)]
+        train, size = context.sounds.train, settings.batch_size
+        loss = partial(self.loss, network, settings=settings)
+        return [clip_lesson(settings.epochs, loss, train, size, heard)]
 
     def check(self, settings: Any, sounds: Sounds, domain: Domain) -> None:
         """Whatever can be heard can be learnt from."""

@@ -15,6 +15,7 @@ size: no figures of it are to be taken for the paper's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +26,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import magnitude, stft
 from l2i.models.heard import Heard
 from l2i.models.time_domain import TimeDomainMask, turned
-from l2i.training.fitting import in_batches
-from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
+from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings, clip_lesson
 from l2i.training.parts import Context
 from l2i.types import Task
 
@@ -85,18 +85,9 @@ class TimeDomainPart(MaskPart):
         self, network: nn.Module, settings: Any, context: Context, heard: Hear
     ) -> list[Lesson]:
         """The autoencoder, then the masks."""
-        train = context.sounds.train
-
-        def losses(generator: torch.Generator) -> Any:
-            order = torch.randperm(len(train), generator=generator)
-            for some in in_batches(order, settings.batch_size):
-                rows = train[some.numpy()]
-                yield autoencoder_loss(network, heard(rows, generator)), len(some)
-
-        def held(rows: Any) -> Tensor:
-            return autoencoder_loss(network, heard(rows, None))
-
-        first = Lesson(settings.autoencoder_epochs, losses, held)
+        train, size = context.sounds.train, settings.batch_size
+        loss = partial(autoencoder_loss, network)
+        first = clip_lesson(settings.autoencoder_epochs, loss, train, size, heard)
         return [first, *super().lessons(network, settings, context, heard)]
 
     def loss(self, network: nn.Module, heard: Heard, settings: TimeDomainSettings) -> Tensor:
