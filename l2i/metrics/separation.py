@@ -47,14 +47,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     >>> si_sdr(e, s).round().tolist()
     [0.0, 20.0]
     """
-    e, s = estimate.double(), reference.double()
-    power = s.square().sum(dim=1)
-    tiny = torch.finfo(torch.float64).tiny
-    target = ((e * s).sum(dim=1) / power.clamp_min(tiny)).unsqueeze(1) * s
-    # A silent estimate is 0/0; it has nothing of the reference.
-    kept, rest = target.square().sum(dim=1), (target - e).square().sum(dim=1)
-    ratio = torch.where(kept > 0, kept / rest, 0.0)
-    return torch.where(power > 0, 10 * ratio.log10(), torch.nan)
+    target = _scaled(estimate, reference)
+    return _ratio_db(target, target - estimate.double(), reference)
 
 
 def energy_share(right: Tensor, other: Tensor) -> Tensor:
@@ -111,6 +105,7 @@ def _scaled(kept: Tensor, part: Tensor) -> Tensor:
 
 def _ratio_db(signal: Tensor, noise: Tensor, part: Tensor) -> Tensor:
     a, b = (x.square().sum(dim=1) for x in (signal, noise))
+    # A silent estimate is 0/0; it has nothing of the part.
     ratio = torch.where(a > 0, a / b, 0.0)
     return torch.where(part.double().square().sum(dim=1) > 0, 10 * ratio.log10(), torch.nan)
 
