@@ -98,22 +98,18 @@ def _preset(name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _override(word: str) -> tuple[dict[str, Any] | None, str | None]:
+def _override(word: str) -> dict[str, Any]:
     key, equals, value = word.partition("=")
     key = key.strip()
     if not equals or not key:
-        return None, f"-o {word!r} must be key=value, such as -o interpreter.epochs=10."
+        raise ConfigError([f"-o {word!r} must be key=value, such as -o interpreter.epochs=10."])
     try:
-        parsed = tomllib.loads(f"v = {value}")["v"]
+        tree = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
-        parsed = value  # A bare word is a string: quoting it twice in a shell is no joy.
-    tree: dict[str, Any] = {}
-    node = tree
-    *parents, leaf = key.split(".")
-    for part in parents:
-        node = node.setdefault(part, {})
-    node[leaf] = parsed
-    return tree, None
+        tree = value  # A bare word is a string: quoting it twice in a shell is no joy.
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
 
 
 def _sentence(error: Any) -> str:
@@ -180,11 +176,10 @@ def resolve(
     own.pop("sweep", None)
     over: dict[str, Any] = {}
     for word in overrides:
-        tree, problem = _override(word)
-        if problem is not None or tree is None:
-            problems.append(problem or "")
-            continue
-        over = _merge(over, tree)
+        try:
+            over = _merge(over, _override(word))
+        except ConfigError as error:
+            problems += error.problems
     for key, value in (options or {}).items():
         if value is not None:
             section, _, leaf = key.rpartition(".")
