@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.gates import gate_mask, take_apart
 from l2i.explanation.listen_to_interpret import audible
+from l2i.explanation.perturbation import ClipByClip
 from l2i.models import gated
 from l2i.models.heard import Heard
 from l2i.training.class_dictionary import ClassBlocks
@@ -78,49 +79,37 @@ class Loudest:
         return torch.stack(chosen).view(heard.size.shape).float()
 
 
-class RandomGates:
+class RandomGates(ClipByClip):
     """Random gates on a clip's own components, open so far that half of its energy is kept.
 
     The components and the pieces of time are those of method ``gates``; each gate is drawn from a
     uniform distribution, and all are opened or shut by one shift of their log-odds.
     """
 
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    linear = True
+    costly = False
     share = 0.5
     """What is kept of the energy."""
     components, piece_s = 24, 0.25
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.domain = subject.domain
-        self.seed = settings.seed
-
-    @torch.no_grad()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain."""
-        masks = []
-        for x, key in zip(heard.waveform.split(1), keys, strict=True):
-            one = take_apart(x, self.domain, self.components, self.seed)
-            frames = one.size.shape[2]
-            seconds = frames * self.domain.hop_length / self.domain.sample_rate
-            draw = np.random.default_rng([self.seed, key])
-            shape = (1, self.components, max(2, round(seconds / self.piece_s)))
-            drawn = torch.from_numpy(draw.uniform(1e-3, 1 - 1e-3, shape)).to(one.size)
-            odds = F.interpolate(drawn.logit(), size=frames, mode="linear", align_corners=True)
-            energy = one.size.square()
-            low, high = -20.0, 20.0
-            for _ in range(20):
-                middle = (low + high) / 2
-                mask = gate_mask(one.w, one.h, (odds + middle).sigmoid(), one.whole)
-                kept = float((mask.square() * energy).sum())
-                if kept < self.share * float(energy.sum()):
-                    low = middle
-                else:
-                    high = middle
-            masks.append(gate_mask(one.w, one.h, (odds + high).sigmoid(), one.whole))
-        sounds = (heard.size.amax(dim=(1, 2)) > 0).view(-1, 1, 1)
-        return torch.cat(masks) * sounds
+    def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
+        """Mask [F, T], a linear gain."""
+        apart = take_apart(one.waveform, self.domain, self.components, self.seed)
+        frames = apart.size.shape[2]
+        seconds = frames * self.domain.hop_length / self.domain.sample_rate
+        shape = (1, self.components, max(2, round(seconds / self.piece_s)))
+        drawn = torch.from_numpy(draw.uniform(1e-3, 1 - 1e-3, shape)).to(apart.size)
+        odds = F.interpolate(drawn.logit(), size=frames, mode="linear", align_corners=True)
+        energy = apart.size.square()
+        low, high = -20.0, 20.0
+        for _ in range(20):
+            middle = (low + high) / 2
+            mask = gate_mask(apart.w, apart.h, (odds + middle).sigmoid(), apart.whole)
+            kept = float((mask.square() * energy).sum())
+            if kept < self.share * float(energy.sum()):
+                low = middle
+            else:
+                high = middle
+        return gate_mask(apart.w, apart.h, (odds + high).sigmoid(), apart.whole)[0]
 
 
 class LoudestComponents:

@@ -12,8 +12,6 @@ gain is |E| / (|E| + |R|), bin by bin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +20,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import magnitude, stft
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.controls import loudest
+from l2i.explanation.perturbation import ClipByClip
 from l2i.models.heard import Heard
 
 __all__ = ["Wam", "haar", "inverse_haar"]
@@ -68,13 +67,11 @@ def inverse_haar(coefficients: Tensor, levels: int) -> Tensor:
     return x
 
 
-class Wam:
+class Wam(ClipByClip):
     """WAM-SG as a method of masks; see the module."""
 
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    linear = True
     needs_gradients = True
+    costly = False
     levels, copies = 3, 25
     noise = 0.001
     """Deviation of the noise, as a share of the clip's range."""
@@ -82,31 +79,27 @@ class Wam:
     """What is kept of the energy."""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        super().__init__(subject, settings)
         self.classifier = subject.classifier
-        self.seed = settings.seed
 
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
-        masks = []
-        for x, c, key in zip(heard.waveform.split(1), classes.tolist(), keys, strict=True):
-            kept = self._kept(x, c, np.random.default_rng([self.seed, key]))
-            with torch.no_grad():
-                inside, outside = (magnitude(stft(y, heard.domain)) for y in (kept, x - kept))
-                whole = inside + outside
-                tiny = torch.finfo(whole.dtype).tiny
-                masks.append(torch.where(whole > 0, inside / whole.clamp_min(tiny), 0.0))
-        return torch.cat(masks).clamp(0, 1)
+    def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
+        """Mask [F, T], a linear gain."""
+        x = one.waveform
+        kept = self._kept(x, c, draw)
+        inside, outside = (magnitude(stft(y, one.domain))[0] for y in (kept, x - kept))
+        whole = inside + outside
+        tiny = torch.finfo(whole.dtype).tiny
+        return torch.where(whole > 0, inside / whole.clamp_min(tiny), 0.0).clamp(0, 1)
 
     def _kept(self, x: Tensor, c: int, draw: np.random.Generator) -> Tensor:
         """The sound [1, S] of the coefficients that are kept."""
         n = x.shape[1]
         missing = -n % 2**self.levels
         importance = F.pad(self._gradient(x, c, draw), (0, missing))
-        with torch.no_grad():
-            coefficients = haar(F.pad(x, (0, missing)), self.levels)
-            order = haar(importance, self.levels).abs()
-            chosen = loudest(order[0], coefficients[0].square(), self.share)
-            return inverse_haar(coefficients * chosen, self.levels)[:, :n]
+        coefficients = haar(F.pad(x, (0, missing)), self.levels)
+        order = haar(importance, self.levels).abs()
+        chosen = loudest(order[0], coefficients[0].square(), self.share)
+        return inverse_haar(coefficients * chosen, self.levels)[:, :n]
 
     def _gradient(self, x: Tensor, c: int, draw: np.random.Generator) -> Tensor:
         """The logit's gradient with respect to the samples [1, S], the mean over noisy copies.
