@@ -24,6 +24,7 @@ from l2i.storage import atomic_write_bytes
 
 __all__ = [
     "SUFFIXES",
+    "encoded",
     "fit_length",
     "peak_normalise",
     "read_audio",
@@ -283,17 +284,23 @@ def write_audio(
     peak = float(np.abs(x).max())
     if peak > 1.0 and coding not in ("FLOAT", "DOUBLE"):
         x = x / np.float32(peak)
-    encoded = io.BytesIO()
     try:
-        with soundfile.SoundFile(
-            encoded, "w", sample_rate, 1, format=kind[0], subtype=coding
-        ) as file:
-            # In blocks: handed minutes at once, the Vorbis encoder overflows its stack.
-            for start in range(0, x.shape[0], 1 << 16):
-                file.write(x[start : start + (1 << 16)])
+        data = encoded(x, sample_rate, format=kind[0], subtype=coding)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be written: {_reason(error)}") from error
-    atomic_write_bytes(path, encoded.getvalue())
+    atomic_write_bytes(path, data)
+
+
+def encoded(x: NDArray[Any], sample_rate: int, **kind: object) -> bytes:
+    """A sound file of a waveform [S]; `kind` is soundfile's: ``format``, ``subtype``, and more."""
+    import soundfile
+
+    data = io.BytesIO()
+    with soundfile.SoundFile(data, "w", sample_rate, 1, **kind) as file:
+        # In blocks: handed minutes at once, the Vorbis encoder overflows its stack.
+        for start in range(0, len(x), 1 << 16):
+            file.write(x[start : start + (1 << 16)])
+    return data.getvalue()
 
 
 def peak_normalise(x: NDArray[Any]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.dsp.audio import resample
+from l2i.dsp.audio import encoded, resample
 
 __all__ = ["flac", "loudness", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
 
@@ -30,19 +30,9 @@ _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _KBPS = ((12000, (32,), (8, 64)), (24000, (64,), (8, 160)), (48000, (128, 96, 64), (32, 320)))
 
 
-def _encode(x: NDArray[np.float32], rate: int, **kind: object) -> bytes:
-    import soundfile
-
-    encoded = io.BytesIO()
-    with soundfile.SoundFile(encoded, "w", rate, 1, **kind) as file:
-        for start in range(0, len(x), 1 << 16):
-            file.write(x[start : start + (1 << 16)])
-    return encoded.getvalue()
-
-
 def flac(x: NDArray[np.float32], sample_rate: int) -> bytes:
     """A waveform [S] in [-1, 1] as 16-bit FLAC."""
-    return _encode(x, sample_rate, format="FLAC", subtype="PCM_16")
+    return encoded(x, sample_rate, format="FLAC", subtype="PCM_16")
 
 
 def loudness(x: NDArray[np.float32]) -> tuple[float, float]:
@@ -104,7 +94,7 @@ def mp3(lossless: bytes, level: int) -> bytes:
     x, sample_rate = soundfile.read(io.BytesIO(lossless), dtype="float32")
     rate = _mp3_rate(sample_rate)
     low, high = next(span for highest, _, span in _KBPS if rate <= highest)
-    return _encode(
+    return encoded(
         resample(x, sample_rate, rate).clip(-1, 1),
         rate,
         format="MP3",
