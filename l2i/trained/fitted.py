@@ -38,6 +38,7 @@ from l2i.training.parts import (
     load_parts,
     parts_of,
 )
+from l2i.training.stage import tensors_below
 from l2i.types import Classifier
 
 __all__ = ["FEWEST", "Fitted", "fit", "load"]
@@ -174,14 +175,7 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
             "the one that it was learnt for, or let the method learn again (l2i.fit)."
         )
     files = {
-        name: (
-            {
-                key.removeprefix(f"{name}/"): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(f"{name}/")
-            },
-            document,
-        )
+        name: (tensors_below(tensors, f"{name}/"), document)
         for name, document in about["parts"].items()
     }
     told = MethodSettings(about["threshold"], about["max_components"], about["seed"])

@@ -29,7 +29,7 @@ from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.run.progress import Progress
 from l2i.storage import file_lock
 
-__all__ = ["OnFigures", "Stage", "open_stage"]
+__all__ = ["OnFigures", "Stage", "open_stage", "tensors_below"]
 
 OnFigures = Callable[[str, int, dict[str, float]], None]
 
@@ -96,10 +96,10 @@ class Stage:
         tensors, document = load_checkpoint(self._state, "state")
         self.history = document["history"]
         for name, network in networks.items():
-            network.load_state_dict(_part(tensors, f"{name}."))
-        _load_optimizer(optimizer, _part(tensors, "optimizer."))
+            network.load_state_dict(tensors_below(tensors, f"{name}."))
+        _load_optimizer(optimizer, tensors_below(tensors, "optimizer."))
         self.publish()
-        return _part(tensors, "best.")
+        return tensors_below(tensors, "best.")
 
     def save(self, optimizer: Optimizer, best: Mapping[str, Tensor], **networks: nn.Module) -> None:
         """An epoch is finished: keep it, then show it."""
@@ -178,7 +178,8 @@ def open_stage(
         yield Stage(name, folder, on_figures, on_save)
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
