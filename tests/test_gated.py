@@ -501,6 +501,25 @@ def test_refined_gates(fitted: Fitted) -> None:
     assert sum(k.share for k in e.components) == pytest.approx(1, abs=1e-4)
 
 
+def test_refined_gates_that_were_trained_for_all_that_convinces(fitted: Fitted) -> None:
+    """They keep more than those for as little as convinces, and are surer than the mixture."""
+    x = torch.from_numpy(sounds(6))
+    x = x + 0.5 * x.roll(1, 0)
+    clf, own = fitted.subject.classifier, fitted.subject.parts["gates"]
+    inside, kept = [], []
+    for preset in ("evidence", "source"):
+        parts = {**fitted.subject.parts, "gates": replace(own, preset=preset)}
+        way = RefinedGates(replace(fitted.subject, parts=parts), fitted.settings)
+        heard = hear(clf, x, fitted.subject.domain, way.layers)
+        classes = heard.logits.argmax(1)
+        mask = way(heard, classes, range(6))
+        logits = heard.judge(split_sounds(heard, mask)[:6])
+        inside.append(log_odds(logits, classes, clf.task))
+        kept.append((mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)))
+    assert kept[1].mean() > kept[0].mean() and inside[1].mean() > inside[0].mean()
+    assert (inside[1] > log_odds(heard.logits, classes, clf.task)).all()
+
+
 def test_no_gradients_no_gates() -> None:
     """Said, with what to take instead."""
     clf = l2i.wrap(lambda x: np.stack([x.mean(1), x.std(1)], 1), RATE, ["a", "b"])

@@ -4,8 +4,10 @@ The head of `l2i.explanation.gated` says at once which components count. How far
 opened for *this* clip it knows from other clips; the classifier itself knows it of this one. So
 log odds are shifted by d, one number for each component and second, found by descent through the
 classifier, from zero, on what `l2i.explanation.gates` makes least: the explanation is to be as
-probable as the clip, the removal improbable, and what is kept small. For a class that no clip
-trained the gates for, all of them begin open, and there are more steps.
+probable as the clip, the removal improbable, and what is kept small. Where gates were trained to
+let through all that convinces (the preset ``source``), size does not count, and the explanation is
+to be more probable than the clip. For a class that no clip trained the gates for, all of them begin
+open, and there are more steps.
 
 Numbers are few, so that there is little room for masks that fool the classifier: with four a second
 instead of one, removals take more off the class as the classifier explained has it, and less as
@@ -31,7 +33,11 @@ __all__ = ["RefinedGates"]
 
 # Chosen by validation clips of ESC-10's fold 1, alone and mixed.
 _STEPS, _RATE, _PIECE_S = 10, 1.0, 1.0
-_SIZE, _MARGIN = 8.0, 3.0
+# The weights of `objective`; those of `source` chosen by mixtures of fold 3.
+_WEIGHTS = {
+    "evidence": {"size": 8.0, "margin": 3.0},
+    "source": {"size": 0.0, "margin": 3.0, "surer": 3.0},
+}
 # A gate is wholly open or shut from 2.4 on; one whose log odds are far beyond could not be moved.
 _ODDS = 4.0
 # Where there is nothing to go on from: all gates begin open, as those without training.
@@ -76,6 +82,7 @@ class RefinedGates(GatedL2I):
             pieces = max(2, round(seconds / _PIECE_S))
             shift = torch.zeros(1, odds.shape[1], pieces, device=odds.device, requires_grad=True)
             optimizer = torch.optim.Adam([shift], _RATE)
+            weights = _WEIGHTS[self.gating.preset]
 
             def gates() -> Tensor:
                 over_time = F.interpolate(shift, size=frames, mode="linear", align_corners=True)
@@ -88,7 +95,7 @@ class RefinedGates(GatedL2I):
                         heard.judge(split_sounds(heard, mask), [0, 0]), classes.repeat(2), clf.task
                     )
                     kept = (mask * heard.size).sum() / heard.size.sum().clamp_min(1e-12)
-                    loss = objective(z[:1], z[1:], target, kept, size=_SIZE, margin=_MARGIN)
+                    loss = objective(z[:1], z[1:], target, kept, **weights)
                     optimizer.zero_grad()
                     loss.sum().backward()
                     optimizer.step()

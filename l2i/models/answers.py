@@ -59,7 +59,14 @@ def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
 
 
 def objective(
-    inside: Tensor, outside: Tensor, target: Tensor, kept: Tensor, *, size: float, margin: float
+    inside: Tensor,
+    outside: Tensor,
+    target: Tensor,
+    kept: Tensor,
+    *,
+    size: float,
+    margin: float,
+    surer: float = 0.0,
 ) -> Tensor:
     """What gates make least, per clip [B]; see `l2i.explanation.gates`.
 
@@ -75,6 +82,8 @@ def objective(
         Weight of what is kept.
     margin : float
         By how much the log-odds are to fall below even, or below the clip's.
+    surer : float
+        By how much the explanation's are to be above the clip's.
     """
     wanted = target.clamp(max=0) - margin
-    return F.relu(target - inside) + F.softplus(outside - wanted) + size * kept
+    return F.relu(target + surer - inside) + F.softplus(outside - wanted) + size * kept

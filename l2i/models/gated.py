@@ -146,6 +146,8 @@ class Gating:
         Whose activations the gates multiply, in place of the sound's own.
     shift : float
         Added to the gates' log odds: below 0 they are shut further than they were trained to be.
+    preset : {'evidence', 'source'}
+        What they were trained to let through: as little as convinces, or all that does.
     classes : frozenset of str, optional
         Those that training clips have; unset for gates of older versions, which do not say.
     """
@@ -156,6 +158,7 @@ class Gating:
     log: bool = False
     psi: Psi | None = None
     shift: float = 0.0
+    preset: str = "evidence"
     classes: frozenset[str] | None = None
 
     def untrained(self, name: str) -> bool:

@@ -300,6 +300,7 @@ def _gating(network: GateHead, document: Mapping[str, Any], context: Any) -> Gat
         log=document.get("mask") == "log",
         psi=context.parts["interpreter"] if document.get("activations") == "network" else None,
         shift=document.get("shift", 0.0),
+        preset=document.get("preset", "evidence"),
         classes=frozenset(document["classes"]) if "classes" in document else None,
     )
 
