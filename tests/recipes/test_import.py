@@ -196,7 +196,7 @@ def test_a_failure_leaves_no_run_behind(
         raise StoreError("The disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tracker, "artifacts", broken)
+        patch.setattr(Tracker, "artifact", broken)
         answer = say("import", whole, *ESC50)
     assert answer.code == 1 and "The disk is full." in answer.err
     (run,) = list_runs()
