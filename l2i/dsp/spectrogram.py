@@ -38,6 +38,7 @@ __all__ = [
     "audible_frames",
     "blocks",
     "common_gain",
+    "istft",
     "kept_energy",
     "linear_gain",
     "log_magnitude",
@@ -181,6 +182,26 @@ def stft(waveform: Tensor, settings: Domain) -> Tensor:
             windows = padded.unfold(1, settings.n_fft, hop)
         spectrum[clips, frames] = torch.fft.rfft(windows[:, frames] * window)
     return spectrum.transpose(1, 2)  # In memory frame after frame, as torch.stft leaves it.
+
+
+def istft(spectrum: Tensor, settings: Domain, n_samples: int) -> Tensor:
+    """The inverse of `stft`, by one call of torch's; `synthesise` gives the same up to rounding.
+
+    Parameters
+    ----------
+    spectrum : Tensor [B, F, T], complex
+    settings : Domain
+    n_samples : int
+
+    Returns
+    -------
+    Tensor [B, S]
+    """
+    n_fft, window = settings.n_fft, _window(settings.n_fft, spectrum.device)
+    waveform: Tensor = torch.istft(
+        spectrum, n_fft, settings.hop_length, window=window, length=n_samples
+    )
+    return waveform
 
 
 def blocks(spectrum: Tensor) -> Iterator[tuple[slice, slice]]:

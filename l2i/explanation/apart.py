@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import Domain, magnitude, stft
+from l2i.dsp.spectrogram import Domain, istft, magnitude, stft
 from l2i.models.dictionary import encode, learn_dictionary
-from l2i.models.gated import istft
 
 __all__ = ["Apart", "Gated", "domain_of", "gate_mask", "take_apart"]
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from l2i.dsp.spectrogram import Domain, audible_frames, linear_gain, peak_normalise
+from l2i.dsp.spectrogram import audible_frames, istft, linear_gain, peak_normalise
 from l2i.models.asked import class_gradients
 from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard
 from l2i.models.interpreter import Psi
 
-__all__ = ["Gating", "Taken", "activations_of", "istft", "split_sounds", "take_apart"]
+__all__ = ["Gating", "Taken", "activations_of", "split_sounds", "take_apart"]
 
 _UPDATES = 20
 # Below it W H explains nothing: no gate opens what is not there.
@@ -102,15 +102,6 @@ def take_apart(heard: Heard, w: Tensor) -> Taken:
     """Take clips apart into the components of a dictionary W [F, K]."""
     h = activations_of(heard.size.log1p(), w)
     return Taken(w, h, torch.matmul(w, h))
-
-
-def istft(spectrum: Tensor, domain: Domain, n_samples: int) -> Tensor:
-    """Waveforms [B, S] of spectra [B, F, T]; gradients pass."""
-    window = torch.hann_window(domain.n_fft, device=spectrum.device)
-    waveform: Tensor = torch.istft(
-        spectrum, domain.n_fft, domain.hop_length, window=window, length=n_samples
-    )
-    return waveform
 
 
 def split_sounds(heard: Heard, mask: Tensor) -> Tensor:
