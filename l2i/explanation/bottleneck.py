@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
-from l2i.explanation.perturbation import ClipByClip
+from l2i.explanation.families import ClipByClip
 from l2i.models.heard import Heard
 from l2i.types import Task
 

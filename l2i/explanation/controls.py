@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.explanation import MethodSettings, Subject
+from l2i.explanation.families import ClipByClip
 from l2i.explanation.gates import gate_mask, take_apart
 from l2i.explanation.listen_to_interpret import audible
-from l2i.explanation.perturbation import ClipByClip
 from l2i.models import gated
 from l2i.models.heard import Heard
 from l2i.training.class_dictionary import ClassBlocks

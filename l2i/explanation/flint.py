@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from l2i.explanation import relevance, select
-from l2i.explanation.learnt import LearntMask
+from l2i.explanation import MethodSettings, Subject, relevance, select
+from l2i.explanation.families import LearntMask
+from l2i.models.attributes import Attributes
 from l2i.models.heard import Heard
 
 __all__ = ["Flint"]
@@ -26,6 +27,11 @@ class Flint(LearntMask):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
     parts = ("attributes",)
+    network: Attributes
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        super().__init__(subject, settings)
+        self.threshold = settings.threshold
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T], a linear gain; where nothing speaks for the class, zero."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from l2i.explanation.learnt import LearntMask
+from l2i.explanation.families import LearntMask
 from l2i.models.heard import Heard
+from l2i.models.mask_decoder import MaskDecoder
 
 __all__ = ["LMac", "LMacAudio"]
 
@@ -21,6 +22,7 @@ class LMac(LearntMask):
     parts: tuple[str, ...] = ("mask-decoder",)
     linear = False
     needs_gradients = True
+    network: MaskDecoder
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T]."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import magnitude, stft
-from l2i.explanation.learnt import LearntMask
+from l2i.explanation.families import LearntMask
 from l2i.models.heard import Heard
-from l2i.models.time_domain import turned
+from l2i.models.time_domain import TimeDomainMask, turned
 
 __all__ = ["LMacTd"]
 
@@ -25,6 +25,7 @@ class LMacTd(LearntMask):
 
     parts = ("time-domain-mask",)
     needs_gradients = True
+    network: TimeDomainMask
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T], a linear gain."""

@@ -27,8 +27,6 @@ Over 300 lines: seven methods that differ in a few lines each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -36,21 +34,12 @@ from torch import Tensor
 
 from l2i.dsp.mel import interpolation, mel_places
 from l2i.dsp.spectrogram import Domain, synthesise
-from l2i.explanation import MethodSettings, Subject
+from l2i.explanation.families import ClipByClip
 from l2i.explanation.gates import take_apart
 from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
 
-__all__ = [
-    "AudioLime",
-    "ClipByClip",
-    "Extremal",
-    "Lime",
-    "Rise",
-    "Slime",
-    "ridge",
-    "segments",
-]
+__all__ = ["AudioLime", "Extremal", "Lime", "Rise", "Slime", "ridge", "segments"]
 
 # What the classifier hears at once.
 _AT_ONCE = 16
@@ -78,35 +67,6 @@ class Shares:
     def masks(self, kept: Tensor) -> Tensor:
         """See `Pieces.masks`."""
         return torch.einsum("nj,jft->nft", kept, self.shares).clamp(0, 1)
-
-
-class ClipByClip:
-    """What methods share that explain one clip after the other."""
-
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    linear = True
-    costly = True
-
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.domain = subject.domain
-        self.seed = settings.seed
-
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
-        masks = []
-        with torch.no_grad():
-            for row, (c, key) in enumerate(zip(classes.tolist(), keys, strict=True)):
-                one = heard.take(slice(row, row + 1))
-                if bool(one.size.any()):
-                    masks.append(self.explain(one, c, np.random.default_rng([self.seed, key])))
-                else:
-                    masks.append(torch.zeros_like(one.size[0]))
-        return torch.stack(masks).float()
-
-    def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
-        """Mask [F, T] of class `c` of one clip that is not silent."""
-        raise NotImplementedError
 
 
 class _Perturbation(ClipByClip):

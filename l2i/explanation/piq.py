@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from l2i.explanation.learnt import LearntMask
+from l2i.explanation.families import LearntMask
 from l2i.models.heard import Heard
+from l2i.models.quantised import QuantisedMask
 
 __all__ = ["Piq"]
 
@@ -17,6 +18,7 @@ class Piq(LearntMask):
 
     parts = ("quantised-mask",)
     linear = False
+    network: QuantisedMask
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T]."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from l2i.explanation.learnt import LearntMask
+from l2i.explanation.families import LearntMask
+from l2i.models.chunks import ChunkSelector
 from l2i.models.heard import Heard
 
 __all__ = ["Vibi"]
@@ -18,6 +19,7 @@ class Vibi(LearntMask):
 
     parts = ("chunk-selector",)
     needs_layers = False
+    network: ChunkSelector
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T] of zeros and ones."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import magnitude, stft
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.controls import loudest
-from l2i.explanation.perturbation import ClipByClip
+from l2i.explanation.families import ClipByClip
 from l2i.models.heard import Heard
 
 __all__ = ["Wam", "haar", "inverse_haar"]
