@@ -293,8 +293,18 @@ def setup(wanted: Setup, *, do: bool) -> Iterator[Step]:
 
 
 def teardown(queue: str, region: str, *, do: bool) -> Iterator[Step]:
-    """Remove what `setup` made and what `l2i submit` registered for it, and nothing else; `do`, and
-    what it yields, are as there.
+    """Remove what `setup` made and what `l2i submit` registered for it, and nothing else.
+
+    Parameters
+    ----------
+    queue, region : str
+    do : bool
+        False: only say.
+
+    Yields
+    ------
+    Step
+        All of them, before any is done.
 
     Raises
     ------
