@@ -12,14 +12,15 @@ import torch
 
 import l2i
 from l2i.audit import scan as scanning
-from l2i.audit.audit import _nearest
+from l2i.audit.audit import _nearness
 from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Palette, Trait, traits_of, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.notes import mistakes_of_one_recording, notes_of
-from l2i.audit.proof import Bench, Proof, Trial, prove, proved, screen
+from l2i.audit.proof import Bench, Proof, Trial, prove, proved
 from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
+from l2i.audit.screening import screen
 from l2i.audit.settings import Settings
 from l2i.cli.audit import audit as command
 from l2i.dsp.spectrogram import Domain
@@ -280,7 +281,7 @@ def test_the_nearest_class_has_this_one_for_its_second_guess() -> None:
     nothing = np.zeros(len(classes), np.float32)
     many = np.zeros((len(classes), 2), np.float32)
     rows = Rows(np.arange(8), classes, second, nothing, nothing, classes, nothing, many, many, many)
-    assert [_nearest(rows, c) for c in range(3)] == [2, 2, 0]
+    assert [int(_nearness(rows, c).argmax()) for c in range(3)] == [2, 2, 0]
 
 
 class TestScan:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from l2i.audit.companions import prove_companion, screen_companions
 from l2i.audit.groups import grouped
 from l2i.audit.hearing import Pass
 from l2i.audit.notes import notes_of
 from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
 from l2i.audit.planted import planted_facts
-from l2i.audit.proof import Proof, prove, proved, screen
+from l2i.audit.proof import Proof, prove, proved
 from l2i.audit.report import (
     SCHEMA,
     class_facts,
@@ -31,6 +32,7 @@ from l2i.audit.report import (
     table,
 )
 from l2i.audit.scan import Rows
+from l2i.audit.screening import screen
 from l2i.audit.settings import Settings
 from l2i.audit.sources import groupings_of, source_notes
 from l2i.data.base import listed
@@ -183,6 +185,13 @@ def _proofs(
             trials = screen(opened.subject, p.palette, c, read(own[:n]), read(hosts[:n]), s)
             mine, theirs = own[n:][: s.proved], hosts[n:][: s.proved]
             proofs += prove(opened.subject, p.palette, trials, mine, theirs, read)
+            # Draws of its own: whether there is a companion changes nothing for the next class.
+            draws = np.random.default_rng([opened.config.run.seed, c])
+            near = _near_clips(rows, c, s, draws)
+            trial = screen_companions(opened.subject, c, near, read, s)
+            if trial is not None:
+                proof = prove_companion(opened.subject, trial, own, near, read, s, draws)
+                proofs += [] if proof is None else [proof]
             bar.advance(1, f"{opened.classes[c]}: {len(trials)} cues")
     if not few:
         return proofs, []
@@ -199,7 +208,7 @@ def _hosts(
     any, of the class that this one is nearest to. What tells two alike apart may change nothing in
     a clip that is like neither."""
     others = np.setdiff1d(rows.clip, own)
-    nearest = _nearest(rows, c)
+    nearest = int(_nearness(rows, c).argmax())
     alike = rng.permutation(np.intersect1d(others, rows.clip[rows.classes == nearest]))
     rest = rng.permutation(np.setdiff1d(others, alike))
     n = min(len(alike), len(rest))
@@ -207,8 +216,23 @@ def _hosts(
     return np.concatenate([turns, alike[n:], rest[n:]])
 
 
-def _nearest(rows: Rows, c: int) -> int:
-    """The class that is most often the second guess for clips of a class, and has it for its own.
+def _near_clips(
+    rows: Rows, c: int, s: Settings, rng: np.random.Generator
+) -> dict[int, NDArray[np.int64]]:
+    """Clips that are taken for another class and not for this one, in an order drawn, by the class;
+    the nearest class is first, and one of too few clips is left out."""
+    own = rows.clip[rows.classes == c]
+    order = np.argsort(-_nearness(rows, c), kind="stable")
+    clips = {
+        int(k): rng.permutation(np.setdiff1d(rows.clip[rows.classes == k], own))
+        for k in order
+        if k != c
+    }
+    return {k: x for k, x in clips.items() if len(x) >= s.tried + _FEWEST}
+
+
+def _nearness(rows: Rows, c: int) -> NDArray[np.float64]:
+    """How often each class is the second guess for clips of a class, and has it for its own.
 
     Both count: a cue that its own clips have and others have not leaves no doubt of the first, and
     its doubt of the others stays.
@@ -218,7 +242,7 @@ def _nearest(rows: Rows, c: int) -> int:
     sizes = np.bincount(rows.classes, minlength=n).clip(min=1)
     near = np.bincount(mine, minlength=n) / len(mine) + np.bincount(theirs, minlength=n) / sizes
     near[c] = 0.0
-    return int(near.argmax())
+    return near
 
 
 def _document(
@@ -291,8 +315,12 @@ def _entries(
     for facts, proof in zip(document["suspects"], suspects, strict=False):
         flipped = proof.hosts[proof.insertion]
         host = int(flipped[0] if len(flipped) else proof.hosts[0])
+        beside = None
+        if proof.beside is not None:
+            beside = p.read(proof.beside[proof.hosts == host])[0]
         own, other = p.read(np.array([proof.own[0], host]))
-        entries.append(suspect_entry(facts, proof, p.opened.subject, p.palette, own, other))
+        entry = suspect_entry(facts, proof, p.opened.subject, p.palette, own, other, beside)
+        entries.append(entry)
     place = {clip.id: n for n, clip in enumerate(p.clips)}
     for facts in document["mistakes"][:_WRONG]:
         e = _explained(p, facts["class"], place[facts["clip"]])

@@ -93,13 +93,16 @@ def document_of(word: str) -> dict[str, Any]:
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two suspects are one: of one class, and at one place in frequency and time.
+    """Whether two suspects are one: of one class, and at one place in frequency and time, or of the
+    same companions.
 
     Numbers of components say nothing: each model has a dictionary of its own.
     """
     if a["class"] != b["class"]:
         return False
     x, y = a["where"], b["where"]
+    if "sounds" in x or "sounds" in y:
+        return set(x.get("sounds", ())) == set(y.get("sounds", ()))
     if "amount" in x or "amount" in y:
         return bool(x["kind"] == y["kind"])
 

@@ -3,7 +3,8 @@
 A `Cue` is the same part of many clips: one spectral component, one band of frequencies, or one
 stretch of time. A gain on the clip's spectrogram cuts it out, so that the cue and the rest add up
 to the clip. A `Trait` is what cannot be cut out, but imposed: that a clip begins or ends in
-silence, that its high frequencies are missing, that it is off zero.
+silence, that its high frequencies are missing, that it is off zero. A `Companion` is a whole sound,
+that of another class.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from l2i.models.heard import Heard
 __all__ = [
     "BANDS",
     "SLICES",
+    "Companion",
     "Cue",
     "CueKind",
     "Palette",
     "Trait",
     "TraitKind",
+    "fixed_tone",
     "traits_of",
     "usual_size",
 ]
@@ -39,6 +42,8 @@ SLICES = 16
 _SILENCE = 1e-3
 # How far below the whole what lies above a cut-off must be, to be missing: dB of energy.
 _MISSING_DB = 50.0
+# What is within so much of its frequency, in all clips, is one tone.
+_TONE = 0.02
 _CUT_OFFS = (500, 1000, 2000, 4000, 8000, 16000)
 
 CueKind = Literal["component", "band", "time"]
@@ -174,6 +179,36 @@ class Palette:
         """A cue's sound [B, S] in clips that are scaled to their peak; see `gain`."""
         gain = self.gain(cue, taken, heard.size, usual)
         return synthesise(heard.spectrum, gain, heard.domain, heard.n_samples)
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A sound of one class in the company of another's, the nearer one first.
+
+    Attributes
+    ----------
+    pair : (int, int)
+        The two classes.
+    """
+
+    pair: tuple[int, int]
+
+
+def fixed_tone(sound: Tensor, sample_rate: int) -> float | None:
+    """The frequency of the tone that is the same in all of some sounds [N, S], Hz; None: there is
+    none.
+
+    The middle 90 % of their energy lie within 2 % of it, each sound counting the same. Natural
+    sounds are not so much alike, however pure each of them is.
+    """
+    power = torch.fft.rfft(sound.double()).abs().square()
+    power /= power.sum(dim=1, keepdim=True).clamp_min(1e-30)
+    share = power.mean(dim=0).cumsum(0)
+    low, high = (int((share < q).sum()) for q in (0.05, 0.95))
+    middle = (low + high) / 2
+    # A tone of the whole clip is two bins wide.
+    one = low > 0 and high - low <= max(2.0, _TONE * middle)
+    return middle * sample_rate / sound.shape[1] if one else None
 
 
 def usual_size(heard: Heard) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from l2i.audit.report import misled
 from l2i.audit.scan import Rows
+from l2i.audit.words import misled
 from l2i.types import Clip
 
 __all__ = ["mistakes_of_one_recording", "notes_of"]

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from l2i.audit.cues import Palette, Trait
+from l2i.audit.cues import Companion, Palette, Trait
 from l2i.audit.proof import Bench, Proof
-from l2i.audit.report import misled
+from l2i.audit.words import misled
+from l2i.dsp.mixing import mix
 from l2i.dsp.spectrogram import common_gain
 from l2i.explained import Explained, pictured
 from l2i.explanation import Subject
@@ -43,6 +44,7 @@ def suspect_entry(
     palette: Palette,
     own: NDArray[np.float32],
     host: NDArray[np.float32],
+    beside: NDArray[np.float32] | None = None,
 ) -> Entry:
     """A suspect: a clip of its class, the cue alone, the rest, another clip, and that with the cue.
 
@@ -50,6 +52,8 @@ def suspect_entry(
     ----------
     own, host : float32 [S]
         A clip of the class, and one of another class that it was tried on.
+    beside : float32 [S], optional
+        Of a companion, the clip that was mixed into `host`.
     """
     trial, clf = proof.trial, subject.classifier
     bench = Bench(subject, palette, trial.label, own[None], host[None], trial.usual)
@@ -57,6 +61,10 @@ def suspect_entry(
     mine, theirs = {"original": x}, {"host": y}
     if isinstance(trial.cue, Trait):
         theirs["mixed"] = trial.cue.impose(y, clf.sample_rate)
+    elif isinstance(trial.cue, Companion):
+        assert beside is not None
+        both = torch.from_numpy(mix(y[0].cpu().numpy(), beside, ratio_db=0.0)[None]).to(y)
+        theirs |= {"mixed": both, "explanation": both - y}
     else:
         part, _ = bench.cue(trial.cue)
         mine |= {"explanation": part, "removal": x - part}

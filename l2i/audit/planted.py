@@ -4,7 +4,8 @@ A cue's place is where the sound that was added, or taken away, lies: the middle
 energy, in frequency and in time. A suspect is at that place where both are local in frequency, or
 both in time, and overlap in what both are local in. Local is what takes less than half of all
 frequencies on the mel scale, or of the clip: what lies everywhere is at no place, and a suspect
-that is everywhere names none. A trait is at its place where it is the trait that was planted.
+that is everywhere names none. A trait is at its place where it is the trait that was planted, and
+companions are where they are the sounds that were put together.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def planted_place(data: Planted, clips: Sequence[Clip]) -> dict[str, Any]:
     -------
     dict
         ``low_hz``, ``high_hz``; ``start``, ``end``, shares of the clip; ``top_hz``, half of the
-        sample rate; ``trait``, the kind of trait that it is, or None.
+        sample rate; ``trait``, the kind of trait that it is, or None; ``sounds``, the two classes
+        that a second sound makes companions, or None.
     """
     n, top = data.n_samples, data.sample_rate / 2
     spectrum, envelope = np.zeros(n // 2 + 1), np.zeros(n)
@@ -84,6 +86,7 @@ def planted_place(data: Planted, clips: Sequence[Clip]) -> dict[str, Any]:
         "end": (end + 1) / n,
         "top_hz": top,
         "trait": _TRAITS.get(data.cue.kind),
+        "sounds": {data.cue.name, data.cue.other} if data.cue.kind == "with" else None,
     }
 
 
@@ -105,6 +108,8 @@ def at_place(where: Mapping[str, Any] | None, place: Mapping[str, Any]) -> bool:
     """
     if where is None:
         return False
+    if "sounds" in where:
+        return set(where["sounds"]) == place["sounds"]
     if "amount" in where:
         return bool(where["kind"] == place["trait"])
 

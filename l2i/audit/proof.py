@@ -7,15 +7,12 @@ Whether the cue changes more decisions than its control is an exact McNemar test
 clip; p values are corrected for all that was tried (Holm), so that over a whole audit the chance of
 one suspect or more is at most the stated rate where no cue does more than its control.
 
-What is tried on some clips first, to find the few cues that are worth a proof, is never proved on
-the same clips.
-
-Over 300 lines: trial, proof and what both are made on, which share every assumption.
+What is tried on some clips first (`l2i.audit.screening`) is never proved on the same clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,22 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2i.audit.cues import Cue, Palette, Trait, traits_of, usual_size
+from l2i.audit.cues import Companion, Cue, Palette, Trait, usual_size
 from l2i.audit.settings import Settings
 from l2i.dsp.spectrogram import peak_normalise
 from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
 from l2i.models.heard import hear
 
-__all__ = ["Bench", "Proof", "Trial", "prove", "proved", "screen"]
+__all__ = ["Bench", "Proof", "Read", "Trial", "energy", "p_value", "prove", "proved"]
 
-# What is so far below a clip is nobody's cue, and is not tried.
-_INAUDIBLE_DB = -50.0
 # Stretches of a clip whose loudest is compared, in seconds.
 _MOMENT_S = 0.05
-# How often a clip of the class must have more of a trait than another clip: one of six others may
-# have it too, by the nature of its own sound, and two may not.
-_MORE_OFTEN = 0.75
 
 
 @dataclass(frozen=True)
@@ -50,21 +42,24 @@ class Trial:
     ----------
     label : int
         The class.
-    cue : Cue or Trait
+    cue : Cue, Trait or Companion
     level_db : float
-        Median level below the clip, see `Bench.cue`; 0 for a trait.
+        Median level below the clip, see `Bench.cue`; 0 for a trait or a companion.
     removal, insertion : float
         Mean fall of the class's probability without it; mean rise in other clips with it.
-    usual : float32 [F]
+    usual : float32 [F], optional
         What other clips have: see `l2i.audit.cues.usual_size`.
+    tone_hz : float, optional
+        A cue's frequency, where it is a tone that is the same in all clips.
     """
 
     label: int
-    cue: Cue | Trait
+    cue: Cue | Trait | Companion
     level_db: float
     removal: float
     insertion: float
-    usual: NDArray[np.float32] = field(repr=False, compare=False)
+    usual: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    tone_hz: float | None = None
 
     @property
     def effect(self) -> float:
@@ -92,9 +87,12 @@ class Proof:
         classifier knows, whatever was there.
     insertion, insertion_control : bool [N]
         Which of `hosts` become the class with the cue, and with as much of the rest; for a trait,
-        which become the class, and which the other class that most of them become.
+        which become the class, and which the other class that most of them become; for a companion,
+        which become the class with a clip of the other of both, and which with a third one's.
     p : float
         The smaller of both p values, doubled for two tests; see `proved` for what it becomes.
+    beside : int64 [N], optional
+        Of a companion, the clips that were mixed into `hosts`.
     """
 
     trial: Trial
@@ -105,6 +103,7 @@ class Proof:
     insertion: NDArray[np.bool_]
     insertion_control: NDArray[np.bool_]
     p: float = 1.0
+    beside: NDArray[np.int64] | None = None
 
     @property
     def excess(self) -> float:
@@ -180,7 +179,7 @@ class Bench:
         x = self.clean[0]
         sound = self.palette.sound(cue, self.own, self.taken, self.usual)
         n = max(1, round(_MOMENT_S * self.palette.domain.sample_rate))
-        shares = [of(sound) / of(x).clamp_min(1e-20) for of in (_energy, lambda y: _loudest(y, n))]
+        shares = [of(sound) / of(x).clamp_min(1e-20) for of in (energy, lambda y: _loudest(y, n))]
         return sound, 10 * torch.minimum(*shares).clamp_min(1e-12).log10()
 
     def control(self, cue: Cue, sound: Tensor) -> Tensor:
@@ -190,111 +189,18 @@ class Bench:
             away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
             other = replace(cue, start=cue.start + away, end=cue.end + away)
             rest = self.palette.sound(other, self.own, self.taken, self.usual)
-        scale = (_energy(sound) / _energy(rest).clamp_min(1e-20)).sqrt()
+        scale = (energy(sound) / energy(rest).clamp_min(1e-20)).sqrt()
         return rest * scale.unsqueeze(1)
 
 
-def _energy(x: Tensor) -> Tensor:
+def energy(x: Tensor) -> Tensor:
+    """The energies [N] of sounds [N, S]."""
     return x.square().sum(dim=1)
 
 
 def _loudest(x: Tensor, n: int) -> Tensor:
     """The greatest energy [N] of n samples of sounds [N, S], each n cut out by itself."""
     return F.avg_pool1d(x.square(), n, ceil_mode=True).amax(dim=1) * n
-
-
-@torch.inference_mode()
-def screen(
-    subject: Subject,
-    palette: Palette,
-    label: int,
-    own: NDArray[np.float32],
-    hosts: NDArray[np.float32],
-    settings: Settings,
-) -> list[Trial]:
-    """The cues of a class that are worth a proof, the most effective first.
-
-    Parameters
-    ----------
-    subject : Subject
-    palette : Palette
-    label : int
-        The class.
-    own, hosts : float32 [N, S]
-        As many clips that the classifier takes for the class as clips that it does not.
-    settings : Settings
-    """
-    bench = Bench(subject, palette, label, own, hosts)
-    before = [bench.probability(h.logits) for h in (bench.own, bench.hosts)]
-    usual = bench.usual.cpu().numpy()
-    sounds: dict[Cue, Tensor] = {}
-
-    def tried(cues: Iterable[Cue]) -> list[Trial]:
-        some = []
-        for cue in cues:
-            sound, levels = bench.cue(cue)
-            level = float(levels.median())
-            if not _INAUDIBLE_DB < level <= settings.quiet_db:
-                continue
-            after = (
-                bench.probability(bench.own.judge(bench.clean[0] - sound)),
-                bench.probability(bench.hosts.judge(bench.clean[1] + sound)),
-            )
-            falls, rises = (float((after[i] - before[i]).mean()) for i in (0, 1))
-            sounds[cue] = sound
-            some.append(Trial(label, cue, level, -falls, rises, usual))
-        return some
-
-    # Components are many: those are tried that lie where a band does something.
-    wide = tried(cue for cue in palette.cues if cue.kind != "component")
-    telling = (t.cue for t in wide if t.effect >= settings.worth / 2)
-    bands = [cue for cue in telling if isinstance(cue, Cue) and cue.kind == "band"]
-    near = [cue for cue in palette.parts if cue.kind == "component" and _within(cue, bands)]
-    trials = [t for t in (*wide, *tried(near)) if t.effect >= settings.worth]
-    rate = palette.domain.sample_rate
-    for trait in traits_of(bench.clean[0], rate):
-        mine, theirs = (trait.measure(x, rate) for x in bench.clean)
-        if _above(mine, theirs) < _MORE_OFTEN:
-            continue
-        imposed = bench.hosts.judge(trait.impose(bench.clean[1], rate))
-        rises = float((bench.probability(imposed) - before[1]).mean())
-        if rises >= settings.worth:
-            trials.append(Trial(label, trait, 0.0, 0.0, rises, usual))
-    trials.sort(key=lambda t: -t.effect)
-    kept: list[Trial] = []
-    for trial in trials:
-        # Two parts that are largely one sound are one cue: the more effective stands for both.
-        if isinstance(trial.cue, Cue) and any(
-            isinstance(other.cue, Cue) and _alike(sounds[trial.cue], sounds[other.cue]) > 0.5
-            for other in kept
-        ):
-            continue
-        kept.append(trial)
-        if len(kept) == settings.cues:
-            break
-    return kept
-
-
-def _within(cue: Cue, bands: Sequence[Cue]) -> bool:
-    """Whether the middle of a component's spectrum is in one of some bands, and it is not much
-    wider than that."""
-    middle, width = (cue.low_hz + cue.high_hz) / 2, cue.high_hz - cue.low_hz
-    return any(
-        b.low_hz <= middle <= b.high_hz and width <= 3 * (b.high_hz - b.low_hz) for b in bands
-    )
-
-
-def _alike(a: Tensor, b: Tensor) -> float:
-    """Mean cosine of two sounds of the same clips."""
-    scale = (_energy(a) * _energy(b)).sqrt().clamp_min(1e-20)
-    return float(((a * b).sum(dim=1) / scale).abs().mean())
-
-
-def _above(mine: Tensor, theirs: Tensor) -> float:
-    """How often one of the first is more than one of the second; half for a tie."""
-    more = mine.unsqueeze(1) > theirs.unsqueeze(0)
-    same = mine.unsqueeze(1) == theirs.unsqueeze(0)
-    return float((more + 0.5 * same).float().mean())
 
 
 @torch.inference_mode()
@@ -341,6 +247,7 @@ def prove(
                 new = clf.decisions(bench.hosts.judge(imposed))
                 decisions[2].append(new & ~clf.decisions(bench.hosts.logits))
                 continue
+            assert isinstance(trial.cue, Cue)
             sound, _ = bench.cue(trial.cue)
             control = bench.control(trial.cue, sound)
             decisions[2].append(bench.decided(bench.hosts.judge(host_x + sound)))
@@ -369,11 +276,11 @@ def _proof(
     else:
         columns = [torch.cat(list(c)).cpu().numpy() if c else nothing for c in decisions]
     out, out_control, into, into_control = columns
-    p = min(_p(out, out_control), _p(into, into_control))
+    p = min(p_value(out, out_control), p_value(into, into_control))
     return Proof(trial, own, hosts, out, out_control, into, into_control, min(1.0, 2 * p))
 
 
-def _p(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
+def p_value(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
     """The p value of the cue changing more decisions than its control; 1 if it does not."""
     if not len(flips) or flips.sum() <= control.sum():
         return 1.0

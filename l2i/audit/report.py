@@ -14,21 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.audit.cues import Cue, Palette, Trait
+from l2i.audit.cues import Companion, Cue, Palette, Trait
 from l2i.audit.groups import Groups
 from l2i.audit.proof import Proof
 from l2i.audit.scan import Rows
+from l2i.audit.words import described, sentence
 from l2i.pages.pictures import spectrum_line
 
 __all__ = [
     "SCHEMA",
     "class_facts",
     "group_facts",
-    "hertz",
     "lines",
-    "misled",
     "mistake_facts",
-    "sentence",
     "suspect_facts",
     "table",
     "where",
@@ -158,17 +156,10 @@ def mistake_facts(
     ]
 
 
-def misled(facts: Mapping[str, Any]) -> str:
-    """A mistake in a sentence."""
-    labels = " and ".join(facts["labels"]) or "nothing"
-    peaks = [f"{hertz(p['peak_hz'])} ({100 * p['evidence']:.0f} %)" for p in facts["components"]]
-    evidence = f"; the evidence is strongest at {' and '.join(peaks[:2])}" if peaks else ""
-    sure = f"{100 * facts['probability']:.0f} %"
-    return f"Labelled {labels}, taken for {facts['class']} ({sure}){evidence}."
-
-
-def where(cue: Cue | Trait) -> dict[str, Any]:
-    """Where a cue is."""
+def where(cue: Cue | Trait | Companion, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Where a cue is; `names` are those of the classes."""
+    if isinstance(cue, Companion):
+        return {"kind": "companion", "sounds": [names[c] for c in cue.pair]}
     if isinstance(cue, Trait):
         return {"kind": cue.kind, "amount": _rounded(cue.amount)}
     return {
@@ -179,31 +170,6 @@ def where(cue: Cue | Trait) -> dict[str, Any]:
         "start": _rounded(cue.start),
         "end": _rounded(cue.end),
     }
-
-
-def hertz(f: float) -> str:
-    """A frequency for people.
-
-    >>> hertz(440.2), hertz(2930.0)
-    ('440 Hz', '2.9 kHz')
-    """
-    return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
-
-
-def described(at: Mapping[str, Any], duration_s: float) -> str:
-    """A cue in words, such as "component 12, 2.8 kHz to 3.1 kHz"."""
-    kind = at["kind"]
-    if kind == "highs missing":
-        return f"nothing above {hertz(at['amount'])}"
-    if kind == "off zero":
-        return f"a constant of {100 * at['amount']:.0f} % of the peak"
-    if kind in ("starts silent", "ends silent"):
-        end = "start" if kind == "starts silent" else "end"
-        return f"silence of {at['amount'] * duration_s:.2g} s at the {end}"
-    if kind == "time":
-        return f"{at['start'] * duration_s:.2g} s to {at['end'] * duration_s:.2g} s"
-    name = f"component {at['number']}" if kind == "component" else "the band"
-    return f"{name}, {hertz(at['low_hz'])} to {hertz(at['high_hz'])}"
 
 
 def _counts(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> dict[str, Any] | None:
@@ -217,12 +183,14 @@ def suspect_facts(
 ) -> dict[str, Any]:
     """What the counter-proof found of one cue."""
     trial = proof.trial
-    at = where(trial.cue)
+    at = where(trial.cue, names)
+    if trial.tone_hz is not None:
+        at["tone_hz"] = _rounded(trial.tone_hz, 1)
     facts = {
         "class": names[trial.label],
         "where": at,
         "words": described(at, duration_s),
-        "level_db": None if isinstance(trial.cue, Trait) else _rounded(trial.level_db, 1),
+        "level_db": _rounded(trial.level_db, 1) if isinstance(trial.cue, Cue) else None,
         "score": _rounded(proof.excess),
         "p": p,
         "removal": _counts(proof.removal, proof.removal_control),
@@ -231,31 +199,6 @@ def suspect_facts(
         "hosts": [clip_ids[i] for i in proof.hosts[proof.insertion][:3]],
     }
     return facts | {"sentence": sentence(facts)}
-
-
-def sentence(facts: Mapping[str, Any]) -> str:
-    """What the counter-proof found, for a person."""
-    name, words = facts["class"], facts["words"]
-    level = "" if facts["level_db"] is None else f", {-facts['level_db']:.0f} dB below the clip"
-    parts = []
-    if (into := facts["insertion"]) is not None:
-        how = "have it" if facts["level_db"] is None else "have it mixed in"
-        beside = "a third class" if facts["level_db"] is None else name
-        control = (
-            f"{into['control']} become {beside}"
-            if facts["level_db"] is None
-            else f"{into['control']} with as much of the rest"
-        )
-        parts.append(
-            f"{into['flips']} of {into['clips']} clips of other classes become {name} when they "
-            f"{how} ({control})"
-        )
-    if (out := facts["removal"]) is not None:
-        parts.append(
-            f"without it {out['flips']} of {out['clips']} are {name} no more ({out['control']} "
-            "without as much of the rest)"
-        )
-    return f"{name}: {words}{level}. {'; '.join(parts)}."
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -281,7 +224,7 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     suspects, notes = document["suspects"], document["notes"]
     n = len(suspects)
     first = (
-        "No suspect: no quiet part of a sound decides for a class."
+        "No suspect: nothing decides for a class that is hardly its sound."
         if not n
         else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class and is hardly its sound."
     )

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.audit.cues import Palette
-from l2i.audit.report import described, where
+from l2i.audit.report import where
 from l2i.audit.scan import Rows
+from l2i.audit.words import described
 from l2i.data.base import DataSet
 from l2i.data.places import read_csv
 from l2i.metrics.statistics import holm

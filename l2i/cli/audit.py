@@ -48,8 +48,8 @@ SUSPECT = 4
     default=-10.0,
     show_default=True,
     metavar="DB",
-    help="Suspect only what is softer than this against the clip, in energy or in its loudest "
-    "moment.",
+    help="Suspect a part only if it is softer than this against the clip, in energy or in its "
+    "loudest moment, or is one tone in all clips.",
 )
 @click.option(
     "--false-alarms",
@@ -84,10 +84,11 @@ def audit(
     """Find what a model goes by, and what it should not.
 
     RUN is a run id, a run name, or 'latest'. All clips are explained, and each class's explanations
-    are put into groups. A suspect is a quiet part of a sound, or a trait such as a missing top end,
-    that decides for a class: taken out of the class's clips, or mixed into clips of other classes,
-    it changes decisions, and as much of the rest of the same clips does not. With --out there is a
-    page, audit.html, to listen to all of it.
+    are put into groups. A suspect decides for a class and is hardly its sound: a quiet part, a tone
+    that is the same in all clips, a trait such as a missing top end, or another class's sound in
+    company. Taken out of the class's clips, or put into clips of other classes, it changes
+    decisions, and as much of something else does not. With --out there is a page, audit.html, to
+    listen to all of it.
     """
     if beside:
         if out is not None:
@@ -122,7 +123,7 @@ def audit(
 
 
 def _show(report: dict[str, Any], out: Path | None) -> None:
-    from l2i.audit.report import hertz
+    from l2i.audit.words import hertz
 
     undecided = f", {report['undecided']} of them silent or none of its classes"
     measuring.where(report, f"{report['clips']} clips{undecided if report['undecided'] else ''}")
