@@ -79,9 +79,11 @@ class Pass:
         if limit is not None:
             clips = [clips[i] for i in spread(clips, limit)]
         name = method or opened.config.method.name
+        way = make_method(name, opened.subject, opened.told())
+        if not method and (faster := getattr(way, "for_many", "")):
+            name, way = faster, make_method(faster, opened.subject, opened.told())
         signature = _signature(opened, name, clips)
         work = locate().root / "work" / "audits" / signature
-        way = make_method(name, opened.subject, opened.told())
         dictionary = opened.subject.parts.get("dictionary")
         palette = Palette(opened.subject.domain, dictionary, opened.device)
         rows = opened.material.rows(clips)

@@ -45,7 +45,15 @@ _OPEN, _STEPS_FROM_OPEN = 2.0, 25
 
 
 class RefinedGates(GatedL2I):
-    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+    """The method as one of several: see `l2i.explanation.ExplanationMethod`.
+
+    Attributes
+    ----------
+    for_many : str
+        The method in whose place it is where there are very many clips: it takes a second for each.
+    """
+
+    for_many = "gated-l2i"
 
     def untrained(self, name: str) -> bool:
         """No: a class that no clip trained is found by descent alone."""

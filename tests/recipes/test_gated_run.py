@@ -6,18 +6,21 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import l2i
+from l2i.audit.hearing import Pass
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import ConfigError, DeviceError, UsageError
 from l2i.explanation import Subject
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.vgg import VGG
 from l2i.recipes.measuring.evaluate import evaluate
+from l2i.recipes.opening.opened import open_finished
 from l2i.recipes.publishing.examples import _detected
 from l2i.recipes.publishing.explain import explain
 from l2i.recipes.training.train import train
@@ -139,6 +142,18 @@ def test_explained_by_either_rule(
         assert (f"method {method}" in page) == bool(method)
         assert ("Fid-In" in page) == (not method) and "accuracy" in page
     assert len(list_runs()) == 1
+
+
+def test_many_clips_are_explained_by_gates_as_they_were_learnt(
+    gated: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit of a run that refines them for each clip, unless it is asked to."""
+    monkeypatch.chdir(gated.folder)
+    opened = open_finished(gated.outcome.run_id, QUIET, keep=False)
+    refining = replace(opened, config=opened.config.changed(method={"name": "refined-gates"}))
+    for asked, method in (("", "gated-l2i"), ("refined-gates", "refined-gates"), ("l2i", "l2i")):
+        assert Pass.begin(refining, "test", None, asked).method == method
+        assert Pass.begin(opened, "test", None, asked).method == method
 
 
 def test_every_class_that_is_detected() -> None:
