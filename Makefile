@@ -13,6 +13,8 @@ IMAGES ?= cpu
 SBOM = build/$(subst :,-,$(IMAGE)).cdx.json
 
 .DEFAULT_GOAL := help
+# Tests are rewritten for pytest once, and not by every process; where that is written down, `make clean` finds it.
+test test-slow image-test: export PYTHONDONTWRITEBYTECODE =
 .PHONY: help setup demo test test-slow check bench docs ui screenshots image-cpu image-cuda image-test sbom licences clean lock
 
 help:  ## show this list
