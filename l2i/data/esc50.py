@@ -26,58 +26,22 @@ __all__ = ["ESC10", "ESC50"]
 
 _COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")
 
-# By target, 0 to 49.
+# By target, 0 to 49: ten of each kind.
 _CLASSES = (
-    "dog",
-    "rooster",
-    "pig",
-    "cow",
-    "frog",
-    "cat",
-    "hen",
-    "insects",
-    "sheep",
-    "crow",
-    "rain",
-    "sea_waves",
-    "crackling_fire",
-    "crickets",
-    "chirping_birds",
-    "water_drops",
-    "wind",
-    "pouring_water",
-    "toilet_flush",
-    "thunderstorm",
-    "crying_baby",
-    "sneezing",
-    "clapping",
-    "breathing",
-    "coughing",
-    "footsteps",
-    "laughing",
-    "brushing_teeth",
-    "snoring",
-    "drinking_sipping",
-    "door_wood_knock",
-    "mouse_click",
-    "keyboard_typing",
-    "door_wood_creaks",
-    "can_opening",
-    "washing_machine",
-    "vacuum_cleaner",
-    "clock_alarm",
-    "clock_tick",
-    "glass_breaking",
-    "helicopter",
-    "chainsaw",
-    "siren",
-    "car_horn",
-    "engine",
-    "train",
-    "church_bells",
-    "airplane",
-    "fireworks",
-    "hand_saw",
+    # Animals.
+    *("dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow"),
+    # Nature.
+    *("rain", "sea_waves", "crackling_fire", "crickets", "chirping_birds", "water_drops"),
+    *("wind", "pouring_water", "toilet_flush", "thunderstorm"),
+    # People.
+    *("crying_baby", "sneezing", "clapping", "breathing", "coughing", "footsteps", "laughing"),
+    *("brushing_teeth", "snoring", "drinking_sipping"),
+    # Indoors.
+    *("door_wood_knock", "mouse_click", "keyboard_typing", "door_wood_creaks", "can_opening"),
+    *("washing_machine", "vacuum_cleaner", "clock_alarm", "clock_tick", "glass_breaking"),
+    # Outdoors.
+    *("helicopter", "chainsaw", "siren", "car_horn", "engine", "train", "church_bells"),
+    *("airplane", "fireworks", "hand_saw"),
 )
 _ESC10_TARGETS = (0, 1, 10, 11, 12, 20, 21, 38, 40, 41)
 
