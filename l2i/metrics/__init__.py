@@ -63,13 +63,15 @@ class Metric:
     unit : str
         ``share`` is from 0 to 1.
     better : {'higher', 'lower', ''}
-    source : str
+    source, short : str
+        `short` is the title where there is little room.
     """
 
     title: str
     unit: str
     better: Literal["higher", "lower", ""]
     source: str = ""
+    short: str = ""
 
     @property
     def meaning(self) -> str:
@@ -83,44 +85,58 @@ class Metric:
 
 
 METRICS = {
-    "accuracy": Metric("Classifier accuracy", "share", "higher"),
-    "auprc_macro": Metric("Classifier AUPRC, macro", "share", "higher"),
+    "accuracy": Metric("Classifier accuracy", "share", "higher", short="accuracy"),
+    "auprc_macro": Metric("Classifier AUPRC, macro", "share", "higher", short="AUPRC"),
     "auprc_micro": Metric("Classifier AUPRC, micro", "share", "higher"),
-    "fidelity_top1": Metric("Top-1 fidelity", "share", "higher", _L2I),
+    "fidelity_top1": Metric("Top-1 fidelity", "share", "higher", _L2I, "top-1 fidelity"),
     "fidelity_top3": Metric("Top-3 fidelity", "share", "higher", _L2I),
     "fidelity_top5": Metric("Top-5 fidelity", "share", "higher", _L2I),
-    "fidelity_auprc_macro": Metric("Fidelity AUPRC, macro", "share", "higher", _L2I),
+    "fidelity_auprc_macro": Metric(
+        "Fidelity AUPRC, macro", "share", "higher", _L2I, "fidelity AUPRC"
+    ),
     "fidelity_auprc_micro": Metric("Fidelity AUPRC, micro", "share", "higher", _L2I),
     "fidelity_max_f1": Metric("Fidelity, max F1 (micro)", "share", "higher", _L2I),
     "faithfulness_probability": Metric(
-        "Faithfulness, probability (median)", "probability", "higher", _L2I
+        "Faithfulness, probability (median)", "probability", "higher", _L2I, "faithfulness"
     ),
     "faithfulness_probability_mean": Metric(
-        "Faithfulness, probability (mean)", "probability", "higher", _L2I
+        "Faithfulness, probability (mean)", "probability", "higher", _L2I, "faithfulness (mean)"
     ),
-    "faithfulness_logit": Metric("Faithfulness, logit (median)", "logit", "higher"),
-    "random_probability": Metric("Random removal, probability (median)", "probability", "", _L2I),
-    "random_probability_std": Metric("Random removal, probability (std)", "probability", ""),
+    "faithfulness_logit": Metric(
+        "Faithfulness, logit (median)", "logit", "higher", short="faithfulness, logit"
+    ),
+    "random_probability": Metric(
+        "Random removal, probability (median)", "probability", "", _L2I, "random removal"
+    ),
+    "random_probability_std": Metric(
+        "Random removal, probability (std)", "probability", "", short="random std"
+    ),
     "random_probability_mean": Metric(
-        "Random removal, probability (mean)", "probability", "", _L2I
+        "Random removal, probability (mean)", "probability", "", _L2I, "random removal (mean)"
     ),
-    "random_logit": Metric("Random removal, logit (median)", "logit", ""),
-    "components_removed": Metric("Components removed, mean", "components", "lower", _L2I),
-    "average_increase": Metric("AI, average increase", "% of clips", "higher", _LMAC),
+    "random_logit": Metric("Random removal, logit (median)", "logit", "", short="random, logit"),
+    "components_removed": Metric(
+        "Components removed, mean", "components", "lower", _L2I, "components removed"
+    ),
+    "average_increase": Metric("AI, average increase", "% of clips", "higher", _LMAC, "AI"),
     "average_increase_margin": Metric(
-        "AI+, average increase, margin 0.001", "% of clips", "higher", _LMAC
+        "AI+, average increase, margin 0.001", "% of clips", "higher", _LMAC, "AI+"
     ),
-    "average_drop": Metric("AD, average drop", "%", "lower", _LMAC),
-    "average_gain": Metric("AG, average gain", "%", "higher", _LMAC),
-    "ff_mean": Metric("FF, mean fall without explanation", "probability", "higher", _LMAC),
-    "ff_share": Metric("FF/y, share of the probability", "share", "higher"),
-    "fid_in": Metric("Fid-In, same class by the explanation", "share", "higher", _LMAC),
-    "sparseness": Metric("SPS, sparseness (Gini) of the mask", "0 to 1", "higher", _LMAC),
-    "complexity": Metric("COMP, complexity (entropy) of mask", "nats", "lower", _LMAC),
-    "kept": Metric("Energy kept in the explanation", "share", "lower"),
-    "mean_mask": Metric("Mean of the mask", "0 to 1", "lower", _LMACZS),
-    "components": Metric("Components in an explanation, mean", "components", "lower", _L2I),
-    "reconstruction": Metric("Reconstruction, mean squared error", "log power", "lower", _L2I),
+    "average_drop": Metric("AD, average drop", "%", "lower", _LMAC, "AD"),
+    "average_gain": Metric("AG, average gain", "%", "higher", _LMAC, "AG"),
+    "ff_mean": Metric("FF, mean fall without explanation", "probability", "higher", _LMAC, "FF"),
+    "ff_share": Metric("FF/y, share of the probability", "share", "higher", short="FF/y"),
+    "fid_in": Metric("Fid-In, same class by the explanation", "share", "higher", _LMAC, "Fid-In"),
+    "sparseness": Metric("SPS, sparseness (Gini) of the mask", "0 to 1", "higher", _LMAC, "SPS"),
+    "complexity": Metric("COMP, complexity (entropy) of mask", "nats", "lower", _LMAC, "COMP"),
+    "kept": Metric("Energy kept in the explanation", "share", "lower", short="energy kept"),
+    "mean_mask": Metric("Mean of the mask", "0 to 1", "lower", _LMACZS, "mean mask"),
+    "components": Metric(
+        "Components in an explanation, mean", "components", "lower", _L2I, "components"
+    ),
+    "reconstruction": Metric(
+        "Reconstruction, mean squared error", "log power", "lower", _L2I, "reconstruction"
+    ),
     "ff_at_10": Metric("FF, 10 % of the energy removed", "probability", "higher", _LMAC),
     "ff_at_25": Metric("FF, 25 % of the energy removed", "probability", "higher", _LMAC),
     "ff_at_50": Metric("FF, 50 % of the energy removed", "probability", "higher", _LMAC),
@@ -145,8 +161,12 @@ METRICS = {
     "gain_change": Metric("Change by a gain of -20 dB", "relative", "lower"),
     "contrast_next": Metric("Contrast to the next class", "1 - cosine", "higher"),
     "contrast_absent": Metric("Contrast to an absent class", "1 - cosine", "higher"),
-    "absent_kept": Metric("Energy kept for an absent class", "share", "lower", _LMACZS),
-    "absent_closed": Metric("Absent class closed (kept <= 0.05)", "share of clips", "higher"),
+    "absent_kept": Metric(
+        "Energy kept for an absent class", "share", "lower", _LMACZS, "absent kept"
+    ),
+    "absent_closed": Metric(
+        "Absent class closed (kept <= 0.05)", "share of clips", "higher", short="absent closed"
+    ),
     "randomised": Metric("Randomised weights, rank correlation", "-1 to 1", "lower", _SANITY),
     "randomised_control": Metric("Randomised control, another clip", "-1 to 1", "", _SANITY),
     "randomised_class": Metric("Randomised, of the next class", "-1 to 1", "lower"),
@@ -156,7 +176,9 @@ METRICS = {
         "Randomised gates control, other clip", "-1 to 1", "", _SANITY
     ),
     "randomised_gates_class": Metric("Randomised gates, of the next class", "-1 to 1", "lower"),
-    "data_randomised": Metric("Data randomised (labels), rank corr.", "-1 to 1", "lower", _SANITY),
+    "data_randomised": Metric(
+        "Data randomised (labels), rank corr.", "-1 to 1", "lower", _SANITY, "labels"
+    ),
     "data_randomised_control": Metric(
         "Data randomised control, other clip", "-1 to 1", "", _SANITY
     ),
@@ -176,72 +198,38 @@ METRICS = {
     "other_average_increase_margin": Metric(
         "AI+ by the other classifier", "% of clips", "higher", _LMAC
     ),
-    "transfer": Metric("Transfer: FF by the other over FF", "ratio", "higher"),
+    "transfer": Metric("Transfer: FF by the other over FF", "ratio", "higher", short="transfer"),
     "spectrogram_average_increase": Metric("AI, of spectrograms", "% of clips", "higher", _SB),
     "spectrogram_average_drop": Metric("AD, of spectrograms", "%", "lower", _SB),
     "spectrogram_average_gain": Metric("AG, of spectrograms", "%", "higher", _SB),
     "spectrogram_ff_mean": Metric("FF, of spectrograms", "probability", "higher", _SB),
     "spectrogram_fid_in": Metric("Fid-In, of spectrograms", "share", "higher", _SB),
-    "cue_kept": Metric("Cue kept, share of its energy", "share", "higher", _PLANTED),
-    "rest_kept": Metric("Rest kept, share of its energy", "share", "lower", _PLANTED),
-    "cue_lost": Metric("Cue lost, FF on clips with it", "probability", "higher", _PLANTED),
-    "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR),
-    "si_sdr_improvement": Metric("SI-SDRi, improvement over the mixture", "dB", "higher", _SDR),
-    "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS),
-    "sar": Metric("SAR, right part over artefacts", "dB", "higher", _BSS),
-    "other_left": Metric("Level left of the other part, median", "dB", "lower"),
-    "class_left": Metric("Level left of the class's part, median", "dB", "higher"),
-    "energy_share": Metric("Energy share of class's part, median", "share", "higher"),
+    "cue_kept": Metric("Cue kept, share of its energy", "share", "higher", _PLANTED, "cue kept"),
+    "rest_kept": Metric("Rest kept, share of its energy", "share", "lower", _PLANTED, "rest kept"),
+    "cue_lost": Metric(
+        "Cue lost, FF on clips with it", "probability", "higher", _PLANTED, "cue lost"
+    ),
+    "si_sdr": Metric("SI-SDR of the explanation, median", "dB", "higher", _SDR, "SI-SDR"),
+    "si_sdr_improvement": Metric(
+        "SI-SDRi, improvement over the mixture", "dB", "higher", _SDR, "SI-SDRi"
+    ),
+    "sir": Metric("SIR, right part over the other kept", "dB", "higher", _BSS, "SIR"),
+    "sar": Metric("SAR, right part over artefacts", "dB", "higher", _BSS, "SAR"),
+    "other_left": Metric("Level left of the other part, median", "dB", "lower", short="other left"),
+    "class_left": Metric(
+        "Level left of the class's part, median", "dB", "higher", short="class left"
+    ),
+    "energy_share": Metric(
+        "Energy share of class's part, median", "share", "higher", short="energy share"
+    ),
     "time_iou": Metric("Time IoU with the class's part", "share", "higher"),
     "frame_f1": Metric("Frame F1, as many as the part has", "share", "higher", _FRAMES),
     "frame_auc": Metric("Frame AUC, part against rest", "share", "higher", _ROC),
-    "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING),
-    "present": Metric("Present: explained class in mixture", "share", "higher"),
+    "pointing": Metric("Pointing game, loudest frame", "share", "higher", _POINTING, "pointing"),
+    "present": Metric("Present: explained class in mixture", "share", "higher", short="present"),
 }
 
-SHORT = {
-    "accuracy": "accuracy",
-    "auprc_macro": "AUPRC",
-    "fidelity_top1": "top-1 fidelity",
-    "fidelity_auprc_macro": "fidelity AUPRC",
-    "faithfulness_probability": "faithfulness",
-    "faithfulness_probability_mean": "faithfulness (mean)",
-    "faithfulness_logit": "faithfulness, logit",
-    "random_probability": "random removal",
-    "random_probability_mean": "random removal (mean)",
-    "random_probability_std": "random std",
-    "random_logit": "random, logit",
-    "components": "components",
-    "components_removed": "components removed",
-    "average_increase": "AI",
-    "average_increase_margin": "AI+",
-    "average_drop": "AD",
-    "average_gain": "AG",
-    "ff_mean": "FF",
-    "ff_share": "FF/y",
-    "fid_in": "Fid-In",
-    "sparseness": "SPS",
-    "complexity": "COMP",
-    "kept": "energy kept",
-    "mean_mask": "mean mask",
-    "reconstruction": "reconstruction",
-    "absent_kept": "absent kept",
-    "absent_closed": "absent closed",
-    "data_randomised": "labels",
-    "transfer": "transfer",
-    "cue_kept": "cue kept",
-    "rest_kept": "rest kept",
-    "cue_lost": "cue lost",
-    "pointing": "pointing",
-    "present": "present",
-    "si_sdr": "SI-SDR",
-    "si_sdr_improvement": "SI-SDRi",
-    "sir": "SIR",
-    "sar": "SAR",
-    "energy_share": "energy share",
-    "class_left": "class left",
-    "other_left": "other left",
-}
+SHORT = {name: metric.short for name, metric in METRICS.items() if metric.short}
 """What tables and pages call a figure where there is little room; each is in its title, too."""
 
 OF_NETWORKS = ("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro")
