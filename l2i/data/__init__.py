@@ -82,8 +82,7 @@ def card(name: str) -> Card:
     >>> card("esc10").classes[:3]
     ('dog', 'rooster', 'rain')
     """
-    card: Card = DATASETS[name].card
-    return card
+    return DATASETS[name].card
 
 
 def refuse_folder(name: str, data_dir: str) -> None:
@@ -135,8 +134,7 @@ def open_dataset(
     if unlabelled and entry.open_unlabelled is not None:
         entry = replace(entry, open=entry.open_unlabelled)
     if not is_s3(wanted.data_dir):
-        data: DataSet = entry.open(wanted)
-        return data
+        return entry.open(wanted)
     from l2i.data.remote import open_remote
 
     def needed(dataset: DataSet) -> Sequence[Clip]:

@@ -137,8 +137,7 @@ class Demo:
 
     def load(self, clip: Clip) -> Waveform:
         """The sum of its parts, float32 ``[S]``."""
-        x: Waveform = np.sum(list(self.parts(clip).values()), axis=0, dtype=np.float32)
-        return x
+        return np.sum(list(self.parts(clip).values()), axis=0, dtype=np.float32)
 
     def check(self, decode: bool = True, progress: Progress | None = None) -> Report:
         """Synthesise every clip: nothing can be missing."""

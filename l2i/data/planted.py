@@ -305,8 +305,7 @@ class Planted:
         """The sum of its parts, float32 ``[S]``."""
         if self.original(clip) is None:
             return self.base.load(clip)
-        x: Waveform = np.sum(list(self.parts(clip).values()), axis=0, dtype=np.float32)
-        return x
+        return np.sum(list(self.parts(clip).values()), axis=0, dtype=np.float32)
 
     def check(self, decode: bool = True, progress: Progress | None = None) -> Report:
         """The base's."""

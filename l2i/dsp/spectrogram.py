@@ -198,10 +198,7 @@ def istft(spectrum: Tensor, settings: Domain, n_samples: int) -> Tensor:
     Tensor [B, S]
     """
     n_fft, window = settings.n_fft, _window(settings.n_fft, spectrum.device)
-    waveform: Tensor = torch.istft(
-        spectrum, n_fft, settings.hop_length, window=window, length=n_samples
-    )
-    return waveform
+    return torch.istft(spectrum, n_fft, settings.hop_length, window=window, length=n_samples)
 
 
 def blocks(spectrum: Tensor) -> Iterator[tuple[slice, slice]]:

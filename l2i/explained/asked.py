@@ -73,8 +73,7 @@ def explain_by(
         audio, removal = audio * level, removal * level
 
     def plain(x: Tensor) -> NDArray[np.float32]:
-        sound: NDArray[np.float32] = x[0].cpu().numpy()[:length]
-        return sound
+        return x[0].cpu().numpy()[:length]
 
     return Explained(
         input=plain(heard.waveform),

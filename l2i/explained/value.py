@@ -44,8 +44,7 @@ def energy_share(part: NDArray[np.floating], whole: NDArray[np.floating]) -> flo
 
 def size_of(x: NDArray[np.float32], domain: Domain) -> NDArray[np.float32]:
     """``|X|`` [F, T] of a sound [S]."""
-    size: NDArray[np.float32] = magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
-    return size
+    return magnitude(stft(torch.from_numpy(x[None]), domain))[0].numpy()
 
 
 def pictured(
@@ -103,8 +102,7 @@ class Component:
     @cached_property
     def audio(self) -> NDArray[np.float32]:
         """What it contributes to the explanation, float32 [S]."""
-        made: NDArray[np.float32] = self.sound().cpu().numpy()
-        return made
+        return self.sound().cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ def right(scores: Scores, labels: Labels) -> Labels:
     >>> right(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[False, True], [False, True]])).tolist()
     [True, False]
     """
-    correct: Labels = labels[np.arange(len(scores)), scores.argmax(axis=1)]
-    return correct
+    return labels[np.arange(len(scores)), scores.argmax(axis=1)]
 
 
 def accuracy(scores: Scores, labels: Labels) -> float:

@@ -113,5 +113,4 @@ def area(shares: Sequence[float], values: NDArray[np.floating]) -> NDArray[np.fl
     >>> area([0.0, 0.5, 1.0], np.array([[0.0], [1.0], [1.0]])).tolist()
     [0.75]
     """
-    areas: NDArray[np.float64] = np.trapezoid(np.asarray(values, np.float64), shares, axis=0)
-    return areas
+    return np.trapezoid(np.asarray(values, np.float64), shares, axis=0)

@@ -20,8 +20,7 @@ def rank_of_class(
     """
     c = classifier_logits.argmax(axis=1)
     own = interpreter_logits[np.arange(len(c)), c]
-    rank: NDArray[np.int64] = (interpreter_logits >= own[:, None]).sum(axis=1)
-    return rank
+    return (interpreter_logits >= own[:, None]).sum(axis=1)
 
 
 def topk_fidelity(ranks: NDArray[np.int64], k: int) -> float:

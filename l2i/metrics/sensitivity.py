@@ -85,8 +85,7 @@ def infidelity(sums: Values, falls: Values) -> Values:
     square = (sums**2).mean(axis=1)
     both = (sums * falls).mean(axis=1)
     scale = np.divide(both, square, out=np.zeros_like(square), where=square > 0)
-    errors: Values = ((scale[:, None] * sums - falls) ** 2).mean(axis=1)
-    return errors
+    return ((scale[:, None] * sums - falls) ** 2).mean(axis=1)
 
 
 def faithfulness_correlation(sums: Values, falls: Values) -> Values:
@@ -194,5 +193,4 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     )
     c1, c2 = 0.01**2, 0.03**2
     map_ = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
-    similarity: Tensor = map_.mean(dim=(1, 2))
-    return similarity
+    return map_.mean(dim=(1, 2))

@@ -102,8 +102,7 @@ class ChunkSelector(nn.Module):
 
     def approximate(self, mask: Tensor, size: Tensor) -> Tensor:
         """Logits [B, C] by what a mask of log magnitudes keeps."""
-        logits: Tensor = self.approximator(self.rows(size, mask))
-        return logits
+        return self.approximator(self.rows(size, mask))
 
 
 def drawn(odds: Tensor, count: int, temperature: float) -> Tensor:

@@ -215,8 +215,7 @@ class FrozenClassifier(Answers):
     def logits_of(self, size: Tensor) -> Tensor:
         """Logits [B, C] of magnitudes [B, F, T], to which gradients flow; float32 always."""
         mel = log_mel(size, self.settings).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(mel)
-        return logits
+        return self.network(mel)
 
     def logits_above(self, map_: Tensor, name: str, *more: str) -> tuple[Tensor, list[Tensor]]:
         """Logits [B, C] of a hidden map [B, D, F, T], and deeper maps [B, D, T, F] on the way to

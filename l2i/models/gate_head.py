@@ -82,8 +82,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, asked: Tensor) -> Tensor:
         scale, shift = self.film(asked).unsqueeze(2).chunk(2, dim=1)
         y = F.relu(self.norm(self.conv(x)) * (1 + scale) + shift)
-        z: Tensor = x + self.mix(y)
-        return z
+        return x + self.mix(y)
 
 
 class GateHead(nn.Module):

@@ -163,8 +163,7 @@ class Gating:
         """Log-odds of the gates [B, K, T] for a class [B] of each clip, as they were trained."""
         maps, n = heard.features.maps, self.head.depths
         gradients = class_gradients(heard, self.layers[-n:], maps[-n:], classes)
-        odds: Tensor = self.head(maps, gradients, heard.size.shape[2])
-        return odds
+        return self.head(maps, gradients, heard.size.shape[2])
 
     def gates(self, heard: Heard, classes: Tensor) -> Tensor:
         """Gates [B, K, T] in [0, 1] of a class [B] of each of B clips."""

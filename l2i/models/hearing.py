@@ -149,8 +149,7 @@ class Hearing(Answers):
         """Where the windows of clips of so many samples lie."""
         if self.window is None or self._hop is None:
             places = getattr(self._front_end, "places", None)
-            where: Places = places(samples) if places else Places((0,), samples, samples)
-            return where
+            return places(samples) if places else Places((0,), samples, samples)
         count = 1 + max(0, -(-(samples - self.window) // self._hop))
         return Places(tuple(i * self._hop for i in range(count)), self.window, self.window)
 

@@ -84,8 +84,7 @@ class MaskDecoder(nn.Module):
             y = F.relu(up(resized(y, *size)))
         logits = self.out(resized(y, ROWS, frames))
         weight = mel_rows(self.n_bins, self.sample_rate, logits.device)
-        mask: Tensor = self.bins(weight @ logits).squeeze(1).sigmoid()
-        return mask
+        return self.bins(weight @ logits).squeeze(1).sigmoid()
 
 
 def resized(x: Tensor, rows: int, columns: int) -> Tensor:

@@ -109,8 +109,7 @@ def grouped(w: Tensor, h: Tensor, count: int) -> NDArray[np.int64]:
     alike = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
     upper = np.triu_indices(n, 1)
     tree = linkage((1 - alike[upper]).clip(min=0), "average")
-    groups: NDArray[np.int64] = fcluster(tree, count, "maxclust").astype(np.int64) - 1
-    return groups
+    return fcluster(tree, count, "maxclust").astype(np.int64) - 1
 
 
 @dataclass(frozen=True)
@@ -186,8 +185,7 @@ class _Reader(nn.Module):
         if weight is not None:
             y = y * weight[:, :, None, None]
         y = in_time(F.relu(self.inner(y)), times)
-        output: Tensor = self.out(y.flatten(1, 2).transpose(1, 2))
-        return output
+        return self.out(y.flatten(1, 2).transpose(1, 2))
 
 
 class ShapleyHead(nn.Module):
@@ -251,5 +249,4 @@ class ShapleyHead(nn.Module):
             y = y + reader(x, self.times)
         scale, shift = self.asked(direction).unsqueeze(1).chunk(2, dim=2)
         y = F.relu(y * (1 + scale) + shift)
-        output: Tensor = self.out(y + F.relu(self.hidden(y))).transpose(1, 2)
-        return output
+        return self.out(y + F.relu(self.hidden(y))).transpose(1, 2)

@@ -79,5 +79,4 @@ class Resampler:
         """Waveforms [B, S'] of waveforms [B, S], float32; gradients flow."""
         if self._transform is None:
             return waveform
-        resampled: Tensor = self._transform.to(waveform.device)(waveform.float())
-        return resampled
+        return self._transform.to(waveform.device)(waveform.float())

@@ -129,8 +129,7 @@ class TimeDomainMask(nn.Module):
         batch, d, chunks, size = parts.shape
         flat = parts.permute(0, 1, 3, 2).reshape(batch, d * size, chunks)
         joined = F.fold(flat, (1, wide.shape[2]), (1, size), stride=(1, self.overlap))[:, :, 0]
-        mask: Tensor = self.leave(joined[:, :, self.overlap : self.overlap + frames] / 2).sigmoid()
-        return mask
+        return self.leave(joined[:, :, self.overlap : self.overlap + frames] / 2).sigmoid()
 
     def read(self, maps: Sequence[Tensor], frames: int) -> Tensor:
         """What the classifier heard, as filters' outputs [B, N, L]."""

@@ -178,8 +178,7 @@ class MaskDecoderPart(MaskPart):
             kept = (mask * heard.size.log1p()).expm1()
             # Level: the classifier's front-end is a transform of its own.
             if heard.level is None and hasattr(clf, "logits_of"):
-                logits: Tensor = clf.logits_of(kept)
-                return logits
+                return clf.logits_of(kept)
             direction = phase(heard.spectrum, heard.size)
             audio = synthesise(direction, kept, heard.domain, heard.n_samples)
         return heard.judge(audio)

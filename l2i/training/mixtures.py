@@ -135,8 +135,7 @@ class Mixer:
         """
         heard = self._heard["train"] >= _THERE
         likeliest = self._heard["train"].argmax(1)[~heard.any(1)]
-        asked: list[int] = heard.any(0).index_fill(0, likeliest, True).nonzero()[:, 0].tolist()
-        return asked
+        return heard.any(0).index_fill(0, likeliest, True).nonzero()[:, 0].tolist()
 
     @property
     def batches(self) -> int:

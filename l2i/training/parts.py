@@ -267,8 +267,7 @@ def learn(
 
 def find_part(word: str | Part) -> Part:
     """A part by its name, or the part itself."""
-    part: Part = PARTS[word] if isinstance(word, str) else word
-    return part
+    return PARTS[word] if isinstance(word, str) else word
 
 
 def parts_of(method: str) -> tuple[Part, ...]:
