@@ -16,10 +16,10 @@ What a layer gives may be a tensor, a tuple or dict (its first tensor is meant),
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -221,33 +221,23 @@ def read(model: nn.Module, layers: Sequence[Layer], clips: int) -> Iterator[list
     outputs: list[Tensor] = [torch.empty(0)] * len(layers)
     runs = [0] * len(layers)
 
-    def keep(index: int, layer: Layer) -> Callable[[nn.Module, object, object], None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            runs[index] += 1
-            y = layer.map(output).detach()
-            if len(y) != clips:
-                raise UsageError(
-                    f"The layer {layer.name} gives {len(y)} maps of {clips} clips: name another "
-                    f"layer, or its axes, of which B has the clips."
-                )
-            # It is in the module's own precision, and may be a view of what is changed later.
-            outputs[index] = y.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    def keep(index: int, _module: nn.Module, _inputs: object, output: object) -> None:
+        layer = layers[index]
+        runs[index] += 1
+        y = layer.map(output).detach()
+        if len(y) != clips:
+            raise UsageError(
+                f"The layer {layer.name} gives {len(y)} maps of {clips} clips: name another "
+                f"layer, or its axes, of which B has the clips."
+            )
+        # It is in the module's own precision, and may be a view of what is changed later.
+        outputs[index] = y.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
-        return hook
-
-    # All names are looked up before the first hook is set: one that is wrong leaves none behind.
-    modules = [module_of(model, layer.name) for layer in layers]
-    for module in modules:
-        readable(module)
-    handles = [
-        module.register_forward_hook(keep(i, layer))
-        for i, (layer, module) in enumerate(zip(layers, modules, strict=True))
-    ]
-    try:
+    with ExitStack() as hooks:
+        for i, layer in enumerate(layers):
+            module = readable(module_of(model, layer.name))
+            hooks.enter_context(module.register_forward_hook(partial(keep, i)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
     for layer, times in zip(layers, runs, strict=True):
         if times != 1:
             often = f"{times} times" if times else "not at all"

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import get_ident
 
 import torch
@@ -58,21 +59,15 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
     own = get_ident()
     outputs: list[Tensor] = [torch.empty(0)] * len(layers)
 
-    def keep(index: int):  # type: ignore[no-untyped-def]
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if get_ident() == own:
-                outputs[index] = output
+    def keep(index: int, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if get_ident() == own:
+            outputs[index] = output
 
-        return hook
-
-    # All names are looked up before the first hook is set: one that is wrong leaves none behind.
-    modules = [network.get_submodule(name) for name in layers]
-    handles = [module.register_forward_hook(keep(i)) for i, module in enumerate(modules)]
-    try:
+    with ExitStack() as hooks:
+        for i, name in enumerate(layers):
+            module = network.get_submodule(name)
+            hooks.enter_context(module.register_forward_hook(partial(keep, i)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class FrozenClassifier(Answers):

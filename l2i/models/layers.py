@@ -36,7 +36,9 @@ Over 300 lines: one search, and the rules by which it chooses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -128,32 +130,23 @@ def find(model: nn.Module, hear: Callable[[Tensor], object], samples: int) -> tu
     given = probes(samples)
     runs: dict[str, int] = {}
     candidates: dict[str, Found | None] = {}
-    handles = []
-
     learned = False
 
-    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, _inputs: object, output: object) -> None:
-            nonlocal learned
-            learned = learned or next(module.parameters(), None) is not None
-            runs[name] = runs.get(name, 0) + 1
-            if runs[name] == 1 and learned:
-                # What it changed is measured here: a later step may work in place, and to keep
-                # all maps of a network would take much memory.
-                candidates[name] = _candidate(
-                    name, type(module).__name__, tensor_of(output), len(given)
-                )
+    def watch(name: str, module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal learned
+        learned = learned or next(module.parameters(), None) is not None
+        runs[name] = runs.get(name, 0) + 1
+        if runs[name] == 1 and learned:
+            # What it changed is measured here: a later step may work in place, and to keep all
+            # maps of a network would take much memory.
+            kind = type(module).__name__
+            candidates[name] = _candidate(name, kind, tensor_of(output), len(given))
 
-        return hook
-
-    for name, module in model.named_modules():
-        if name and not isinstance(module, torch.jit.ScriptModule):
-            handles.append(module.register_forward_hook(watch(name)))
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                hooks.enter_context(module.register_forward_hook(partial(watch, name)))
         hear(given)
-    finally:
-        for handle in handles:
-            handle.remove()
     return tuple(f for name, f in candidates.items() if f is not None and runs[name] == 1)
 
 

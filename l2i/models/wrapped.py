@@ -320,11 +320,8 @@ class Wrapped(Hearing):
             # What comes next may work in place.
             return output.clone() if isinstance(output, Tensor) else None
 
-        handle = module_of(readable(self.model), layer.name).register_forward_hook(keep)
-        try:
+        with module_of(readable(self.model), layer.name).register_forward_hook(keep):
             yield given
-        finally:
-            handle.remove()
 
     def over_time(self, layer: Layer, given: Tensor, samples: int) -> Tensor:
         """Maps [B, D, F, T] of clips of `samples`, of what a layer gave of all their windows."""
