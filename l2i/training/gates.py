@@ -53,7 +53,7 @@ from l2i.registry import class_index
 from l2i.run.device import epoch_generator, learning_dtype
 from l2i.training.fitting import average_weights, best_epoch, keep_best
 from l2i.training.interpreter import layers_of
-from l2i.training.mixtures import Mixer
+from l2i.training.mixtures import Mixer, Mixing
 from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.training.teacher import Teacher
@@ -175,7 +175,8 @@ class GatesPart:
         layers = layers_of(context.classifier)
         classes = context.classifier.classes
         unasked = _unasked(s, classes)
-        mixer = Mixer(context, s, unasked)
+        mixing = Mixing(s.batch_size, s.mixed_db, s.views, s.crop_share, s.alone)
+        mixer = Mixer(context, mixing, unasked)
         shapes = mixer.shapes(layers)
         torch.manual_seed(context.seed)
         w = context.parts["dictionary"]

@@ -26,7 +26,7 @@ classifier says something else than the class of its part is not guided by that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -37,7 +37,7 @@ from l2i.dsp.spectrogram import magnitude, phase, stft, synthesise
 from l2i.models.heard import Heard, hear
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
-from l2i.training.mixtures import Mixer
+from l2i.training.mixtures import Mixer, Mixing
 from l2i.training.parts import Context
 from l2i.types import Task
 
@@ -63,16 +63,6 @@ class MaskDecoderSettings(MaskSettings):
     loud: float = Field(
         0.35, gt=0, lt=1, description="Fine-tuning: share of the greatest S_a that is loud."
     )
-
-
-class _Mixing(NamedTuple):
-    """Mixtures of whole clips."""
-
-    batch_size: int
-    mixed_db: float
-    views: int = 1
-    crop_share: float = 1.0
-    alone: float = 0.0
 
 
 class MaskDecoderPart(MaskPart):
@@ -114,7 +104,7 @@ class MaskDecoderPart(MaskPart):
         lessons = super().lessons(network, settings, context, heard)
         if not settings.fine_tuning:
             return lessons
-        mixer = Mixer(context, _Mixing(settings.batch_size, abs(settings.mixed_db)))
+        mixer = Mixer(context, Mixing(settings.batch_size, abs(settings.mixed_db)))
         layers = self.layers(context.classifier)
 
         def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from l2i.run.device import epoch_generator
 from l2i.training.fitting import in_batches
 from l2i.training.parts import Context
 
-__all__ = ["Mixed", "Mixer", "MixingSettings"]
+__all__ = ["Mixed", "Mixer", "Mixing"]
 
 # What certifies that a part carries the class, and that the other one does not.
 _THERE, _NOT_THERE = 0.5, 0.2
@@ -26,32 +26,28 @@ _NOTHING_DB = 60.0
 _SILENT = 1e-6
 
 
-class MixingSettings(Protocol):
-    """What a mixer is told.
+@dataclass(frozen=True)
+class Mixing:
+    """What a mixer is told; by default it mixes whole clips, all of them.
 
     Attributes
     ----------
     batch_size : int
+    mixed_db : float
+        The second clip is 0 to so many dB below the first.
     views : int
         Stretches of each clip, drawn once.
     crop_share : float
         Their length, as a share of the clip; no shorter than the classifier can hear.
-    mixed_db : float
-        The second clip is 0 to so many dB below the first.
     alone : float
         Share of clips that are not mixed.
     """
 
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def views(self) -> int: ...
-    @property
-    def crop_share(self) -> float: ...
-    @property
-    def mixed_db(self) -> float: ...
-    @property
-    def alone(self) -> float: ...
+    batch_size: int
+    mixed_db: float
+    views: int = 1
+    crop_share: float = 1.0
+    alone: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class Mixer:
     Parameters
     ----------
     context : Context
-    s : MixingSettings
+    s : Mixing
     without : sequence of int
         Classes of the classifier: clips in which it hears one of them are left out.
 
@@ -88,7 +84,7 @@ class Mixer:
         Fewer than two training clips are left.
     """
 
-    def __init__(self, context: Context, s: MixingSettings, without: Sequence[int] = ()) -> None:
+    def __init__(self, context: Context, s: Mixing, without: Sequence[int] = ()) -> None:
         self._classifier, self._sounds, self._s = context.classifier, context.sounds, s
         self._domain, self._device = context.domain, context.device
         samples = context.sounds.n_samples
