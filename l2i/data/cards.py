@@ -24,7 +24,6 @@ __all__ = [
     "Progress",
     "Remote",
     "Report",
-    "Sized",
     "Waveform",
     "clip_settings",
     "listed",
@@ -204,17 +203,7 @@ class Entry:
     open_unlabelled: Callable[[config.Dataset], DataSet] | None = None
 
 
-class Sized(Protocol):
-    """Anything with a sample rate and a length; what `clip_settings` needs of a config."""
-
-    @property
-    def sample_rate(self) -> int | None: ...
-
-    @property
-    def duration_s(self) -> float | None: ...
-
-
-def clip_settings(card: Card, wanted: Sized) -> tuple[int, int]:
+def clip_settings(card: Card, wanted: config.Dataset) -> tuple[int, int]:
     """Sample rate in Hz and length S in samples: the config's, or else the card's."""
     rate = wanted.sample_rate or card.sample_rate
     n_samples = round((wanted.duration_s or card.duration_s) * rate)
