@@ -37,27 +37,25 @@ _BANDS = 8
 _WINDOW = 7
 
 
-def tiles(frames: int, domain: Domain, bands: int = _BANDS, pieces: int = _BANDS) -> Tensor:
-    """The tile of each bin: parts of a clip of which each is as wide, by mel, and as long.
+def tiles(frames: int, domain: Domain) -> Tensor:
+    """The tile of each bin: 8 by 8 parts of a clip of which each is as wide, by mel, and as long.
 
     Parameters
     ----------
     frames : int
         T.
     domain : Domain
-    bands, pieces : int
-        Tiles one above the other, and one after the other.
 
     Returns
     -------
     Tensor [F, T], int64
-        From 0 to ``bands * pieces - 1``.
+        From 0 to 63.
     """
     hz = torch.linspace(0, domain.sample_rate / 2, domain.n_fft // 2 + 1, dtype=torch.float64)
     mel = (hz / 700).log1p()
-    band = (mel / mel[-1] * bands).long().clamp_max(bands - 1)
-    piece = (torch.arange(frames) * pieces) // frames
-    return band.unsqueeze(1) * pieces + piece
+    band = (mel / mel[-1] * _BANDS).long().clamp_max(_BANDS - 1)
+    piece = (torch.arange(frames) * _BANDS) // frames
+    return band.unsqueeze(1) * _BANDS + piece
 
 
 def infidelity(sums: Values, falls: Values) -> Values:

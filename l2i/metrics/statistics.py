@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Values = NDArray[np.floating]
+_DRAWS, _AT_ONCE = 1000, 100
 
 
 def finite(figures: Mapping[str, float]) -> dict[str, float | None]:
@@ -52,11 +53,9 @@ def bootstrap_interval(
     statistic: Callable[..., Any] = np.mean,
     seed: int = 0,
     *,
-    level: float = 0.95,
-    draws: int = 1000,
     groups: NDArray[Any] | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap (Efron 1979) of a statistic of independent values.
+    """95 % interval of a statistic of independent values, by the percentile bootstrap (Efron 1979).
 
     Parameters
     ----------
@@ -65,9 +64,6 @@ def bootstrap_interval(
     statistic : callable
         Takes an array and an `axis`, as `numpy.mean` does, or rows, as `ratio_of_means` does.
     seed : int
-    level : float
-        Share of the draws within the interval.
-    draws : int
     groups : array [N], optional
         What each value is of: then groups are drawn again, with all their values, since values of
         one group are not independent.
@@ -99,22 +95,16 @@ def bootstrap_interval(
         names, place = np.unique(np.asarray(groups)[known], return_inverse=True)
         members = [np.flatnonzero(place == i) for i in range(len(names))]
     if len(members) not in (0, len(x)):
-        for _ in range(draws):
-            some = rng.integers(len(members), size=len(members))
-            drawn.append(
-                np.atleast_1d(statistic(x[np.concatenate([members[i] for i in some])], axis=0))
-            )
-        return _ends(drawn, level)
-    # In pieces, so that many clips do not take gigabytes.
-    for done in range(0, draws, 100):
-        index = rng.integers(len(x), size=(min(100, draws - done), len(x)))
-        drawn.append(statistic(x[index], axis=1))
-    return _ends(drawn, level)
-
-
-def _ends(drawn: Sequence[Values], level: float) -> tuple[float, float]:
-    ends = np.quantile(np.concatenate(drawn), [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return float(ends[0]), float(ends[1])
+        for _ in range(_DRAWS):
+            rows = [members[i] for i in rng.integers(len(members), size=len(members))]
+            drawn.append(np.atleast_1d(statistic(x[np.concatenate(rows)], axis=0)))
+    else:
+        # In pieces, so that many clips do not take gigabytes.
+        for _ in range(0, _DRAWS, _AT_ONCE):
+            index = rng.integers(len(x), size=(_AT_ONCE, len(x)))
+            drawn.append(statistic(x[index], axis=1))
+    low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975), method="nearest")
+    return float(low), float(high)
 
 
 def ratio_of_means(values: NDArray[Any], axis: int = 0) -> NDArray[Any]:

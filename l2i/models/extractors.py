@@ -30,7 +30,7 @@ _UNKNOWN_LEAST_S = 0.1
 class _Fbank:
     """``ASTFeatureExtractor``: Kaldi's log-mel bands [N, frames, M], by torchaudio."""
 
-    def __init__(self, _: Any, of: Any) -> None:
+    def __init__(self, of: Any) -> None:
         self.rate = of.sampling_rate
         self.bands = of.num_mel_bins
         self.frames = of.max_length
@@ -59,7 +59,7 @@ class _Fbank:
 class _LogMel:
     """``WhisperFeatureExtractor``: log-mel bands [N, M, frames]."""
 
-    def __init__(self, _: Any, of: Any) -> None:
+    def __init__(self, of: Any) -> None:
         self.n_fft, self.hop = of.n_fft, of.hop_length
         self.length: int | None = of.n_samples
         self.least = 1
@@ -82,7 +82,7 @@ class _LogMel:
 class _Waveform:
     """``Wav2Vec2FeatureExtractor``: the samples [N, S], standardised or as they are."""
 
-    def __init__(self, _: Any, of: Any) -> None:
+    def __init__(self, of: Any) -> None:
         self.length: int | None = None
         self.least = 1
         self.lacks = ""
@@ -96,19 +96,19 @@ class _Waveform:
 
 
 Twin = _Fbank | _LogMel | _Waveform
-_TWINS: Mapping[str, Callable[[Any, Any], Twin]] = {
+_TWINS: Mapping[str, Callable[[Any], Twin]] = {
     "ASTFeatureExtractor": _Fbank,
     "WhisperFeatureExtractor": _LogMel,
     "Wav2Vec2FeatureExtractor": _Waveform,
 }
 
 
-def twin_of(transformers: Any, extractor: Any) -> Twin | None:
+def twin_of(extractor: Any) -> Twin | None:
     """An extractor in torch, where it is one of those that are computed here."""
     # By its name: its class would import what it computes with.
     names = [kind.__name__ for kind in type(extractor).__mro__]
     kind = next((_TWINS[name] for name in names if name in _TWINS), None)
-    return None if kind is None else kind(transformers, extractor)
+    return None if kind is None else kind(extractor)
 
 
 class Cut:

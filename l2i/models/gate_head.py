@@ -28,6 +28,10 @@ from l2i.models.general import in_rows, in_time
 __all__ = ["GateHead", "gate"]
 
 _FRAMES_A_STEP = 4
+# In frames of the finest map, of each block.
+_DILATIONS = (1, 2, 4, 8)
+# Maps of more rows are averaged down to so many.
+_MOST_ROWS = 16
 _EPS = 1e-8
 # Gates begin nearly open: what is lost when they close is felt from there.
 _OPEN = 2.0
@@ -96,10 +100,6 @@ class GateHead(nn.Module):
         Channels and rows (D_l, F_l) of each map, the deepest last.
     width : int
         Channels of the blocks.
-    dilations : tuple of int
-        In frames of the finest map, of each block.
-    rows : int
-        Maps of more rows are averaged down to so many.
     depths : int
         How many of the deepest maps are read a second time, with each channel weighted by its
         gradient.
@@ -122,8 +122,6 @@ class GateHead(nn.Module):
         shapes: tuple[tuple[int, int], ...],
         *,
         width: int = 192,
-        dilations: tuple[int, ...] = (1, 2, 4, 8),
-        rows: int = 16,
         depths: int = 1,
         per_clip: bool = False,
     ) -> None:
@@ -134,7 +132,7 @@ class GateHead(nn.Module):
         deepest = self.shapes[-1][0]
 
         def reader(d: int, f: int) -> _Reader:
-            return _Reader(d, min(f, rows), 32 if f > 4 else 64, width)
+            return _Reader(d, min(f, _MOST_ROWS), 32 if f > 4 else 64, width)
 
         self.readers = nn.ModuleList(reader(d, f) for d, f in self.shapes)
         self.evidence = reader(*self.shapes[-1])
@@ -142,7 +140,7 @@ class GateHead(nn.Module):
         self.asked = nn.Sequential(
             nn.Linear(deepest, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
         )
-        self.blocks = nn.ModuleList(_Block(width, n, _ASKED) for n in dilations)
+        self.blocks = nn.ModuleList(_Block(width, n, _ASKED) for n in _DILATIONS)
         self.out = nn.Conv1d(width, components, 5, padding=2)
         nn.init.constant_(self.out.bias, _OPEN)  # type: ignore[arg-type]
 

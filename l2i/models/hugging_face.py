@@ -103,7 +103,7 @@ def from_transformers(
     rate = getattr(extractor, "sampling_rate", None)
     if not rate:
         raise DataError(f"{where} has a feature extractor that says no sampling_rate.")
-    twin = twin_of(transformers, extractor)
+    twin = twin_of(extractor)
     cut = Cut(rate, twin, model.config, window_s, hop_s)
     original = Original(model, extractor, cut)
     try:

@@ -209,7 +209,7 @@ class Wrapped(Hearing):
                 ) from error
         return self._layers
 
-    def chosen_layers(self, count: int = 3) -> tuple[Found, ...]:
+    def chosen_layers(self) -> tuple[Found, ...]:
         """Those of `layers` that an interpreter reads where nobody names any.
 
         Raises
@@ -217,7 +217,7 @@ class Wrapped(Hearing):
         UsageError
             There is none, or the model is TorchScript or no module.
         """
-        if not (chosen := choose(self.layers(), count)):
+        if not (chosen := choose(self.layers())):
             raise UsageError(
                 "No hidden layer was found that follows the sound in time: name layers and their "
                 "axes ('blocks.5=B D F T'), or take a method without training ('gates', "
