@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -29,42 +30,31 @@ TRIAL_S = 1.0
 Pool = Literal["mean", "max"]
 
 
+@dataclass(eq=False, repr=False)
 class Hearing(Answers):
     """A model that hears waveforms, and answers with logits.
 
     `l2i.models.wrapped.Wrapped` is one whose hidden layers can be read, too.
     """
 
-    def __init__(
-        self,
-        model: nn.Module | Callable[[Any], Any],
-        sample_rate: int,
-        classes: tuple[str, ...] | None,
-        task: Task,
-        *,
-        model_rate: int,
-        front_end: Callable[[Any], Any] | None,
-        window: int | None,
-        hop: int | None,
-        pool: Pool,
-        pool_logits: bool,
-        gives_probabilities: bool,
-        output: str | int | Callable[[Any], Any] | None,
-        differentiable: bool,
-    ) -> None:
-        self.model = model
-        self.sample_rate = sample_rate
-        self.classes = classes or ()
-        self.task = task
-        self.differentiable = differentiable
-        self.model_rate = model_rate
-        self.resample = Resampler(sample_rate, model_rate)
-        self._front_end = front_end
-        self.window, self._hop = window, hop or window
-        self._pool, self._pool_logits = pool, pool_logits
-        self._gives_probabilities = gives_probabilities
-        self._output = output
-        self._tensors = isinstance(model, nn.Module) or differentiable
+    model: nn.Module | Callable[[Any], Any]
+    sample_rate: int
+    classes: tuple[str, ...]
+    task: Task
+    model_rate: int
+    front_end: Callable[[Any], Any] | None
+    window: int | None
+    hop: int | None
+    pool: Pool
+    pool_logits: bool
+    gives_probabilities: bool
+    output: str | int | Callable[[Any], Any] | None
+    differentiable: bool
+
+    def __post_init__(self) -> None:
+        self.resample = Resampler(self.sample_rate, self.model_rate)
+        self.hop = self.hop or self.window
+        self._tensors = isinstance(self.model, nn.Module) or self.differentiable
         self.thresholds = torch.full((len(self.classes),), 0.5)
 
     @property
@@ -98,7 +88,7 @@ class Hearing(Answers):
     def of_clips(self, scores: Tensor, count: int) -> Tensor:
         """Logits [B, C] of the scores of all windows, `count` a clip."""
         # Logits may be infinite.
-        wrong = scores.isnan() if not self._gives_probabilities else ~scores.isfinite()
+        wrong = scores.isnan() if not self.gives_probabilities else ~scores.isfinite()
         if bool(wrong.any()):
             raise DataError(
                 "The classifier's scores are NaN: the sound or its front-end gives it what it "
@@ -136,22 +126,22 @@ class Hearing(Answers):
                 f"Waveforms have the shape [B, S], at least one sample long; here is "
                 f"{list(waveform.shape)}."
             )
-        if self.window is None or self._hop is None:
+        if self.window is None or self.hop is None:
             return waveform, 1
         n = waveform.shape[1]
         count = len(self.places(n).starts)
-        missing = self.window + (count - 1) * self._hop - n
+        missing = self.window + (count - 1) * self.hop - n
         if missing > 0:
             waveform = nn.functional.pad(waveform, (0, missing))
-        return waveform.unfold(1, self.window, self._hop).flatten(0, 1), count
+        return waveform.unfold(1, self.window, self.hop).flatten(0, 1), count
 
     def places(self, samples: int) -> Places:
         """Where the windows of clips of so many samples lie."""
-        if self.window is None or self._hop is None:
-            places = getattr(self._front_end, "places", None)
+        if self.window is None or self.hop is None:
+            places = getattr(self.front_end, "places", None)
             return places(samples) if places else Places((0,), samples, samples)
-        count = 1 + max(0, -(-(samples - self.window) // self._hop))
-        return Places(tuple(i * self._hop for i in range(count)), self.window, self.window)
+        count = 1 + max(0, -(-(samples - self.window) // self.hop))
+        return Places(tuple(i * self.hop for i in range(count)), self.window, self.window)
 
     def scores(self, windows: Tensor) -> Tensor:
         """What the model answers, as float32 [N, C], or [N, T, C] per frame."""
@@ -159,8 +149,8 @@ class Hearing(Answers):
         weight = self._first_weight()
         if not self._tensors:
             given = windows.detach().cpu().numpy()
-        if self._front_end is not None:
-            given = self._front_end(given)
+        if self.front_end is not None:
+            given = self.front_end(given)
         if self._tensors:
             given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
             given = given.to(self.device, weight.dtype if weight is not None else None)
@@ -198,7 +188,7 @@ class Hearing(Answers):
 
     def _part(self, answer: Any) -> Any:
         """The scores, of all that the model answers."""
-        wanted = self._output
+        wanted = self.output
         try:
             if callable(wanted):
                 return wanted(answer)
@@ -232,21 +222,21 @@ class Hearing(Answers):
         )
 
     def _to_logits(self, scores: Tensor) -> Tensor:
-        if not self._gives_probabilities:
+        if not self.gives_probabilities:
             return scores
         p = scores.clamp(_LEAST, 1 - _LEAST)
         return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
 
     def _pooled(self, scores: Tensor) -> Tensor:
         """Logits [B, C] of scores [B, n, C]."""
-        if self._pool_logits:
+        if self.pool_logits:
             return self._over(self._to_logits(scores))
-        p = scores if self._gives_probabilities else self.probabilities(scores)
+        p = scores if self.gives_probabilities else self.probabilities(scores)
         p = self._over(p).clamp(_LEAST, 1 - _LEAST)
         return p.log() if self.task is Task.SINGLE_LABEL else p.logit()
 
     def _over(self, x: Tensor) -> Tensor:
-        return x.mean(dim=1) if self._pool == "mean" else x.amax(dim=1)
+        return x.mean(dim=1) if self.pool == "mean" else x.amax(dim=1)
 
 
 def told(error: Exception) -> str:

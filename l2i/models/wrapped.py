@@ -155,7 +155,7 @@ def wrap(
     wrapped = Wrapped(
         model,
         int(sample_rate),
-        None if classes is None else tuple(map(str, classes)),
+        tuple(map(str, classes or ())),
         kind,
         model_rate=own_rate,
         front_end=front_end,
