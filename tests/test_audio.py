@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from l2i.dsp.audio import (
     SUFFIXES,
     fit_length,
-    peak_normalise,
     read_audio,
     read_part,
     resample,
@@ -475,20 +474,3 @@ def test_fit_length_cuts_or_pads_at_the_end(x: list[float], n_samples: int) -> N
     assert y.shape == (n_samples,) and y.dtype == np.float32
     np.testing.assert_array_equal(y[: len(x)], wave[:n_samples])
     assert not y[len(x) :].any()
-
-
-def test_peak_normalise_is_by_the_absolute_peak_of_each_clip() -> None:
-    """Not by the positive one, and not by the batch's; silence stays silence, whole."""
-    x = np.array([[0.1, -0.5, 0.2], [-0.2, -0.1, 0.0], [0.0, 0.0, 0.0]])
-    y = peak_normalise(x)
-    assert y.dtype == np.float32
-    np.testing.assert_allclose(y, [[0.2, -1, 0.4], [-1, -0.5, 0], [0, 0, 0]], atol=1e-7)
-    np.testing.assert_array_equal(peak_normalise(-x), -y)
-    assert peak_normalise(np.zeros((2, 0))).shape == (2, 0)
-
-
-@pytest.mark.parametrize("level", [1e-36, 1e-39, 1e-45])
-def test_peak_normalise_of_next_to_nothing_is_finite(level: float) -> None:
-    """Even a peak with no float32 inverse gives no infinity and no NaN."""
-    y = peak_normalise(np.array([level, -level / 2], np.float32))
-    assert np.isfinite(y).all() and np.abs(y).max() <= 1

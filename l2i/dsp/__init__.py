@@ -1,8 +1,8 @@
 """Sound: read, write and mix it (numpy), and its spectrograms (torch).
 
 ===================  ===========================================================
-``audio``            files to waveforms and back; peak normalisation
-``mixing``           two clips at a ratio in dB; noise at an SNR in dB
+``audio``            files to waveforms and back
+``mixing``           levels in dB; noise at an SNR in dB
 ``spectrogram``      STFT, log magnitude and log-mel, batched on any device
 ``magnitudes``       what can be heard of magnitudes, and what a mask leaves
 ``mel``              bins of a spectrogram on the mel scale

@@ -26,7 +26,6 @@ __all__ = [
     "SUFFIXES",
     "encoded",
     "fit_length",
-    "peak_normalise",
     "read_audio",
     "read_part",
     "resample",
@@ -301,29 +300,3 @@ def encoded(x: NDArray[Any], sample_rate: int, **kind: object) -> bytes:
         for start in range(0, len(x), 1 << 16):
             file.write(x[start : start + (1 << 16)])
     return data.getvalue()
-
-
-def peak_normalise(x: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale a clip, or each clip of a batch, so that its largest absolute sample is 1.
-
-    The peak is that of ``|x|``: the gain does not depend on polarity. Silence stays silence.
-
-    Parameters
-    ----------
-    x : float [..., S]
-
-    Returns
-    -------
-    float32 [..., S]
-
-    Examples
-    --------
-    >>> peak_normalise(np.array([[0.25, -0.5], [0.0, 0.0]])).tolist()
-    [[0.5, -1.0], [0.0, 0.0]]
-    """
-    x = np.asarray(x, dtype=np.float32)
-    if x.shape[-1] == 0:
-        return x
-    peak = np.abs(x).max(axis=-1, keepdims=True)
-    # A peak too small to have a float32 inverse is silence, not a division by zero.
-    return np.asarray(x / np.where(peak > np.finfo(np.float32).tiny, peak, np.float32(1)))

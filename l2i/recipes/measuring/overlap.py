@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from l2i.dsp.audio import peak_normalise
 from l2i.dsp.mixing import coloured_noise, db_to_gain, rms
+from l2i.dsp.spectrogram import peak_normalise
 from l2i.errors import UsageError
 from l2i.explanation import METHODS
 from l2i.metrics import meanings
@@ -291,7 +291,7 @@ def mixed_scenes(
 
     def scaled(x: NDArray[np.float32]) -> NDArray[np.float32]:
         if wanted.level == "peak":
-            return peak_normalise(x)
+            return peak_normalise(torch.from_numpy(x)).numpy()
         level = rms(x)
         return x if level == 0 else (x / level).astype(np.float32)
 
