@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2i.dsp.mixing import Colour, add_noise, coloured_noise, db_to_gain, mix, rms
+from l2i.dsp.mixing import Colour, add_noise, coloured_noise, db_to_gain, rms
 
 DB = st.floats(-60, 60)
 SEED = st.integers(0, 10**6)
@@ -36,63 +36,6 @@ def test_rms_is_of_the_whole_clip() -> None:
     assert rms(np.zeros(10)) == 0 and rms(np.zeros(0)) == 0
     assert rms(np.full(1_000_000, 0.1, np.float32)) == pytest.approx(0.1, rel=1e-6)
     assert rms(np.full(10, 2e4, np.float16)) == pytest.approx(2e4)
-
-
-@given(seed=SEED, ratio=DB)
-@settings(deadline=None)
-def test_a_ratio_is_that_of_the_levels(seed: int, ratio: float) -> None:
-    """The first stays as it is; what was added is so many dB below it, whatever it was before."""
-    x, y = _clip(seed), 7 * _clip(seed + 1)
-    added = mix(x, y, ratio_db=ratio).astype(np.float64) - x
-    assume(ratio < 40)  # Beyond, float32 rounds away what was added.
-    assert _level_db(x) - _level_db(added) == pytest.approx(ratio, abs=0.05)
-    assert float(np.corrcoef(added, y)[0, 1]) > 0.99
-
-
-@given(seed=SEED, gain=st.floats(-40, 40))
-@settings(deadline=None)
-def test_a_gain_is_applied_to_the_second(seed: int, gain: float) -> None:
-    """x + g y, as the published overlaps are; without a word, g is 1."""
-    x, y = _clip(seed), _clip(seed + 1)
-    np.testing.assert_allclose(
-        mix(x, y, gain_db=gain), x + 10 ** (gain / 20) * y, rtol=1e-5, atol=1e-6
-    )
-    np.testing.assert_allclose(mix(x, y), x + y, rtol=1e-6, atol=1e-6)
-
-
-def test_a_gain_of_zero_decibels_and_a_ratio_of_zero_differ() -> None:
-    """As it is, and as loud as the first."""
-    x, y = np.ones(4), 3 * np.ones(4)
-    np.testing.assert_allclose(mix(x, y, gain_db=0), 4)
-    np.testing.assert_allclose(mix(x, y, ratio_db=0), 2)
-
-
-@pytest.mark.parametrize("ratio", [-10.0, 0.0, 10.0])
-def test_silence_has_no_level_to_refer_to(ratio: float) -> None:
-    """On either side, the second clip is left as it is; never NaN."""
-    x, silence = _clip(0), np.zeros(800, np.float32)
-    np.testing.assert_array_equal(mix(silence, x, ratio_db=ratio), x)
-    np.testing.assert_array_equal(mix(x, silence, ratio_db=ratio), x)
-    np.testing.assert_array_equal(mix(silence, silence, ratio_db=ratio), silence)
-
-
-def test_a_mixture_is_not_normalised() -> None:
-    """It may go beyond full scale, and is float32; what was mixed is left as it was."""
-    x = np.full(4, 0.9)
-    y = mix(x, x)
-    assert y.dtype == np.float32
-    np.testing.assert_allclose(y, 1.8)
-    np.testing.assert_array_equal(x, 0.9)
-
-
-def test_what_cannot_be_mixed_is_refused() -> None:
-    """Two ways to say how loud, or two lengths."""
-    with pytest.raises(ValueError, match="not both"):
-        mix(np.ones(4), np.ones(4), gain_db=0, ratio_db=0)
-    with pytest.raises(ValueError, match=r"\(4,\) and \(5,\)"):
-        mix(np.ones(4), np.ones(5))
-    with pytest.raises(ValueError, match=r"\(2, 4\) and \(4,\)"):
-        mix(np.ones((2, 4)), np.ones(4))
 
 
 # --- noise ------------------------------------------------------------------------------------

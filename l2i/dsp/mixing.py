@@ -1,4 +1,4 @@
-"""Two clips at a ratio in dB, noise at an SNR in dB.
+"""Levels in dB, and noise at an SNR in dB.
 
 Levels are root mean squares over the whole clip: ``10 log10(mean x^2)``. Silence has no level,
 so no gain can bring it to one: it is left as it is.
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Colour", "add_noise", "coloured_noise", "db_to_gain", "mix", "rms"]
+__all__ = ["Colour", "add_noise", "coloured_noise", "db_to_gain", "rms"]
 
 Colour = Literal["white", "pink", "brown"]
 
@@ -37,54 +37,6 @@ def rms(x: NDArray[Any]) -> float:
     if x.size == 0:
         return 0.0
     return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
-
-
-def mix(
-    x: NDArray[Any],
-    y: NDArray[Any],
-    *,
-    gain_db: float | None = None,
-    ratio_db: float | None = None,
-) -> NDArray[np.float32]:
-    """Add a second clip to a first one.
-
-    Parameters
-    ----------
-    x, y : float [S]
-        Equally long.
-    gain_db : float, optional
-        ``x + g y``: `y` is added as it is, times this gain. 0 where neither is given.
-    ratio_db : float, optional
-        `y` is scaled so that `x` is this many dB louder than it (by root mean square). A silent
-        clip on either side leaves `y` as it is.
-
-    Returns
-    -------
-    float32 [S]
-        Not normalised: it may go beyond ±1.
-
-    Raises
-    ------
-    ValueError
-        Both `gain_db` and `ratio_db` are given, or the lengths differ.
-
-    Examples
-    --------
-    >>> mix(np.array([8.0, 8.0]), np.array([2.0, -2.0]), ratio_db=20.0 * np.log10(4)).tolist()
-    [10.0, 6.0]
-    """
-    if gain_db is not None and ratio_db is not None:
-        raise ValueError("give gain_db or ratio_db, not both")
-    if x.shape != y.shape:
-        raise ValueError(f"clips of shapes {x.shape} and {y.shape} cannot be added")
-    gain = 1.0
-    if ratio_db is not None:
-        level_x, level_y = rms(x), rms(y)
-        if level_x > 0 and level_y > 0:
-            gain = level_x / level_y * db_to_gain(-ratio_db)
-    elif gain_db is not None:
-        gain = db_to_gain(gain_db)
-    return (np.asarray(x, np.float64) + gain * np.asarray(y, np.float64)).astype(np.float32)
 
 
 def coloured_noise(n_samples: int, colour: Colour, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -135,4 +87,5 @@ def add_noise(
     if rms(x) == 0:
         return x.copy()
     noise = coloured_noise(x.shape[-1], colour, rng or np.random.default_rng(0))
-    return mix(x, noise, ratio_db=snr_db)
+    gain = rms(x) / (rms(noise) or 1.0) * db_to_gain(-snr_db)
+    return (np.asarray(x, np.float64) + gain * np.asarray(noise, np.float64)).astype(np.float32)
