@@ -42,7 +42,6 @@ __all__ = [
     "band_dictionary",
     "encode",
     "learn_dictionary",
-    "objective",
     "random_dictionary",
     "unit_columns",
 ]
@@ -111,19 +110,6 @@ def band_dictionary(n_bins: int, components: int) -> Tensor:
         raise DataError(f"{n_bins} frequency bins cannot make {components} bands.")
     of_bin = torch.arange(n_bins) * components // n_bins
     return unit_columns(torch.nn.functional.one_hot(of_bin, components).float())
-
-
-def objective(frames: Tensor, w: Tensor, h: Tensor, sparsity: float) -> float:
-    """D(W, H) of the module's docstring, as it stands there.
-
-    Parameters
-    ----------
-    frames : Tensor [F, N]
-    w : Tensor [F, K]
-    h : Tensor [K, N]
-    """
-    residual = frames - w @ h
-    return float(0.5 * residual.square().sum() + sparsity * h.sum())
 
 
 def _first_activations(gram: Tensor, projected: Tensor, sparsity: float) -> Tensor:
