@@ -21,6 +21,7 @@ from l2i.recipes.measuring.measure import Evaluation, evaluate_clips, finish_eva
 from l2i.recipes.measuring.truth import Part, Scene, judge_scenes, predicted, truth_scores
 from l2i.run.progress import Progress
 from l2i.types import Interpretation, Task
+from tests import reference
 from tests.toys import BANDS, SAMPLES, BandInterpreter, tone, tone_explainer, tone_subject
 
 QUIET = Progress(quiet=True)
@@ -87,6 +88,17 @@ def test_faithfulness_of_a_tone_detector_is_one() -> None:
     assert e.scores["faithfulness_probability"] == pytest.approx(1.0, abs=1e-6)
     assert e.scores["ff_mean"] == pytest.approx(1.0, abs=1e-6)
     assert e.scores["random_probability"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_falls_are_the_papers() -> None:
+    """For logits and for probabilities, for the classifier's class, as the loops have it."""
+    waves, explainer = _clips(), tone_explainer()
+    e = _evaluate(waves, explainer=explainer)
+    explained, *_ = explainer.explain(torch.from_numpy(waves), LOUD)
+    after = explainer.classifier.logits(explained.removal)
+    probability, logit = reference.faithfulness(e.logits.tolist(), after.tolist())
+    np.testing.assert_allclose(e.pairs["fall_probability"], probability, rtol=1e-4)
+    np.testing.assert_allclose(e.pairs["fall_logit"], logit, rtol=1e-4)
 
 
 def test_random_removal_of_one_of_eleven_rarely_hits() -> None:

@@ -13,25 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "average_drop", "average_gain", "average_increase", "fall", "summary"]
+__all__ = ["MARGIN", "average_drop", "average_gain", "average_increase", "summary"]
 
 Values = NDArray[np.floating]
 
 MARGIN = 1e-3
 """By how much an explanation is to be more probable for AI to count it with a margin: rounding
 alone makes the whole input more convincing than itself in half of all clips."""
-
-
-def fall(
-    before: NDArray[np.floating], after: NDArray[np.floating], classes: NDArray[np.int64]
-) -> NDArray[np.floating]:
-    """``f(x)_c - f(removal)_c`` per clip [N], of logits or probabilities [N, C].
-
-    >>> fall(np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]]), np.array([0])).round(3)
-    array([0.7])
-    """
-    rows = np.arange(len(classes))
-    return before[rows, classes] - after[rows, classes]
 
 
 def summary(name: str, probability: NDArray[np.floating], logit: NDArray[np.floating]) -> dict:
