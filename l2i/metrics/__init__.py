@@ -2,13 +2,13 @@
 
 Each metric is one function on arrays, and one line of `METRICS`, which says its unit, which way
 is better and where it comes from. To add one: write the function in a file of its family
-(``classification``, ``fidelity``, ``faithfulness``, ``size``, ``curves``, ``sensitivity``,
+(``classification``, ``fidelity``, ``faithfulness``, ``curves``, ``sensitivity``,
 ``complexity``, ``separation``, ``localisation``, ``encoding``), and its line here. ``statistics``
 has intervals and paired differences, of any figure.
 
 `l2i.metrics.own` has metrics of users, in the files that they name.
 
-Over 300 lines: two tables of names.
+Over 300 lines: a table of names.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """How much of a clip a mask singles out: little is easy to listen to.
 
-Both figures look at the mask alone and not at what it keeps; a mask of zeros singles nothing out,
-and has neither.
+The figures look at the mask alone and not at what it keeps; a mask of zeros singles nothing out,
+and has neither sparseness nor complexity. The mean is to stand beside every other figure: who keeps
+all of a clip convinces any classifier, and has explained nothing.
 
-Source: Paissan, Della Libera, Ravanelli, Subakan, *Listenable Maps for Audio Classifiers*, ICML
+Sources: Paissan, Della Libera, Ravanelli, Subakan, *Listenable Maps for Audio Classifiers*, ICML
 2024, arXiv 2403.13086, after Chalasani et al. 2020 (sparseness) and Bhatt et al. 2020
-(complexity).
+(complexity); of the mean, the same authors, *Listenable Maps for Zero-Shot Audio Classifiers*,
+NeurIPS 2024.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["complexity", "sparseness"]
+__all__ = ["complexity", "mean_mask", "sparseness"]
 
 
 def sparseness(mask: Tensor) -> Tensor:
@@ -67,3 +69,12 @@ def complexity(mask: Tensor) -> Tensor:
     total = flat.sum(dim=1, keepdim=True)
     p = flat / total.clamp_min(torch.finfo(torch.float64).tiny)
     return torch.where(total[:, 0] > 0, -torch.special.xlogy(p, p).sum(dim=1), torch.nan)
+
+
+def mean_mask(mask: Tensor) -> Tensor:
+    """Mean over all bins, silent ones too, of each mask [B, F, T]: [B], float64, in [0, 1].
+
+    >>> mean_mask(torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])).tolist()
+    [0.5]
+    """
+    return mask.double().mean(dim=(1, 2))

@@ -13,9 +13,8 @@ from torch import Tensor
 from l2i.dsp.spectrogram import kept_energy, linear_gain
 from l2i.explanation import audible, split_heard
 from l2i.metrics import faithfulness
-from l2i.metrics.complexity import complexity, sparseness
+from l2i.metrics.complexity import complexity, mean_mask, sparseness
 from l2i.metrics.own import ClipMetric, Judged, own_metrics
-from l2i.metrics.size import mean_mask
 from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
 from l2i.models.heard import Heard
 
