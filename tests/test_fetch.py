@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -422,7 +423,7 @@ def test_a_data_set_is_fetched_unpacked_and_found(esc10: Card, tmp_path: Path) -
     """On its shelf, under its name, without the archive's wrapping or anything left over."""
     steps: list[str] = []
     shelf = tmp_path / "shelf"
-    target = fetch_card(esc10, _complete("esc10"), shelf, on_step=steps.append)
+    target = fetch_card(esc10, partial(_complete, "esc10"), shelf, on_step=steps.append)
     assert target == target_folder(esc10, shelf) == shelf / "esc50"
     assert _opens("esc10", target) == _opens("esc10", shelf) == 50
     assert [p.name for p in shelf.iterdir() if not p.name.endswith(".lock")] == ["esc50"]
@@ -438,7 +439,7 @@ def test_sust_is_fetched_from_many_files(server: Server, tmp_path: Path) -> None
         server.add("README.md", b"read me"),
     )
     made = replace(card("sust"), remotes=remotes)
-    target = fetch_card(made, _complete("sust"), tmp_path / "shelf")
+    target = fetch_card(made, partial(_complete, "sust"), tmp_path / "shelf")
     assert _names(target) == ["README.md", "annotations.csv", "audio-0"]
     assert _opens("sust", target) == 21
 
@@ -469,10 +470,10 @@ def test_files_fetched_and_unpacked_before_are_not_fetched_again(
     made = replace(card("sust"), remotes=remotes)
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match="403"):
-        fetch_card(made, _complete("sust"), shelf)
+        fetch_card(made, partial(_complete, "sust"), shelf)
     assert not target_folder(made, shelf).exists()
     server.asked.clear()
-    fetch_card(made, _complete("sust"), shelf)
+    fetch_card(made, partial(_complete, "sust"), shelf)
     assert [name for name, _ in server.asked] == ["README.md"]
     assert _opens("sust", shelf) == 21
 
@@ -490,7 +491,7 @@ def test_a_folder_that_is_not_empty_is_never_written_into(
     else:
         (target / name).write_text("mine")
     with pytest.raises(DataError, match=f"{target} is not empty, and nothing in it is overwritten"):
-        fetch_card(esc10, _complete("esc10"), tmp_path)
+        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
     assert _names(target) == [name] and server.asked == []
 
 
@@ -498,7 +499,7 @@ def test_a_file_in_the_way_is_said(esc10: Card, server: Server, tmp_path: Path) 
     """It stays as it was."""
     target_folder(esc10, tmp_path).write_text("mine")
     with pytest.raises(DataError, match="is a file, where a folder is to be"):
-        fetch_card(esc10, _complete("esc10"), tmp_path)
+        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
     assert target_folder(esc10, tmp_path).read_text() == "mine" and server.asked == []
 
 
@@ -506,13 +507,13 @@ def test_a_file_in_place_of_the_shelf_is_said(esc10: Card, tmp_path: Path) -> No
     """As a sentence that names it."""
     (tmp_path / "shelf").write_text("mine")
     with pytest.raises(StoreError, match="shelf"):
-        fetch_card(esc10, _complete("esc10"), tmp_path / "shelf")
+        fetch_card(esc10, partial(_complete, "esc10"), tmp_path / "shelf")
 
 
 def test_an_empty_folder_is_taken(esc10: Card, tmp_path: Path) -> None:
     """Made beforehand, it is filled."""
     target_folder(esc10, tmp_path).mkdir()
-    assert _opens("esc10", fetch_card(esc10, _complete("esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50
 
 
 @pytest.mark.parametrize(
@@ -539,11 +540,11 @@ def test_an_unsafe_archive_is_refused_whole(
     server.files["ESC-50-master.zip"].content = data.getvalue()
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match=r"was not unpacked: its member .* would leave the folder"):
-        fetch_card(esc10, _complete("esc10"), shelf)
+        fetch_card(esc10, partial(_complete, "esc10"), shelf)
     assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/l2i-evil.txt").exists()
     assert not target_folder(esc10, shelf).exists()
     server.files["ESC-50-master.zip"].content = good
-    assert _opens("esc10", fetch_card(esc10, _complete("esc10"), shelf)) == 50
+    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), shelf)) == 50
 
 
 def test_a_corrupted_archive_is_said_and_fetched_anew(
@@ -554,10 +555,10 @@ def test_a_corrupted_archive_is_said_and_fetched_anew(
     at = good.index(b"RIFF") + 100
     server.files["ESC-50-master.zip"].content = good[:at] + b"XXXX" + good[at + 4 :]
     with pytest.raises(DataError, match=r"ESC-50-master\.zip is damaged"):
-        fetch_card(esc10, _complete("esc10"), tmp_path)
+        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
     assert not target_folder(esc10, tmp_path).exists()
     server.files["ESC-50-master.zip"].content = good
-    assert _opens("esc10", fetch_card(esc10, _complete("esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50
 
 
 def test_what_is_not_the_data_set_does_not_become_the_target(
@@ -572,7 +573,7 @@ def test_what_is_not_the_data_set_does_not_become_the_target(
     made = replace(card("esc10"), remotes=(remote,))
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match=r"gave is not ESC-10: .*lacks 2 of 50 clips") as caught:
-        fetch_card(made, _complete("esc10"), shelf)
+        fetch_card(made, partial(_complete, "esc10"), shelf)
     work = shelf / ".esc50.download"
     assert f"remove {work} to begin anew" in str(caught.value)
     assert work.is_dir() and not target_folder(made, shelf).exists()
@@ -589,7 +590,7 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
         waiting.set()
 
     def second() -> None:
-        folders.append(fetch_card(esc10, _complete("esc10"), shelf, on_step=say))
+        folders.append(fetch_card(esc10, partial(_complete, "esc10"), shelf, on_step=say))
 
     thread = threading.Thread(target=second)
     with file_lock(shelf / ".esc50.lock"):
@@ -597,7 +598,7 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
         assert waiting.wait(60)
         # What the first does while it holds the lock.
         other = tmp_path / "other"
-        fetch_card(esc10, _complete("esc10"), other)
+        fetch_card(esc10, partial(_complete, "esc10"), other)
         (other / "esc50").rename(shelf / "esc50")
     thread.join(60)
     assert folders == [shelf / "esc50"]
@@ -615,6 +616,6 @@ def test_a_disk_that_fills_is_said_and_gone_on_with(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StoreError, match="The disk is full"):
-        fetch_card(esc10, _complete("esc10"), tmp_path, progress=full)
+        fetch_card(esc10, partial(_complete, "esc10"), tmp_path, progress=full)
     assert (tmp_path / ".esc50.download" / "ESC-50-master.zip.part").stat().st_size > 0
-    assert _opens("esc10", fetch_card(esc10, _complete("esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50

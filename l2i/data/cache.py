@@ -34,7 +34,7 @@ from l2i.data.base import DataSet, Progress, Waveform, listed, worker_count
 from l2i.data.digests import digests_file, digests_of
 from l2i.data.places import cache_folder
 from l2i.errors import DataError, StoreError
-from l2i.storage import disk_errors, disk_usage, file_lock, format_bytes
+from l2i.storage import atomic_write_text, disk_errors, disk_usage, file_lock, format_bytes
 from l2i.types import Clip
 
 __all__ = ["CacheEntry", "Streamed", "WaveformCache", "Waveforms"]
@@ -314,10 +314,7 @@ class WaveformCache:
                     "n_samples": dataset.n_samples,
                     "ids": [clip.id for clip in clips],
                 }
-                with open(partial / _INDEX, "w", encoding="utf-8") as text:
-                    json.dump(index, text)
-                    text.flush()
-                    os.fsync(text.fileno())
+                atomic_write_text(partial / _INDEX, json.dumps(index))
                 # An entry that would not map is damaged, and no rename goes over a full folder.
                 shutil.rmtree(path, ignore_errors=True)
                 os.replace(partial, path)

@@ -6,9 +6,10 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 from l2i.data.base import worker_count
@@ -25,21 +26,16 @@ def digests_file(folder: Path) -> Path:
     return folder / ".digests.sqlite"
 
 
-@contextmanager
-def _memory(folder: Path) -> Iterator[sqlite3.Connection | None]:
-    """The memo of digests; None where it cannot be had, since it only saves time."""
-    connection = None
+def _memory(folder: Path) -> sqlite3.Connection:
+    """The memo of digests; a new one where it cannot be had, since it only saves time."""
     with suppress(sqlite3.Error, OSError):
         connection = sqlite3.connect(digests_file(folder), timeout=30)
         connection.execute(
             "CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, size INTEGER, "
             "mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, digest TEXT)"
         )
-    if connection is None:
-        yield None
-        return
-    with closing(connection):
-        yield connection
+        return connection
+    return sqlite3.connect(":memory:")
 
 
 def digests_of(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
@@ -50,13 +46,12 @@ def digests_of(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
     which nobody can set. `WaveformCache.clean` forgets them all.
     """
     known: dict[str, tuple[tuple[int, ...], str]] = {}
-    with _memory(folder) as memory:
-        if memory is not None:
-            with suppress(sqlite3.Error):
-                rows = memory.execute(
-                    "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM contents"
-                )
-                known = {name: (tuple(marks), digest) for name, digest, *marks in rows}
+    with closing(_memory(folder)) as memory:
+        with suppress(sqlite3.Error):
+            rows = memory.execute(
+                "SELECT path, digest, size, mtime_ns, ctime_ns, inode FROM contents"
+            )
+            known = {name: (tuple(marks), digest) for name, digest, *marks in rows}
         digests: dict[Path, str] = {}
         fresh: list[Path] = []
         stats = {}
@@ -80,20 +75,16 @@ def digests_of(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
                 for path in fresh
                 if stats[path][1] < settled
             ]
-            if memory is not None:
-                with suppress(sqlite3.Error), memory:
-                    memory.executemany(
-                        "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", lines
-                    )
+            with suppress(sqlite3.Error), memory:
+                memory.executemany(
+                    "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", lines
+                )
     return digests
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=20)
     try:
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=20)).hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()

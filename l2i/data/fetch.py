@@ -22,6 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,26 +88,21 @@ def fetch(
     StoreError
         The disk is full: what is there so far is kept, and gone on with.
     """
-    entry = DATASETS[name]
-    return fetch_card(entry.card, _complete(name), data_dir, progress, on_step, pause_s)
+    complete = partial(_complete, name)
+    return fetch_card(DATASETS[name].card, complete, data_dir, progress, on_step, pause_s)
 
 
-def _complete(name: str) -> Callable[[Path], None]:
-    """A test of what was unpacked: the data set opens, and all its files are there."""
+def _complete(name: str, folder: Path) -> None:
+    """Refuse what was unpacked, unless the data set opens, and all its files are there."""
+    from l2i import config
+    from l2i.data import open_dataset
 
-    def check(folder: Path) -> None:
-        from l2i import config
-        from l2i.data import open_dataset
-
-        data = open_dataset(config.Dataset(name=name, data_dir=str(folder)))
-        missing = data.check(decode=False).missing
-        if missing:
-            raise DataError(
-                f"What was fetched lacks {len(missing)} of {len(data.clips())} clips: "
-                f"{listed(missing)}."
-            )
-
-    return check
+    data = open_dataset(config.Dataset(name=name, data_dir=str(folder)))
+    if missing := data.check(decode=False).missing:
+        raise DataError(
+            f"What was fetched lacks {len(missing)} of {len(data.clips())} clips: "
+            f"{listed(missing)}."
+        )
 
 
 def fetch_card(
@@ -198,25 +194,20 @@ def verify(path: Path, remote: Remote) -> None:
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
         raise DataError(f"{remote.url} gave {size} bytes, not the {remote.size} published.")
-    digests = {}
-    if remote.md5:
-        digests["md5"] = (hashlib.md5(usedforsecurity=False), remote.md5)
-    if remote.sha256:
-        digests["sha256"] = (hashlib.sha256(), remote.sha256)
-    if remote.git_blob:
-        blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        digests["git blob"] = (blob, remote.git_blob)
-    if not digests:
-        return
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            for digest, _ in digests.values():
-                digest.update(block)
-    for kind, (digest, wanted) in digests.items():
-        if digest.hexdigest() != wanted.lower():
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for kind, wanted, digest in (
+        ("md5", remote.md5, hashlib.md5(usedforsecurity=False)),
+        ("sha256", remote.sha256, hashlib.sha256()),
+        ("git blob", remote.git_blob, blob),
+    ):
+        if not wanted:
+            continue
+        with open(path, "rb") as file:
+            got = hashlib.file_digest(file, digest.copy).hexdigest()
+        if got != wanted.lower():
             raise DataError(
-                f"{remote.url} gave a file whose {kind} is {digest.hexdigest()}, not the "
-                f"published {wanted}. It was removed; if it happens again, the source has changed."
+                f"{remote.url} gave a file whose {kind} is {got}, not the published {wanted}. It "
+                "was removed; if it happens again, the source has changed."
             )
 
 
@@ -331,9 +322,9 @@ def _transfer(
                 f"the server answered {status} {answer.reason}",
                 float(pause) if pause.isdigit() else 0.0,
             )
+        start, total = _range(answer.headers.get("Content-Range", ""))
         if status == 416:
             # Nothing is left to send: we have all, or bytes of another file.
-            total = _total(answer.headers.get("Content-Range", ""))
             if total == have and known is not None:
                 return
             part.unlink(missing_ok=True)
@@ -345,8 +336,6 @@ def _transfer(
             )
         length = answer.headers.get("Content-Length", "")
         if status == 206:
-            start = _start(answer.headers.get("Content-Range", ""))
-            total = _total(answer.headers.get("Content-Range", ""))
             before = known.get("total") if known else None
             if start != have or (before is not None and total is not None and before != total):
                 part.unlink(missing_ok=True)
@@ -359,10 +348,8 @@ def _transfer(
             tag = answer.headers.get("ETag", "")
             validator = tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
             part.unlink(missing_ok=True)
-            atomic_write_text(
-                about,
-                json.dumps({"url": remote.url, "validator": validator, "total": total}),
-            )
+            document = {"url": remote.url, "validator": validator, "total": total}
+            atomic_write_text(about, json.dumps(document))
         with open(part, "ab") as file:
             for block in answer.iter_content(_BLOCK):
                 file.write(block)
@@ -386,12 +373,8 @@ def _recall(about: Path, url: str) -> dict[str, Any] | None:
     return known if isinstance(known, dict) and known.get("url") == url else None
 
 
-def _start(content_range: str) -> int | None:
-    # "bytes 100-199/200"
-    digits = content_range.removeprefix("bytes ").partition("-")[0]
-    return int(digits) if digits.isdigit() else None
-
-
-def _total(content_range: str) -> int | None:
-    digits = content_range.rpartition("/")[2]
-    return int(digits) if digits.isdigit() else None
+def _range(content_range: str) -> tuple[int | None, int | None]:
+    """First byte and bytes in all, as "bytes 100-199/200" tells them."""
+    start = content_range.removeprefix("bytes ").partition("-")[0]
+    total = content_range.rpartition("/")[2]
+    return int(start) if start.isdigit() else None, int(total) if total.isdigit() else None

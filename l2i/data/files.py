@@ -81,10 +81,7 @@ class Files:
         invalid: list[tuple[str, str]] = []
         heard: dict[str, survey.Heard] = {}
         contents: dict[str, str] = {}
-        notes = [
-            *self.notes,
-            *survey.odd_names(class_counts(self.card.classes, clips)),
-        ]
+        notes = [*self.notes, *survey.odd_names(class_counts(self.card.classes, clips))]
         if shared := survey.shared_groups(clips, sides):
             some = "1 recording is" if len(shared) == 1 else f"{len(shared)} recordings are"
             notes.append(f"{some} on several sides of the split: {listed(shared)}.")

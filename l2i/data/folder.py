@@ -31,7 +31,6 @@ Over 300 lines: four layouts of one folder, which must not be taken for each oth
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "sounds_in"]
 
 _LISTS = ("meta.csv", "metadata.csv")
-_FILE, _LABEL = ("filename", "file_name"), ("label", "category")
+_COLUMNS = (("filename", "file_name"), ("label", "category"))
 _TEST_SHARE = 0.2
 _TEST_SEED = 0
 _SPLITS = {
@@ -150,38 +149,18 @@ def _list_in(root: Path) -> Path | None:
     return there[0] if there else None
 
 
-def _columns(path: Path) -> list[str]:
-    """The columns of a list's first line that name files and labels; of those that are lacking, the
-    first name that they may have."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        header = []  # What is wrong with the file is said by whoever reads all of it.
-    columns = []
-    for names in (_FILE, _LABEL):
-        there = [name for name in names if name in header]
-        if len(there) > 1:
-            raise DataError(
-                f"{path} has both a column {there[0]!r} and a column {there[1]!r}: keep one."
-            )
-        columns.append(there[0] if there else names[0])
-    return columns
-
-
 def _from_list(root: Path, path: Path) -> tuple[Card, list[Clip]]:
-    file_column, label_column = _columns(path)
     seen: set[str] = set()
     rows: list[tuple[str, list[str], int | None, str | None, str]] = []
     empty: list[int] = []
     by_fold = by_split = False
-    for line, row in read_csv(path, (file_column, label_column)):
+    for line, row in read_csv(path, _COLUMNS):
         here = f"{path}, line {line}"
-        name = safe_name(path, line, row[file_column], seen, os.path.normpath)
+        name = safe_name(path, line, row["filename"], seen, os.path.normpath)
         by_fold, by_split = "fold" in row, "split" in row
         if by_fold and by_split:
             raise DataError(f"{path} has both a column 'fold' and a column 'split': keep one.")
-        labels = [word.strip() for word in row[label_column].split(";")]
+        labels = [word.strip() for word in row["label"].split(";")]
         labels = [word for word in labels if word]
         if not labels:
             empty.append(line)

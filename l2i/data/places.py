@@ -83,26 +83,41 @@ def find_root(card: Card, data_dir: str | Path = "") -> Path:
     raise DataError(f"{card.title} was not found; there is none of{looked}\n{get}")
 
 
-def read_csv(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(
+    path: Path, required: Sequence[str | tuple[str, ...]]
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a csv file with their line numbers, by the names in its first line.
+
+    Where a column may have several names, it is called by the first.
 
     Raises
     ------
     DataError
-        It is absent, is not UTF-8, lacks a column (named, with those there are), or has a row
-        of another length.
+        It is absent, is not UTF-8, lacks a column (named, with those there are), has one by two
+        names, or has a row of another length.
     """
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first name.
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in required if name not in header]
+            given = [name.strip() for name in next(reader, [])]
+            header, missing = list(given), []
+            for names in ((each,) if isinstance(each, str) else each for each in required):
+                there = [name for name in names if name in given]
+                if len(there) > 1:
+                    raise DataError(
+                        f"{path} has both a column {there[0]!r} and a column {there[1]!r}: keep "
+                        "one."
+                    )
+                if there:
+                    header[given.index(there[0])] = names[0]
+                else:
+                    missing.append(names[0])
             if missing:
                 plural = "s" if len(missing) > 1 else ""
                 raise DataError(
                     f"{path} lacks the column{plural} {', '.join(map(repr, missing))}; it has "
-                    f"{listed(header, 16) or 'no columns'}."
+                    f"{listed(given, 16) or 'no columns'}."
                 )
             for row in reader:
                 if not row or (len(row) == 1 and not row[0].strip()):
