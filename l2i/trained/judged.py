@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i import config
-from l2i.dsp.spectrogram import Domain
 from l2i.errors import DataError, MissingPackage, UsageError
-from l2i.explanation import MethodSettings, Subject, fitting_methods, lacking_packages, part_names
+from l2i.explanation import fitting_methods, lacking_packages, part_names
 from l2i.library import check_classifier
 from l2i.metrics import METRICS
 from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips
@@ -79,18 +78,11 @@ def evaluate(
     probes = _probes(fitted, len(x), all, evaluator, repeats)
     e = _measured(fitted, x, Progress(not progress), probes)
     rows = [
-        {
-            "figure": name,
-            "title": METRICS[name].title,
-            "value": value,
-            "low": e.intervals.get(name, (np.nan, np.nan))[0],
-            "high": e.intervals.get(name, (np.nan, np.nan))[1],
-            "unit": METRICS[name].unit,
-            "better": METRICS[name].better,
-        }
+        (name, m.title, value, *e.intervals.get(name, (np.nan, np.nan)), m.unit, m.better)
         for name, value in e.scores.items()
+        for m in [METRICS[name]]
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["figure", "title", "value", "low", "high", "unit", "better"])
 
 
 def _probes(
@@ -213,8 +205,8 @@ def benchmark(
         chosen = [name for name in chosen if name not in lacking]
     x = gathered(clf, sounds, sample_rate, duration_s)
     test = x
-    have: Fitted | None = fitted
-    if fitted is None and any(part_names(METHODS[name]) for name in chosen):
+    learning = [name for name in chosen if part_names(METHODS[name])]
+    if fitted is None and learning:
         order = np.random.default_rng(seed).permutation(len(x))
         n = max(1, round(_TEST_SHARE * len(x)))
         test, rest = x[np.sort(order[:n])], x[np.sort(order[n:])]
@@ -223,23 +215,23 @@ def benchmark(
                 f"There are {len(x)} sounds, of which {n} is to judge by, and at least {FEWEST} "
                 "more are needed to learn."
             )
-        first = next(name for name in chosen if part_names(METHODS[name]))
-        have = fit(clf, rest, first, seed=seed, progress=progress, **settings)
+        have = fit(clf, rest, learning[0], seed=seed, progress=progress, **settings)
     elif fitted is None:
         have = fit(clf, [], chosen[0], seed=seed, **settings)  # It learns nothing, but is told.
     elif settings:
         raise UsageError(f"What is fitted already takes no setting {next(iter(settings))!r} more.")
-    told = MethodSettings(seed=seed) if have is None else have.settings
+    else:
+        have = fitted
     rows = {}
     for name in chosen:
         needs = part_names(METHODS[name])
-        subject = Subject(clf, Domain(clf.sample_rate)) if have is None else have.subject
+        subject = have.subject
         if any(part not in subject.parts for part in needs):
             if fitted is not None:
                 raise UsageError(f"Method {name!r} must learn its {' and its '.join(needs)} first.")
             subject = fit(clf, rest, name, seed=seed, progress=progress, **settings).subject
         begin = time.perf_counter()
-        one = Fitted(name, subject, told)
+        one = Fitted(name, subject, have.settings)
         scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(test)]
         probes = _probes(one, len(test), all, evaluator, repeats)
         e = evaluate_method(
