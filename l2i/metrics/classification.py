@@ -10,14 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "accuracy",
-    "auprc",
-    "best_thresholds",
-    "confusion",
-    "max_f1",
-    "right",
-]
+__all__ = ["accuracy", "auprc", "best_thresholds", "confusion", "max_f1", "right"]
 
 Scores = NDArray[np.floating]
 Labels = NDArray[np.bool_]

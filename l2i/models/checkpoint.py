@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 FORMAT = 1
+
+_Settings = TypeVar("_Settings", bound=Domain)
 
 
 def save_checkpoint(
@@ -115,13 +117,7 @@ def read_settings(
     CheckpointError
         If it differs from `wanted`.
     """
-    try:
-        settings = SpectrogramSettings(**metadata["spectrogram"])
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
-    if wanted is not None:
-        _same(path, settings, wanted)
-    return settings
+    return _read(path, metadata, SpectrogramSettings, wanted)
 
 
 def read_domain(path: Path, metadata: Mapping[str, Any], wanted: Domain | None = None) -> Domain:
@@ -132,21 +128,22 @@ def read_domain(path: Path, metadata: Mapping[str, Any], wanted: Domain | None =
     CheckpointError
         If it differs from `wanted`.
     """
+    return _read(path, metadata, Domain, wanted and wanted.domain)
+
+
+def _read(
+    path: Path, metadata: Mapping[str, Any], kind: type[_Settings], wanted: _Settings | None
+) -> _Settings:
     try:
         told = metadata["spectrogram"]
-        domain = Domain(told["sample_rate"], told["n_fft"], told["hop_length"])
+        have = kind(**{f.name: told[f.name] for f in fields(kind)})
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} does not say what spectrogram it was made for.") from None
-    if wanted is not None:
-        _same(path, domain, wanted.domain)
-    return domain
-
-
-def _same(path: Path, have: Domain, wanted: Domain) -> None:
-    if different := have.differences(wanted):
+    if wanted is not None and (different := have.differences(wanted)):
         raise CheckpointError(
             f"{path} was made under other settings: {', '.join(different)} asked for now."
         )
+    return have
 
 
 def check_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

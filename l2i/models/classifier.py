@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import (
-    Domain,
     SpectrogramSettings,
     log_mel,
     mel_filters,
@@ -86,7 +85,25 @@ class FrozenClassifier(Answers):
     device : torch.device
     dtype : torch.dtype
         The network's arithmetic; the front-end is float32 always.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Hz, of the waveforms it takes.
+    domain : Domain
+        The transform that its front-end begins with.
+    width : float
+        Channels of the network's trunk, as a share of the published one's.
+    min_samples : int
+        The shortest clip it can hear.
+    published_maps : tuple of str
+        Names of the maps that the published interpreter reads.
+    differentiable : bool
+        It has gradients to the waveform.
     """
+
+    published_maps = tuple(HIDDEN_MAPS)
+    differentiable = True
 
     def __init__(
         self,
@@ -101,31 +118,14 @@ class FrozenClassifier(Answers):
         self.device = torch.device(device)
         self.network = fold_batch_norm(network).to(self.device)
         self.settings = settings
+        self.sample_rate, self.domain = settings.sample_rate, settings.domain
+        self.width = network.width
+        self.min_samples = MIN_FRAMES * settings.hop_length
         self.classes = tuple(classes)
         self.task = Task(task)
         self.dtype = dtype
         given = thresholds if thresholds is not None and len(thresholds) else [0.5] * len(classes)
         self.thresholds = torch.tensor(list(given), dtype=torch.float32, device=self.device)
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz, of the waveforms it takes."""
-        return self.settings.sample_rate
-
-    @property
-    def domain(self) -> Domain:
-        """The transform that its front-end begins with."""
-        return self.settings.domain
-
-    @property
-    def width(self) -> float:
-        """Channels of the network's trunk, as a share of the published one's."""
-        return self.network.width
-
-    @property
-    def published_maps(self) -> tuple[str, ...]:
-        """Names of the maps that the published interpreter reads."""
-        return tuple(HIDDEN_MAPS)
 
     def computing_in(self, dtype: torch.dtype) -> FrozenClassifier:
         """The same network; products of matrices are computed in another number format."""
@@ -136,16 +136,6 @@ class FrozenClassifier(Answers):
     def chosen_layers(self) -> tuple[str, ...]:
         """Layers that an interpreter reads where none are named, the last one deepest."""
         return tuple(reversed(HIDDEN_MAPS))
-
-    @property
-    def min_samples(self) -> int:
-        """The shortest clip it can hear."""
-        return MIN_FRAMES * self.settings.hop_length
-
-    @property
-    def differentiable(self) -> bool:
-        """It has gradients to the waveform."""
-        return True
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
