@@ -16,8 +16,6 @@ epoch.
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,17 +46,6 @@ class AttributePart(MaskPart):
     name = "attributes"
     settings = AttributeSettings
     network = Attributes
-
-    def shape(self, settings: AttributeSettings, first: Heard) -> dict[str, Any]:
-        """As the settings say."""
-        return {
-            "channels": [m.shape[1] for m in first.features.maps],
-            "n_classes": first.logits.shape[1],
-            "n_bins": first.domain.n_bins,
-            "sample_rate": first.domain.sample_rate,
-            "attributes": settings.attributes,
-            "width": settings.width,
-        }
 
     def loss(self, network: nn.Module, heard: Heard, settings: AttributeSettings) -> Tensor:
         """See the module."""

@@ -51,18 +51,6 @@ class ChunkPart(MaskPart):
         """None: it reads the spectrogram."""
         return ()
 
-    def shape(self, settings: ChunkSettings, first: Heard) -> dict[str, Any]:
-        """As the settings say."""
-        return {
-            "n_classes": first.logits.shape[1],
-            "n_bins": first.domain.n_bins,
-            "sample_rate": first.domain.sample_rate,
-            "hop_length": first.domain.hop_length,
-            "share": settings.share,
-            "width": settings.width,
-            "piece_s": settings.piece_s,
-        }
-
     def loss(self, network: Any, heard: Heard, settings: ChunkSettings) -> Tensor:
         """See the module; where nothing is learnt, of the likeliest chunks."""
         odds = network.odds(heard.size)

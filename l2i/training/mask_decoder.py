@@ -84,13 +84,8 @@ class MaskDecoderPart(MaskPart):
 
     def shape(self, settings: MaskDecoderSettings, first: Heard) -> dict[str, Any]:
         """As wide as the widest map, or as the settings say."""
-        channels = [m.shape[1] for m in first.features.maps]
-        return {
-            "channels": channels,
-            "n_bins": first.domain.n_bins,
-            "sample_rate": first.domain.sample_rate,
-            "width": max(8, min(settings.width, max(channels))),
-        }
+        shape = super().shape(settings, first)
+        return {**shape, "width": max(8, min(settings.width, max(shape["channels"])))}
 
     def loss(self, network: nn.Module, heard: Heard, settings: MaskDecoderSettings) -> Tensor:
         """See the module."""

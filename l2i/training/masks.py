@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -83,7 +84,8 @@ def clip_lesson(
 class MaskPart:
     """A network from hidden maps to a mask: a `l2i.training.parts.Part`.
 
-    One that inherits says what network it is, and its loss; and which layers it reads, if not all.
+    One that inherits says what network it is, and its loss; which layers it reads, if not all; and
+    what shape the network has, if its constructor takes anything else than `shape` has by itself.
     """
 
     name = ""
@@ -95,9 +97,17 @@ class MaskPart:
         return layers_of(classifier)
 
     def shape(self, settings: Any, first: Heard) -> dict[str, Any]:
-        """What the network is made with, beside the names of its ``maps``, of a clip that was
-        heard."""
-        raise NotImplementedError
+        """What the network is made with, beside the names of its ``maps``: what its constructor
+        takes of the settings, of a clip that was heard, and of where its masks live."""
+        known = {
+            **settings.model_dump(),
+            "channels": [m.shape[1] for m in first.features.maps],
+            "n_classes": first.logits.shape[1],
+            "n_bins": first.domain.n_bins,
+            "sample_rate": first.domain.sample_rate,
+            "hop_length": first.domain.hop_length,
+        }
+        return {k: known[k] for k in inspect.signature(self.network).parameters if k != "maps"}
 
     def loss(self, network: nn.Module, heard: Heard, settings: Any) -> Tensor:
         """The loss of a batch of clips."""

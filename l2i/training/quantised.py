@@ -49,13 +49,7 @@ class QuantisedPart(MaskPart):
 
     def shape(self, settings: QuantisedSettings, first: Heard) -> dict[str, Any]:
         """As wide as the map."""
-        return {
-            "channels": first.features.maps[0].shape[1],
-            "n_classes": first.logits.shape[1],
-            "n_bins": first.domain.n_bins,
-            "sample_rate": first.domain.sample_rate,
-            "codes": settings.codes,
-        }
+        return {**super().shape(settings, first), "channels": first.features.maps[0].shape[1]}
 
     def loss(self, network: nn.Module, heard: Heard, settings: QuantisedSettings) -> Tensor:
         """See the module."""

@@ -70,16 +70,6 @@ class TimeDomainPart(MaskPart):
     name = "time-domain-mask"
     settings = TimeDomainSettings
     network = TimeDomainMask
-    needs_gradients = True
-
-    def shape(self, settings: TimeDomainSettings, first: Heard) -> dict[str, Any]:
-        """As the settings say."""
-        names = (
-            *("filters", "kernel", "width", "blocks", "within", "along", "heads", "chunk"),
-            "alpha",
-        )
-        channels = [m.shape[1] for m in first.features.maps]
-        return {"channels": channels, **{name: getattr(settings, name) for name in names}}
 
     def lessons(
         self, network: nn.Module, settings: Any, context: Context, heard: Hear
