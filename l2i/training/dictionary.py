@@ -54,12 +54,24 @@ class Dictionary:
             Weights that the settings name are damaged, or made for something else.
         """
         d = settings
+
+        def check_frames(clips: int, k: int, whose: str = "") -> None:
+            # Every component begins as a frame.
+            used = min(clips, d.max_clips) if d.max_clips > 0 else clips
+            frames = used * domain.n_frames(sounds.n_samples)
+            if k > frames:
+                raise DataError(
+                    f"The dictionary wants {k} components{whose} but the {used} training "
+                    f"clips{whose} hold only {frames} frames; set {self._setting} lower or add "
+                    "clips."
+                )
+
         if d.weights:
             _load(Path(d.weights), domain)
         elif d.method == "none":
             band_dictionary(domain.n_bins, d.components)
         elif d.method == "joint":
-            _check_frames(d, sounds, domain, len(sounds.train), d.components, "", self._setting)
+            check_frames(len(sounds.train), d.components)
         elif d.method == "class-wise":
             n_classes = len(sounds.classes)
             if not n_classes:
@@ -77,7 +89,7 @@ class Dictionary:
                 if not mine:
                     raise DataError(f"No training clip of {sounds.title} has the class {name!r}.")
                 each = d.components // n_classes
-                _check_frames(d, sounds, domain, mine, each, f" of {name!r}", self._setting)
+                check_frames(mine, each, f" of {name!r}")
 
     def fit(self, settings: config.Dictionary, context: Context, stage: Stage) -> None:
         """Learn the dictionary, and finish the stage with it.
@@ -189,25 +201,6 @@ class Dictionary:
 
 
 DICTIONARY = Dictionary()
-
-
-def _check_frames(
-    d: config.Dictionary,
-    sounds: Sounds,
-    domain: Domain,
-    clips: int,
-    components: int,
-    whose: str,
-    setting: str,
-) -> None:
-    """Every component begins as a frame."""
-    used = min(clips, d.max_clips) if d.max_clips > 0 else clips
-    frames = used * domain.n_frames(sounds.n_samples)
-    if components > frames:
-        raise DataError(
-            f"The dictionary wants {components} components{whose} but the {used} training clips"
-            f"{whose} hold only {frames} frames; set {setting} lower or add clips."
-        )
 
 
 def _load(path: Path, domain: Domain) -> tuple[dict[str, Tensor], dict[str, Any]]:
