@@ -114,8 +114,7 @@ class Files:
                 some = "1 clip is" if len(silent) == 1 else f"{len(silent)} clips are"
                 notes.append(f"{some} silent, and explained by nothing: {listed(silent)}.")
             by_id = {clip.id: clip for clip in there}
-            twins = survey.twins(heard, sides, contents, lambda name: self.load(by_id[name]))
-            if twins:
+            if twins := survey.twins(heard, sides, contents, lambda name: self.load(by_id[name])):
                 many = "pair of clips sounds" if len(twins) == 1 else "pairs of clips sound"
                 named = (f"{a} and {b} ({r:.2f})" for a, b, r in twins)
                 notes.append(

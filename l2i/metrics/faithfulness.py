@@ -24,13 +24,11 @@ alone makes the whole input more convincing than itself in half of all clips."""
 
 def summary(name: str, probability: NDArray[np.floating], logit: NDArray[np.floating]) -> dict:
     """Median and mean of the falls [N]; NaN where nothing was explained."""
-    if not len(probability):
-        nan = float("nan")
-        return {f"{name}_probability": nan, f"{name}_probability_mean": nan, f"{name}_logit": nan}
+    p, z = (x if len(x) else np.array([np.nan]) for x in (probability, logit))
     return {
-        f"{name}_probability": float(np.median(probability)),
-        f"{name}_probability_mean": float(np.mean(probability)),
-        f"{name}_logit": float(np.median(logit)),
+        f"{name}_probability": float(np.median(p)),
+        f"{name}_probability_mean": float(np.mean(p)),
+        f"{name}_logit": float(np.median(z)),
     }
 
 

@@ -18,8 +18,6 @@ from l2i.types import Task
 
 __all__ = ["doubted_labels"]
 
-_COLUMNS = ("clip", "label", "predicted", "probability", "label_probability", "margin")
-
 
 def doubted_labels(
     probabilities: NDArray[np.floating],
@@ -72,5 +70,6 @@ def doubted_labels(
                 rows.append((clips[n], name, f"not {name}", 1 - q, q))
             else:
                 rows.append((clips[n], f"not {name}", name, q, 1 - q))
-    table = pd.DataFrame([(*row, row[4] - row[3]) for row in rows], columns=list(_COLUMNS))
+    columns = ["clip", "label", "predicted", "probability", "label_probability", "margin"]
+    table = pd.DataFrame([(*row, row[4] - row[3]) for row in rows], columns=columns)
     return table.sort_values("margin", kind="stable", ignore_index=True)

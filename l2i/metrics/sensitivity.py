@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from l2i.dsp.mel import mel_places
 from l2i.dsp.spectrogram import Domain
 
 __all__ = [
@@ -51,9 +52,8 @@ def tiles(frames: int, domain: Domain) -> Tensor:
     Tensor [F, T], int64
         From 0 to 63.
     """
-    hz = torch.linspace(0, domain.sample_rate / 2, domain.n_fft // 2 + 1, dtype=torch.float64)
-    mel = (hz / 700).log1p()
-    band = (mel / mel[-1] * _BANDS).long().clamp_max(_BANDS - 1)
+    place = mel_places(domain.n_bins, domain.sample_rate)
+    band = (place * _BANDS).long().clamp_max(_BANDS - 1)
     piece = (torch.arange(frames) * _BANDS) // frames
     return band.unsqueeze(1) * _BANDS + piece
 

@@ -137,15 +137,13 @@ def from_transformers(
 def _transformers() -> Any:
     try:
         package = importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        if error.name != "transformers":
+    except Exception as error:
+        if not isinstance(error, ModuleNotFoundError) or error.name != "transformers":
             raise DataError(f"transformers cannot be imported: {_told(error)}") from error
         raise DataError(
             "Models of transformers need it installed: 'pip install transformers', or "
             "'pip install l2i[hugging-face]'."
         ) from None
-    except Exception as error:
-        raise DataError(f"transformers cannot be imported: {_told(error)}") from error
     try:
         importlib.import_module("torchaudio")
     except Exception:

@@ -73,7 +73,7 @@ def load_classifier(spec: str) -> Classifier:
         from l2i.models.hugging_face import from_transformers
 
         return from_transformers(Path(spec.removeprefix(_CHECKPOINT)))
-    if _is_script(spec):
+    if spec.endswith(_SCRIPTS):
         return _script(Path(spec).expanduser())
     spec = CLASSIFIERS.where(spec)
     if not all(spec.rpartition(":")[::2]):
@@ -87,10 +87,6 @@ def load_classifier(spec: str) -> Classifier:
             f"{spec} is {what}, no classifier: let it return what l2i.wrap(...) gives."
         )
     return classifier
-
-
-def _is_script(spec: str) -> bool:
-    return spec.endswith(_SCRIPTS)
 
 
 def _script(path: Path) -> Classifier:
@@ -151,7 +147,7 @@ class Loaded:
 def open_classifier(spec: str) -> Loaded:
     """Load a classifier, and find out what identifies it; as `load_classifier`."""
     classifier = load_classifier(spec)
-    if not _is_script(spec):
+    if not spec.endswith(_SCRIPTS):
         spec = CLASSIFIERS.where(spec)
     words = hashlib.sha256(repr(classifier.classes).encode())
     base, files = _sources(spec)
@@ -287,7 +283,7 @@ def _sources(spec: str) -> tuple[Path, list[Path]]:
     if spec.startswith(_CHECKPOINT):
         base = Path(spec.removeprefix(_CHECKPOINT)).expanduser()
         return base, sorted(path for path in base.iterdir() if path.is_file())
-    if _is_script(spec):
+    if spec.endswith(_SCRIPTS):
         path = Path(spec).expanduser()
         return path.parent, [path, path.with_suffix(".json")]
     if where.endswith(".py"):
@@ -314,7 +310,7 @@ def _requirements(spec: str) -> list[str]:
     where = spec.rpartition(":")[0]
     if spec.startswith(_CHECKPOINT):
         return _of_packages(["transformers"])
-    if _is_script(spec):
+    if spec.endswith(_SCRIPTS):
         return []
     if not where.endswith(".py"):
         return _of_packages([where.partition(".")[0]])

@@ -206,12 +206,8 @@ class Mixer:
         in_b = torch.where(alone.unsqueeze(1), 0.0, in_b)
         certain = (in_a >= _THERE) & (in_b <= _NOT_THERE)
         # One of those that are certain; where none is, the likeliest.
-        chance = torch.where(certain.any(1, keepdim=True), certain.float(), 0.0)
-        chance = torch.where(
-            chance.sum(1, keepdim=True) > 0,
-            chance,
-            F.one_hot(in_a.argmax(1), in_a.shape[1]).float(),
-        )
+        likeliest = F.one_hot(in_a.argmax(1), in_a.shape[1])
+        chance = torch.where(certain.any(1, keepdim=True), certain, likeliest).float()
         classes = torch.multinomial(chance, 1, generator=generator).squeeze(1)
         sure = certain.gather(1, classes.unsqueeze(1)).squeeze(1).float()
         x = a + b
