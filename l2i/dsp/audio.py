@@ -2,8 +2,6 @@
 
 A waveform is float32 ``[S]``, mono, full scale at ±1. The way in, in this order: decode, refuse
 what is no sound (no samples, NaN), mean of the channels, resample, cut or pad at the end.
-
-Over 300 lines: the way in and the way out, in the same order.
 """
 
 from __future__ import annotations
@@ -119,11 +117,7 @@ def read_audio(
 
 
 def read_part(
-    path: str | Path,
-    sample_rate: int,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
+    path: str | Path, sample_rate: int, *, start_s: float = 0.0, duration_s: float | None = None
 ) -> NDArray[np.float32]:
     """Read a part of a sound file, and no more of it than that takes.
 
@@ -237,10 +231,7 @@ def _reason(error: BaseException) -> str:
 
 
 def write_audio(
-    path: str | Path,
-    waveform: NDArray[Any],
-    sample_rate: int,
-    subtype: str | None = None,
+    path: str | Path, waveform: NDArray[Any], sample_rate: int, subtype: str | None = None
 ) -> None:
     """Write a mono sound file, whole or not at all.
 

@@ -62,10 +62,7 @@ def coloured_noise(n_samples: int, colour: Colour, rng: np.random.Generator) -> 
 
 
 def add_noise(
-    x: NDArray[Any],
-    snr_db: float,
-    colour: Colour = "white",
-    rng: np.random.Generator | None = None,
+    x: NDArray[Any], snr_db: float, colour: Colour = "white", rng: np.random.Generator | None = None
 ) -> NDArray[np.float32]:
     """Add noise at a signal-to-noise ratio.
 

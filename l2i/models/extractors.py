@@ -115,12 +115,7 @@ class Cut:
     """Windows [B, n, W] of waveforms [B, S]."""
 
     def __init__(
-        self,
-        rate: int,
-        twin: Twin | None,
-        config: Any,
-        window_s: float | None,
-        hop_s: float | None,
+        self, rate: int, twin: Twin | None, config: Any, window_s: float | None, hop_s: float | None
     ) -> None:
         for word, value in (("window_s", window_s), ("hop_s", hop_s)):
             if value is not None and value * rate < 1:

@@ -226,7 +226,8 @@ class GatesPart:
                     for group in optimizer.param_groups:
                         group["lr"] = self._rate(s, at, batches)
                     terms = teacher.terms(mixture, generator, warm=warm)
-                    loss = teacher.total(terms, warm=warm)
+                    weighed = [teacher.weight(k, warm=warm) * v for k, v in terms.items()]
+                    loss = torch.stack(weighed).sum()
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -144,11 +144,7 @@ class Part(Protocol):
         """Learn from where the stage stands, and finish the stage."""
 
     def load(
-        self,
-        tensors: Mapping[str, Tensor],
-        document: Mapping[str, Any],
-        path: Path,
-        context: Any,
+        self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any
     ) -> Any:
         """What the method works with, of a finished stage's checkpoint.
 

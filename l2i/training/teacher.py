@@ -54,12 +54,6 @@ class Teacher:
         """A term's weight; in the first epochs only separation counts."""
         return float(name == "separate") if warm else self.weights.get(name, 0.0)
 
-    def total(self, terms: Mapping[str, Tensor], *, warm: bool) -> Tensor:
-        """The loss."""
-        return torch.stack(
-            [self.weight(name, warm=warm) * value for name, value in terms.items()]
-        ).sum()
-
     @torch.no_grad()
     def read(self, mixture: Mixed) -> tuple[Heard, Taken]:
         """What the classifier hears of mixtures, and what these are made of."""
@@ -131,11 +125,7 @@ class Teacher:
         return convinces, -(1 - q + 1e-4).log()
 
     def _absent(
-        self,
-        heard: Heard,
-        taken: Taken,
-        loud: Tensor,
-        generator: torch.Generator,
+        self, heard: Heard, taken: Taken, loud: Tensor, generator: torch.Generator
     ) -> Tensor:
         """What is kept for a class that is not there, of half of the clips."""
         n = max(1, len(loud) // 2)
