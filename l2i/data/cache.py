@@ -276,7 +276,7 @@ class WaveformCache:
         self, path: Path, dataset: DataSet, clips: Sequence[Clip], progress: Progress | None
     ) -> None:
         partial = path.with_name(f".{path.name}.partial")
-        row_bytes = 4 * dataset.n_samples
+        shape, row_bytes = (len(clips), dataset.n_samples), 4 * dataset.n_samples
         needed, free = row_bytes * len(clips), shutil.disk_usage(self.folder).free
         if needed > free:
             raise StoreError(
@@ -288,14 +288,8 @@ class WaveformCache:
             with disk_errors(path):
                 partial.mkdir()
                 with open(partial / _ARRAY, "wb+") as file:
-                    np.lib.format.write_array_header_1_0(
-                        file,
-                        {
-                            "descr": "<f4",
-                            "fortran_order": False,
-                            "shape": (len(clips), dataset.n_samples),
-                        },
-                    )
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
                     file.flush()
                     start = file.tell()
 

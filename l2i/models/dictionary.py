@@ -273,32 +273,26 @@ def _first_columns(
 ) -> Tensor:
     """Unit columns from frames drawn at random among those that are not silent."""
     chosen: list[Tensor] = []
-    wanted = components
-    # A first draw may hit silence; a second look over all frames decides.
-    order = torch.randperm(sum(lengths), generator=generator)
-    position = 0
     starts = np.cumsum([0, *lengths])
-    while wanted > 0 and position < len(order):
-        draw = order[position : position + max(4 * wanted, 64)].numpy()
-        position += len(draw)
+    # A first draw may hit silence; the others decide.
+    order = torch.randperm(int(starts[-1]), generator=generator)
+    for draw in order.split(max(4 * components, 64)):
+        rows = draw.numpy()
+        owner = np.searchsorted(starts, rows, side="right") - 1
         drawn: dict[int, Tensor] = {}
-        owner = np.searchsorted(starts, draw, side="right") - 1
         for index in np.unique(owner):
             block = blocks[int(index)]
-            for n in draw[owner == index]:
-                column = block[:, int(n - starts[index])]
+            for n in rows[owner == index].tolist():
+                column = block[:, n - int(starts[index])]
                 if float(column.square().sum()) > 1e-8:
-                    drawn[int(n)] = column.clone()
-        for n in draw:
-            if int(n) in drawn and wanted > 0:
-                chosen.append(drawn[int(n)])
-                wanted -= 1
-    if wanted > 0:
-        raise DataError(
-            f"The dictionary wants {components} components but the training clips hold only "
-            f"{components - wanted} frames that are not silent; set {setting} lower or add clips."
-        )
-    return unit_columns(torch.stack(chosen, dim=1))
+                    drawn[n] = column.clone()
+        chosen += [drawn[n] for n in rows.tolist() if n in drawn]
+        if len(chosen) >= components:
+            return unit_columns(torch.stack(chosen[:components], dim=1))
+    raise DataError(
+        f"The dictionary wants {components} components but the training clips hold only "
+        f"{len(chosen)} frames that are not silent; set {setting} lower or add clips."
+    )
 
 
 def _update_columns(w: Tensor, a: Tensor, b: Tensor, n_fixed: int) -> Tensor:
