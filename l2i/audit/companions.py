@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from l2i.audit.cues import Companion
 from l2i.audit.proof import Proof, Read, Trial, p_value
 from l2i.audit.settings import Settings
-from l2i.dsp.mixing import mix
+from l2i.dsp.mixing import rms
 from l2i.explanation import Subject
 from l2i.models.heard import hear
 
-__all__ = ["prove_companion", "screen_companions"]
+__all__ = ["mixed", "prove_companion", "screen_companions"]
 
 # Classes that are mixed with each other: ten pairs.
 _NEAR = 5
@@ -55,7 +55,7 @@ def screen_companions(
     trials = []
     for pair in combinations(near, 2):
         a, b = pair
-        rise = _sure(subject, _mixed(sounds[a], sounds[b]), label) - max(alone[a], alone[b])
+        rise = _sure(subject, mixed(sounds[a], sounds[b]), label) - max(alone[a], alone[b])
         if rise >= s.worth:
             trials.append(Trial(label, Companion(pair), 0.0, 0.0, rise))
     return max(trials, key=lambda trial: trial.insertion, default=None)
@@ -103,7 +103,7 @@ def prove_companion(
         some = slice(start, start + _BATCH)
         x, y, z = (read(numbers[some]) for numbers in (hosts, beside, third))
         both, with_x, with_y = (
-            _decided(subject, _mixed(*two), trial.label) for two in ((x, y), (x, z), (y, z))
+            _decided(subject, mixed(*two), trial.label) for two in ((x, y), (x, z), (y, z))
         )
         flips.append(both)
         control.append(with_x | with_y)
@@ -112,9 +112,14 @@ def prove_companion(
     return Proof(trial, own, hosts, _NOTHING, _NOTHING, into, into_control, p, beside)
 
 
-def _mixed(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Clips [B, S] with others of the same energy, at the level of the first."""
-    return np.stack([mix(*two, ratio_db=0.0) for two in zip(x, y, strict=True)])
+def mixed(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Clips [B, S], none of them silent, with others of the same energy, at the level of the first.
+
+    >>> mixed(np.ones((1, 2), np.float32), np.array([[0.5, -0.5]], np.float32)).tolist()
+    [[2.0, 0.0]]
+    """
+    gains = [rms(a) / rms(b) for a, b in zip(x, y, strict=True)]
+    return x + y * np.array(gains, np.float32)[:, None]
 
 
 def _sure(subject: Subject, x: NDArray[np.float32], label: int) -> float:

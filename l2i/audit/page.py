@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from l2i.audit.companions import mixed
 from l2i.audit.cues import Companion, Palette, Trait
 from l2i.audit.proof import Bench, Proof
 from l2i.audit.words import misled
-from l2i.dsp.mixing import mix
 from l2i.dsp.spectrogram import common_gain
 from l2i.explained import Explained, pictured
 from l2i.explanation import Subject
@@ -63,7 +63,7 @@ def suspect_entry(
         theirs["mixed"] = trial.cue.impose(y, clf.sample_rate)
     elif isinstance(trial.cue, Companion):
         assert beside is not None
-        both = torch.from_numpy(mix(y[0].cpu().numpy(), beside, ratio_db=0.0)[None]).to(y)
+        both = torch.from_numpy(mixed(y.cpu().numpy(), beside[None])).to(y)
         theirs |= {"mixed": both, "explanation": both - y}
     else:
         part, _ = bench.cue(trial.cue)
