@@ -21,10 +21,12 @@ from l2i.audit.planted import at_place
 from l2i.audit.proof import Proof, Trial, prove, proved
 from l2i.audit.report import suspect_facts
 from l2i.audit.scan import Rows
-from l2i.audit.screening import screen
+from l2i.audit.screening import _joined, screen
 from l2i.audit.settings import Settings
+from l2i.audit.traits import Trait
 from l2i.dsp.spectrogram import Domain
 from l2i.explanation import Subject
+from l2i.models.heard import hear
 
 RATE = 8000
 DOMAIN = Domain(RATE, 256, 64)
@@ -156,8 +158,54 @@ def test_a_tone_that_is_the_same_in_all(
     x = np.stack([np.cos(2 * np.pi * f * t) * on * np.hanning(RATE) for f in hz])
     tone = fixed_tone(torch.from_numpy(x).float(), RATE)
     assert tone == (None if expected is None else pytest.approx(expected, rel=0.02))
-    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(4, RATE)))
-    assert fixed_tone(noise, RATE) is None
+
+
+def test_what_is_a_tone_beside_others() -> None:
+    """Mains hum has several, of which the strongest is told; noise has none, nor has noise with a
+    tone that is weaker."""
+    t = np.arange(RATE) / RATE
+    hum = sum(0.5**k * np.sin(2 * np.pi * (k + 1) * 50 * t) for k in range(3))
+    noise = np.random.default_rng(0).normal(size=(4, RATE))
+
+    def tone(x: NDArray[np.floating]) -> float | None:
+        return fixed_tone(torch.from_numpy(np.broadcast_to(x, (4, RATE)).copy()), RATE)
+
+    assert tone(hum) == pytest.approx(50)
+    assert tone(hum + 0.01 * noise) == pytest.approx(50)
+    assert tone(noise) is None and tone(noise + hum) is None
+
+
+def test_neighbours_are_one_cue() -> None:
+    """Bands in a row that each do something are joined, those apart are not; all of a sound that is
+    in them is cut out."""
+    palette = Palette(DOMAIN, None, torch.device("cpu"))
+    wide = [cue for cue in palette.cues if cue.kind == "band"]
+    one, two = _joined(palette, [wide[k] for k in (3, 4, 5, 9, 12, 13)])
+    assert (one.number, one.bands, two.number, two.bands) == (3, 4, 12, 3)
+    assert one.low_hz == pytest.approx(wide[3].low_hz, abs=40)
+    assert one.high_hz == pytest.approx(wide[5].high_hz, abs=40)
+    t = np.arange(8000) / RATE
+    beep = (t > 0.4) & (t < 0.5)
+    hz = np.linspace(one.low_hz + 40, one.high_hz - 40, 4)
+    x = sum(np.sin(2 * np.pi * f * t) for f in hz) * beep
+    clf = l2i.wrap(_Tone(), RATE, ["plain", "beep"])
+    heard = hear(clf, torch.from_numpy(np.float32([x])), DOMAIN)
+    nothing = torch.zeros(DOMAIN.n_bins)
+    shares = []
+    for cue in (one, wide[4]):
+        sound = palette.sound(cue, heard, palette.take_apart(heard), nothing)[0].numpy()
+        shares.append(np.square(sound).sum() / np.square(x / np.abs(x).max()).sum())
+    assert shares[0] == pytest.approx(1, abs=0.02) and shares[1] < 0.9
+
+
+@pytest.mark.parametrize(("flips", "bad"), [(9, False), (16, True)])
+def test_most_mixtures_must_be_taken_for_the_class(flips: int, bad: bool) -> None:
+    """A quarter of them, which is enough for a part of a sound, may sound like it by chance."""
+    numbers, nothing = np.arange(24), np.zeros(0, bool)
+    columns = nothing, nothing, numbers < flips, numbers < 1
+    for cue, suspect in ((Companion((0, 1)), bad), (Trait("ends silent", 0.2), True)):
+        proof = Proof(Trial(2, cue, 0.0, 0.0, 0.6), numbers, numbers, *columns, p=0.001)
+        assert proved([proof], Settings())[0][2] is suspect
 
 
 class _Tone(torch.nn.Module):

@@ -21,9 +21,10 @@ import soundfile
 import torch
 
 import l2i
-from l2i.audit.cues import Palette, Trait
+from l2i.audit.cues import Palette
 from l2i.audit.page import group_entry, suspect_entry, write_audit_page
 from l2i.audit.proof import Proof, Trial
+from l2i.audit.traits import Trait
 from l2i.dsp.spectrogram import Domain
 from l2i.explained import explain_by
 from l2i.explanation import MethodSettings, Subject, make_method

@@ -2,6 +2,7 @@
 
 =============  ==================================================================================
 ``cues``       what a classifier might go by, as something that can be cut out and put in
+``traits``     what clips have in common that is not a sound
 ``scan``       one pass over all clips: a row for each class that is said of each
 ``hearing``    the pass as a whole: stopped, gone on with, shared among the tasks of a job
 ``groups``     whether a class's explanations are of one kind

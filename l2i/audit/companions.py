@@ -56,7 +56,7 @@ def screen_companions(
     for pair in combinations(near, 2):
         a, b = pair
         rise = _sure(subject, mixed(sounds[a], sounds[b]), label) - max(alone[a], alone[b])
-        if rise >= s.worth:
+        if rise >= s.together:
             trials.append(Trial(label, Companion(pair), 0.0, 0.0, rise))
     return max(trials, key=lambda trial: trial.insertion, default=None)
 

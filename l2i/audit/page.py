@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from l2i.audit.companions import mixed
-from l2i.audit.cues import Companion, Palette, Trait
+from l2i.audit.cues import Companion, Palette
 from l2i.audit.proof import Bench, Proof
+from l2i.audit.traits import Trait
 from l2i.audit.words import misled
 from l2i.dsp.spectrogram import common_gain
 from l2i.explained import Explained, pictured

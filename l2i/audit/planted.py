@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.audit.cues import TraitKind
+from l2i.audit.traits import TraitKind
 from l2i.data.planted import CueKind, Planted
 from l2i.recipes.opening.opened import Opened
 from l2i.recipes.tables.shortcut import cue_answers

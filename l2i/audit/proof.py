@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2i.audit.cues import Companion, Cue, Palette, Trait, usual_size
+from l2i.audit.cues import Companion, Cue, Palette, usual_size
 from l2i.audit.settings import Settings
+from l2i.audit.traits import Trait
 from l2i.dsp.spectrogram import peak_normalise
 from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
@@ -291,8 +292,9 @@ def proved(proofs: Sequence[Proof], settings: Settings) -> list[tuple[Proof, flo
     """Each proof with its corrected p value, and whether it is a suspect; these first, and those
     that change most decisions before others."""
     corrected = holm([proof.p for proof in proofs])
-    judged = [
-        (proof, float(p), bool(p < settings.false_alarms and proof.excess >= settings.excess))
-        for proof, p in zip(proofs, corrected, strict=True)
-    ]
+    judged = []
+    for proof, p in zip(proofs, corrected, strict=True):
+        least = settings.together if isinstance(proof.trial.cue, Companion) else settings.excess
+        bad = p < settings.false_alarms and proof.excess >= least
+        judged.append((proof, float(p), bool(bad)))
     return sorted(judged, key=lambda item: (not item[2], -item[0].excess, item[1]))

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.audit.cues import Companion, Cue, Palette, Trait
+from l2i.audit.cues import Companion, Cue, Palette
 from l2i.audit.groups import Groups
 from l2i.audit.proof import Proof
 from l2i.audit.scan import Rows
+from l2i.audit.traits import Trait
 from l2i.audit.words import described, sentence
 from l2i.pages.pictures import spectrum_line
 

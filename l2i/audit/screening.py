@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i.audit.cues import Cue, Palette, fixed_tone, traits_of
+from l2i.audit.cues import Cue, Palette, fixed_tone
 from l2i.audit.proof import Bench, Trial, energy
 from l2i.audit.settings import Settings
+from l2i.audit.traits import traits_of
 from l2i.explanation import Subject
 
 __all__ = ["screen"]
@@ -77,6 +78,8 @@ def screen(
     wide = tried(cue for cue in palette.cues if cue.kind != "component")
     telling = (t.cue for t in wide if t.effect >= settings.worth / 2)
     bands = [cue for cue in telling if isinstance(cue, Cue) and cue.kind == "band"]
+    # And what neighbours do, each a little, is one cue that does more.
+    wide += tried(_joined(palette, bands))
     near = [cue for cue in palette.parts if cue.kind == "component" and _within(cue, bands)]
     trials = [t for t in (*wide, *tried(near)) if t.effect >= settings.worth]
     for trait in traits_of(bench.clean[0], rate):
@@ -100,6 +103,21 @@ def screen(
         if len(kept) == settings.cues:
             break
     return kept
+
+
+def _joined(palette: Palette, bands: Sequence[Cue]) -> list[Cue]:
+    """Runs of two or more neighbours among some bands, each as one."""
+    runs: list[list[Cue]] = []
+    for band in bands:
+        if runs and band.number == runs[-1][-1].number + 1:
+            runs[-1].append(band)
+        else:
+            runs.append([band])
+    return [
+        palette.neighbours(run[0].number, len(run) + run[-1].bands - 1)
+        for run in runs
+        if len(run) > 1
+    ]
 
 
 def _within(cue: Cue, bands: Sequence[Cue]) -> bool:

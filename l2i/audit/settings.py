@@ -27,6 +27,9 @@ class Settings:
         Mean change of the class's probability from which on a cue is worth a proof.
     excess : float
         Share of the decisions that it must change beyond its control.
+    together : float
+        Share of the mixtures of two other classes' clips that must be taken for a class beyond
+        their control. Some mixtures sound like a third class by chance; most of them do not.
     false_alarms : float
         The chance of a suspect in an audit where no cue does more than its control.
     """
@@ -37,4 +40,5 @@ class Settings:
     cues: int = 4
     worth: float = 0.1
     excess: float = 0.25
+    together: float = 0.5
     false_alarms: float = 0.05
