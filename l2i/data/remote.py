@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from l2i import config
 from l2i.data.base import Card, DataSet, Entry
 from l2i.data.places import cache_folder
+from l2i.dsp.audio import SUFFIXES
 from l2i.errors import DataError
 from l2i.storage import file_lock, s3
 from l2i.types import Clip
@@ -25,7 +26,6 @@ OnBytes = Callable[[int, int], None]
 """Called with the bytes done since the last call, and the bytes of all."""
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z")
-_SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 
 
 def open_remote(
@@ -61,7 +61,7 @@ def open_remote(
         files = [f for f in s3.listing(place) if _is_data(f.name)]
         if not files:
             raise DataError(f"There is nothing at {place}.")
-        sounds = [f for f in files if PurePosixPath(f.name).suffix.lower() in _SOUNDS]
+        sounds = [f for f in files if PurePosixPath(f.name).suffix.lower() in SUFFIXES]
         chosen = {f.name for f in files} - {f.name for f in sounds}
         if entry.card.name == "folder":
             # Its clips are whatever lies there.
