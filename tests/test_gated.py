@@ -520,6 +520,32 @@ def test_refined_gates_that_were_trained_for_all_that_convinces(fitted: Fitted) 
     assert (inside[1] > log_odds(heard.logits, classes, clf.task)).all()
 
 
+def test_refined_gates_of_one_sound_among_several(
+    fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where classes do not exclude each other, size counts little of one that is there, and as
+    before of one that is absent."""
+    x = torch.from_numpy(sounds(3))
+    weights = []
+
+    def told(*args: Tensor, size: float, **more: float) -> Tensor:
+        weights.append((float(args[2]) > 0, size))
+        return objective(*args, size=size, **more)
+
+    monkeypatch.setattr("l2i.explanation.refined.objective", told)
+    model = load().model  # type: ignore[attr-defined]
+    # Of a tone the other tone's logit is above zero, too, if only just.
+    model[7].bias = torch.nn.Parameter(torch.full((3,), -1.0))
+    for task, there in (("multi-label", 1.0), ("single-label", 8.0)):
+        clf = l2i.wrap(model, RATE, CLASSES, task)
+        way = RefinedGates(replace(fitted.subject, classifier=clf), fitted.settings)
+        heard = hear(clf, x, fitted.subject.domain, way.layers)
+        for classes in (heard.logits.argmax(1), heard.logits.argmin(1)):
+            way(heard, classes, range(3))
+        assert set(weights) == {(True, there), (False, 8.0)}, task
+        weights.clear()
+
+
 def test_no_gradients_no_gates() -> None:
     """Said, with what to take instead."""
     clf = l2i.wrap(lambda x: np.stack([x.mean(1), x.std(1)], 1), RATE, ["a", "b"])

@@ -6,8 +6,9 @@ log odds are shifted by d, one number for each component and second, found by de
 classifier, from zero, on what `l2i.explanation.gates` makes least: the explanation is to be as
 probable as the clip, the removal improbable, and what is kept small. Where gates were trained to
 let through all that convinces (the preset ``source``), size does not count, and the explanation is
-to be more probable than the clip. For a class that no clip trained the gates for, all of them begin
-open, and there are more steps.
+to be more probable than the clip. Where a class may be one of several, and is there, size counts
+little. For a class that no clip trained the gates for, all of them begin open, and there are more
+steps.
 
 Numbers are few, so that there is little room for masks that fool the classifier: with four a second
 instead of one, removals take more off the class as the classifier explained has it, and less as
@@ -38,6 +39,9 @@ _WEIGHTS = {
     "evidence": {"size": 8.0, "margin": 3.0},
     "source": {"size": 0.0, "margin": 3.0, "surer": 3.0},
 }
+# That of size, of a class that is there, where it may be one of several: what a class has in common
+# with others is missed less. By validation clips of demo-multilabel.
+_SIZE_OF_SEVERAL = 1.0
 # A gate is wholly open or shut from 2.4 on; one whose log odds are far beyond could not be moved.
 _ODDS = 4.0
 # Where there is nothing to go on from: all gates begin open, as those without training.
@@ -90,7 +94,9 @@ class RefinedGates(GatedL2I):
             pieces = max(2, round(seconds / _PIECE_S))
             shift = torch.zeros(1, odds.shape[1], pieces, device=odds.device, requires_grad=True)
             optimizer = torch.optim.Adam([shift], _RATE)
-            weights = _WEIGHTS[self.gating.preset]
+            weights = dict(_WEIGHTS[self.gating.preset])
+            if clf.task == "multi-label" and float(target) > 0:
+                weights["size"] = min(weights["size"], _SIZE_OF_SEVERAL)
 
             def gates() -> Tensor:
                 over_time = F.interpolate(shift, size=frames, mode="linear", align_corners=True)
