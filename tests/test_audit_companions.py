@@ -198,6 +198,31 @@ def test_neighbours_are_one_cue() -> None:
     assert shares[0] == pytest.approx(1, abs=0.02) and shares[1] < 0.9
 
 
+def test_what_never_stops_is_a_cue() -> None:
+    """A hum under thuds of the same frequencies: what is cut out is the hum, and where it lies is
+    told; where other clips have the same, there is nothing."""
+    rng = np.random.default_rng(0)
+    t = np.arange(16000) / RATE
+    hum = 0.05 * np.sin(2 * np.pi * 250 * t)
+    at = rng.uniform(0, 1.8, (6, 5, 1))
+    thuds = (np.exp(-30 * (t - at)) * np.sin(2 * np.pi * 240 * (t - at)) * (t > at)).sum(axis=1)
+    noise = 0.001 * rng.normal(size=(6, 16000))
+    clf = l2i.wrap(_Tone(), RATE, ["plain", "beep"])
+    palette = Palette(DOMAIN, None, torch.device("cpu"))
+    heard = hear(clf, torch.from_numpy(np.float32(thuds + noise + hum)), DOMAIN)
+    taken = palette.take_apart(heard)
+    usual = torch.full((DOMAIN.n_bins,), 1e-3)
+    cue = palette.steady(heard, taken, usual)
+    assert cue.kind == "steady" and 180 < cue.low_hz < cue.high_hz < 320
+    sound = palette.sound(cue, heard, taken, usual).numpy()
+    peaks = heard.waveform.abs().amax(1).numpy()
+    for cut, peak in zip(sound, peaks, strict=True):
+        quiet = np.corrcoef(cut, hum)[0, 1]
+        assert quiet > 0.7 and 0.5 < np.std(cut) * peak / np.std(hum) < 1.3
+    same = palette.gain(cue, taken, heard.size, heard.size.amax(dim=(0, 2)))
+    assert float(same.max()) == 0
+
+
 @pytest.mark.parametrize(("flips", "bad"), [(9, False), (16, True)])
 def test_most_mixtures_must_be_taken_for_the_class(flips: int, bad: bool) -> None:
     """A quarter of them, which is enough for a part of a sound, may sound like it by chance."""

@@ -1,14 +1,14 @@
 """What a classifier might go by: parts of a sound that can be cut out of it and put into another.
 
-A `Cue` is the same part of many clips: one spectral component, one band of frequencies, or one
-stretch of time. A gain on the clip's spectrogram cuts it out, so that the cue and the rest add up
-to the clip. A `Companion` is a whole sound, that of another class. What cannot be cut out is a
-`l2i.audit.traits.Trait`.
+A `Cue` is the same part of many clips: one spectral component, one band of frequencies, what is
+there all the time, or one stretch of time. A gain on the clip's spectrogram cuts it out, so that
+the cue and the rest add up to the clip. A `Companion` is a whole sound, that of another class. What
+cannot be cut out is a `l2i.audit.traits.Trait`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -34,11 +34,13 @@ BANDS = 24
 """Bands of frequencies, even on the mel scale, each overlapping the next."""
 SLICES = 16
 """Stretches of time that a clip is cut into."""
+# What never stops is there in all frames but one of so many.
+_SELDOM = 5
 # Tones that are the same in all clips: what they hold of the energy, how wide they are at the most,
 # as a share of their frequency or in bins, and what is a tone at all.
 _MOST, _TONE, _LINES, _LOWEST_HZ = 0.8, 0.02, 8, 20.0
 
-CueKind = Literal["component", "band", "time"]
+CueKind = Literal["component", "band", "steady", "time"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Cue:
 
     Attributes
     ----------
-    kind : {'component', 'band', 'time'}
+    kind : {'component', 'band', 'steady', 'time'}
+        Steady is what never stops, at any frequency.
     number : int
         The component's, the first band's or the stretch's.
     low_hz, high_hz : float
@@ -108,11 +111,11 @@ class Palette:
             )
         self.cues = (*(self.parts if self._learnt else ()), *wide, *slices)
 
-    def _span(self, spectrum: Tensor) -> tuple[float, float]:
-        """Where the middle 90 % of a spectrum [F] lie, Hz."""
+    def _span(self, spectrum: Tensor, tail: float = 0.05) -> tuple[float, float]:
+        """Where a spectrum [F] lies but for its tails, Hz."""
         share = spectrum.double().cumsum(0) / spectrum.double().sum().clamp_min(1e-30)
         bin_hz = self.domain.sample_rate / self.domain.n_fft
-        ends = [int((share < q).sum()) for q in (0.05, 0.95)]
+        ends = [int((share < q).sum()) for q in (tail, 1 - tail)]
         return max(0.0, (ends[0] - 0.5) * bin_hz), (ends[1] + 0.5) * bin_hz
 
     def neighbours(self, first: int, count: int) -> Cue:
@@ -147,7 +150,8 @@ class Palette:
         """The gain [B, F, T] in [0, 1] that cuts a cue out of clips.
 
         A band without any sound is a hole, which is a sound of its own. So a band's cue is what is
-        louder than usual in it: than in most of the clip's time, or than in other clips.
+        louder than usual in it: than in most of the clip's time, or than in other clips. What is
+        steady is what there is all the time beyond that of other clips.
 
         Parameters
         ----------
@@ -167,9 +171,21 @@ class Palette:
             above = 1 - (floor / size.clamp_min(1e-20)).clamp_max(1.0)
             share = self._bands[:, k : k + cue.bands].sum(dim=1)
             return share.view(1, -1, 1) * above
+        if cue.kind == "steady":
+            floor = size.kthvalue(1 + frames // _SELDOM, dim=2, keepdim=True).values
+            more = (floor - usual.view(1, -1, 1)).clamp_min(0)
+            return (more / size.clamp_min(1e-20)).clamp_max(1.0)
         gain = torch.zeros(1, 1, frames, device=size.device)
         gain[..., round(cue.start * frames) : round(cue.end * frames)] = 1.0
         return gain.expand_as(size)
+
+    def steady(self, heard: Heard, taken: Taken, usual: Tensor) -> Cue:
+        """What never stops in some clips, and where half of it lies."""
+        cue = Cue("steady", 0, 0.0, self.domain.sample_rate / 2)
+        power = (self.gain(cue, taken, heard.size, usual) * heard.size).square().sum(dim=2)
+        spectra = power / power.sum(dim=1, keepdim=True).clamp_min(1e-30)
+        low, high = self._span(spectra.mean(dim=0), 0.25)
+        return replace(cue, low_hz=low, high_hz=high)
 
     def sound(self, cue: Cue, heard: Heard, taken: Taken, usual: Tensor) -> Tensor:
         """A cue's sound [B, S] in clips that are scaled to their peak; see `gain`."""

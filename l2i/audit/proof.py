@@ -45,7 +45,7 @@ class Trial:
         The class.
     cue : Cue, Trait or Companion
     level_db : float
-        Median level below the clip, see `Bench.cue`; 0 for a trait or a companion.
+        Against the clip, see `Bench.cue`: of three of four clips, or below; 0 of what is no `Cue`.
     removal, insertion : float
         Mean fall of the class's probability without it; mean rise in other clips with it.
     usual : float32 [F], optional

@@ -58,7 +58,8 @@ def screen(
         some = []
         for cue in cues:
             sound, levels = bench.cue(cue)
-            level = float(levels.median())
+            # What is loud in one clip of four may be the class's sound there.
+            level = float(levels.quantile(0.75))
             if level <= _INAUDIBLE_DB:
                 continue
             # However loud it is, no natural sound is the same tone in all clips.
@@ -75,7 +76,8 @@ def screen(
         return some
 
     # Components are many: those are tried that lie where a band does something.
-    wide = tried(cue for cue in palette.cues if cue.kind != "component")
+    steady = palette.steady(bench.own, bench.taken, bench.usual)
+    wide = tried([*(cue for cue in palette.cues if cue.kind != "component"), steady])
     telling = (t.cue for t in wide if t.effect >= settings.worth / 2)
     bands = [cue for cue in telling if isinstance(cue, Cue) and cue.kind == "band"]
     # And what neighbours do, each a little, is one cue that does more.

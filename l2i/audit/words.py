@@ -22,7 +22,8 @@ def described(at: Mapping[str, Any], duration_s: float) -> str:
         return f"silence of {at['amount'] * duration_s:.2g} s at the {end}"
     if kind == "time":
         return f"{at['start'] * duration_s:.2g} s to {at['end'] * duration_s:.2g} s"
-    name = f"component {at['number']}" if kind == "component" else "the band"
+    names = {"component": f"component {at['number']}", "steady": "what never stops"}
+    name = names.get(kind, "the band")
     span = f"{name}, {hertz(at['low_hz'])} to {hertz(at['high_hz'])}"
     if "tone_hz" not in at:
         return span
