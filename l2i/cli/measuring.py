@@ -24,26 +24,6 @@ if TYPE_CHECKING:
 # Units of the metrics that are no share of one.
 _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
 
-__all__ = [
-    "ARROWS",
-    "arguments",
-    "caution",
-    "explain_stars",
-    "figure",
-    "heads",
-    "keep",
-    "last",
-    "limit",
-    "method",
-    "out",
-    "preset",
-    "shared",
-    "show_differences",
-    "show_figures",
-    "sounds",
-    "where",
-]
-
 
 class _Method(click.ParamType):
     """A method's name, as it stands: what is none says so with the nearest one."""

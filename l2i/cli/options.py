@@ -15,38 +15,6 @@ from l2i.cli.base import Option
 if TYPE_CHECKING:
     from l2i.types import Classifier
 
-__all__ = [
-    "Decorator",
-    "artifacts",
-    "as_json",
-    "classifier_spec",
-    "config_file",
-    "data_dir",
-    "dataset",
-    "device",
-    "experiment",
-    "file_word",
-    "fold",
-    "load_classifier",
-    "memory",
-    "model_name",
-    "number",
-    "out_dir",
-    "overrides",
-    "pairs",
-    "precision",
-    "quiet",
-    "region",
-    "resolved",
-    "run_data_dir",
-    "run_name",
-    "seed",
-    "settings",
-    "several",
-    "shared_memory",
-    "watch",
-]
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 # Parameters of commands, and the settings that they are.
