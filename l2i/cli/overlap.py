@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +84,7 @@ _TABLES = (
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def overlap(
-    run: str,
-    mixtures: int,
-    pairs: tuple[tuple[str, str], ...],
-    gains_db: tuple[float, ...],
-    level: str,
-    noise_db: float | None,
-    second_fold: int | None,
-    explain: str,
-    method: str | None,
-    seed: int,
-    out: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def overlap(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
     RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
@@ -110,18 +96,10 @@ def overlap(
     from l2i.recipes.measuring.overlap import overlap as run_overlap
     from l2i.run.progress import Progress
 
-    wanted = Overlap(
-        mixtures=mixtures,
-        pairs=tuple((a, b) for a, b in pairs),
-        gains_db=tuple(gains_db) or (0.0,),
-        level="energy" if level == "energy" else "peak",
-        noise_db=noise_db,
-        second_fold=second_fold,
-        explain=explain,
-        method=method or "",
-        seed=seed,
-    )
-    result = run_overlap(run, wanted, Progress(quiet), out=out, **measuring.arguments(given))
+    words = measuring.arguments(given)
+    words["gains_db"] = words["gains_db"] or (0.0,)
+    wanted = Overlap(**{field.name: words.pop(field.name) for field in fields(Overlap)})
+    result = run_overlap(run, wanted, Progress(quiet), out=out, **words)
     if as_json:
         emit_json(result)
         return
@@ -131,7 +109,7 @@ def overlap(
             click.echo()
         rows = [
             [
-                f"{c['gain_db']:+g}" if noise_db is None else f"noise {c['gain_db']:g}",
+                f"{c['gain_db']:+g}" if wanted.noise_db is None else f"noise {c['gain_db']:g}",
                 *(measuring.figure(c["scores"][k]) for k in figures),
             ]
             for c in result["conditions"]
