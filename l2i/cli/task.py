@@ -114,7 +114,7 @@ def _do(job: str, index: int | None) -> int:
         key = group = config.signature()
     for setting, uri in payload["inputs"].items():
         _fetch(uri, options[setting], progress)
-    _reach(progress)
+    _reach()
 
     from l2i.recipes.tables.sweep_table import gather
     from l2i.recipes.training.train import train
@@ -147,7 +147,7 @@ def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
 
     run, shares, options = payload["audit"]["run"], payload["audit"]["shares"], payload["options"]
     progress.say(f"Share {share + 1} of {shares} of the audit of run {run[:8]}.")
-    _reach(progress)
+    _reach()
     place = payload["tasks"].index(share)
     made = hear_share(
         run,
@@ -199,23 +199,14 @@ def _fetch(uri: str, target: str, progress: Any) -> None:
         progress.say(f"Fetched {uri}.")
 
 
-def _reach(progress: Any) -> None:
+def _reach() -> None:
     """Wait for the run store: a task that was scheduled should not end for a moment's absence."""
     from l2i.errors import StoreError
-    from l2i.run.outbox import patience_s
     from l2i.run.store import connect, locate
+    from l2i.storage.patience import patiently
 
-    end = time.monotonic() + patience_s()
-    pause, told = 1.0, False
-    while True:
-        try:
-            connect(locate())
-            return
-        except StoreError as error:
-            if time.monotonic() > end:
-                raise
-            if not told:
-                progress.say(f"{error} Waiting for it.")
-                told = True
-            time.sleep(pause)
-            pause = min(2 * pause, 20.0)
+    patiently(
+        lambda: connect(locate()),
+        lambda error: isinstance(error, StoreError),
+        lambda error: str(error).rstrip("."),
+    )
