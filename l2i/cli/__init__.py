@@ -1,7 +1,7 @@
 """The command line: words -> config -> one call; the only place that prints and catches.
 
 How to add a command: write ``l2i/cli/<name>.py`` with a click command of the class
-`l2i.cli.base.Command` (or group of `l2i.cli.base.Group`), and name it in `COMMANDS`. Its module
+`l2i.cli.base.Command` (or group of `l2i.cli.base.Group`), and name it in `SECTIONS`. Its module
 is imported when the command is used, and should import torch, MLflow and the like inside the
 function, so that ``l2i <name> --help`` stays quick.
 
@@ -48,52 +48,53 @@ from l2i.registry import nearest
 
 __all__ = ["COMMANDS", "cli", "main", "say_unsent"]
 
-# What `l2i --help` lists below each heading; `task` is for engines, and is not shown.
-SECTIONS = {
-    "Make": ("train", "sweep", "import", "data", "classifiers", "config"),
-    "Explain": ("explain", "listen"),
-    "Measure": (
-        *("evaluate", "benchmark", "audit", "overlap", "noise", "ground-truth", "shortcut"),
-        *("components", "compare"),
-    ),
-    "Runs": ("runs", "ui", "sync", "doctor", "completion"),
-    "Jobs": ("submit", "jobs", "logs", "cancel", "batch"),
+# What `l2i --help` lists below each heading: name -> (module:attribute here, what it says of it).
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Make": {
+        "train": ("train:train", "Train a classifier and what explains it."),
+        "sweep": ("sweep:sweep", "Train all variants of a file, into one table."),
+        "import": ("import_:import_", "Import networks that the authors publish."),
+        "data": ("data:data", "List, fetch and check data sets."),
+        "classifiers": ("classifiers:classifiers", "Check a classifier of your own."),
+        "config": ("config:config", "Show, explain and check settings."),
+    },
+    "Explain": {
+        "explain": ("explain:explain", "Explain audio files: sounds and pictures."),
+        "listen": ("ui:listen", "Listen to a run's explanations, in a browser."),
+    },
+    "Measure": {
+        "evaluate": ("evaluate:evaluate", "Measure a run again on its test clips."),
+        "benchmark": ("benchmark:benchmark", "Compare explanation methods in one table."),
+        "audit": ("audit:audit", "Find what a model goes by and should not."),
+        "overlap": ("overlap:overlap", "Measure a run on mixtures of two clips."),
+        "noise": ("noise:noise", "Measure a run on clips with noise added."),
+        "ground-truth": (
+            "ground_truth:ground_truth",
+            "Compare explanations with the known sources.",
+        ),
+        "shortcut": ("shortcut:shortcut", "Plant a cue in one class, and look for it."),
+        "components": ("components:components", "Show what a model learnt as a whole."),
+        "compare": ("compare:compare", "Set runs side by side, clip by clip."),
+    },
+    "Runs": {
+        "runs": ("runs:runs", "List runs and their main figures."),
+        "ui": ("ui:ui", "Look at all runs, in a browser."),
+        "sync": ("sync:sync", "Upload what MLflow or S3 missed."),
+        "doctor": ("doctor:doctor", "Check this machine: Python, torch, GPU, disk, data."),
+        "completion": ("completion:completion", "Print a shell's completion script."),
+    },
+    "Jobs": {
+        "submit": ("submit:submit", "Submit the variants of a file as a job."),
+        "jobs": ("jobs:jobs", "List jobs, and retry what failed."),
+        "logs": ("jobs:logs", "Show a task's log."),
+        "cancel": ("jobs:cancel", "Cancel a job's unfinished tasks."),
+        "batch": ("batch:batch", "Set up AWS Batch, and remove it again."),
+    },
 }
 
-# name -> (module:attribute, what `l2i --help` says of it)
-COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("l2i.cli.train:train", "Train a classifier and what explains it."),
-    "import": ("l2i.cli.import_:import_", "Import networks that the authors publish."),
-    "evaluate": ("l2i.cli.evaluate:evaluate", "Measure a run again on its test clips."),
-    "benchmark": ("l2i.cli.benchmark:benchmark", "Compare explanation methods in one table."),
-    "audit": ("l2i.cli.audit:audit", "Find what a model goes by and should not."),
-    "overlap": ("l2i.cli.overlap:overlap", "Measure a run on mixtures of two clips."),
-    "noise": ("l2i.cli.noise:noise", "Measure a run on clips with noise added."),
-    "ground-truth": (
-        "l2i.cli.ground_truth:ground_truth",
-        "Compare explanations with the known sources.",
-    ),
-    "shortcut": ("l2i.cli.shortcut:shortcut", "Plant a cue in one class, and look for it."),
-    "compare": ("l2i.cli.compare:compare", "Set runs side by side, clip by clip."),
-    "components": ("l2i.cli.components:components", "Show what a model learnt as a whole."),
-    "explain": ("l2i.cli.explain:explain", "Explain audio files: sounds and pictures."),
-    "classifiers": ("l2i.cli.classifiers:classifiers", "Check a classifier of your own."),
-    "data": ("l2i.cli.data:data", "List, fetch and check data sets."),
-    "sweep": ("l2i.cli.sweep:sweep", "Train all variants of a file, into one table."),
-    "submit": ("l2i.cli.submit:submit", "Submit the variants of a file as a job."),
-    "jobs": ("l2i.cli.jobs:jobs", "List jobs, and retry what failed."),
-    "logs": ("l2i.cli.logs:logs", "Show a task's log."),
-    "cancel": ("l2i.cli.cancel:cancel", "Cancel a job's unfinished tasks."),
-    "batch": ("l2i.cli.batch:batch", "Set up AWS Batch, and remove it again."),
-    "task": ("l2i.cli.task:task", "Run one task of a job: for engines."),
-    "sync": ("l2i.cli.sync:sync", "Upload what MLflow or S3 missed."),
-    "runs": ("l2i.cli.runs:runs", "List runs and their main figures."),
-    "config": ("l2i.cli.config:config", "Show, explain and check settings."),
-    "listen": ("l2i.cli.ui:listen", "Listen to a run's explanations, in a browser."),
-    "ui": ("l2i.cli.ui:ui", "Look at all runs, in a browser."),
-    "doctor": ("l2i.cli.doctor:doctor", "Check this machine: Python, torch, GPU, disk, data."),
-    "completion": ("l2i.cli.completion:completion", "Print a shell's completion script."),
-}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+# For engines; no help lists it.
+COMMANDS["task"] = ("task:task", "Run one task of a job: for engines.")
 
 
 class _Lazy(click.Group):
@@ -106,7 +107,7 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command: click.Command = getattr(import_module(f"l2i.cli.{module}"), attribute)
         name_variables(command, (cmd_name,))
         return command
 
@@ -122,9 +123,9 @@ class _Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, since click would import every command for its one line of help.
         width = max(len(name) for name in COMMANDS)
-        for heading, names in SECTIONS.items():
+        for heading, section in SECTIONS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name.ljust(width), COMMANDS[name][1]) for name in names])
+                formatter.write_dl([(n.ljust(width), line) for n, (_, line) in section.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):

@@ -1,4 +1,4 @@
-"""``l2i jobs``: what was submitted, how far it is, and doing again what failed."""
+"""``l2i jobs``, ``logs`` and ``cancel``: what was submitted, how far it is, what it says."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from l2i.cli import options
-from l2i.cli.base import Group, emit_json, emit_table
+from l2i.cli import launching, options
+from l2i.cli.base import Command, Group, emit_json, emit_table
+from l2i.errors import LaunchError, UsageError
 
 
 @click.group(
@@ -29,23 +30,22 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
     """
     if ctx.invoked_subcommand is not None:
         return
-    from l2i.cli.launching import launcher_of, root
-    from l2i.errors import LaunchError
     from l2i.launch.job import keep_job, list_jobs
 
+    root = launching.root()
     if queue:
         from l2i.launch.aws_batch import AwsBatch
 
-        here = {job.native for job in list_jobs(root())}
-        for job in AwsBatch(root(), {"queue": queue, "region": region}).attach():
+        here = {job.native for job in list_jobs(root)}
+        for job in AwsBatch(root, {"queue": queue, "region": region}).attach():
             if job.native not in here:
-                keep_job(root(), job)
+                keep_job(root, job)
     rows: list[list[str]] = []
     listed: list[dict[str, Any]] = []
-    for job in list_jobs(root())[:limit]:
+    for job in list_jobs(root)[:limit]:
         try:
-            state = launcher_of(job).status(job)
-            word = ", ".join(f"{n} {s}" for s, n in state.count().items())
+            state = launching.launcher_of(job).status(job)
+            word = launching.counts(state)
             counts: dict[str, int] | None = {str(s): n for s, n in state.count().items()}
         except LaunchError as error:
             word, counts = f"not known: {error}", None
@@ -74,20 +74,17 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
 
     Exit code 1 means that the job ended and not all of it succeeded.
     """
-    from l2i.cli.launching import launcher_of, root, show_state, state_document, task_runs
-    from l2i.cli.launching import watch as look_on
-    from l2i.launch.job import State, find_job
+    from l2i.launch.job import State
 
-    submitted = find_job(root(), job)
-    launcher = launcher_of(submitted)
-    if watch and (code := look_on(launcher, submitted, quiet or as_json)) == 130:
+    submitted, launcher = launching.job_of(job)
+    if watch and (code := launching.watch(launcher, submitted, quiet or as_json)) == 130:
         return code
     state = launcher.status(submitted)
-    runs = task_runs(submitted)
+    runs = launching.task_runs(submitted)
     if as_json:
-        emit_json(state_document(submitted, state, runs))
+        emit_json(launching.state_document(submitted, state, runs))
     else:
-        show_state(submitted, state, runs)
+        launching.show_state(submitted, state, runs)
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
 
@@ -99,12 +96,7 @@ def retry(job: str, as_json: bool) -> int:
 
     They resume from their last checkpoints.
     """
-    from l2i.cli.launching import launcher_of, root
-    from l2i.errors import LaunchError
-    from l2i.launch.job import find_job
-
-    old = find_job(root(), job)
-    launcher = launcher_of(old)
+    old, launcher = launching.job_of(job)
     state = launcher.status(old)
     if not state.over:
         raise LaunchError(f"Job {old.id} is not over: 'l2i jobs show {old.id}' says how far it is.")
@@ -138,3 +130,52 @@ def reconcile(as_json: bool) -> int:
         rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in changed]
         emit_table(["run", "name", "what it is"], rows)
     return 0
+
+
+@click.command(cls=Command, example=["l2i logs latest 3", "l2i logs latest -f"])
+@click.argument("job", metavar="JOB", default="latest")
+@click.argument("number", metavar="[TASK]", type=click.IntRange(0), required=False)
+@click.option("-f", "--follow", is_flag=True, help="Follow until the task ends.")
+def logs(job: str, number: int | None, follow: bool) -> None:
+    """Show a task's log, all attempts in order.
+
+    Without TASK: the first that failed, else the first that runs, else the first.
+    """
+    from l2i.launch.job import State
+
+    submitted, launcher = launching.job_of(job)
+    if number is None:
+        states = {task.index: task.state for task in launcher.status(submitted).tasks}
+        wanted = [n for s in (State.FAILED, State.RUNNING) for n, own in states.items() if own is s]
+        number = wanted[0] if wanted else 0
+        click.echo(f"Task {number} of job {submitted.id}:", err=True)
+    if number >= len(submitted.spec.tasks):
+        raise UsageError(
+            f"Job {submitted.id} has {len(submitted.spec.tasks)} tasks, from 0: there is no task "
+            f"{number}."
+        )
+    try:
+        for line in launcher.logs(submitted, number, follow=follow):
+            click.echo(line)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        click.echo(
+            f"Not looking on any more; the job goes on. 'l2i logs {submitted.id} {number} -f' "
+            "does.",
+            err=True,
+        )
+        raise SystemExit(130) from None
+
+
+@click.command(cls=Command, example="l2i cancel latest")
+@click.argument("job", metavar="JOB")
+def cancel(job: str) -> None:
+    """Cancel a job's unfinished tasks; they keep their last checkpoints.
+
+    'l2i jobs retry JOB' resumes them. A job that is over is left as it is.
+    """
+    submitted, launcher = launching.job_of(job)
+    over = launcher.status(submitted).over
+    launcher.cancel(submitted)
+    click.echo(f"Job {submitted.id} {'was over already' if over else 'is cancelled'}.")

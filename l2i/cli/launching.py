@@ -14,17 +14,6 @@ if TYPE_CHECKING:
     from l2i.launch.job import Job, JobState, Launcher
     from l2i.run.search import RunInfo
 
-__all__ = [
-    "launcher_of",
-    "link_of",
-    "root",
-    "runs_of",
-    "show_state",
-    "state_document",
-    "task_runs",
-    "watch",
-]
-
 _POLL_S = 2.0
 
 
@@ -43,22 +32,25 @@ def launcher_of(job: Job) -> Launcher:
     return launcher
 
 
-def runs_of(job: Job) -> dict[str, RunInfo]:
-    """A job's runs by the key of their task; empty where the store cannot be read from here."""
+def job_of(word: str) -> tuple[Job, Launcher]:
+    """The job that a word names, and its engine."""
+    from l2i.launch.job import find_job
+
+    job = find_job(root(), word)
+    return job, launcher_of(job)
+
+
+def task_runs(job: Job) -> list[RunInfo | None]:
+    """The run of each task of a job, where there is one, and the store can be read from here."""
     from l2i.errors import StoreError
     from l2i.run.family import members
 
     keys = job.spec.sweep or job.spec.tasks[0].key
     try:
-        return members(keys) if keys else {}
+        runs = members(keys) if keys else {}
     except StoreError as error:
         click.echo(f"Which runs these are is not known: {error}", err=True)
-        return {}
-
-
-def task_runs(job: Job) -> list[RunInfo | None]:
-    """The run of each task of a job, where there is one."""
-    runs = runs_of(job)
+        runs = {}
     # A job that was found on its queue has only its places.
     places = {
         run.tags.get("l2i.job_task", ""): run
@@ -105,14 +97,15 @@ def state_document(job: Job, state: JobState, runs: list[RunInfo | None]) -> dic
     }
 
 
-def _counts(state: JobState) -> str:
+def counts(state: JobState) -> str:
+    """How many tasks are in each state, in words."""
     return ", ".join(f"{n} {word}" for word, n in state.count().items())
 
 
 def show_state(job: Job, state: JobState, runs: list[RunInfo | None]) -> None:
     """The table of a job's tasks."""
     where = ", ".join(f"{k} {v}" for k, v in job.place.items() if v)
-    click.echo(f"Job {job.id} on {job.engine}{f' ({where})' if where else ''}: {_counts(state)}")
+    click.echo(f"Job {job.id} on {job.engine}{f' ({where})' if where else ''}: {counts(state)}")
     rows = []
     for task, run in zip(state.tasks, runs, strict=True):
         title = job.spec.tasks[task.index].title
