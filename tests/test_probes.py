@@ -36,8 +36,9 @@ from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import Heard, hear
 from l2i.models.shuffled import shuffled
 from l2i.models.vgg import VGG
-from l2i.recipes.measuring.encoded import Encoding
+from l2i.recipes.measuring.evaluator import _loss, _masked, tuned_on_masks
 from l2i.recipes.measuring.judging import judge_absent, judge_masks, mean_scores
+from l2i.recipes.measuring.probed import Encoding
 from l2i.recipes.measuring.probes import (
     Attributions,
     Case,
@@ -50,7 +51,6 @@ from l2i.recipes.measuring.probes import (
 )
 from l2i.recipes.measuring.reexplained import Absent, Contrast, Randomised, Stability
 from l2i.recipes.measuring.truth import Part, Scene, judge_scenes, predicted
-from l2i.recipes.measuring.tuned import _loss, _masked, tuned_on_masks
 from l2i.run.progress import Progress
 from l2i.types import Task
 from tests.toys import BANDS, SAMPLES, SETTINGS, ToneClassifier, tone, tone_subject

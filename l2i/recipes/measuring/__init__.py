@@ -18,9 +18,9 @@ What they are made of:
 ``figures``        an evaluation as files and a page
 ``truth``          scenes whose parts are known; ``truth_files``: what is written of them
 ``protocols``      on what explanations are judged: as they are, two at once, with noise
-``probed``         which probes there are for a method
-``probes``         probes that hear parts of a clip; ``encoded``: that read masks alone
+``probed``         which probes there are for a method; one that reads masks alone
+``probes``         probes that hear parts of a clip
 ``reexplained``    probes that have a method explain again
-``evaluator``      a judge that was not in the loop; ``tuned``: one tuned on random masks
+``evaluator``      a judge that was not in the loop: another run's, or tuned on random masks
 =================  ====================================================================
 """
