@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import time
@@ -15,18 +14,27 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Command
+from l2i.errors import StoreError, UsageError
 
 _PORT = 5000
 
 
-def _is_free(host: str, port: int) -> bool:
+def _free(host: str, port: int) -> int:
+    """The port, or, of port 0, one that is free.
+
+    Raises
+    ------
+    UsageError
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:
-            return False
-    return True
+            raise UsageError(
+                f"Port {port} of {host} is taken or forbidden; choose another by --port."
+            ) from None
+        return int(probe.getsockname()[1])
 
 
 def server_command(host: str, port: int) -> list[str]:
@@ -91,20 +99,16 @@ def _answers(host: str, port: int) -> bool:
 def _serve(command: list[str], environment: dict[str, str], at: Callable[[], bool]) -> int:
     """Run the server until it ends or we are told to; it leaves no process behind. `at` is asked
     until it says that the server answers."""
-
     from l2i.launch import processes
-
-    def stop(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+    from l2i.run.signals import signals_as_exit
 
     server = processes.start(command, environment)
-    before = signal.signal(signal.SIGTERM, stop)
     try:
-        while server.poll() is None and not at():
-            time.sleep(0.1)
-        return server.wait()
+        with signals_as_exit():
+            while server.poll() is None and not at():
+                time.sleep(0.1)
+            return server.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
         processes.tell(server)
         processes.reap([server], grace_s=5)
 
@@ -112,8 +116,6 @@ def _serve(command: list[str], environment: dict[str, str], at: Callable[[], boo
 def _run(host: str, port: int, names: Sequence[str], page: str, *, browser: bool) -> None:
     """Serve, print the address of a page when it answers, and open it in a browser if there is
     one."""
-    from l2i.errors import StoreError
-
     # Where it listens at all addresses, this is the one that a browser here can use.
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     shown = f"[{reached}]" if ":" in reached else reached
@@ -179,7 +181,6 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     MLflow's page of that run. Where MLFLOW_TRACKING_URI is a server, it has MLflow's pages already,
     and only their address is printed.
     """
-    from l2i.errors import UsageError
     from l2i.run.runs import resolve_run
     from l2i.run.store import MODE
 
@@ -192,9 +193,7 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     if store.is_server:
         click.echo(store.uri.rstrip("/") + page.replace("/mlflow", "/"))
         return
-    if not _is_free(host, port):
-        raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
-    _run(host, port, names, page, browser=False)
+    _run(host, _free(host, port), names, page, browser=False)
 
 
 @click.command(
@@ -212,7 +211,6 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
     is printed when the page is there. Where MLFLOW_TRACKING_URI is a server, the page is fetched
     from it, and opened as a file.
     """
-    from l2i.errors import StoreError, UsageError
     from l2i.run.artifacts import download
     from l2i.run.runs import resolve_run
 
@@ -237,15 +235,10 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
         if not no_browser:
             _open(page.resolve().as_uri())
         return
-    if port is not None and not _is_free(host, port):
-        raise UsageError(f"Port {port} of {host} is taken or forbidden; choose another by --port.")
-    if port is None:
-        port = _PORT if _is_free(host, _PORT) else _any_port(host)
-    address = f"/listen/{info.id}/{path}"
-    _run(host, port, names, address, browser=not no_browser)
-
-
-def _any_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    try:
+        port = _free(host, _PORT if port is None else port)
+    except UsageError:
+        if port is not None:
+            raise
+        port = _free(host, 0)
+    _run(host, port, names, f"/listen/{info.id}/{path}", browser=not no_browser)

@@ -5,7 +5,7 @@
     device       which device, which arithmetic, how many threads; every seed
     provenance   where a result comes from: commit, versions, machine, command
     progress     bars on a terminal, timed lines elsewhere
-    signals      what must be whole before a signal ends it
+    signals      what signals end in order, and what must be whole before they do
     address      where runs are kept: which store the environment names
     store        that store, opened; the traps of keeping runs
     view         how MLflow's pages show experiments of ours
@@ -19,7 +19,6 @@
     transfer     runs that move: export, import, a store that was moved
     tracker      one run, from its start to its end, through crashes
     writing      what it says while it is done
-    ending       how its process ends: signals, and the status they give
 
 `store`, `search`, `bin`, `events`, `writing` and `tracker` are the only code that knows MLflow.
 They import it when they first need it, which who only reads a sqlite file does not. Nothing is

@@ -302,7 +302,7 @@ def outboxes(store: Store) -> list[Outbox]:
     return [box for box in pending if box.about.get("store") == mask(store.uri)]
 
 
-def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]]:
+def sync(store: Store, wait_s: float) -> list[tuple[Outbox, str]]:
     """Send what earlier processes left; runs that are alive send for themselves.
 
     Parameters
@@ -310,8 +310,6 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
     store : Store
     wait_s : float
         How long the store may be away.
-    only : str
-        A run id; empty: all.
 
     Returns
     -------
@@ -320,8 +318,6 @@ def sync(store: Store, wait_s: float, only: str = "") -> list[tuple[Outbox, str]
     """
     outcomes = []
     for box in outboxes(store):
-        if only and box.run_id != only:
-            continue
         lock = FileLock(store.lock(box.run_id))
         if not lock.take():
             continue

@@ -1,14 +1,14 @@
-"""Signals that wait until something that must be whole is done."""
+"""Signals that end a process in order, or wait until something that must be whole is done."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["held_signals"]
+__all__ = ["held_signals", "signals_as_exit"]
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,3 +41,33 @@ def held_signals() -> Iterator[None]:
             signal.signal(one, handler)
         for again in dict.fromkeys(came):
             signal.raise_signal(again)
+
+
+@contextmanager
+def signals_as_exit() -> Iterator[Callable[[], None]]:
+    """Turn SIGTERM and SIGHUP into SystemExit; yields a function that makes them be ignored.
+
+    Python would die of them on the spot, and leave the run RUNNING.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    try:
+        for number in numbers:
+            if before[number] is not signal.SIG_IGN:  # Started under nohup, say.
+                signal.signal(number, stop)
+        yield ignore
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -33,15 +33,16 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
-from l2i.run.ending import signals_as_exit, verdict
 from l2i.run.outbox import sync
 from l2i.run.runs import reap
+from l2i.run.signals import signals_as_exit
 from l2i.run.store import (
     Store,
     connect,
@@ -127,6 +128,22 @@ def check_place(experiment: str) -> None:
     experiment_id(store, connect(store), experiment)
 
 
+def _verdict(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that `error` ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED", "Stopped by Ctrl-C."
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return "FINISHED", ""
+        if isinstance(error.code, int) and error.code > 128:
+            with suppress(ValueError):
+                return "KILLED", f"Stopped by {signal.Signals(error.code - 128).name}."
+        return "FAILED", f"Ended with exit code {error.code}."
+    first = str(error).splitlines()[0] if str(error).strip() else ""
+    kind = type(error).__name__
+    return "FAILED", f"{kind}: {first}" if first else f"{kind}."
+
+
 @contextmanager
 def open_run(
     *,
@@ -195,7 +212,7 @@ def open_run(
             yield tracker
         except BaseException as error:
             ignore_signals()
-            status, reason = verdict(error)
+            status, reason = _verdict(error)
             if tracker is not None:
                 # Where even this cannot be written, the next command finds the lock free.
                 with suppress(StoreError):

@@ -198,7 +198,11 @@ def import_runs(
             _refuse_links(folder)
         documents = [(folder, _read(folder / "run.json")) for folder in folders]
         made = [_import(store, folder, doc, experiment) for folder, doc in documents]
-        _put_under_parents(store, [doc for _, doc in documents], [run for run, _, _ in made])
+        new = {doc["run_id"]: run for (_, doc), (run, _, _) in zip(documents, made, strict=True)}
+        for _, doc in documents:
+            if (parent := new.get(doc["tags"].get("mlflow.parentRunId", ""))) is not None:
+                with store_errors(store, "written"):
+                    connect(store).set_tag(new[doc["run_id"]], "mlflow.parentRunId", parent)
         return made
 
 
@@ -273,18 +277,6 @@ def _id(text: str) -> str:
     if not text.isalnum():
         raise DataError(f"{text!r} is no id of a run.")
     return text
-
-
-def _put_under_parents(
-    store: Store, documents: Sequence[dict[str, Any]], made: Sequence[str]
-) -> None:
-    new = {doc["run_id"]: run_id for doc, run_id in zip(documents, made, strict=True)}
-    client = connect(store)
-    for doc, run_id in zip(documents, made, strict=True):
-        parent = new.get(doc["tags"].get("mlflow.parentRunId", ""))
-        if parent is not None:
-            with store_errors(store, "written"):
-                client.set_tag(run_id, "mlflow.parentRunId", parent)
 
 
 def relocate() -> list[tuple[str, str, str]]:
