@@ -57,6 +57,7 @@ class AwsBatch:
         self._root = root
         self._queue = place.get("queue", "")
         self._region = region_of(place.get("region", ""))
+        self._place = {"queue": self._queue, "region": self._region}
         self._definition = place.get("definition", "") or f"l2i-{self._queue}"
         self._batch = client("batch", self._region)
 
@@ -84,13 +85,14 @@ class AwsBatch:
 
     def _base(self) -> dict[str, Any] | None:
         """The newest revision of the job definition that is set up for the queue."""
-        with aws_errors("show its job definitions"):
-            revisions = self._revisions()
-        return max(revisions, key=lambda d: int(d["revision"]), default=None)
+        return next(iter(self._revisions()), None)
 
     def _revisions(self) -> list[dict[str, Any]]:
+        """All of that job definition, the newest first."""
         how = {"jobDefinitionName": self._definition, "status": "ACTIVE"}
-        return listed(self._batch, "describe_job_definitions", "jobDefinitions", **how)
+        with aws_errors("show its job definitions"):
+            every = listed(self._batch, "describe_job_definitions", "jobDefinitions", **how)
+        return sorted(every, key=lambda d: -int(d["revision"]))
 
     def _jobs(self, name: str) -> list[dict[str, Any]]:
         """The queue's jobs of a name, or of all (``*``); not the tasks of arrays."""
@@ -138,10 +140,7 @@ class AwsBatch:
     def check(self, spec: JobSpec) -> list[Check]:
         """Limits, queue, compute environments and image."""
         self._limits(spec)
-        checks = self._check_queue()
-        image = self._image(spec, self._base())
-        checks.append(Check(f"Image {image}."))
-        return checks
+        return [*self._check_queue(), Check(f"Image {self._image(spec, self._base())}.")]
 
     def _image(self, spec: JobSpec, base: Mapping[str, Any] | None) -> str:
         image = spec.image or (base["containerProperties"]["image"] if base else "")
@@ -209,8 +208,7 @@ class AwsBatch:
                 how["arrayProperties"] = {"size": len(spec.tasks)}
             with aws_errors("take the job"):
                 known = str(self._batch.submit_job(**how)["jobId"])
-        place = {"queue": self._queue, "region": self._region}
-        job = Job(spec.id, self.name, spec, known, place, new=new)
+        job = Job(spec.id, self.name, spec, known, self._place, new=new)
         keep_job(self._root, job)
         return job
 
@@ -224,10 +222,10 @@ class AwsBatch:
         """A revision of the job definition that fits."""
         wanted = container(spec, roles)
         keys = ("image", "secrets", "linuxParameters", "jobRoleArn", "executionRoleArn")
+        for old in self._revisions():
+            if not differences(old["containerProperties"], wanted, keys):
+                return str(old["jobDefinitionArn"])
         with aws_errors("register the job definition"):
-            for old in sorted(self._revisions(), key=lambda d: -int(d["revision"])):
-                if not differences(old["containerProperties"], wanted, keys):
-                    return str(old["jobDefinitionArn"])
             made = self._batch.register_job_definition(
                 jobDefinitionName=self._definition,
                 type="container",
@@ -244,17 +242,18 @@ class AwsBatch:
         """What Batch says of each task, in order."""
         n = len(job.spec.tasks)
         ids = [job.native] if n == 1 else [f"{job.native}:{i}" for i in range(n)]
-        described: dict[str, dict[str, Any]] = {}
-        with aws_errors("show its jobs"):
-            for start in range(0, n, 100):
-                some = self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
-                described |= {each["jobId"]: each for each in some}
-            if n > 1 and len(described) < n:
-                # Batch makes the children of an array a while after the array.
-                above = self._batch.describe_jobs(jobs=[job.native])["jobs"]
-                for each in above:
-                    described = dict.fromkeys(ids, each) | described
+        described = {each["jobId"]: each for each in self._all_described(ids)}
+        if n > 1 and len(described) < n:
+            # Batch makes the children of an array a while after the array.
+            for each in self._all_described([job.native]):
+                described = dict.fromkeys(ids, each) | described
         return [described.get(i, {}) for i in ids]
+
+    def _all_described(self, ids: list[str]) -> list[dict[str, Any]]:
+        """What Batch says of all these jobs that it knows; it takes a hundred at a time."""
+        with aws_errors("show its jobs"):
+            every = [ids[start : start + 100] for start in range(0, len(ids), 100)]
+            return [job for some in every for job in self._batch.describe_jobs(jobs=some)["jobs"]]
 
     def status(self, job: Job) -> JobState:
         """As Batch says; why tasks wait, from the queue where the job itself does not say."""
@@ -329,15 +328,9 @@ class AwsBatch:
         Their descriptions are put together from what Batch and the payload say.
         """
         self._check_queue()
-        described = []
-        ids = [job["jobId"] for job in self._jobs("*")]
-        with aws_errors("list its jobs"):
-            for start in range(0, len(ids), 100):
-                described += self._batch.describe_jobs(jobs=ids[start : start + 100])["jobs"]
-        jobs = []
-        for each in sorted(described, key=lambda j: -int(j.get("createdAt", 0))):
-            spec = rebuilt(each)
-            if spec is not None:
-                place = {"queue": self._queue, "region": self._region}
-                jobs.append(Job(each["jobName"], self.name, spec, each["jobId"], place))
-        return jobs
+        described = self._all_described([job["jobId"] for job in self._jobs("*")])
+        return [
+            Job(each["jobName"], self.name, spec, each["jobId"], self._place)
+            for each in sorted(described, key=lambda j: -int(j.get("createdAt", 0)))
+            if (spec := rebuilt(each)) is not None
+        ]

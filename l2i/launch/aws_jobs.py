@@ -16,7 +16,7 @@ from l2i.launch.job import (
     TaskState,
     exit_sentence,
 )
-from l2i.launch.payload import decode
+from l2i.launch.payload import KEYS, decode
 
 __all__ = [
     "CANCELLED",
@@ -165,34 +165,21 @@ def rebuilt(described: Mapping[str, Any]) -> JobSpec | None:
         for k, v in variables.items()
         if k not in ours and not k.startswith(("L2I_", "AWS_BATCH_"))
     }
-    needs = {r["type"]: int(r["value"]) for r in box.get("resourceRequirements", [])}
+    needs = {r["type"]: r["value"] for r in box.get("resourceRequirements", [])}
     sizes = {
-        "gpus": needs.get("GPU", 0),
-        **({"vcpus": needs["VCPU"]} if "VCPU" in needs else {}),
-        **({"memory_mib": needs["MEMORY"]} if "MEMORY" in needs else {}),
+        "gpus": needs.get("GPU"),
+        "vcpus": needs.get("VCPU"),
+        "memory_mib": needs.get("MEMORY"),
+        "shared_memory_mib": (box.get("linuxParameters") or {}).get("sharedMemorySize"),
+        "timeout_s": (described.get("timeout") or {}).get("attemptDurationSeconds"),
+        "attempts": (described.get("retryStrategy") or {}).get("attempts"),
     }
-    shared = (box.get("linuxParameters") or {}).get("sharedMemorySize")
-    if shared:
-        sizes["shared_memory_mib"] = int(shared)
-    if limit := (described.get("timeout") or {}).get("attemptDurationSeconds"):
-        sizes["timeout_s"] = int(limit)
-    if attempts := (described.get("retryStrategy") or {}).get("attempts"):
-        sizes["attempts"] = int(attempts)
     return JobSpec.make(
-        name=payload["name"],
+        **{key: payload[key] for key in KEYS},
+        **{key: int(size) for key, size in sizes.items() if size},
         image=box.get("image", "") or variables.get("L2I_IMAGE_DIGEST", ""),
-        file=payload["file"],
-        config=payload.get("config", {}),
-        overrides=tuple(payload["overrides"]),
-        options=payload["options"],
-        sweep=payload["sweep"],
-        parent=payload["parent"],
-        audit=payload["audit"],
         tasks=tuple(Task(index=i, key="", title=f"task {i}") for i in payload["tasks"]),
-        inputs=payload["inputs"],
         outputs={k: v for k, v in named.items() if v},
         environment=environment,
         secrets={s["name"]: s["valueFrom"] for s in box.get("secrets") or []},
-        checkpoint_minutes=payload["checkpoint_minutes"],
-        **sizes,
     )

@@ -145,14 +145,8 @@ def keep_job(root: Path, job: Job) -> None:
     job : Job
     """
     path = _folder(root) / job.id / "job.json"
-    document = {
-        "id": job.id,
-        "engine": job.engine,
-        "native": job.native,
-        "place": job.place,
-        "submitted": job.submitted,
-        "spec": job.spec.model_dump(mode="json"),
-    }
+    document = {**vars(job), "spec": job.spec.model_dump(mode="json")}
+    del document["new"]
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

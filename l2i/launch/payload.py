@@ -14,15 +14,16 @@ from typing import Any
 
 from l2i.errors import UsageError
 
-__all__ = ["LIMIT", "decode", "encode"]
+__all__ = ["KEYS", "LIMIT", "decode", "encode"]
 
 LIMIT = 6000
 """Characters of a payload, at most."""
 
-_KEYS = (
+KEYS = (
     *("name", "file", "config", "overrides", "options", "sweep", "parent", "audit"),
     *("inputs", "checkpoint_minutes"),
 )
+"""What of a `l2i.launch.job.JobSpec` its tasks are told."""
 
 
 def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
@@ -42,7 +43,7 @@ def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
     UsageError
         It would be longer than engines take.
     """
-    document = {key: what[key] for key in _KEYS if what[key]}
+    document = {key: what[key] for key in KEYS if what[key]}
     document["job"] = job
     # All of them, in order, need not be written down: thousands of numbers would not fit.
     in_order = list(tasks) == list(range(len(tasks)))
@@ -70,6 +71,7 @@ def decode(word: str) -> dict[str, Any]:
         tasks = payload["tasks"]
         payload["tasks"] = list(range(tasks)) if isinstance(tasks, int) else list(tasks)
         return {
+            "config": {},
             "overrides": [],
             "options": {},
             "sweep": "",

@@ -144,19 +144,16 @@ def cancel(folder: Path) -> None:
     """End a job, and wait until its processes are gone."""
     if not (folder / "plan.json").exists():
         return
-    if is_alive(folder):
-        with disk_errors(folder):
-            atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
-        end = time.monotonic() + GRACE_S + 15
-        while is_alive(folder) and time.monotonic() < end:
-            time.sleep(POLL_S)
-        if is_alive(folder) and (pid := _pid(folder)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    if not is_alive(folder) and job_state(folder).over:
         return
-    if not job_state(folder).over:
-        with disk_errors(folder):
-            atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
+    with disk_errors(folder):
+        atomic_write_text(folder / "cancelled", datetime.now(UTC).isoformat() + "\n")
+    end = time.monotonic() + GRACE_S + 15
+    while is_alive(folder) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    if is_alive(folder) and (pid := _pid(folder)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def log_lines(folder: Path, index: int, *, wait: bool) -> Iterator[str]:
