@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -289,15 +289,8 @@ def _of_sets(heard: Apart, sets: Tensor) -> tuple[Apart, Tensor, Tensor]:
 
 
 def _each(heard: Apart, change: Callable[[Tensor], Tensor]) -> Apart:
-    return Apart(
-        change(heard.waveform),
-        change(heard.spectrum),
-        change(heard.size),
-        change(heard.w),
-        change(heard.h),
-        change(heard.whole),
-        heard.domain,
-    )
+    changed: dict[str, Any] = {k: change(x) for k, x in vars(heard).items() if k != "domain"}
+    return replace(heard, **changed)
 
 
 def without_training(

@@ -271,22 +271,8 @@ def _network_input(
     a = config.classifier.augmentation
     if not a.enabled:
         return power_to_db(mel).unsqueeze(1), target
-    return augment(
-        mel,
-        target,
-        generator,
-        shift=a.shift,
-        mixup_alpha=a.mixup,
-        gain_db=a.gain_db,
-        filter_db=a.filter_db,
-        noise_db=a.noise_db,
-        crop_share=a.crop_share,
-        frequency_masks=a.frequency_masks,
-        frequency_mask_bands=a.frequency_mask_bands,
-        time_masks=a.time_masks,
-        time_mask_share=a.time_mask_share,
-        min_frames=MIN_FRAMES,
-    )
+    how = a.model_dump(exclude={"enabled", "mixup"})
+    return augment(mel, target, generator, mixup_alpha=a.mixup, min_frames=MIN_FRAMES, **how)
 
 
 def _last_epochs(config: Config) -> list[int]:
