@@ -114,7 +114,7 @@ def test_one_file(s3: S3, tmp_path: Path) -> None:
     send(tmp_path / "x", PLACE / "y")
     assert (s3.folder / "bucket/shelf/y").read_bytes() == b"x"
     store.write(PLACE / "z", b"zz")
-    assert store.read(PLACE / "z") == b"zz"
+    assert (s3.folder / "bucket/shelf/z").read_bytes() == b"zz"
     assert store.exists(PLACE / "z") and not store.exists(PLACE / "w")
 
 

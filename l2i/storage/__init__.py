@@ -20,6 +20,7 @@ from l2i.storage.files import (
     format_bytes,
     is_inside,
     safe_extract,
+    write_csv,
     write_json,
 )
 from l2i.storage.locks import FileLock, file_lock
@@ -44,5 +45,6 @@ __all__ = [
     "mark_output",
     "refuse_other_run",
     "safe_extract",
+    "write_csv",
     "write_json",
 ]

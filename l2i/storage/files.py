@@ -36,6 +36,7 @@ __all__ = [
     "format_bytes",
     "is_inside",
     "safe_extract",
+    "write_csv",
     "write_json",
 ]
 
@@ -164,6 +165,13 @@ def atomic_write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write a value as JSON that people read, or nothing; see `atomic_path`."""
     atomic_write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: str | Path, rows: Any) -> None:
+    """Write a data frame, or mappings, as CSV of six digits, or nothing; see `atomic_path`."""
+    import pandas as pd
+
+    atomic_write_text(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
 def existing(path: Path) -> Path:

@@ -33,7 +33,6 @@ __all__ = [
     "is_hopeless",
     "is_s3",
     "listing",
-    "read",
     "remove",
     "send",
     "write",
@@ -83,21 +82,6 @@ def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteF
         for item in ask(place, "list", items, patience_s)
     ]
     return sorted((f for f in files if f.name and not f.name.endswith("/")), key=lambda f: f.name)
-
-
-def read(place: Location, *, patience_s: float | None = None) -> bytes:
-    """The bytes of one small object.
-
-    Raises
-    ------
-    StoreError
-        There is none, or it cannot be fetched.
-    """
-
-    def get() -> bytes:
-        return client().get_object(Bucket=place.bucket, Key=place.prefix)["Body"].read()
-
-    return ask(place, "read", get, patience_s)
 
 
 def exists(place: Location, *, patience_s: float | None = None) -> bool:

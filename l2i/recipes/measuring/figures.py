@@ -18,7 +18,7 @@ from l2i.metrics.labels import doubted_labels
 from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
 from l2i.recipes.measuring.measure import Evaluation
-from l2i.storage import atomic_write_text, write_json
+from l2i.storage import write_csv, write_json
 from l2i.types import Clip, Task
 
 __all__ = ["document", "write_evaluation"]
@@ -111,7 +111,7 @@ def write_evaluation(
     frame = pd.DataFrame(lines)
     # Where no class was detected in any clip, the columns of pairs are absent.
     frame = frame.reindex(columns=[*order, *(c for c in frame.columns if c not in order)])
-    atomic_write_text(folder / "clips.csv", frame.to_csv(index=False, float_format="%.6g"))
+    write_csv(folder / "clips.csv", frame)
     there: Counter[tuple[int, int]] = Counter()
     counts = doubted = None
     answers: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ def write_evaluation(
         doubted = doubted_labels(
             p, e.decisions, e.labels, e.task, [clip.id for clip in clips], classes
         )
-        atomic_write_text(folder / "labels.csv", doubted.to_csv(index=False, float_format="%.6g"))
+        write_csv(folder / "labels.csv", doubted)
         if single:
             counts = classification.confusion(
                 e.logits.argmax(axis=1), e.labels.argmax(axis=1), len(classes)

@@ -30,6 +30,7 @@ from l2i.recipes.measuring.truth import (
 )
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.run.progress import Progress
+from l2i.storage import write_csv
 from l2i.types import Clip
 
 __all__ = ["SCORES", "noise"]
@@ -141,18 +142,13 @@ def noise(
     }
 
     def write(folder: Path) -> None:
-        import pandas as pd
-
         from l2i import plots
-        from l2i.storage import atomic_write_text
 
-        frame = pd.DataFrame(
-            [
-                {"colour": c["colour"] or "none", "snr_db": c["snr_db"], **c["scores"]}
-                for c in conditions
-            ]
-        )
-        atomic_write_text(folder / "noise.csv", frame.to_csv(index=False, float_format="%.6g"))
+        lines = [
+            {"colour": c["colour"] or "none", "snr_db": c["snr_db"], **c["scores"]}
+            for c in conditions
+        ]
+        write_csv(folder / "noise.csv", lines)
         plots.conditions(conditions, {k: METRICS[k].title for k in shown}, folder / "noise.png")
 
     kept = write_found(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from l2i.dsp.audio import write_audio
 from l2i.recipes.measuring.truth import Scene
-from l2i.storage import atomic_write_text
+from l2i.storage import write_csv
 
 __all__ = ["sound_writer", "sounds_aside", "table_of"]
 
@@ -25,8 +25,9 @@ def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write the rows as csv, names first."""
     first = ["scene", "clip", "class", "present"]
     frame = pd.DataFrame(dict(rows))
-    frame = frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
-    atomic_write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+    write_csv(
+        path, frame[[*(c for c in first if c in frame), *(c for c in frame if c not in first)]]
+    )
 
 
 @contextmanager

@@ -33,10 +33,11 @@ from l2i.recipes.measuring.reexplained import Absent
 from l2i.recipes.measuring.truth import TRUTH_SCORES, judge_scenes, predicted, truth_scores
 from l2i.recipes.measuring.truth_files import table_of
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
-from l2i.recipes.tables.paired import corrected, difference
+from l2i.recipes.tables.paired import corrected, difference, write_differences
 from l2i.recipes.training import retrained
 from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
+from l2i.storage import write_csv
 from l2i.types import Clip, Task
 
 __all__ = ["benchmark", "chosen_methods"]
@@ -209,23 +210,15 @@ def benchmark(
     }
 
     def write(folder: Path) -> None:
-        import pandas as pd
-
-        from l2i.storage import atomic_write_text
-
         lines = [
             {"method": m, "protocol": p, **f["scores"]}
             for p, each in by_protocol.items()
             for m, f in each.items()
         ]
-        text = pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
-        atomic_write_text(folder / "benchmark.csv", text)
+        write_csv(folder / "benchmark.csv", lines)
         table_of(_joined(tables), folder / "pairs.csv")
         if differences:
-            frame = pd.DataFrame(differences)
-            frame[["low", "high"]] = frame.pop("interval").tolist()
-            text = frame.to_csv(index=False, float_format="%.6g")
-            atomic_write_text(folder / "differences.csv", text)
+            write_differences(differences, folder / "differences.csv")
 
     kept = write_found(
         opened,

@@ -20,12 +20,12 @@ from l2i.data.base import class_differences
 from l2i.errors import DataError, StoreError, UsageError
 from l2i.metrics import METRICS, SHORT, meanings
 from l2i.recipes.measuring.judging import ABSENT_SCORES, MASK_SCORES
-from l2i.recipes.tables.paired import corrected, difference
+from l2i.recipes.tables.paired import corrected, difference, write_differences
 from l2i.recipes.tables.side_by_side import write_side_by_side
 from l2i.run.artifacts import download
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
-from l2i.storage import atomic_write_text, disk_errors, make_output, write_json
+from l2i.storage import disk_errors, make_output, write_json
 
 __all__ = ["compare"]
 
@@ -143,13 +143,7 @@ def compare(
         with disk_errors(out):
             make_output(out)
             write_json(out / "compare.json", document)
-            table = pd.DataFrame(
-                [
-                    {**line, "low": line["interval"][0], "high": line["interval"][1]}
-                    for line in differences
-                ]
-            ).drop(columns="interval", errors="ignore")
-            atomic_write_text(out / "compare.csv", table.to_csv(index=False, float_format="%.6g"))
+            write_differences(differences, out / "compare.csv")
             if progress is not None:
                 _listen(words, runs, out / "index.html", progress)
     return document

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
+from l2i.storage import write_csv
 
-__all__ = ["corrected", "difference"]
+__all__ = ["corrected", "difference", "write_differences"]
 
 _BINARY = (
     *("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in", "absent_closed"),
@@ -78,3 +80,9 @@ def corrected(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**line, "p_holm": p} for line, p in zip(kept, holm([x["p"] for x in kept]), strict=True)
     ]
+
+
+def write_differences(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write differences as CSV, the ends of their intervals last."""
+    rows = [{**line, "low": line["interval"][0], "high": line["interval"][1]} for line in lines]
+    write_csv(path, [{k: v for k, v in row.items() if k != "interval"} for row in rows])

@@ -15,7 +15,7 @@ from l2i.recipes.opening.description import DESCRIPTION, escaped
 from l2i.recipes.opening.description import table as markdown
 from l2i.recipes.tables.sweep_file import METRICS_SHOWN, Sweep, facts
 from l2i.run.family import find_parent, members, write_parent
-from l2i.storage import atomic_write_text, disk_errors, write_json
+from l2i.storage import atomic_write_text, disk_errors, write_csv, write_json
 
 __all__ = ["describe_table", "gather", "plus_minus", "summary", "table_of", "write_table"]
 
@@ -88,15 +88,13 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
             {**{k: c[k] for k in ("setting", "fold", "seed", "run_id", "name")}, **c["scores"]}
             for c in table["children"]
         ]
-        frame = pd.DataFrame(rows)
-        atomic_write_text(out / "children.csv", frame.to_csv(index=False, float_format="%.6g"))
+        write_csv(out / "children.csv", rows)
         lines = [
             {"setting": row["setting"], "figure": name, **figure}
             for row in table["table"]
             for name, figure in row["figures"].items()
         ]
-        long = pd.DataFrame(lines)
-        atomic_write_text(out / "sweep.csv", long.to_csv(index=False, float_format="%.6g"))
+        write_csv(out / "sweep.csv", lines)
         atomic_write_text(out / "sweep.txt", _text(table))
         atomic_write_text(out / "sweep.toml", wanted.path.read_text(encoding="utf-8"))
         plots.sweep(table["children"], table["meaning"], table["settings"], out / "sweep.png")
