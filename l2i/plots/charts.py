@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.dsp.spectrogram import Domain
-from l2i.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, save, tidy
+from l2i.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, new_panels, save, tidy
 
 __all__ = [
     "component_map",
@@ -54,13 +54,8 @@ def training_curves(
         for word, group in (("loss", losses), ("terms of the loss", terms), ("share", shares)):
             if group:
                 panels.append((stage, word, group))
-    columns = min(3, max(1, len(panels)))
-    rows = max(1, -(-len(panels) // columns))
-    figure = new_figure(4.2 * columns, 3.0 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for axes, (stage, word, group) in zip(grid.flat, panels, strict=False):
+    figure, grid = new_panels(len(panels), 4.2, 3.0)
+    for axes, (stage, word, group) in zip(grid, panels, strict=True):
         epochs = histories[stage]
         x = np.arange(1, len(epochs) + 1)
         for name, colour in zip(group, (BLUE, ORANGE, GREEN, GREY), strict=False):
@@ -155,12 +150,9 @@ def conditions(
     path : Path
         A ``.png``.
     """
-    columns = min(3, len(titles))
-    lines = -(-len(titles) // columns)
-    figure = new_figure(3.2 * columns, 2.4 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    figure, panels = new_panels(len(titles), 3.2, 2.4)
     colours = list(dict.fromkeys(c["colour"] for c in conditions if c["colour"]))
-    for axes, (name, title) in zip(panels, titles.items(), strict=False):
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
         for colour, ink in zip(colours, (BLUE, ORANGE, GREEN), strict=False):
             points = sorted(
                 (c["snr_db"], c["scores"][name])
@@ -176,8 +168,6 @@ def conditions(
         axes.set_xlabel("SNR, dB")
         axes.margins(x=0.15, y=0.15)
         tidy(axes)
-    for axes in panels[len(titles) :]:
-        axes.set_visible(False)
     # Lines cross and meet, so that names at their ends would lie upon one another.
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
@@ -227,19 +217,15 @@ def component_spectra(
         A ``.png``.
     """
     columns = 5
-    lines = -(-len(order) // columns)
-    figure = new_figure(2.3 * columns, 1.5 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    figure, panels = new_panels(len(order), 2.3, 1.5, columns, sharex=True)
     hz = np.linspace(0, settings.sample_rate / 2, settings.n_bins) / 1000
-    for axes, k, title in zip(panels, order, titles, strict=False):
+    for axes, k, title in zip(panels, order, titles, strict=True):
         axes.fill_between(hz, w[:, k], color=BLUE, lw=0, alpha=0.8)
         axes.set_title(title, fontsize=7)
         axes.set_yticks([])
         axes.tick_params(labelsize=7)
         tidy(axes)
-    for axes in panels[len(order) :]:
-        axes.set_visible(False)
-    for axes in panels[max(0, len(order) - columns) : len(order)]:
+    for axes in panels[-columns:]:
         axes.set_xlabel("kHz", fontsize=7)
     save(figure, path)
 
@@ -306,12 +292,9 @@ def sweep(
     path : Path
         A ``.png``.
     """
-    columns = min(3, len(titles))
-    lines = -(-len(titles) // columns)
-    figure = new_figure(1.2 + 2.9 * columns, lines * (0.9 + 0.26 * len(settings)))
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for number, (name, title) in enumerate(titles.items()):
-        axes = panels[number // columns][number % columns]
+    figure, panels = new_panels(len(titles), 2.9, 0.9 + 0.26 * len(settings), sharey=True)
+    figure.set_figwidth(figure.get_figwidth() + 1.2)  # The settings' names.
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
         for row, setting in enumerate(settings):
             own = [c["scores"].get(name) for c in children if c["setting"] == setting]
             x = np.array([v for v in own if v is not None], np.float64)
@@ -331,6 +314,4 @@ def sweep(
         axes.grid(axis="x", lw=0.5, alpha=0.4)
         axes.margins(x=0.12)
         tidy(axes)
-    for number in range(len(titles), lines * columns):
-        panels[number // columns][number % columns].set_visible(False)
     save(figure, path)

@@ -17,6 +17,7 @@ __all__ = [
     "ORANGE",
     "RANGE_DB",
     "new_figure",
+    "new_panels",
     "save",
     "tidy",
 ]
@@ -39,6 +40,19 @@ def new_figure(
             raise
         raise MissingPackage("This picture", "matplotlib") from None
     return Figure(figsize=(width, height), layout=layout)
+
+
+def new_panels(
+    count: int, width: float, height: float, columns: int = 3, **shared: bool
+) -> tuple[Any, Any]:
+    """A figure of so many axes, each as large, in rows of `columns` at most; and these axes."""
+    columns = min(columns, max(1, count))
+    rows = max(1, -(-count // columns))
+    figure = new_figure(width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return figure, axes[:count]
 
 
 def save(figure: Any, path: Path) -> None:
