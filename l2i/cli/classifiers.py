@@ -94,21 +94,9 @@ def check(spec: str, as_json: bool) -> None:
         return
     click.echo("Hidden layers; those marked * are read where none are named:")
     shown = _shown(layers)
-    emit_table(
-        ["", "layer", "axes", "D", "F", "T"],
-        [
-            [
-                "*" if f["chosen"] else "",
-                f["name"],
-                f["axes"],
-                f["channels"],
-                f["rows"],
-                f["frames"],
-            ]
-            for f in shown
-        ],
-        right=(3, 4, 5),
-    )
+    keys = ("name", "axes", "channels", "rows", "frames")
+    rows = [["*" if f["chosen"] else "", *(f[key] for key in keys)] for f in shown]
+    emit_table(["", "layer", "axes", "D", "F", "T"], rows, right=(3, 4, 5))
     if len(shown) < len(layers):
         click.echo(f"... and {len(layers) - len(shown)} more (--json has all)")
 

@@ -131,17 +131,9 @@ def _memory() -> Iterator[Finding]:
     import psutil
 
     free = psutil.virtual_memory().available / _GIB
-    enough = free >= _MEMORY_GIB
-    yield Finding(
-        "memory",
-        "yes" if enough else "no",
-        f"{free:.1f} GiB of memory are free"
-        + (
-            "."
-            if enough
-            else f"; {_MEMORY_GIB:.0f} are wanted: close something, or take smaller batches."
-        ),
-    )
+    wanted = f"; {_MEMORY_GIB:.0f} are wanted: close something, or take smaller batches"
+    answer, more = ("yes", "") if free >= _MEMORY_GIB else ("no", wanted)
+    yield Finding("memory", answer, f"{free:.1f} GiB of memory are free{more}.")
 
 
 def _disk() -> Iterator[Finding]:
@@ -150,14 +142,10 @@ def _disk() -> Iterator[Finding]:
     places = {"runs": Path.cwd(), "data and caches": cache_folder()}
     for what, path in places.items():
         free = shutil.disk_usage(existing(path)).free / _GIB
-        enough = free >= _DISK_GIB
-        yield Finding(
-            "disk",
-            "yes" if enough else "no",
-            f"{free:.1f} GiB are free for {what} ({path})"
-            + ("." if enough else f"; {_DISK_GIB:.0f} are wanted."),
-            blocks=free < 0.1,
-        )
+        wanted = f"; {_DISK_GIB:.0f} are wanted"
+        answer, more = ("yes", "") if free >= _DISK_GIB else ("no", wanted)
+        sentence = f"{free:.1f} GiB are free for {what} ({path}){more}."
+        yield Finding("disk", answer, sentence, blocks=free < 0.1)
 
 
 def _data() -> Iterator[Finding]:
