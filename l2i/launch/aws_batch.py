@@ -70,18 +70,6 @@ class AwsBatch:
                 f"The job has {len(spec.tasks)} tasks, and an array of AWS Batch at most "
                 f"{MAX_TASKS}: split the file."
             )
-        tracking = spec.outputs.get("tracking", "")
-        if not tracking or tracking.startswith("sqlite"):
-            raise LaunchError(
-                "Tasks on AWS cannot write to a store on this machine: set MLFLOW_TRACKING_URI to "
-                "a tracking server or a database that they reach."
-            )
-        for key, value in spec.options.items():
-            if key in ("dataset.data_dir",) and not value.startswith("s3://"):
-                raise LaunchError(
-                    f"{key} = {value!r} is on this machine, which tasks on AWS do not see: put it "
-                    "into a bucket, and give its s3:// address."
-                )
 
     def _base(self) -> dict[str, Any] | None:
         """The newest revision of the job definition that is set up for the queue."""
