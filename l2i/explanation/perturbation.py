@@ -105,13 +105,11 @@ class _Regression(_Perturbation):
         return units.masks(chosen.unsqueeze(0))[0]
 
 
-def ridge(
-    z: NDArray[np.float64], p: NDArray[np.float64], *, width: float = 0.25, alpha: float = 1.0
-) -> NDArray[np.float64]:
+def ridge(z: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
     """LIME's linear model: weights of units by weighted ridge regression with an intercept.
 
-    A coalition z counts by ``sqrt(exp(-d^2 / width^2))``, with d its cosine distance to the one of
-    all units.
+    A coalition z counts by ``sqrt(exp(-d^2 / 0.25^2))``, with d its cosine distance to the one of
+    all units; the penalty is 1: both as in LIME's reference implementation.
 
     Parameters
     ----------
@@ -119,8 +117,6 @@ def ridge(
         0 or 1.
     p : float64 [n]
         What the classifier says of each.
-    width, alpha : float
-        The kernel's width and the penalty, as in LIME's reference implementation.
 
     Returns
     -------
@@ -133,12 +129,12 @@ def ridge(
     ([True, True], True)
     """
     cosine = np.sqrt(z.mean(axis=1))
-    weight = np.sqrt(np.exp(-np.square(1 - cosine) / width**2))
+    weight = np.sqrt(np.exp(-np.square(1 - cosine) / 0.25**2))
     weight /= weight.mean()
     total = weight.sum()
     x = z - (weight @ z) / total
     y = p - (weight @ p) / total
-    gram = (x * weight[:, None]).T @ x + alpha * np.eye(z.shape[1])
+    gram = (x * weight[:, None]).T @ x + np.eye(z.shape[1])
     coefficients: NDArray[np.float64] = np.linalg.solve(gram, x.T @ (weight * y))
     return coefficients
 
@@ -169,9 +165,11 @@ class Lime(_Regression):
         return Pieces(segments(one.size[0].log1p(), self.domain, self.segments))
 
 
-def segments(
-    loudness: Tensor, domain: Domain, count: int, *, compactness: float = 10.0, rounds: int = 5
-) -> Tensor:
+# How much places count against loudness, and how often k-means is repeated.
+_COMPACTNESS, _ROUNDS = 10.0, 5
+
+
+def segments(loudness: Tensor, domain: Domain, count: int) -> Tensor:
     """Superpixels of a spectrogram: k-means of place and loudness, from a regular grid.
 
     Parameters
@@ -181,10 +179,6 @@ def segments(
     domain : Domain
     count : int
         About how many segments.
-    compactness : float
-        How much places count against loudness.
-    rounds : int
-        How often k-means is repeated.
 
     Returns
     -------
@@ -199,7 +193,7 @@ def segments(
     level = 100 * loudness / loudness.amax().clamp_min(torch.finfo(loudness.dtype).tiny)
     place = (rows * mel_places(bins, domain.sample_rate)).to(level)
     time = torch.arange(frames).to(level)
-    near = compactness / step
+    near = _COMPACTNESS / step
     points = torch.stack(
         [level, near * place[:, None].expand(bins, frames), near * time.expand(bins, frames)], 2
     ).flatten(0, 1)
@@ -208,7 +202,7 @@ def segments(
     at_row = (place[None] - at_row[:, None]).abs().argmin(dim=1)
     at_time = ((torch.arange(across) + 0.5) / across * frames).long().to(level.device)
     centres = points[(at_row[:, None] * frames + at_time).flatten()]
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         nearest = torch.cdist(points, centres).argmin(dim=1)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points)
         held = nearest.bincount(minlength=len(centres)).unsqueeze(1)
