@@ -48,7 +48,7 @@ class Stopped(Exception):
 def test_a_run_keeps_what_it_was_told(store: Store) -> None:
     """Parameters, figures with and without steps, tags and files; and it is FINISHED."""
     with _run(tags={"l2i.commit": "abc"}, params={"run.seed": 0, "classifier.steps": []}) as run:
-        assert run.status == "RUNNING" and not run.resumed
+        assert [known.status for known in list_runs()] == ["RUNNING"] and not run.resumed
         run.metrics("interpreter", 1, {"loss": 0.5, "fidelity": None})
         run.metrics("interpreter", 2, {"loss": 0.25})
         run.final({"test/accuracy": 0.75, "test/auprc": None})

@@ -44,7 +44,7 @@ def send_event(
     ------
     StoreError
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
     kind, data = event["kind"], event["data"]
     with store_errors(store, "written"):
@@ -64,7 +64,8 @@ def send_event(
         elif kind == "files":
             _send_files(client, run_id, artifact_uri, files, data)
         elif kind == "inputs":
-            _send_input(client, run_id, data)
+            # A run has each of them once, however often it is said.
+            client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
         elif kind == "register":
             _register(client, run_id, artifact_uri, data)
         elif kind == "remove":
@@ -99,13 +100,6 @@ def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]
         for key in {m.key for m in metrics}
     }
     return [m for m in metrics if m.step not in there[m.key]]
-
-
-def _send_input(client: MlflowClient, run_id: str, data: Mapping[str, str]) -> None:
-    """Say which data set a run is about; a run has each of them once, however often it is said."""
-    from mlflow.entities import Dataset, DatasetInput
-
-    client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
 
 
 def _register(

@@ -98,17 +98,6 @@ class Tracker:
             if event["kind"] == "metrics":
                 self._last.update({key: (step, value) for key, value, _, step in event["data"]})
 
-    @property
-    def status(self) -> str:
-        """What the store says of this run now."""
-        with store_errors(self._store, "read"):
-            return str(self._client.get_run(self.run_id).info.status)
-
-    @property
-    def store(self) -> str:
-        """The store, for a sentence to a person."""
-        return self._store.shown
-
     def _put(self, kind: str, data: Any, files: Path | None = None) -> None:
         if self._outbox is not None:
             self._outbox.add(kind, data, files)

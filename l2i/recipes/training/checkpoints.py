@@ -102,11 +102,6 @@ class Checkpoints:
         self._sent[path] = mark
         self._last = time.monotonic()
 
-    def stopped(self) -> None:
-        """The run is stopped: what is newest goes to the store now."""
-        with suppress(StoreError, OSError):
-            self._send()
-
     def done(self) -> None:
         """The run is finished, and has its model: checkpoints are of no more use."""
         if self._run.is_remote and (self._sent or self._run.resumed):
@@ -133,5 +128,6 @@ def keep_checkpoints(run: Tracker, minutes: float, progress: Progress) -> Iterat
     try:
         yield checkpoints
     except BaseException:
-        checkpoints.stopped()
+        with suppress(StoreError, OSError):
+            checkpoints._send()
         raise
