@@ -39,7 +39,10 @@ def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool)
         click.echo(f"{letter}  {name}")
     if result["settings"]:
         click.echo("\nSettings that differ")
-        rows = [[key, *map(_short, values)] for key, values in result["settings"].items()]
+        rows = [
+            [key, *("-" if v is None else v for v in values)]
+            for key, values in result["settings"].items()
+        ]
         emit_table(["setting", *letters], rows)
     click.echo()
     meaning = result["meaning"]
@@ -62,7 +65,3 @@ def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool)
         page = out / "index.html"
         to_listen = f"; to listen to both, open {page}" if page.is_file() else ""
         click.echo(f"The tables are in {out}{to_listen}.", err=True)
-
-
-def _short(value: str | None) -> str:
-    return "-" if value is None else value

@@ -274,9 +274,7 @@ def _write(
     atomic_write_text(folder / "relevance.csv", frame.to_csv(float_format="%.5g"))
     lines = [
         {
-            "component": f["component"],
-            "peak_hz": f["peak_hz"],
-            "centre_hz": f["centre_hz"],
+            **f,
             "classes": ";".join(f"{c['class']} {c['relevance']:.2f}" for c in f["classes"]),
             "clips": ";".join(c["clip"] for c in f["clips"]),
         }

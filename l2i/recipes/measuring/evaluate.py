@@ -103,12 +103,8 @@ def evaluate_run(
         For the methods that L2I is compared with, instead of the settings' threshold.
     """
     labels = material.labels(clips, subject.classifier.classes)
-    told = MethodSettings(
-        settings.threshold if tau is None else tau,
-        settings.max_components,
-        seed,
-        tuple(settings.metrics),
-    )
+    threshold = settings.threshold if tau is None else tau
+    told = MethodSettings(threshold, settings.max_components, seed, tuple(settings.metrics))
     make_method(method, subject, told)  # What it lacks is told before anything is heard.
     published = None
     if "interpreter" in part_names(METHODS[method]):

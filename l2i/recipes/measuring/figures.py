@@ -47,7 +47,7 @@ def write_evaluation(
     folder: Path,
     *,
     title: str,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str],
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
     heard: Sequence[int] = (),
@@ -65,8 +65,8 @@ def write_evaluation(
         Is there.
     title : str
         The page's.
-    labels : sequence of str, optional
-        What each clip is labelled; by default its labels are indices of `classes`.
+    labels : sequence of str
+        What each clip is labelled.
     histories : mapping of str to sequence of mappings, optional
         Stage to its epochs' figures: curves on the page.
     kept : mapping of str to int, optional
@@ -85,12 +85,7 @@ def write_evaluation(
         at.setdefault(int(clip), []).append(pair)
     lines: list[dict[str, Any]] = []
     for index, clip in enumerate(clips):
-        line: dict[str, Any] = {
-            "clip": clip.id,
-            "labels": ";".join(classes[c] for c in clip.labels)
-            if labels is None
-            else labels[index],
-        }
+        line: dict[str, Any] = {"clip": clip.id, "labels": labels[index]}
         if e.interpreter_logits is not None and (single or e.labels is None):
             c = int(e.logits[index].argmax())
             own = e.interpreter_logits[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i.data.split import spread
 from l2i.recipes.measuring.overlap import Overlap, carried_by, drawn_pairs, mixed_scenes
 from l2i.recipes.measuring.truth import Scene, clip_scenes
 from l2i.recipes.opening.opened import Opened
@@ -38,17 +39,15 @@ class Protocol:
         How many scenes.
     known : bool
         Whether the parts of the scenes are known.
+    scenes : callable
+        Gives them anew each time, for each method.
     """
 
     name: str
     count: int
     known: bool
-    _scenes: partial[Iterator[Scene]]
+    scenes: Callable[[], Iterator[Scene]]
     _groups: dict[str, str]
-
-    def scenes(self) -> Iterator[Scene]:
-        """Anew each time, for each method."""
-        return self._scenes()
 
     def groups(self, ids: Sequence[str] | NDArray[Any]) -> NDArray[np.str_]:
         """The recording of each scene; of two clips at once, the first one's."""
@@ -56,8 +55,6 @@ class Protocol:
 
     def some(self, n: int, clips: Sequence[Clip]) -> frozenset[str]:
         """Ids of at most `n` scenes: of clips, spread over the classes."""
-        from l2i.data.split import spread
-
         if self.name == "clean":
             return frozenset(clips[i].id for i in spread(clips, n))
         return frozenset(list(self._groups)[:n])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 
 from l2i.errors import StoreError
 from l2i.recipes.opening.material import Material
 from l2i.run.artifacts import download
 from l2i.run.search import RunInfo
-from l2i.storage import atomic_write_text
+from l2i.storage import write_csv
 
 __all__ = ["IDENTITY", "data_differences", "write_listing"]
 
@@ -21,12 +20,7 @@ IDENTITY = "l2i.data_identity"
 
 def write_listing(material: Material, folder: Path) -> None:
     """Write ``data.csv``: see `Material.listing`."""
-    rows = material.listing()
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(folder / _LISTING, text.getvalue())
+    write_csv(folder / _LISTING, material.listing())
 
 
 def data_differences(material: Material, run: RunInfo) -> str:

@@ -247,7 +247,10 @@ def _train_all(
                 )
                 progress.say(f"{work.child.title}: done in {minutes:.1f} min. {figures}.")
     finally:
-        _stop(working)
+        for work in working:  # Each child keeps its last epoch.
+            work.over.close()
+            processes.tell(work.process)
+        processes.reap(work.process for work in working)
     return results, failed
 
 
@@ -304,11 +307,3 @@ def _result(work: _Work) -> dict[str, Any] | str:
     last = lines[-1].removeprefix("Error: ") if lines else "It said nothing."
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"{last} ({how}; {work.log} has the rest.)"
-
-
-def _stop(working: Sequence[_Work]) -> None:
-    """End what still runs; each child keeps its last epoch."""
-    for work in working:
-        work.over.close()
-        processes.tell(work.process)
-    processes.reap(work.process for work in working)

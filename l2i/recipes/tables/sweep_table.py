@@ -101,7 +101,9 @@ def write_table(wanted: Sweep, table: dict[str, Any], out: Path) -> dict[str, fl
         write_json(out / "sweep.json", table)
     means: dict[str, float | None] = {}
     for row in table["table"]:
-        word = "" if len(table["table"]) == 1 else f"{_plain(row['setting'])}/"
+        # What MLflow lets a metric's name have.
+        plain = "".join(c if c.isalnum() or c in "_-. " else "_" for c in row["setting"])
+        word = "" if len(table["table"]) == 1 else f"{plain}/"
         for name, figure in row["figures"].items():
             means[f"{word}{name}/mean"] = figure["mean"]
             means[f"{word}{name}/std"] = figure["std"]
@@ -117,11 +119,6 @@ def describe_table(wanted: Sweep, table: dict[str, Any]) -> str:
         for row in table["table"]
     ]
     return f"{escaped(what)}\n\n{markdown(['setting', *map(escaped, meaning.values())], rows)}\n"
-
-
-def _plain(text: str) -> str:
-    """What MLflow lets a metric's name have."""
-    return "".join(c if c.isalnum() or c in "_-. =" else "_" for c in text).replace("=", "_")
 
 
 def _text(table: dict[str, Any]) -> str:
