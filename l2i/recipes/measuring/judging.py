@@ -3,7 +3,7 @@ clip without it; beside that stands how much was kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from l2i.explanation import audible, split_heard
 from l2i.metrics import faithfulness
 from l2i.metrics.complexity import complexity, mean_mask, sparseness
 from l2i.metrics.own import ClipMetric, Judged, own_metrics
-from l2i.metrics.statistics import bootstrap_interval, ratio_of_means
+from l2i.metrics.statistics import bootstrap_interval, median, ratio_of_means
 from l2i.models.heard import Heard
 
 __all__ = [
@@ -174,6 +174,7 @@ def mean_scores(
     names: Sequence[str],
     seed: int,
     groups: NDArray[Any] | None = None,
+    medians: Container[str] = (),
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Mean and 95 % interval of columns; what is not defined (NaN) is left out of them.
 
@@ -186,18 +187,17 @@ def mean_scores(
         The bootstrap's.
     groups : array [P], optional
         The recording of each pair: intervals are then over recordings.
+    medians : container of str
+        Names whose median is told, not the mean.
     """
     scores: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     none = np.zeros(0)
     statistic: Callable[..., Any]
     for name in names:
-        if name in RATIOS:
-            both = (pairs.get(column, none) for column in RATIOS[name])
-            values = np.stack([np.asarray(x, np.float64) for x in both], axis=1)
-            statistic = ratio_of_means
-        else:
-            values, statistic = np.asarray(pairs.get(name, none), np.float64)[:, None], _mean
+        columns = (pairs.get(column, none) for column in RATIOS.get(name, (name,)))
+        values = np.stack([np.asarray(x, np.float64) for x in columns], axis=1)
+        statistic = ratio_of_means if name in RATIOS else _median if name in medians else _mean
         defined = ~np.isnan(values).any(axis=1)
         values = values[defined]
         scores[name] = float(statistic(values, axis=0)) if len(values) else float("nan")
@@ -207,6 +207,9 @@ def mean_scores(
     return scores, intervals
 
 
-def _mean(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    mean: NDArray[Any] = values[..., 0].mean(axis=axis)
-    return mean
+def _mean(values: NDArray[Any], axis: int) -> Any:
+    return values[..., 0].mean(axis=axis)
+
+
+def _median(values: NDArray[Any], axis: int) -> Any:
+    return median(values[..., 0], axis)

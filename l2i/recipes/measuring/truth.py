@@ -21,7 +21,6 @@ from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics.localisation import frame_auc, frame_f1, pointing, time_iou
 from l2i.metrics.own import own_metrics
 from l2i.metrics.separation import energy_share, level_db, sar, si_sdr, sir
-from l2i.metrics.statistics import bootstrap_interval, median
 from l2i.models.heard import Heard, hear
 from l2i.recipes.measuring.judging import judge_masks, mask_scores, mean_scores
 from l2i.recipes.measuring.measure import Evaluation, finish_evaluation
@@ -45,11 +44,11 @@ __all__ = [
 
 _BATCH = 8
 
-_MEANS = ("time_iou", "frame_f1", "frame_auc", "pointing")
-TRUTH_SCORES = (
-    *("si_sdr", "si_sdr_improvement", "sir", "sar", "energy_share", "class_left", "other_left"),
-    *_MEANS,
+_MEDIANS = (
+    *("si_sdr", "si_sdr_improvement", "sir", "sar"),
+    *("energy_share", "class_left", "other_left"),
 )
+TRUTH_SCORES = (*_MEDIANS, "time_iou", "frame_f1", "frame_auc", "pointing")
 """Columns of `judge_scenes` whose medians over pairs are scores of the same name; of the last four,
 which are shares, the means."""
 
@@ -265,17 +264,7 @@ def truth_scores(
     What is not defined (NaN) is left out; minus infinity, the SI-SDR of an explanation that has
     nothing of the right part, is not. ``present`` is the share of pairs with a right part.
     """
-    scores: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    for name in TRUTH_SCORES:
-        values = np.asarray(rows.get(name, np.zeros(0)), np.float64)
-        defined = ~np.isnan(values)
-        values = values[defined]
-        statistic = np.mean if name in _MEANS else median
-        scores[name] = float(statistic(values)) if len(values) else float("nan")
-        if len(values):
-            own = None if groups is None else groups[defined]
-            intervals[name] = bootstrap_interval(values, statistic, seed, groups=own)
+    scores, intervals = mean_scores(rows, TRUTH_SCORES, seed, groups, medians=_MEDIANS)
     means = mean_scores(rows, mask_scores(metrics), seed, groups)
     present = np.asarray(rows.get("present", np.zeros(0)), np.float64)
     scores["present"] = float(present.mean()) if len(present) else float("nan")
