@@ -83,11 +83,7 @@ def state_document(job: Job, state: JobState, runs: list[RunInfo | None]) -> dic
             {
                 "task": task.index,
                 "title": job.spec.tasks[task.index].title,
-                "state": str(task.state),
-                "attempt": task.attempt,
-                "why": task.why,
-                "exit_code": task.exit_code,
-                "log": task.log,
+                **{key: value for key, value in vars(task).items() if key != "index"},
                 "run_id": run.id if run else None,
                 "run_status": run.status if run else None,
                 "link": (link_of(run) or None) if run else None,
