@@ -1,18 +1,17 @@
-"""What families of methods share: those that go clip by clip, and those with a mask learnt."""
+"""What methods share that explain one clip after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from l2i.explanation import MethodSettings, Subject, audible
+from l2i.explanation import MethodSettings, Subject
 from l2i.models.heard import Heard
 
-__all__ = ["ClipByClip", "LearntMask"]
+__all__ = ["ClipByClip"]
 
 
 class ClipByClip:
@@ -42,28 +41,3 @@ class ClipByClip:
     def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
         """Mask [F, T] of class `c` of one clip that is not silent."""
         raise NotImplementedError
-
-
-class LearntMask:
-    """Masks of a network, which is the method's only part.
-
-    One that inherits says what mask the network makes.
-    """
-
-    parts: tuple[str, ...]
-    linear = True
-    needs_layers = True
-    costly = True
-
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self.network: Any = subject.parts[self.parts[0]]
-        self.layers: tuple[str, ...] = self.network.maps
-
-    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
-        """Mask [B, F, T] of clips; whatever it is of silence."""
-        raise NotImplementedError
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T]; of silence, zero."""
-        return self.mask(heard, classes) * audible(heard.size).view(-1, 1, 1)

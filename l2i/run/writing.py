@@ -1,7 +1,4 @@
-"""What a run says while it is done: parameters, metrics, tags, files; see `l2i.run.tracker`.
-
-Over 300 lines: one class: all that may be said of a run.
-"""
+"""What a run says while it is done: parameters, metrics, tags, files; see `l2i.run.tracker`."""
 
 from __future__ import annotations
 

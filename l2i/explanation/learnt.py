@@ -1,0 +1,164 @@
+"""Masks of a trained network: L-MAC, through features and through the sound, LMAC-TD, PIQ, VIBI,
+FLINT.
+
+Each has one part, the network, whose module in `l2i.training` says how it learns and what is sized
+down of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2i.dsp.spectrogram import magnitude, stft
+from l2i.explanation import MethodSettings, Subject, audible, relevance, select
+from l2i.models.attributes import Attributes
+from l2i.models.chunks import ChunkSelector
+from l2i.models.heard import Heard
+from l2i.models.mask_decoder import MaskDecoder
+from l2i.models.quantised import QuantisedMask
+from l2i.models.time_domain import TimeDomainMask, turned
+
+__all__ = ["Flint", "LMac", "LMacAudio", "LMacTd", "LearntMask", "Piq", "Vibi"]
+
+
+class LearntMask:
+    """Masks of a network, which is the method's only part.
+
+    One that inherits says what mask the network makes.
+    """
+
+    parts: tuple[str, ...]
+    linear = True
+    needs_layers = True
+    costly = True
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.network: Any = subject.parts[self.parts[0]]
+        self.layers: tuple[str, ...] = self.network.maps
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T] of clips; whatever it is of silence."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T]; of silence, zero."""
+        return self.mask(heard, classes) * audible(heard.size).view(-1, 1, 1)
+
+
+class LMac(LearntMask):
+    """Masks of log(1 + |X|), learnt through the classifier's features, as published (Paissan,
+    Ravanelli, Subakan, *Listenable Maps for Audio Classifiers*, ICML 2024, arXiv 2403.13086).
+
+    The decoder is not told which class is asked for: its mask is of what the classifier decided,
+    whatever class is named. How it learns is in `l2i.training.mask_decoder`.
+    """
+
+    parts: tuple[str, ...] = ("mask-decoder",)
+    linear = False
+    needs_gradients = True
+    network: MaskDecoder
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T]."""
+        mask: Tensor = self.network(heard.features.maps, heard.size.shape[2])
+        return mask
+
+
+class LMacAudio(LMac):
+    """Masks of |X|, learnt through the sound: as a linear gain, judged as it is heard."""
+
+    parts = ("audio-mask-decoder",)
+    linear = True
+
+
+class LMacTd(LearntMask):
+    """LMAC-TD: explanations made in the time domain (Mancini, Paissan, Ravanelli, Subakan,
+    *LMAC-TD: Producing Time Domain Explanations for Audio Classifiers*, 2024, arXiv 2409.08655).
+    How it learns, and what is sized down of it, is in `l2i.training.time_domain`.
+
+    Differences: what it makes is a waveform. To be judged as all others are, its mask is the share
+    of the explanation's spectrum E beside the removal's R, ``|E| / (|E| + |R|)``. It is not told
+    which class is asked for, and explains the decision.
+    """
+
+    parts = ("time-domain-mask",)
+    needs_gradients = True
+    network: TimeDomainMask
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
+        sounds = self.network(heard.features.maps, turned(heard.waveform))
+        e, r = (magnitude(stft(x, heard.domain)) for x in sounds)
+        return e / (e + r).clamp_min(torch.finfo(e.dtype).tiny)
+
+
+class Piq(LearntMask):
+    """PIQ: masks of log(1 + |X|) of a quantised hidden map, by the codes of the class that is asked
+    for (Paissan, Subakan, Ravanelli, *Posthoc Interpretation via Quantization*, 2023, arXiv
+    2303.12659). How it learns is in `l2i.training.quantised`.
+    """
+
+    parts = ("quantised-mask",)
+    linear = False
+    network: QuantisedMask
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T]."""
+        logits, _, _ = self.network(heard.features.maps[0], classes, heard.size.shape[2])
+        mask: Tensor = logits.sigmoid()
+        return mask
+
+
+class Vibi(LearntMask):
+    """VIBI: the chunks of a clip that tell most of what the classifier says (Bang, Xie, Lee, Wu,
+    Xing, *Explaining a Black-box by Using a Deep Variational Information Bottleneck Approach*, AAAI
+    2021, arXiv 1902.06918). How it learns is in `l2i.training.chunks`.
+
+    The likeliest chunks, as they are, whatever class is named: it explains the decision.
+    """
+
+    parts = ("chunk-selector",)
+    needs_layers = False
+    network: ChunkSelector
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T] of zeros and ones."""
+        chosen = self.network.likeliest(self.network.odds(heard.size))
+        mask: Tensor = self.network.mask(chosen, heard.size.shape[2])
+        return mask
+
+
+class Flint(LearntMask):
+    """FLINT: attributes of hidden maps that speak for a class, and where they were heard (Parekh,
+    Mozharovskyi, d'Alché-Buc, *A Framework to Learn with Interpretation*, NeurIPS 2021, arXiv
+    2010.09345). How they are learnt is in `l2i.training.attributes`.
+
+    The relevance of an attribute is what L2I's is of a component, its contribution over the
+    greatest one, and those above the threshold are taken. The mask is the sum of their maps, each
+    by its relevance, divided by its greatest value.
+
+    Differences: published explanations are pictures that excite an attribute most, which cannot be
+    played; masks of the attributes' maps can.
+    """
+
+    parts = ("attributes",)
+    network: Attributes
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        super().__init__(subject, settings)
+        self.threshold = settings.threshold
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain; where nothing speaks for the class, zero."""
+        places, phi, _ = self.network(heard.features.maps)
+        r = relevance(phi, self.network.theta, classes)
+        r = r * select(r, self.threshold)
+        spoken = torch.einsum("bj,bjrt->brt", r, places)
+        mask = self.network.bins(spoken, heard.size.shape[2])
+        greatest = mask.amax((1, 2), keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
+        return (mask / greatest).clamp(0, 1)
