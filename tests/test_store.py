@@ -14,6 +14,7 @@ from subprocess import Popen
 import pytest
 
 from l2i.errors import DataError, StoreError
+from l2i.run.address import lost_with_container
 from l2i.run.artifacts import download
 from l2i.run.bin import collect_garbage, delete_run, find_garbage
 from l2i.run.runs import list_runs, resolve_run
@@ -23,7 +24,6 @@ from l2i.run.store import (
     experiment_id,
     local_path,
     locate,
-    lost_with_container,
     mask,
     store_errors,
 )

@@ -227,7 +227,7 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
     another one, whose parameters are no settings."""
     from l2i.config import resolve
     from l2i.errors import L2IError
-    from l2i.run.store import as_text
+    from l2i.run.address import as_text
 
     spec = params.get("classifier.spec") or None
     try:

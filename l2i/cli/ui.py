@@ -182,7 +182,7 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     and only their address is printed.
     """
     from l2i.run.runs import resolve_run
-    from l2i.run.store import MODE
+    from l2i.run.view import MODE
 
     store = _store()
     page = "/"

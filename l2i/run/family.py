@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from l2i.run.outbox import send_event
+from l2i.run.address import as_text, locate
+from l2i.run.events import send_event
 from l2i.run.search import RunInfo, Wanted, search_runs
-from l2i.run.store import as_text, connect, experiment_id, locate, store_errors
+from l2i.run.store import connect, experiment_id, store_errors
 
 __all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
 

@@ -33,18 +33,8 @@ from l2i.errors import StoreError
 from l2i.run.events import send_event
 from l2i.run.store import Store, connect, local_path, mask
 from l2i.storage import FileLock, atomic_write_text, disk_errors, s3
-from l2i.storage.patience import PATIENCE_S, patience_s
 
-__all__ = [
-    "PATIENCE_S",
-    "UNSENT",
-    "Outbox",
-    "is_remote",
-    "outboxes",
-    "patience_s",
-    "send_event",
-    "sync",
-]
+__all__ = ["UNSENT", "Outbox", "is_remote", "outboxes", "sync"]
 
 UNSENT: list[str] = []
 """Sentences about what this process could not send; the command line ends with exit code 3."""

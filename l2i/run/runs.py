@@ -17,7 +17,8 @@ from pathlib import Path
 
 from l2i.errors import StoreError, UsageError
 from l2i.registry import did_you_mean
-from l2i.run.outbox import send_event, sync
+from l2i.run.events import send_event
+from l2i.run.outbox import sync
 from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_runs
 from l2i.run.store import Store, check_own, connect, locate, store_errors
 from l2i.storage import FileLock

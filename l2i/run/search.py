@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from l2i.run.store import Store, connect, known_tags, read_only, store_errors
+from l2i.run.address import Store, known_tags
+from l2i.run.store import connect, read_only, store_errors
 
 __all__ = ["MODELS", "RunInfo", "Wanted", "experiment_names", "search_runs"]
 

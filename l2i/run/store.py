@@ -1,6 +1,6 @@
 """Stores of runs, opened: the traps of keeping runs, and errors as sentences.
 
-Which store is meant is for `l2i.run.address` to say; its names are here, too.
+Which store is meant is for `l2i.run.address` to say; who opens one finds it here, too.
 
 Three traps, and what is done about them here.
 
@@ -32,20 +32,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from l2i.errors import L2IError, StoreError
-from l2i.run.address import (
-    Store,
-    as_text,
-    in_image,
-    kept_tag,
-    known_tags,
-    local_path,
-    locate,
-    lost_with_container,
-    mask,
-    sqlite_uri,
-)
+from l2i.run.address import Store, in_image, local_path, locate, mask, sqlite_uri
 from l2i.run.signals import held_signals
-from l2i.run.view import EXPERIMENT_TAGS, MODE, VIEW, VIEW_STATE
+from l2i.run.view import EXPERIMENT_TAGS
 from l2i.storage import FileLock
 from l2i.storage.patience import patiently
 
@@ -53,19 +42,12 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
-    "MODE",
-    "VIEW",
-    "VIEW_STATE",
     "Store",
-    "as_text",
     "check_own",
     "connect",
     "experiment_id",
-    "kept_tag",
-    "known_tags",
     "local_path",
     "locate",
-    "lost_with_container",
     "mask",
     "read_only",
     "store_errors",

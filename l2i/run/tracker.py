@@ -40,18 +40,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2i.errors import StoreError
+from l2i.run.address import Store, locate, lost_with_container, mask
 from l2i.run.outbox import sync
 from l2i.run.runs import reap
 from l2i.run.signals import signals_as_exit
-from l2i.run.store import (
-    Store,
-    connect,
-    experiment_id,
-    locate,
-    lost_with_container,
-    mask,
-    store_errors,
-)
+from l2i.run.store import connect, experiment_id, store_errors
 from l2i.run.writing import STOPPED_WAIT_S, Tracker
 from l2i.storage import FileLock
 

@@ -27,20 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from l2i.errors import DataError, StoreError
-from l2i.run.outbox import send_event
+from l2i.run.address import Store, kept_tag, local_path, locate, mask
+from l2i.run.events import send_event
 from l2i.run.search import RunInfo
-from l2i.run.store import (
-    Store,
-    check_own,
-    connect,
-    experiment_id,
-    kept_tag,
-    local_path,
-    locate,
-    mask,
-    store_errors,
-    unlocked,
-)
+from l2i.run.store import check_own, connect, experiment_id, store_errors, unlocked
 from l2i.storage import (
     FileLock,
     atomic_path,

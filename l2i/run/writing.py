@@ -14,11 +14,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from l2i.run.address import Store, as_text, kept_tag, known_tags, mask
 from l2i.run.artifacts import fetch_artifact, list_artifacts
-from l2i.run.outbox import UNSENT, Outbox, is_remote, patience_s, send_event
+from l2i.run.events import send_event
+from l2i.run.outbox import UNSENT, Outbox, is_remote
 from l2i.run.runs import mount_namespace
-from l2i.run.store import Store, as_text, kept_tag, known_tags, mask, store_errors
+from l2i.run.store import store_errors
 from l2i.storage import FileLock, is_output, mark_output
+from l2i.storage.patience import patience_s
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -17,7 +17,8 @@ from l2i.recipes.tables.sweep_file import Sweep
 from l2i.recipes.tables.sweep_table import describe_table
 from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
-from l2i.run.store import VIEW, connect, locate
+from l2i.run.store import connect, locate
+from l2i.run.view import VIEW
 from tests.recipes.conftest import Finished
 
 

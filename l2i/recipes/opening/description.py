@@ -14,7 +14,7 @@ from typing import Any
 from l2i.metrics import MAIN, METRICS, control, meanings
 from l2i.pages import Figure
 from l2i.run.search import RunInfo
-from l2i.run.store import MODE
+from l2i.run.view import MODE
 
 __all__ = [
     "DESCRIPTION",

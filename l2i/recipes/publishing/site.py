@@ -36,7 +36,8 @@ from l2i.recipes.opening.description import main_figures
 from l2i.run.artifacts import download
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.search import RunInfo
-from l2i.run.store import MODE, VIEW_STATE, local_path, locate
+from l2i.run.store import local_path, locate
+from l2i.run.view import MODE, VIEW_STATE
 
 __all__ = ["app"]
 

@@ -31,10 +31,10 @@ from l2i.recipes.opening.material import prepare
 from l2i.recipes.tables.sweep_file import Child, Sweep, facts
 from l2i.recipes.tables.sweep_table import describe_table, table_of, write_table
 from l2i.recipes.training.train import part_settings
+from l2i.run.address import as_text, locate
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run, list_runs
 from l2i.run.search import RunInfo
-from l2i.run.store import as_text, locate
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, disk_errors
 from l2i.training.parts import parts_of
