@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -222,24 +223,20 @@ class _Bytes:
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._name = ""
-        self._context: Any = None
-        self._task: Any = None
+        self._bar = ExitStack()
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
         if name != self._name:
             self.close()
             in_all = round(total / 1e6, 1) if total is not None else None
             # The first block is counted as done before: a resumed file has no false rate.
-            self._context = self._progress.task(name, in_all, "MB", done=round(done / 1e6, 1))
-            self._task = self._context.__enter__()
-            self._name = name
+            task = self._progress.task(name, in_all, "MB", done=round(done / 1e6, 1))
+            self._name, self._task = name, self._bar.enter_context(task)
         else:
             self._task.advance(round(done / 1e6, 1) - self._task.done)
 
     def close(self) -> None:
-        if self._context is not None:
-            self._context.__exit__(None, None, None)
-            self._context = None
+        self._bar.close()
 
 
 @data.command(example="l2i data check esc10 --data-dir /data/ESC-10")

@@ -327,18 +327,14 @@ def _write_all(
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with opened() as source:
-            _write(source, path)
+            # A link that lies there from before would lead the write elsewhere.
+            if path.is_symlink():
+                path.unlink()
+            try:
+                with open(path, "wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         written.append(path)
     return written
-
-
-def _write(source, path: Path) -> None:  # type: ignore[no-untyped-def]
-    # A link that lies there from before would lead the write elsewhere.
-    if path.is_symlink():
-        path.unlink()
-    try:
-        with open(path, "wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
