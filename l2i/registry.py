@@ -27,8 +27,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from l2i.errors import DataError, L2IError, UnknownName, UsageError
@@ -263,6 +265,14 @@ def source_digest(word: str) -> str:
 _beside: dict[str, Path] = {}
 
 
+class _Source(SourceFileLoader):
+    """Reads a file as it is now: bytecode that lies beside it is of a file as long, changed in the
+    same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _of_file(path: Path) -> Any:
     path = path.expanduser().resolve()
     if not path.is_file():
@@ -272,11 +282,11 @@ def _of_file(path: Path) -> Any:
     name = f"_l2i_{hashlib.sha256(content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    loader = spec.loader
+    loader = _Source(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules[name] = module
     # What lies beside it can be imported, as when the file itself is run.
     sys.path.insert(0, str(path.parent))
     # Another file's neighbour of the same name is not this one's.

@@ -103,8 +103,11 @@ def test_words_with_a_colon(package: Path) -> None:
         Registry("fruit", {"apple": "math:pi"})["orchard:FIG"]
 
 
-def test_files_are_modules_of_their_own(tmp_path: Path) -> None:
-    """Two of one name, and one that was changed; what lies beside can be imported."""
+def test_files_are_modules_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one name, and one that was changed, at once and in its length not; what lies beside
+    can be imported."""
+    # As where Python writes bytecode.
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     for place, value in (("a", 1), ("b", 2)):
         (tmp_path / place).mkdir()
         (tmp_path / place / "x.py").write_text(f"V = {value}\n")
