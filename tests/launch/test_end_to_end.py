@@ -194,21 +194,20 @@ def _show(say: Callable[..., Said], job: str) -> dict[str, Any]:
     return document
 
 
-def _until(what: str, true: Callable[[], Any], within_s: float = 300) -> Any:
+def _until(what: str, true: Callable[[], Any], within_s: float = 300, pause_s: float = 0.5) -> Any:
     end = time.monotonic() + within_s
     while not (state := true()):
         assert time.monotonic() < end, what
-        time.sleep(0.2)
+        time.sleep(pause_s)
     return state
 
 
-def _checkpointed(stores: S3, say: Callable[..., Said], job: str, task: int) -> bool:
-    """Whether a checkpoint of a task's interpreter is in the store, and training goes on."""
-    run_id = _show(say, job)["tasks"][task]["run_id"]
-    if not run_id:
-        return False
-    paths = stores.folder.glob(f"bucket/runs/*/{run_id}/artifacts/checkpoint/interpreter-*/state*")
-    return bool(list(paths))
+def _checkpointed(stores: S3, say: Callable[..., Said], job: str, task: int) -> None:
+    """Wait until a checkpoint of a task's interpreter is in the store; training goes on, which is a
+    matter of seconds, and so nothing else is asked."""
+    run_id = _until("no run", lambda: _show(say, job)["tasks"][task]["run_id"], pause_s=0.1)
+    states = f"bucket/runs/*/{run_id}/artifacts/checkpoint/interpreter-*/state*"
+    _until("no checkpoint", lambda: list(stores.folder.glob(states)), pause_s=0.02)
 
 
 def _overs(say: Callable[..., Said], job: str) -> dict[str, Any] | None:
@@ -237,7 +236,7 @@ def test_a_sweep_through_all_that_may_happen(
     assert answer.code == 0, answer.err
     job = json.loads(answer.out)["job"]
 
-    _until("no checkpoint of task 0", lambda: _checkpointed(stores, say, job, 0))
+    _checkpointed(stores, say, job, 0)
     engine.kill(job, 0)
     state = _until("the job does not end", lambda: _overs(say, job), 600)
     seen = [(t["state"], t["attempt"]) for t in state["tasks"]]
@@ -345,7 +344,7 @@ def test_cancelled(engine: _Engine, stores: S3, say: Callable[..., Said]) -> Non
     words = [*engine.words, "--checkpoint-minutes", "0.02", "-o", "interpreter.epochs=500"]
     words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
     job = json.loads(say("submit", str(path), *words, "--json").out)["job"]
-    _until("no checkpoint of task 0", lambda: _checkpointed(stores, say, job, 0))
+    _checkpointed(stores, say, job, 0)
     assert say("cancel", job).code == 0
     state = _until("the job does not end", lambda: _overs(say, job), 120)
     assert [t["state"] for t in state["tasks"]] == ["cancelled"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,6 +89,13 @@ def made_in(folder: Path) -> Iterator[None]:
         forget_variables(patch)
         patch.chdir(folder)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _as_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python writes no bytecode of the code that runs carry: they are shared."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
 
 @pytest.fixture(scope="session")
