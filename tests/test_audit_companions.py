@@ -223,7 +223,7 @@ def test_what_never_stops_is_a_cue() -> None:
     assert float(same.max()) == 0
 
 
-@pytest.mark.parametrize(("flips", "bad"), [(9, False), (16, True)])
+@pytest.mark.parametrize(("flips", "bad"), [(16, False), (18, True)])
 def test_most_mixtures_must_be_taken_for_the_class(flips: int, bad: bool) -> None:
     """A quarter of them, which is enough for a part of a sound, may sound like it by chance."""
     numbers, nothing = np.arange(24), np.zeros(0, bool)

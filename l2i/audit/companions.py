@@ -28,6 +28,8 @@ __all__ = ["mixed", "prove_companion", "screen_companions"]
 # Classes that are mixed with each other: ten pairs.
 _NEAR = 5
 _BATCH = 8
+# The mean rise of the third one's probability from which on a pair is worth a proof.
+_WORTH = 0.5
 _NOTHING = np.zeros(0, np.bool_)
 
 
@@ -56,7 +58,7 @@ def screen_companions(
     for pair in combinations(near, 2):
         a, b = pair
         rise = _sure(subject, mixed(sounds[a], sounds[b]), label) - max(alone[a], alone[b])
-        if rise >= s.together:
+        if rise >= _WORTH:
             trials.append(Trial(label, Companion(pair), 0.0, 0.0, rise))
     return max(trials, key=lambda trial: trial.insertion, default=None)
 

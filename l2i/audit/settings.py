@@ -40,5 +40,5 @@ class Settings:
     cues: int = 4
     worth: float = 0.1
     excess: float = 0.25
-    together: float = 0.5
+    together: float = 2 / 3
     false_alarms: float = 0.05
