@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from l2i.audit.cues import Companion
 from l2i.audit.proof import Proof, Read, Trial, p_value
@@ -92,9 +93,7 @@ def prove_companion(
     assert isinstance(trial.cue, Companion)
     a, b = trial.cue.pair
     pair = clips[a][s.tried :], clips[b][s.tried :]
-    taken = np.concatenate(pair)
-    further = [x for c, x in clips.items() if c not in (a, b)]
-    others = np.setdiff1d(np.concatenate(further), taken) if further else taken[:0]
+    others = np.setdiff1d(np.concatenate([*clips.values()]), np.concatenate([clips[a], clips[b]]))
     n = min(s.proved, *map(len, pair))
     if not n or not len(others):
         return None
@@ -125,10 +124,12 @@ def mixed(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _sure(subject: Subject, x: NDArray[np.float32], label: int) -> float:
-    logits = hear(subject.classifier, torch.from_numpy(x), subject.domain).logits
-    return float(subject.classifier.probabilities(logits)[:, label].mean())
+    return float(subject.classifier.probabilities(_logits(subject, x))[:, label].mean())
 
 
 def _decided(subject: Subject, x: NDArray[np.float32], label: int) -> NDArray[np.bool_]:
-    logits = hear(subject.classifier, torch.from_numpy(x), subject.domain).logits
-    return subject.classifier.decisions(logits)[:, label].cpu().numpy()
+    return subject.classifier.decisions(_logits(subject, x))[:, label].cpu().numpy()
+
+
+def _logits(subject: Subject, x: NDArray[np.float32]) -> Tensor:
+    return hear(subject.classifier, torch.from_numpy(x), subject.domain).logits

@@ -7,6 +7,7 @@ value. So all cues are tried first, and the few that do most are proved on other
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -54,6 +55,9 @@ def screen(
     usual, rate = bench.usual.cpu().numpy(), palette.domain.sample_rate
     sounds: dict[Cue, Tensor] = {}
 
+    def tone_of(cue: Cue, sound: Tensor) -> float | None:
+        return None if cue.kind == "time" else fixed_tone(sound, rate)
+
     def tried(cues: Iterable[Cue]) -> list[Trial]:
         some = []
         for cue in cues:
@@ -63,8 +67,8 @@ def screen(
             if level <= _INAUDIBLE_DB:
                 continue
             # However loud it is, no natural sound is the same tone in all clips.
-            tone = fixed_tone(sound, rate) if cue.kind != "time" else None
-            if tone is None and level > settings.quiet_db:
+            tone = None
+            if level > settings.quiet_db and (tone := tone_of(cue, sound)) is None:
                 continue
             after = (
                 bench.probability(bench.own.judge(bench.clean[0] - sound)),
@@ -101,6 +105,9 @@ def screen(
             for other in kept
         ):
             continue
+        if isinstance(trial.cue, Cue) and trial.tone_hz is None:
+            # For what is not kept it would be reckoned for nothing.
+            trial = replace(trial, tone_hz=tone_of(trial.cue, sounds[trial.cue]))
         kept.append(trial)
         if len(kept) == settings.cues:
             break
