@@ -68,7 +68,7 @@ def audit(
     settings: Settings | None = None,
     **where: Unpack[Where],
 ) -> dict[str, Any]:
-    """Explain all clips, and find what decides for a class and is hardly its sound.
+    """Explain all clips, and find what decides for a class without being its sound.
 
     A pass over many clips that was stopped goes on where it was: what it found so far lies beside
     the store until the audit is done.

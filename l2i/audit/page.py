@@ -30,9 +30,9 @@ _PARTS = (
     ("mixed", "that clip with it"),
 )
 _INTRO = (
-    "What this classifier goes by. Suspects come first: parts of a sound that decide for a class, "
-    "though they are hardly its sound. Then the surest mistakes, and each class by the groups that "
-    "its explanations fall into, a few typical clips of each."
+    "What this classifier goes by. Suspects come first: what decides for a class without being its "
+    "sound. Then the surest mistakes, and each class by the groups that its explanations fall "
+    "into, a few typical clips of each."
 )
 Entry = tuple[dict[str, Any], Media]
 

@@ -61,6 +61,8 @@ def components(
             "kind": palette.parts[k].kind,
             "number": k,
             "peak_hz": _rounded(palette.peak_hz(k), 1),
+            "low_hz": _rounded(palette.parts[k].low_hz, 1),
+            "high_hz": _rounded(palette.parts[k].high_hz, 1),
             "evidence": _rounded(mean[k]),
             "level": _rounded(loud[k]),
         }
@@ -225,9 +227,9 @@ def lines(document: Mapping[str, Any]) -> list[str]:
     suspects, notes = document["suspects"], document["notes"]
     n = len(suspects)
     first = (
-        "No suspect: nothing decides for a class that is hardly its sound."
+        "No suspect: nothing that was tried decides for a class without being its sound."
         if not n
-        else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class and is hardly its sound."
+        else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class without being its sound."
     )
     rate = document["settings"]["false_alarms"]
     out = [

@@ -65,8 +65,11 @@ def sentence(facts: Mapping[str, Any]) -> str:
 def misled(facts: Mapping[str, Any]) -> str:
     """A mistake in a sentence."""
     labels = " and ".join(facts["labels"]) or "nothing"
-    peaks = [f"{hertz(p['peak_hz'])} ({100 * p['evidence']:.0f} %)" for p in facts["components"]]
-    evidence = f"; the evidence is strongest at {' and '.join(peaks[:2])}" if peaks else ""
+    led = [
+        f"{100 * p['evidence']:.0f} % from {hertz(p['low_hz'])} to {hertz(p['high_hz'])}"
+        for p in facts["components"][:2]
+    ]
+    evidence = f"; most of the evidence: {' and '.join(led)}" if led else ""
     sure = f"{100 * facts['probability']:.0f} %"
     return f"Labelled {labels}, taken for {facts['class']} ({sure}){evidence}."
 

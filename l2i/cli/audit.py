@@ -84,7 +84,7 @@ def audit(
     """Find what a model goes by, and what it should not.
 
     RUN is a run id, a run name, or 'latest'. All clips are explained, and each class's explanations
-    are put into groups. A suspect decides for a class and is hardly its sound: a quiet part, a tone
+    are put into groups. A suspect decides for a class without being its sound: a quiet part, a tone
     that is the same in all clips, a trait such as a missing top end, or another class's sound in
     company. Taken out of the class's clips, or put into clips of other classes, it changes
     decisions, and as much of something else does not. With --out there is a page, audit.html, to
