@@ -14,7 +14,7 @@ import l2i
 from l2i.audit import scan as scanning
 from l2i.audit.audit import _nearness
 from l2i.audit.changes import changes
-from l2i.audit.cues import BANDS, SLICES, Palette, usual_size
+from l2i.audit.cues import BANDS, SLICES, Cue, Palette, usual_size
 from l2i.audit.groups import grouped
 from l2i.audit.notes import mistakes_of_one_recording, notes_of
 from l2i.audit.proof import Bench, Proof, Trial, prove, proved
@@ -180,6 +180,31 @@ def test_a_trait_is_tried_though_one_other_clip_has_it(others: int, tried: bool)
     trials = screen(subject, _palette(), 1, own, hosts, Settings())
     kinds = [trial.cue.kind for trial in trials if isinstance(trial.cue, Trait)]
     assert kinds == (["off zero"] if tried else [])
+
+
+class _Beep(torch.nn.Module):
+    """The second class has a tone of 1 kHz, of which this classifier is never sure."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        power = torch.fft.rfft(x).abs().square()
+        sure = 0.1 * torch.tanh(1000 * (power[:, 495:506].sum(1) / power.sum(1) - 0.01))
+        return torch.stack([torch.zeros_like(sure), sure], dim=1)
+
+
+@pytest.mark.parametrize(("excess", "tried"), [(0.25, True), (1.1, False)])
+def test_what_changes_decisions_is_tried_however_little_probability(
+    excess: float, tried: bool
+) -> None:
+    """A twentieth of the probability is all that the tone is worth, and every decision."""
+    rng = np.random.default_rng(0)
+    own, hosts = (0.1 * rng.standard_normal((6, 4000)).astype(np.float32) for _ in range(2))
+    own += 0.03 * np.sin(2 * np.pi * 1000 * np.arange(4000) / 8000).astype(np.float32)
+    subject = Subject(l2i.wrap(_Beep(), 8000, ["plain", "beep"]), DOMAIN)
+    trials = screen(subject, _palette(), 1, own, hosts, Settings(excess=excess))
+    assert bool(trials) is tried
+    for trial in trials[:1]:
+        assert isinstance(trial.cue, Cue) and trial.cue.low_hz < 1000 < trial.cue.high_hz
+        assert trial.effect < Settings().worth and trial.flips == 1.0
 
 
 def test_groups_are_those_there_are() -> None:

@@ -298,7 +298,7 @@ def _unread(broken: Mapping[str, str]) -> list[str]:
 
 def _summary(document: dict[str, Any]) -> list[Figure]:
     tested, rate = document["tested"], 100 * document["settings"]["false_alarms"]
-    meaning = "Quiet parts and traits that decide for a class: lower is better"
+    meaning = "What decides for a class without being its sound: lower is better"
     beside = f"{tested} cues proved, false alarms in {rate:.0f} % of audits"
     return [
         Figure("suspects", str(len(document["suspects"])), beside, meaning),

@@ -52,6 +52,8 @@ class Trial:
         What other clips have: see `l2i.audit.cues.usual_size`.
     tone_hz : float, optional
         A cue's frequency, where it is a tone that is the same in all clips.
+    flips : float
+        Share of the clips whose decision changes: without it, or with it, whichever is more.
     """
 
     label: int
@@ -61,6 +63,7 @@ class Trial:
     insertion: float
     usual: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     tone_hz: float | None = None
+    flips: float = 0.0
 
     @property
     def effect(self) -> float:

@@ -1,7 +1,8 @@
-"""Cues of a class that are worth a proof: what changes its probability on a few clips.
+"""Cues of a class that are worth a proof: what changes probability, or decisions, on a few clips.
 
 A proof costs four passes over some dozens of clips, and each one makes every other need a smaller p
-value. So all cues are tried first, and the few that do most are proved on other clips.
+value. So all cues are tried first, and the few that do most are proved on other clips. Decisions
+count by themselves: where a classifier hardly tells two classes apart, little probability decides.
 """
 
 from __future__ import annotations
@@ -71,23 +72,29 @@ def screen(
             if level > settings.quiet_db and (tone := tone_of(cue, sound)) is None:
                 continue
             after = (
-                bench.probability(bench.own.judge(bench.clean[0] - sound)),
-                bench.probability(bench.hosts.judge(bench.clean[1] + sound)),
+                bench.own.judge(bench.clean[0] - sound),
+                bench.hosts.judge(bench.clean[1] + sound),
             )
-            falls, rises = (float((after[i] - before[i]).mean()) for i in (0, 1))
+            falls, rises = (float((bench.probability(after[i]) - before[i]).mean()) for i in (0, 1))
+            # All of its own clips were of the class, and no other one was.
+            lost, won = (float(bench.decided(logits).float().mean()) for logits in after)
             sounds[cue] = sound
-            some.append(Trial(label, cue, level, -falls, rises, usual, tone))
+            trial = Trial(label, cue, level, -falls, rises, usual, tone)
+            some.append(replace(trial, flips=max(1 - lost, won) if trial.removable else won))
         return some
+
+    def worth(trial: Trial, least: float) -> bool:
+        return trial.effect >= least or trial.flips >= settings.excess
 
     # Components are many: those are tried that lie where a band does something.
     steady = palette.steady(bench.own, bench.taken, bench.usual)
     wide = tried([*(cue for cue in palette.cues if cue.kind != "component"), steady])
-    telling = (t.cue for t in wide if t.effect >= settings.worth / 2)
+    telling = (t.cue for t in wide if worth(t, settings.worth / 2))
     bands = [cue for cue in telling if isinstance(cue, Cue) and cue.kind == "band"]
     # And what neighbours do, each a little, is one cue that does more.
     wide += tried(_joined(palette, bands))
     near = [cue for cue in palette.parts if cue.kind == "component" and _within(cue, bands)]
-    trials = [t for t in (*wide, *tried(near)) if t.effect >= settings.worth]
+    trials = [t for t in (*wide, *tried(near)) if worth(t, settings.worth)]
     for trait in traits_of(bench.clean[0], rate):
         mine, theirs = (trait.measure(x, rate) for x in bench.clean)
         if _above(mine, theirs) < _MORE_OFTEN:

@@ -24,7 +24,8 @@ class Settings:
     cues : int
         Cues of a class that are proved, at most.
     worth : float
-        Mean change of the class's probability from which on a cue is worth a proof.
+        Mean change of the class's probability from which on a cue is worth a proof; so is one that
+        changes `excess` of the decisions.
     excess : float
         Share of the decisions that it must change beyond its control.
     together : float
