@@ -201,6 +201,58 @@ def test_a_clip_too_short_for_the_network() -> None:
     assert e.audio.shape == (10,)
 
 
+def test_a_length_that_the_network_does_not_take() -> None:
+    """It was tried on a second; of what is longer it is said what to do."""
+    network = nn.Sequential(nn.Linear(RATE, 2))
+    with pytest.raises(DataError, match=r"fails on a clip of 16000 .*window_s=1,"):
+        l2i.wrap(network, RATE).logits(torch.ones(1, 2 * RATE))
+    assert l2i.wrap(network, RATE, window_s=1.0).logits(torch.ones(1, 2 * RATE)).shape == (1, 2)
+
+
+class InPlace(nn.Module):
+    """Works on what it is given, the waveform itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x -= 0.5
+        return torch.stack([x.mean(1), x[:, 0]], dim=1)
+
+
+def in_place(x: Any) -> Any:
+    x *= 0.0
+    return x
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"model": InPlace()},
+        {"model": Scores(), "front_end": in_place},
+        {"model": lambda x: in_place(x)[:, :2]},
+    ],
+    ids=["module", "front end", "array"],
+)
+def test_a_clip_is_not_the_models_to_change(words: dict[str, Any]) -> None:
+    """What is explained is the clip as it was given, whatever the classifier does to its input."""
+    clf = l2i.wrap(sample_rate=RATE, **words)
+    x = torch.ones(2, RATE)
+    first, second = clf.logits(x), clf.logits(x)
+    assert bool((x == 1).all()) and first.equal(second)
+
+
+def test_a_gradient_that_in_place_work_forbids() -> None:
+    """It is said what forbids it; as a black box the model is taken."""
+
+    class Rooted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            root = (x + 2).sqrt()
+            root += 1
+            return root[:, :2]
+
+    with pytest.raises(UsageError, match=r"gradient cannot be computed .*differentiable=False"):
+        l2i.wrap(Rooted(), RATE)
+    assert not l2i.wrap(Rooted(), RATE, differentiable=False).differentiable
+
+
 def test_decisions() -> None:
     """The best class alone, or every class from its threshold on, one for all or one each."""
     logits = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, -3.0]])

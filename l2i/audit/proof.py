@@ -86,9 +86,8 @@ class Proof:
     own, hosts : int64 [N]
         Clips of the class that the cue is of, and the other clips that it was mixed into.
     removal, removal_control : bool [N]
-        Which of `own` are no longer of the class without the cue, and without as much of the rest.
-        Empty for a trait, and for a stretch of time: a clip with a hole in it is none that the
-        classifier knows, whatever was there.
+        Which of `own` are no longer of the class without the cue, and without as much of the rest;
+        empty for what is not removable.
     insertion, insertion_control : bool [N]
         Which of `hosts` become the class with the cue, and with as much of the rest; for a trait,
         which become the class, and which the other class that most of them become; for a companion,
@@ -286,9 +285,7 @@ def _proof(
 
 def p_value(flips: NDArray[np.bool_], control: NDArray[np.bool_]) -> float:
     """The p value of the cue changing more decisions than its control; 1 if it does not."""
-    if not len(flips) or flips.sum() <= control.sum():
-        return 1.0
-    return mcnemar(flips, control)
+    return mcnemar(flips, control) if flips.sum() > control.sum() else 1.0
 
 
 def proved(proofs: Sequence[Proof], settings: Settings) -> list[tuple[Proof, float, bool]]:

@@ -20,7 +20,7 @@ from l2i.models.resampling import Resampler
 from l2i.models.windows import Places
 from l2i.types import Task
 
-__all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "told"]
+__all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "raised", "told"]
 
 # Below it a probability's logit would be infinite.
 _LEAST = 1e-7
@@ -145,16 +145,7 @@ class Hearing(Answers):
 
     def scores(self, windows: Tensor) -> Tensor:
         """What the model answers, as float32 [N, C], or [N, T, C] per frame."""
-        given: Any = windows
-        weight = self._first_weight()
-        if not self._tensors:
-            given = windows.detach().cpu().numpy()
-        if self.front_end is not None:
-            given = self.front_end(given)
-        if self._tensors:
-            given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
-            given = given.to(self.device, weight.dtype if weight is not None else None)
-        answer = self._part(self._answer(given, windows.shape[1]))
+        answer = self._part(self._answer(windows))
         scores = answer if isinstance(answer, Tensor) else torch.as_tensor(np.asarray(answer))
         scores = scores.to(self.device, torch.float32)
         n = len(windows)
@@ -171,19 +162,43 @@ class Hearing(Answers):
             )
         return scores
 
-    def _answer(self, given: Any, samples: int) -> Any:
-        """What the model answers; of what is shorter than it was tried on it may fail."""
+    def _answer(self, windows: Tensor) -> Any:
+        """What the model answers; there are lengths and sounds at which it fails.
+
+        Raises
+        ------
+        DataError
+            It fails; the cause is what it raised.
+        """
+        weight = self._first_weight()
+        # A copy: front-ends and models may work in place, and the clip is not theirs.
+        given: Any = windows.clone()
         try:
+            if not self._tensors:
+                given = given.detach().cpu().numpy()
+            if self.front_end is not None:
+                given = self.front_end(given)
+            if self._tensors:
+                given = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+                given = given.to(self.device, weight.dtype if weight is not None else None)
             return self.model(given)
         except L2IError:  # A layer that is read says what is wrong with its axes.
             raise
         except Exception as error:
-            if self.window is not None or samples >= round(TRIAL_S * self.model_rate):
-                raise
+            samples, tried = windows.shape[1], round(TRIAL_S * self.model_rate)
+            way = ""
+            if self.window is None and samples < tried:
+                way = (
+                    ", which is too short for it: give a longer one, or wrap it with window_s, to "
+                    "which clips are padded"
+                )
+            elif self.window is None and samples > tried:
+                way = (
+                    f"; it takes one of {tried}: wrap it with window_s={TRIAL_S:g}, so that it "
+                    "hears longer ones in windows"
+                )
             raise DataError(
-                f"The classifier fails on a clip of {samples} samples ({told(error)}), which is "
-                "too short for it: give a longer one, or wrap it with window_s, to which clips "
-                "are padded."
+                f"The classifier fails on a clip of {samples} samples ({told(error)}){way}."
             ) from error
 
     def _part(self, answer: Any) -> Any:
@@ -239,10 +254,17 @@ class Hearing(Answers):
         return x.mean(dim=1) if self.pool == "mean" else x.amax(dim=1)
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The first line of what an exception says."""
     why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
     return f"{type(error).__name__}: {why}"
+
+
+def raised(error: Exception) -> BaseException | None:
+    """What the user's model raised; None where the error is ours, and says what is wrong."""
+    if isinstance(error, DataError):
+        return error.__cause__
+    return None if isinstance(error, L2IError) else error
 
 
 @contextmanager

@@ -35,9 +35,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2i.errors import L2IError, UsageError
+from l2i.errors import UsageError
 from l2i.models.axes import Layer, module_of, read, readable, tensor_of
-from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, told
+from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, raised, told
 from l2i.models.layers import Found, choose, find
 from l2i.types import Features, Task
 
@@ -200,13 +200,13 @@ class Wrapped(Hearing):
             try:
                 with torch.no_grad(), as_found(model):
                     self._layers = find(model, lambda x: self.scores(x.to(self.device)), samples)
-            except L2IError:
-                raise
             except Exception as error:
+                if (cause := raised(error)) is None:
+                    raise
                 raise UsageError(
-                    f"The classifier fails on several clips at once ({told(error)}): name layers "
+                    f"The classifier fails on several clips at once ({told(cause)}): name layers "
                     "and their axes ('blocks.5=B D F T'), or wrap a module that takes [B, S]."
-                ) from error
+                ) from cause
         return self._layers
 
     def chosen_layers(self) -> tuple[Found, ...]:
@@ -342,14 +342,14 @@ class Wrapped(Hearing):
         noise = 0.1 * torch.randn(2, n, generator=torch.Generator().manual_seed(0))
         try:
             first, second = (self.logits(noise.to(self.device)).detach().cpu() for _ in range(2))
-        except L2IError:
-            raise
         except Exception as error:
+            if (cause := raised(error)) is None:
+                raise
             raise UsageError(
-                f"The classifier fails on waveforms of shape [2, {n}] ({told(error)}). Give a "
+                f"The classifier fails on waveforms of shape [2, {n}] ({told(cause)}). Give a "
                 "front_end that makes of them what it takes, its window_s, or a function that "
                 "calls it."
-            ) from error
+            ) from cause
         given = len(self.classes)
         if not given:
             self.classes = tuple(f"class {i}" for i in range(first.shape[1]))
@@ -377,7 +377,13 @@ class Wrapped(Hearing):
             x = noise.clone().to(self.device).requires_grad_()
             scores = self.logits(x)
             if scores.requires_grad:
-                (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
+                try:
+                    (gradient,) = torch.autograd.grad(scores.sum(), x, allow_unused=True)
+                except RuntimeError as error:
+                    raise UsageError(
+                        f"The classifier's gradient cannot be computed ({told(error)}): let it not "
+                        "work in place, or give differentiable=False for methods that need none."
+                    ) from error
                 if gradient is not None:
                     return
         raise UsageError(
