@@ -410,6 +410,12 @@ def test_what_changed(tmp_path: Path) -> None:
         changes(str(tmp_path / "old"), str(tmp_path / "new"))
 
 
+def test_an_audit_that_proved_nothing_says_so() -> None:
+    """That there is no suspect is no finding then."""
+    first, second, *_ = lines(_document(suspects=[], tested=0))
+    assert first == "No suspect." and second.startswith("No cue had a counter-proof")
+
+
 def test_twenty_lines() -> None:
     """However many suspects and notes there are."""
     one = _document()["suspects"][0]

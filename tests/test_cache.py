@@ -23,6 +23,7 @@ import soundfile
 from l2i.data import card
 from l2i.data.base import Card, Files, Waveform
 from l2i.data.cache import WaveformCache
+from l2i.data.digests import digests_of
 from l2i.errors import DataError, StoreError
 from l2i.storage import file_lock
 from l2i.types import Clip
@@ -246,6 +247,14 @@ def test_without_its_memo_the_cache_works(cache: WaveformCache, files: Files) ->
     assert memo.is_file()
     memo.write_bytes(b"this is no data base" * 100)
     assert cache.open(files, files.clips()).path == first.path
+
+
+def test_a_name_that_is_no_utf8_is_digested(tmp_path: Path) -> None:
+    """It cannot be remembered; that it must be renamed is said by who decodes it."""
+    path = tmp_path / os.fsdecode(b"latin\xe9.wav")
+    path.write_bytes(b"abc")
+    os.utime(path, (0, 0))
+    assert digests_of(tmp_path, [path]) == digests_of(tmp_path, [path])
 
 
 # --- what cannot be decoded -------------------------------------------------------------------

@@ -268,6 +268,13 @@ def test_an_example_that_is_wrong_would_be_seen() -> None:
         (["train", "--fold", "0"], "--fold"),
         (["explain", "latest"], "AUDIO"),
         (["evaluate"], "RUN"),
+        (["explain", "latest", "a.wav", "--window", "nan"], "'nan' is no finite number"),
+        (["evaluate", "latest", "--threshold", "nan"], "'nan' is no finite number"),
+        (["overlap", "latest", "--gain-db", "inf"], "'inf' is no finite number"),
+        (["audit", "latest", "--false-alarms", "nan"], "'nan' is no finite number"),
+        (["explain", "latest", ""], "AUDIO is empty"),
+        (["explain", "latest", "a.wav", "--out", ""], "it is empty"),
+        (["train", "--data-dir", ""], "it is empty"),
     ],
 )
 def test_wrong_words_end_with_2(words: list[str], message: str, say: Callable[..., Said]) -> None:

@@ -253,6 +253,13 @@ def test_a_gradient_that_in_place_work_forbids() -> None:
     assert not l2i.wrap(Rooted(), RATE, differentiable=False).differentiable
 
 
+@pytest.mark.parametrize("classes", ["abc", {0: "a", 1: "b", 2: "c"}, ["a", "b", "a"]])
+def test_what_is_no_list_of_names(classes: Any) -> None:
+    """A text would be a name for each letter, and of two classes of one name one could be asked."""
+    with pytest.raises(UsageError, match="give a list of names, all different"):
+        l2i.wrap(Scores(), RATE, classes)
+
+
 def test_decisions() -> None:
     """The best class alone, or every class from its threshold on, one for all or one each."""
     logits = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, -3.0]])

@@ -232,11 +232,13 @@ def lines(document: Mapping[str, Any]) -> list[str]:
         else f"{n} suspect{'s' if n > 1 else ''}: what decides for a class without being its sound."
     )
     rate = document["settings"]["false_alarms"]
-    out = [
-        first,
+    second = (
         f"{document['tested']} cues had a counter-proof; were none at fault, one or more would be "
-        f"a suspect in at most {100 * rate:.0f} % of audits.",
-    ]
+        f"a suspect in at most {100 * rate:.0f} % of audits."
+    )
+    if not document["tested"]:
+        first, second = "No suspect.", "No cue had a counter-proof: none that was tried did enough."
+    out = [first, second]
     room = _LINES - len(out) - min(4, len(notes)) - (n > 8)
     out += [f"{i}. {s['sentence']}" for i, s in enumerate(suspects[:8][:room], start=1)]
     if n > 8:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
 SUSPECT = 4
@@ -44,7 +44,7 @@ SUSPECT = 4
 @measuring.method
 @click.option(
     "--quiet-db",
-    type=click.FloatRange(max=0),
+    type=kinds.FiniteRange(max=0),
     default=-10.0,
     show_default=True,
     metavar="DB",
@@ -53,7 +53,7 @@ SUSPECT = 4
 )
 @click.option(
     "--false-alarms",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=kinds.FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     metavar="SHARE",

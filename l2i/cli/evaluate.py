@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
 
@@ -24,7 +24,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @options.run_data_dir
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=kinds.FiniteRange(0, 1, max_open=True),
     metavar="TAU",
     help="Remove components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )

@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
-from l2i.errors import DataError
+from l2i.errors import DataError, UsageError
 
 
 @click.command(
@@ -44,7 +44,7 @@ from l2i.errors import DataError
 @click.option(
     "--start",
     "start_s",
-    type=click.FloatRange(min=0),
+    type=kinds.FiniteRange(min=0),
     default=0.0,
     metavar="SECONDS",
     help="Begin so far into each file.  [default: 0]",
@@ -52,14 +52,14 @@ from l2i.errors import DataError
 @click.option(
     "--duration",
     "duration_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=kinds.FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Explain so much of each file.  [default: all of it]",
 )
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=kinds.FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Explain what is longer in windows of so much.  [default: see above]",
 )
@@ -127,6 +127,8 @@ def _files(words: Sequence[str]) -> list[Path]:
     from l2i.data.folder import sounds_in
 
     files: list[Path] = []
+    if "" in words:
+        raise UsageError("AUDIO is empty; the current folder is '.'.")
     for path in map(Path, words):
         inside = sounds_in(path) if path.is_dir() else [path]
         if not inside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,34 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["DATASET", "DURATION_S", "MINUTES", "PLACE", "Quantity", "memory_mib", "timeout_s"]
+__all__ = [
+    "DATASET",
+    "DURATION_S",
+    "FINITE",
+    "FOLDER",
+    "MINUTES",
+    "PLACE",
+    "FiniteRange",
+    "Quantity",
+    "memory_mib",
+    "timeout_s",
+]
+
+
+class _Finite(click.types.FloatParamType):
+    """A number; not NaN, which is in every range, nor infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
+
+class FiniteRange(_Finite, click.FloatRange):
+    """A finite number in a range."""
 
 
 class _Place(click.ParamType):
@@ -24,6 +52,8 @@ class _Place(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Path | str:
         text = str(value)
+        if not text:
+            self.fail("it is empty; the current folder is '.'.", param, ctx)
         if "://" not in text:
             return Path(text)
         if not text.lower().startswith("s3://"):
@@ -34,6 +64,15 @@ class _Place(click.ParamType):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         return click.Path().shell_complete(ctx, param, incomplete)
+
+
+class _Folder(click.Path):
+    """A local folder, as a `Path`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; the current folder is '.'.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Quantity(click.ParamType):
@@ -124,5 +163,7 @@ class _Dataset(click.ParamType):
         return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
 
 
+FINITE = _Finite()
+FOLDER = _Folder(path_type=Path, file_okay=False)
 PLACE = _Place()
 DATASET = _Dataset()

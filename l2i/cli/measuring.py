@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from l2i.cli import options
+from l2i.cli import kinds, options
 from l2i.cli.base import Option, emit_table
 from l2i.errors import ConfigError, UnknownName
 from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, PUBLISHED_TITLE, control, short
@@ -103,7 +103,7 @@ methods = options.several(
 )
 threshold: options.Decorator = click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=kinds.FiniteRange(0, 1, max_open=True),
     metavar="TAU",
     help="Keep components with a relevance above TAU, 0 to 1.  [default: the run's]",
 )

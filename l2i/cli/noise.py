@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
 _COLUMNS = (
@@ -25,7 +25,7 @@ _COLUMNS = (
 @options.several(
     "--snr-db",
     "snrs_db",
-    type=float,
+    type=kinds.FINITE,
     metavar="DB",
     help="Signal-to-noise ratio, dB",
     default="20, 10, 0, -10",

@@ -62,8 +62,7 @@ def dataset(help: str, **more: Any) -> Decorator:
 
 def out_dir(help: str, **more: Any) -> Decorator:
     """``--out``, a folder for results."""
-    kind = click.Path(path_type=Path, file_okay=False)
-    return click.option("--out", type=kind, metavar="DIR", help=help, **more)
+    return click.option("--out", type=kinds.FOLDER, metavar="DIR", help=help, **more)
 
 
 def memory(default: str | None = None, more: str = "") -> Decorator:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, Option, emit_json, emit_table
 
 _TABLES = (
@@ -46,7 +46,7 @@ _TABLES = (
 @options.several(
     "--gain-db",
     "gains_db",
-    type=float,
+    type=kinds.FINITE,
     metavar="DB",
     help="Level of the second clip over the first, dB",
     default="0",
@@ -63,7 +63,7 @@ _TABLES = (
     "noise_db",
     cls=Option,
     old="--noise-db",
-    type=float,
+    type=kinds.FINITE,
     metavar="DB",
     help="Add white noise instead of a second clip, at this signal-to-noise ratio, dB.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, emit_json, emit_table
 
 
@@ -31,7 +31,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.option(
     "--hz",
-    type=click.FloatRange(0, min_open=True),
+    type=kinds.FiniteRange(0, min_open=True),
     default=3000.0,
     show_default=True,
     metavar="HZ",
@@ -39,7 +39,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.option(
     "--ms",
-    type=click.FloatRange(0, min_open=True),
+    type=kinds.FiniteRange(0, min_open=True),
     default=100.0,
     show_default=True,
     metavar="MS",
@@ -47,7 +47,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @click.option(
     "--level-db",
-    type=float,
+    type=kinds.FINITE,
     default=-20.0,
     show_default=True,
     metavar="DB",

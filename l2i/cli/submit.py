@@ -124,7 +124,7 @@ class _Engine(click.Choice[str]):
 )
 @click.option(
     "--max-gpu-hours",
-    type=click.FloatRange(min=0),
+    type=kinds.FiniteRange(min=0),
     metavar="N",
     help="Refuse a job that could take more than N GPU hours.",
 )

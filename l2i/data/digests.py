@@ -75,7 +75,8 @@ def digests_of(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
                 for path in fresh
                 if stats[path][1] < settled
             ]
-            with suppress(sqlite3.Error), memory:
+            # A name that is no UTF-8 cannot be kept; who decodes the file says so.
+            with suppress(sqlite3.Error, UnicodeEncodeError), memory:
                 memory.executemany(
                     "INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", lines
                 )

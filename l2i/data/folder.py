@@ -286,7 +286,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
     A link to where it has been, or to a folder above the class, is given itself.
     """
-    seen = {*folder.parent.resolve().parents, folder.parent.resolve(), *folder.resolve().parents}
+    # By its name: the parent of '.' is '.'.
+    parent = Path(os.path.abspath(folder)).parent.resolve()
+    seen = {parent, *parent.parents, *folder.resolve().parents}
     for above, folders, files in os.walk(folder, followlinks=True):
         place = Path(above).resolve()
         if place in seen:

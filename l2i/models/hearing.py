@@ -20,7 +20,7 @@ from l2i.models.resampling import Resampler
 from l2i.models.windows import Places
 from l2i.types import Task
 
-__all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "raised", "told"]
+__all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "names_of", "raised", "told"]
 
 # Below it a probability's logit would be infinite.
 _LEAST = 1e-7
@@ -258,6 +258,16 @@ def told(error: BaseException) -> str:
     """The first line of what an exception says."""
     why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
     return f"{type(error).__name__}: {why}"
+
+
+def names_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes, if that is what they are."""
+    names = tuple(map(str, classes))
+    if isinstance(classes, str | Mapping) or len(set(names)) < len(names):
+        raise UsageError(
+            f"classes={classes!r}: give a list of names, all different, in the order of the scores."
+        )
+    return names
 
 
 def raised(error: Exception) -> BaseException | None:

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from l2i.errors import UsageError
 from l2i.models.axes import Layer, module_of, read, readable, tensor_of
-from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, raised, told
+from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, names_of, raised, told
 from l2i.models.layers import Found, choose, find
 from l2i.types import Features, Task
 
@@ -155,7 +155,7 @@ def wrap(
     wrapped = Wrapped(
         model,
         int(sample_rate),
-        tuple(map(str, classes or ())),
+        names_of(classes or ()),
         kind,
         model_rate=own_rate,
         front_end=front_end,

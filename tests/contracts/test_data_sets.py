@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from l2i import config
 from l2i.data import DATASETS, card, open_dataset
 from l2i.data.base import DataSet, Report, make_split, stratify, thin
+from l2i.data.folder import sounds_in
 from l2i.errors import DataError, UnknownName
 from l2i.storage import MARK
 from l2i.types import Clip, Split, Task
@@ -1014,6 +1015,17 @@ def test_every_format_that_can_be_read_is(tmp_path: Path) -> None:
     report = data.check()
     # One sound in all these formats is one sound: it stands on both sides of the split.
     assert report.ok and len(report.notes) == 1 and "sound the same" in report.notes[0]
+
+
+@pytest.mark.parametrize("word", [".", "..", "../x", "../x/.", "y/.."])
+def test_a_folder_by_any_of_its_names(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent of '.' is '.', which is no reason to think that one has been there."""
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "s.wav").touch()
+    monkeypatch.chdir(tmp_path / "x")
+    assert [file.name for file in sounds_in(Path(word))] == ["s.wav"]
 
 
 def test_linked_folders_are_searched(tmp_path: Path) -> None:
