@@ -32,7 +32,8 @@ from torch import Tensor
 from l2i.dsp.audio import read_part, resample
 from l2i.errors import DataError, UsageError
 from l2i.explained import Component, Explained, Probabilities, write_explained
-from l2i.explanation.gates import Gated, domain_of, without_training
+from l2i.explanation.apart import Gated, domain_of
+from l2i.explanation.gates import without_training
 from l2i.recording import WINDOW_S, Recording
 from l2i.registry import class_index
 from l2i.types import Classifier

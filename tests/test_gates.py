@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import l2i
 from l2i.errors import UsageError
-from l2i.explanation.gates import Gates, Shapley, domain_of, without_training
+from l2i.explanation.apart import domain_of
+from l2i.explanation.gates import Gates, Shapley, without_training
 from l2i.models.answers import log_odds
 from l2i.types import Task
 

@@ -11,7 +11,7 @@ import l2i
 from l2i.dsp.mel import mel_places
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject, make_method, split_audio
-from l2i.explanation.gates import domain_of
+from l2i.explanation.apart import domain_of
 from l2i.explanation.perturbation import ridge, segments
 from l2i.models.heard import Heard, hear
 from tests.test_gates import HIGH, LOW, RATE, SAMPLES, TwoTones, _energy, _tone

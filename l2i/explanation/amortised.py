@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from l2i.explanation import MethodSettings, Subject, audible
+from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.controls import loudest
+from l2i.explanation.families import AtOnce
 from l2i.models.asked import class_gradients
 from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard
@@ -23,11 +24,10 @@ from l2i.models.players import Players, ShapleyHead, players_of, worth
 __all__ = ["AmortisedShapley"]
 
 
-class AmortisedShapley:
+class AmortisedShapley(AtOnce):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
-    parts: tuple[str, ...] = ("dictionary", "shapley-values")
-    linear = True
+    parts = ("dictionary", "shapley-values")
     needs_layers = True
     needs_gradients = True
     costly = True
@@ -40,13 +40,11 @@ class AmortisedShapley:
         self.network: ShapleyHead = subject.parts["shapley-values"]
         self.layers = self.network.maps
 
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         taken, players, values = self._values(heard, classes)
         chosen = torch.stack([loudest(v, v.clamp_min(0), self.share) for v in values]).float()
-        mask = taken.mask(players.gates(chosen, heard.size.shape[2]))
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return taken.mask(players.gates(chosen, heard.size.shape[2]))
 
     @torch.inference_mode()
     def relevances_of(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:

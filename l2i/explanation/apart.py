@@ -10,12 +10,12 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import Domain, istft, magnitude, stft
 from l2i.models.dictionary import encode, learn_dictionary
+from l2i.models.gated import gate_mask, gate_shares
 
-__all__ = ["Apart", "Gated", "domain_of", "gate_mask", "take_apart"]
+__all__ = ["Apart", "Gated", "domain_of", "take_apart"]
 
 _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
-_FLOOR = 1e-8
 
 
 def domain_of(sample_rate: int) -> Domain:
@@ -57,16 +57,8 @@ class Gated:
     domain: Domain
 
     def shares(self) -> tuple[Tensor, Tensor]:
-        """Each component's share of the explanation, and how much of it counts [B, K] each.
-
-        The first add up to 1; the second are in [0, 1]. Both are of W H, what the components say
-        is there.
-        """
-        loud = self.w.sum(dim=1)
-        whole = self.activations.sum(dim=2) * loud
-        part = (self.gates * self.activations).sum(dim=2) * loud
-        tiny = torch.finfo(whole.dtype).tiny
-        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+        """Each component's share, and how much of it counts: see `l2i.models.gated.Taken`."""
+        return gate_shares(self.w, self.activations, self.gates)
 
     def alone(self, clip: int, k: int) -> Tensor:
         """What component k contributes to a clip's explanation [S]."""
@@ -90,24 +82,19 @@ class Apart:
     whole: Tensor  # W H [B, F, T]
     domain: Domain
 
+    def mask(self, gates: Tensor) -> Tensor:
+        """Linear gain [B, F, T] of gates [B, K, T]."""
+        return gate_mask(self.w, self.h, gates, self.whole)
+
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
-        mask = gate_mask(self.w, self.h, gates, self.whole)
+        mask = self.mask(gates)
         return mask, istft(self.spectrum * mask, self.domain, self.waveform.shape[1])
 
     def gated(self, gates: Tensor) -> Gated:
         mask, audio = self.audio(gates)
         removal = self.waveform - audio
         return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
-
-
-def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
-    """Linear gain [B, F, T] of gates [B, K, T] on components; `whole` is W H."""
-    part = w @ (gates * h)
-    # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
-    # differ by rounding.
-    explained = whole > _FLOOR
-    return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
 
 
 def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:

@@ -28,12 +28,8 @@ from torch.nn import functional as F
 from l2i.dsp.spectrogram import phase, synthesise
 from l2i.errors import MissingPackage
 from l2i.explanation import MethodSettings, Subject
-from l2i.explanation.listen_to_interpret import (
-    ListenToInterpret,
-    audible,
-    random_ranks,
-    soft_mask,
-)
+from l2i.explanation.families import AtOnce
+from l2i.explanation.listen_to_interpret import ListenToInterpret, random_ranks, soft_mask
 from l2i.models.heard import Heard
 
 __all__ = [
@@ -47,19 +43,14 @@ __all__ = [
 ]
 
 
-class Full:
+class Full(AtOnce):
     """A mask of ones: the explanation is the clip. What it costs to say everything."""
 
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
     linear = False
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        pass
-
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Ones [B, F, T]; zeros for silence."""
-        return audible(heard.size).view(-1, 1, 1).expand(heard.size.shape).float()
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Ones [B, F, T]."""
+        return torch.ones_like(heard.size)
 
 
 class RandomComponents:
@@ -112,8 +103,7 @@ class _FromSpectrogram(nn.Module):
         classifier: Any = self._subject[0].classifier
         (clip,) = self._clip
         if clip.level is None and hasattr(classifier, "logits_of"):
-            logits: Tensor = classifier.logits_of(size)
-            return logits
+            return classifier.logits_of(size)
         # A gradient needs another audio per point of the way; all have the clip's phase.
         direction = phase(clip.spectrum, clip.size).expand(size.shape)
         audio = synthesise(direction, size, clip.domain, clip.n_samples)
@@ -174,8 +164,7 @@ class Saliency(_Attribution):
         """Attribution for one clip."""
         from captum.attr import Saliency as Method
 
-        attribution: Tensor = Method(self.forward).attribute(size.requires_grad_(), target=target)
-        return attribution[0]
+        return Method(self.forward).attribute(size.requires_grad_(), target=target)[0]
 
 
 class SmoothGrad(_Attribution):
@@ -189,15 +178,14 @@ class SmoothGrad(_Attribution):
         from captum.attr import NoiseTunnel
         from captum.attr import Saliency as Method
 
-        attribution: Tensor = NoiseTunnel(Method(self.forward)).attribute(
+        return NoiseTunnel(Method(self.forward)).attribute(
             size.requires_grad_(),
             nt_type="smoothgrad",
             nt_samples=16,
             nt_samples_batch_size=8,
             stdevs=0.1 * float(size.detach().amax()),
             target=target,
-        )
-        return attribution[0]
+        )[0]
 
 
 class IntegratedGradients(_Attribution):
@@ -207,10 +195,9 @@ class IntegratedGradients(_Attribution):
         """Attribution for one clip, in 24 steps."""
         from captum.attr import IntegratedGradients as Method
 
-        attribution: Tensor = Method(self.forward).attribute(
+        return Method(self.forward).attribute(
             size, baselines=0.0, target=target, n_steps=24, internal_batch_size=8
-        )
-        return attribution[0]
+        )[0]
 
     def relevances_of(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """The bins' attributions [B, F T]."""
@@ -248,8 +235,7 @@ class GradCam(_Attribution):
         attribution = LayerGradCam(self.forward, classifier.attribution_layer()).attribute(
             size.requires_grad_(), target=target, relu_attributions=True
         )
-        bins: Tensor = classifier.to_bins(attribution.detach(), frames)[0]
-        return bins
+        return classifier.to_bins(attribution.detach(), frames)[0]
 
 
 def _over_time(
@@ -285,12 +271,11 @@ class Occlusion(_Attribution):
         quarter = round(0.25 * self.domain.sample_rate / self.domain.hop_length)
         frames = max(1, min(size.shape[2], quarter))
         with torch.no_grad():
-            attribution: Tensor = Method(self.forward).attribute(
+            return Method(self.forward).attribute(
                 size,
                 sliding_window_shapes=(bins, frames),
                 strides=(bins, frames),
                 baselines=0.0,
                 target=target,
                 perturbations_per_eval=8,
-            )
-        return attribution[0]
+            )[0]

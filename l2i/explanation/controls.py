@@ -6,17 +6,14 @@ Figures of a method mean something only beside those of a control that keeps as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from l2i.explanation import MethodSettings, Subject
-from l2i.explanation.families import ClipByClip
-from l2i.explanation.gates import gate_mask, take_apart
-from l2i.explanation.listen_to_interpret import audible
+from l2i.explanation.apart import take_apart
+from l2i.explanation.families import AtOnce, ClipByClip
 from l2i.models import gated
 from l2i.models.heard import Heard
 from l2i.training.class_dictionary import ClassBlocks
@@ -56,23 +53,17 @@ def loudest(order: Tensor, energy: Tensor, share: float) -> Tensor:
     return chosen
 
 
-class Loudest:
+class Loudest(AtOnce):
     """The loudest bins that have half of a clip's energy.
 
     The oracle of L-MAC's fine-tuning is such a mask of loudness (Paissan, Ravanelli, Subakan 2024,
     arXiv 2403.13086).
     """
 
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    linear = True
     share = 0.5
     """What is kept of the energy."""
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        pass
-
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T] of zeros and ones."""
         flat = heard.size.flatten(1)
         chosen = [loudest(one, one.square(), self.share) for one in flat]
@@ -103,25 +94,23 @@ class RandomGates(ClipByClip):
         low, high = -20.0, 20.0
         for _ in range(20):
             middle = (low + high) / 2
-            mask = gate_mask(apart.w, apart.h, (odds + middle).sigmoid(), apart.whole)
+            mask = apart.mask((odds + middle).sigmoid())
             kept = float((mask.square() * energy).sum())
             if kept < self.share * float(energy.sum()):
                 low = middle
             else:
                 high = middle
-        return gate_mask(apart.w, apart.h, (odds + high).sigmoid(), apart.whole)[0]
+        return apart.mask((odds + high).sigmoid())[0]
 
 
-class LoudestComponents:
+class LoudestComponents(AtOnce):
     """The dictionary's loudest components in a clip, as many as have half of its energy.
 
     They are taken in the order of the energy of what each adds, that of its activations. The last
     one is opened as far as half of the energy asks for.
     """
 
-    parts: tuple[str, ...] = ("dictionary",)
-    layers: tuple[str, ...] = ()
-    linear = True
+    parts = ("dictionary",)
     # By its name alone: for a black box nothing else would have to be learnt.
     costly = True
     share = 0.5
@@ -130,9 +119,8 @@ class LoudestComponents:
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.w: Tensor = subject.parts["dictionary"]
 
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         taken = gated.take_apart(heard, self.w)
         h = taken.activations
         rank = h.square().sum(2).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
@@ -140,19 +128,19 @@ class LoudestComponents:
         power = heard.size.square()
         wanted = self.share * power.sum((1, 2))
 
-        def mask(count: Tensor) -> Tensor:
+        def of_first(count: Tensor) -> Tensor:
             gates = (count.unsqueeze(1) - rank).clamp(0, 1)
             return taken.mask(gates.unsqueeze(2).expand_as(h))
 
         low, high = (torch.full((len(h),), end, device=h.device) for end in (0.0, h.shape[1]))
         for _ in range(24):
             middle = (low + high) / 2
-            enough = (mask(middle).square() * power).sum((1, 2)) >= wanted
+            enough = (of_first(middle).square() * power).sum((1, 2)) >= wanted
             low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-        return mask(high) * audible(heard.size).view(-1, 1, 1)
+        return of_first(high)
 
 
-class NmfClasses:
+class NmfClasses(AtOnce):
     """The asked class's own block of a dictionary learnt class by class: separation without a
     classifier.
 
@@ -163,18 +151,14 @@ class NmfClasses:
     clips is explained by nothing.
     """
 
-    parts: tuple[str, ...] = ("class-dictionary",)
-    layers: tuple[str, ...] = ()
-    linear = True
+    parts = ("class-dictionary",)
     costly = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.blocks: ClassBlocks = subject.parts["class-dictionary"]
 
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         taken = gated.take_apart(heard, self.blocks.w)
         own = (self.blocks.owners == classes.unsqueeze(1)).float()
-        mask = taken.mask(own.unsqueeze(2).expand_as(taken.activations))
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return taken.mask(own.unsqueeze(2).expand_as(taken.activations))

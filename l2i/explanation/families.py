@@ -1,4 +1,4 @@
-"""What methods share that explain one clip after the other."""
+"""What methods share: those that explain a batch at once, and those that take clip after clip."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from l2i.explanation import MethodSettings, Subject
+from l2i.explanation import MethodSettings, Subject, audible
 from l2i.models.heard import Heard
 
-__all__ = ["ClipByClip"]
+__all__ = ["AtOnce", "ClipByClip"]
+
+
+class AtOnce:
+    """What methods share that explain all clips of a batch at once.
+
+    One that inherits says what its mask is, of clips that are not silent.
+    """
+
+    parts: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    linear = True
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        """Nothing is needed."""
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T] of a class of each clip; whatever it is of silence."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
+        """Mask [B, F, T]; of silence, zero."""
+        return self.mask(heard, classes) * audible(heard.size).view(-1, 1, 1)
 
 
 class ClipByClip:

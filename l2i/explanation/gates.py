@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
-from l2i.explanation.apart import Apart, Gated, domain_of, gate_mask, take_apart
+from l2i.explanation.apart import Apart, Gated, domain_of, take_apart
 from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
 from l2i.models.heard import Heard, finite_gradients, need_gradients
@@ -51,18 +51,7 @@ from l2i.types import Classifier
 if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
 
-__all__ = [
-    "Apart",
-    "Gated",
-    "Gates",
-    "GatesMethod",
-    "Shapley",
-    "ShapleyMethod",
-    "domain_of",
-    "gate_mask",
-    "take_apart",
-    "without_training",
-]
+__all__ = ["Gates", "GatesMethod", "Shapley", "ShapleyMethod", "without_training"]
 
 # The least values of the settings that people give, and which of them are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}

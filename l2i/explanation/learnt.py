@@ -7,14 +7,14 @@ down of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import magnitude, stft
-from l2i.explanation import MethodSettings, Subject, audible, relevance, select
+from l2i.explanation import MethodSettings, Subject, relevance, select
+from l2i.explanation.families import AtOnce
 from l2i.models.attributes import Attributes
 from l2i.models.chunks import ChunkSelector
 from l2i.models.heard import Heard
@@ -25,29 +25,18 @@ from l2i.models.time_domain import TimeDomainMask, turned
 __all__ = ["Flint", "LMac", "LMacAudio", "LMacTd", "LearntMask", "Piq", "Vibi"]
 
 
-class LearntMask:
+class LearntMask(AtOnce):
     """Masks of a network, which is the method's only part.
 
     One that inherits says what mask the network makes.
     """
 
-    parts: tuple[str, ...]
-    linear = True
     needs_layers = True
     costly = True
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.network: Any = subject.parts[self.parts[0]]
-        self.layers: tuple[str, ...] = self.network.maps
-
-    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
-        """Mask [B, F, T] of clips; whatever it is of silence."""
-        raise NotImplementedError
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T]; of silence, zero."""
-        return self.mask(heard, classes) * audible(heard.size).view(-1, 1, 1)
+        self.layers = self.network.maps
 
 
 class LMac(LearntMask):
@@ -58,15 +47,14 @@ class LMac(LearntMask):
     whatever class is named. How it learns is in `l2i.training.mask_decoder`.
     """
 
-    parts: tuple[str, ...] = ("mask-decoder",)
+    parts = ("mask-decoder",)
     linear = False
     needs_gradients = True
     network: MaskDecoder
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T]."""
-        mask: Tensor = self.network(heard.features.maps, heard.size.shape[2])
-        return mask
+        return self.network(heard.features.maps, heard.size.shape[2])
 
 
 class LMacAudio(LMac):
@@ -110,8 +98,7 @@ class Piq(LearntMask):
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T]."""
         logits, _, _ = self.network(heard.features.maps[0], classes, heard.size.shape[2])
-        mask: Tensor = logits.sigmoid()
-        return mask
+        return logits.sigmoid()
 
 
 class Vibi(LearntMask):
@@ -129,8 +116,7 @@ class Vibi(LearntMask):
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T] of zeros and ones."""
         chosen = self.network.likeliest(self.network.odds(heard.size))
-        mask: Tensor = self.network.mask(chosen, heard.size.shape[2])
-        return mask
+        return self.network.mask(chosen, heard.size.shape[2])
 
 
 class Flint(LearntMask):

@@ -13,26 +13,22 @@ an oracle separates sounds, and says nothing of what was heard in them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import magnitude, stft
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
-from l2i.explanation.listen_to_interpret import audible
+from l2i.explanation.families import AtOnce
 from l2i.models.gated import activations_of, take_apart
 from l2i.models.heard import Heard
 
 __all__ = ["OracleNmf", "OracleRatio"]
 
 
-class _Oracle:
+class _Oracle(AtOnce):
     """What both share: the magnitudes of the parts."""
 
-    layers: tuple[str, ...] = ()
-    linear = True
     costly = True
     knows_parts = True
     """It explains mixtures whose parts are known, and nothing else."""
@@ -59,31 +55,24 @@ class OracleRatio(_Oracle):
     """The ideal ratio mask."""
 
     name = "oracle-ratio"
-    parts: tuple[str, ...] = ()
 
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        pass
-
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         a, b = self.sizes(heard)
-        mask = a / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
-        return mask * audible(heard.size).view(-1, 1, 1)
+        return a / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
 
 
 class OracleNmf(_Oracle):
     """The gates that take the parts apart, on the components of the dictionary."""
 
     name = "oracle-nmf"
-    parts: tuple[str, ...] = ("dictionary",)
+    parts = ("dictionary",)
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
         self.w: Tensor = subject.parts["dictionary"]
 
-    @torch.inference_mode()
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
         a, b = (activations_of(size.log1p(), self.w) for size in self.sizes(heard))
         gates = a / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
-        return take_apart(heard, self.w).mask(gates) * audible(heard.size).view(-1, 1, 1)
+        return take_apart(heard, self.w).mask(gates)

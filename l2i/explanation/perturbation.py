@@ -34,8 +34,8 @@ from torch import Tensor
 
 from l2i.dsp.mel import interpolation, mel_places
 from l2i.dsp.spectrogram import Domain, synthesise
+from l2i.explanation.apart import take_apart
 from l2i.explanation.families import ClipByClip
-from l2i.explanation.gates import take_apart
 from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
 

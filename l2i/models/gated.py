@@ -22,7 +22,15 @@ from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard
 from l2i.models.interpreter import Psi
 
-__all__ = ["Gating", "Taken", "activations_of", "split_sounds", "take_apart"]
+__all__ = [
+    "Gating",
+    "Taken",
+    "activations_of",
+    "gate_mask",
+    "gate_shares",
+    "split_sounds",
+    "take_apart",
+]
 
 _UPDATES = 20
 # Below it W H explains nothing: no gate opens what is not there.
@@ -79,11 +87,7 @@ class Taken:
 
     def mask(self, gates: Tensor) -> Tensor:
         """Mask [B, F, T] in [0, 1] of gates [B, K, T]; 0 where nothing is explained."""
-        part = torch.matmul(self.w, gates * self.activations)
-        explained = self.whole > _FLOOR
-        share = part / torch.where(explained, self.whole, 1.0)
-        # Sums of the same terms may differ by rounding.
-        return torch.where(explained, share, 0.0).clamp(0.0, 1.0)
+        return gate_mask(self.w, self.activations, gates, self.whole)
 
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Each component's share of the explanation, and how much of it counts [B, K] each.
@@ -91,11 +95,26 @@ class Taken:
         The first add up to 1, where anything counts; the second are in [0, 1]. Both are of W H,
         what the components say is there.
         """
-        loud = self.w.sum(dim=0)
-        whole = self.activations.sum(dim=2) * loud
-        part = (gates * self.activations).sum(dim=2) * loud
-        tiny = torch.finfo(whole.dtype).tiny
-        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+        return gate_shares(self.w, self.activations, gates)
+
+
+def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
+    """Linear gain [B, F, T] in [0, 1] of gates [B, K, T] on activations `h` of components `w`, one
+    dictionary [F, K] or one for each clip [B, F, K]; `whole` is W H."""
+    part = torch.matmul(w, gates * h)
+    # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
+    # differ by rounding.
+    explained = whole > _FLOOR
+    return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
+
+
+def gate_shares(w: Tensor, h: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+    """What `Taken.shares` says, of components as `gate_mask` has them."""
+    loud = w.sum(dim=-2)
+    whole = h.sum(dim=2) * loud
+    part = (gates * h).sum(dim=2) * loud
+    tiny = torch.finfo(whole.dtype).tiny
+    return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
 
 
 def take_apart(heard: Heard, w: Tensor) -> Taken:
