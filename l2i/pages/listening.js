@@ -485,19 +485,16 @@ function showClasses(clip) {
 }
 
 function showAxes(clip) {
-  byId("hertz").replaceChildren(
-    ...facts.ticks.map(([text, place]) => {
-      const tick = make("span", { textContent: text });
-      tick.style.top = `${100 * place}%`;
-      return tick;
-    }),
-  );
+  const tick = (textContent, side, percents) => {
+    const made = make("span", { textContent });
+    made.style[side] = `${percents}%`;
+    return made;
+  };
+  byId("hertz").replaceChildren(...facts.ticks.map(([text, place]) => tick(text, "top", 100 * place)));
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120].find((s) => clip.duration_s / s <= 7) ?? 300;
   const ticks = [];
   for (let n = 0; n * step <= 0.97 * clip.duration_s; n++) {
-    const tick = make("span", { textContent: `${+(n * step).toFixed(1)} s` });
-    tick.style.left = `${(100 * n * step) / clip.duration_s}%`;
-    ticks.push(tick);
+    ticks.push(tick(`${+(n * step).toFixed(1)} s`, "left", (100 * n * step) / clip.duration_s));
   }
   byId("seconds").replaceChildren(...ticks);
 }
@@ -773,31 +770,23 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
-// After a click by pointer, the space bar is to play and pause; after one by key, the focus stays.
-function settle(event) {
-  if (event.detail > 0) byId("play").focus({ preventScroll: true });
+function onButton(id, act) {
+  byId(id).addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    act(button.dataset);
+    // After a click by pointer, the space bar is to play and pause; after one by key, the focus stays.
+    if (event.detail > 0) byId("play").focus({ preventScroll: true });
+  });
 }
 
-byId("clips").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  showClip(Number(button.dataset.clip));
-  settle(event);
-});
-byId("parts").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  choosePart(button.dataset.part);
-  settle(event);
-});
-byId("components").addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
+onButton("clips", ({ clip }) => showClip(Number(clip)));
+onButton("parts", ({ part }) => choosePart(part));
+onButton("components", ({ part }) => {
   // A second click leads back to the whole, where there is one.
-  const again = PARTS.length > 0 && page.part === button.dataset.part;
-  choosePart(again ? PARTS[0] : button.dataset.part);
+  const again = PARTS.length > 0 && page.part === part;
+  choosePart(again ? PARTS[0] : part);
   if (!again && !player.playing) play();
-  settle(event);
 });
 for (const picture of [byId("picture"), byId("mask-picture")]) {
   picture.addEventListener("click", (event) => {
