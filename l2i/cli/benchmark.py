@@ -84,15 +84,7 @@ _COLUMNS = (
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def benchmark(
-    run: str,
-    everything: bool,
-    against: str | None,
-    out: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def benchmark(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Judge explanation methods on RUN's test clips, under the same figures.
 
     RUN is a run id, a run name, or 'latest'. Each method explains what the classifier says, by
@@ -112,16 +104,8 @@ def benchmark(
     """
     from l2i.recipes.measuring.protocols import PROTOCOLS
     from l2i.recipes.tables.benchmark import benchmark as run_benchmark
-    from l2i.run.progress import Progress
 
-    result = run_benchmark(
-        run,
-        Progress(quiet),
-        everything=everything,
-        against=against or "",
-        out=out,
-        **measuring.arguments(given),
-    )
+    result = run_benchmark(run, out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return
@@ -139,9 +123,9 @@ def benchmark(
             ]
             if lines:
                 clips = max(line["clips"] for line in lines)
-                click.echo(f"\n{method} less {against}, over {clips} clips")
+                click.echo(f"\n{method} less {given['against']}, over {clips} clips")
                 measuring.show_differences(lines, result["meaning"])
-        if everything:
+        if given["everything"]:
             for method, figures in by_method.items():
                 click.echo(f"\n{method}, {PROTOCOLS[name]}")
                 scores, intervals = figures["scores"], figures["intervals"]

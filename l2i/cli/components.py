@@ -22,25 +22,15 @@ from l2i.cli.base import Command, emit_json, emit_table
 @click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
 @options.run_data_dir
 @measuring.shared
-def components(
-    run: str,
-    sounds: bool,
-    out: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def components(run: str, sounds: bool, out: Path | None, as_json: bool, **given: Any) -> None:
     """Show which components speak for which class, and how they sound.
 
     RUN is a run id, a run name, or 'latest'. With --out there is a page, index.html, to listen to
     the components of each class.
     """
     from l2i.recipes.measuring.components import components as run_components
-    from l2i.run.progress import Progress
 
-    result = run_components(
-        run, Progress(quiet), sounds=sounds, out=out, **measuring.arguments(given)
-    )
+    result = run_components(run, sounds=sounds, out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

@@ -30,15 +30,14 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @options.out_dir("Also write scores.json, clips.csv and a confusion matrix to DIR.")
 @measuring.last
-def evaluate(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
+def evaluate(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Measure RUN again on the test clips of its fold.
 
     RUN is a run id, a run name, or 'latest'. The run itself is left as it is.
     """
     from l2i.recipes.measuring.evaluate import evaluate as run_evaluate
-    from l2i.run.progress import Progress
 
-    result = run_evaluate(run, Progress(quiet), out=out, **measuring.arguments(given))
+    result = run_evaluate(run, out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

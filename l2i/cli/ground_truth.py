@@ -30,7 +30,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
+def ground_truth(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Compare explanations with the parts that RUN's test clips were made of.
 
     RUN is a run id, a run name, or 'latest', of demo or demo-multilabel. SI-SDR, its improvement
@@ -38,9 +38,8 @@ def ground_truth(run: str, out: Path | None, quiet: bool, as_json: bool, **given
     better; ↓: lower is better.
     """
     from l2i.recipes.measuring.ground_truth import ground_truth as run_ground_truth
-    from l2i.run.progress import Progress
 
-    result = run_ground_truth(run, Progress(quiet), out=out, **measuring.arguments(given))
+    result = run_ground_truth(run, out=out, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

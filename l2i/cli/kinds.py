@@ -6,12 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem
 
 __all__ = [
     "DATASET",
@@ -156,8 +154,6 @@ class _Dataset(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
         from l2i.data import DATASETS
 
         return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]

@@ -1,25 +1,20 @@
-"""What the commands share that measure a finished run: options, and how figures are shown.
-
-Over 300 lines: options and tables that five commands share.
-"""
+"""What the commands share that measure a finished run: options, and how figures are shown."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from l2i.cli import kinds, options
 from l2i.cli.base import Option, emit_table
 from l2i.errors import ConfigError, UnknownName
 from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, PUBLISHED_TITLE, control, short
 from l2i.registry import METHODS, nearest
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 # Units of the metrics that are no share of one.
 _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
@@ -40,8 +35,6 @@ class _Method(click.ParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
         return [CompletionItem(name) for name in METHODS if name.startswith(incomplete)]
 
 
@@ -141,11 +134,15 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as recipes take them, who call them by the same names."""
-    unless_given = {"device": "auto", "precision": "float32", "method": ""}
-    words = {k: unless_given.get(k) if v is None else v for k, v in given.items()}
+    """Options as recipes take them, who call them by the same names; for ``quiet``, a progress."""
+    from l2i.run.progress import Progress
+
+    unless_given = {"device": "auto", "precision": "float32", "method": "", "against": ""}
+    words: dict[str, Any] = {k: unless_given.get(k) if v is None else v for k, v in given.items()}
     if "data_dir" in words:
         words["data_dir"] = options.resolved(words["data_dir"])
+    if "quiet" in words:
+        words["progress"] = Progress(words.pop("quiet"))
     return words
 
 
@@ -237,7 +234,8 @@ def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, A
         [
             meaning[line["figure"]]["title"],
             figure(line["difference"], line["interval"]),
-            _p(line["p_holm"]) + ("*" if line["p_holm"] < 0.05 else " "),
+            ("<0.001" if line["p_holm"] < 0.001 else f"{line['p_holm']:.3f}")
+            + ("*" if line["p_holm"] < 0.05 else " "),
         ]
         for line in lines
     ]
@@ -257,10 +255,6 @@ def explain_stars(lines: Sequence[Mapping[str, Any]]) -> None:
     """Say what the star of `show_differences` means, where there is one."""
     if any(line["p_holm"] < 0.05 for line in lines):
         click.echo("\n* unlikely to be chance (p < 0.05, Holm)")
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def show_figures(

@@ -42,28 +42,16 @@ _COLUMNS = (
 @measuring.limit
 @options.run_data_dir
 @measuring.shared
-def noise(
-    run: str,
-    snrs_db: tuple[float, ...],
-    colours: tuple[Any, ...],
-    quiet: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def noise(run: str, as_json: bool, **given: Any) -> None:
     """Measure RUN on its test clips with noise added, over a range of levels.
 
     RUN is a run id, a run name, or 'latest'.
     """
     from l2i.recipes.measuring.noise import noise as run_noise
-    from l2i.run.progress import Progress
 
-    result = run_noise(
-        run,
-        Progress(quiet),
-        snrs_db=snrs_db or (20.0, 10.0, 0.0, -10.0),
-        colours=colours or ("white", "pink"),
-        **measuring.arguments(given),
-    )
+    given["snrs_db"] = given["snrs_db"] or (20.0, 10.0, 0.0, -10.0)
+    given["colours"] = given["colours"] or ("white", "pink")
+    result = run_noise(run, **measuring.arguments(given))
     if as_json:
         emit_json(result)
         return

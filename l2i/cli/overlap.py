@@ -84,7 +84,7 @@ _TABLES = (
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def overlap(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
+def overlap(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
     RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
@@ -94,12 +94,11 @@ def overlap(run: str, out: Path | None, quiet: bool, as_json: bool, **given: Any
     """
     from l2i.recipes.measuring.overlap import Overlap
     from l2i.recipes.measuring.overlap import overlap as run_overlap
-    from l2i.run.progress import Progress
 
     words = measuring.arguments(given)
     words["gains_db"] = words["gains_db"] or (0.0,)
     wanted = Overlap(**{field.name: words.pop(field.name) for field in fields(Overlap)})
-    result = run_overlap(run, wanted, Progress(quiet), out=out, **words)
+    result = run_overlap(run, wanted, out=out, **words)
     if as_json:
         emit_json(result)
         return

@@ -66,12 +66,8 @@ def shortcut(
     hz: float,
     ms: float,
     level_db: float,
-    methods: tuple[str, ...],
-    limit: int | None,
     file: Path | None,
     overrides: tuple[str, ...],
-    out: Path | None,
-    keep: bool,
     quiet: bool,
     as_json: bool,
     **given: Any,
@@ -90,9 +86,8 @@ def shortcut(
     from l2i.recipes.tables.shortcut import shortcut as run_shortcut
 
     cue = Cue(config.dataset.name, class_name, hz, ms, level_db)
-    result = run_shortcut(
-        config, cue, Progress(quiet), methods=methods, limit=limit, out=out, keep=keep
-    )
+    words = {name: given[name] for name in ("methods", "limit", "out", "keep")}
+    result = run_shortcut(config, cue, Progress(quiet), **words)
     if as_json:
         emit_json(result)
         return
@@ -113,4 +108,4 @@ def shortcut(
     ]
     head = ["method", *measuring.heads((*names, *others))]
     emit_table(head, rows, right=[1, 2, 3, 4])
-    measuring.kept(result, out)
+    measuring.kept(result, given["out"])
