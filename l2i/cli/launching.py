@@ -28,8 +28,7 @@ def launcher_of(job: Job) -> Launcher:
     """The engine of a job, where the job is."""
     from l2i.launch import ENGINES
 
-    launcher: Launcher = ENGINES[job.engine](root(), job.place)
-    return launcher
+    return ENGINES[job.engine](root(), job.place)
 
 
 def job_of(word: str) -> tuple[Job, Launcher]:

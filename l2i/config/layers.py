@@ -32,8 +32,7 @@ def preset_names() -> list[str]:
 def own_classifier_preset(section: str) -> dict[str, Any]:
     """A section of the settings that a classifier of another making is given, where nothing else is
     said; empty: none of them differs."""
-    settings: dict[str, Any] = _preset(_OWN).get(section, {})
-    return settings
+    return _preset(_OWN).get(section, {})
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

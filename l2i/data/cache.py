@@ -296,7 +296,11 @@ class WaveformCache:
                     # Written, not mapped: on a full disk a write says so, a mapping kills us.
                     def decode(row: int) -> None:
                         x = np.ascontiguousarray(dataset.load(clips[row]), dtype="<f4")
-                        _write_at(file.fileno(), x, start + row * row_bytes)
+                        data, offset = memoryview(x.view(np.uint8).data), start + row * row_bytes
+                        while data:
+                            # A nearly full disk takes a part, and refuses the next.
+                            n = os.pwrite(file.fileno(), data, offset)
+                            data, offset = data[n:], offset + n
 
                     for done, _ in enumerate(_in_threads(decode, range(len(clips))), start=1):
                         if progress is not None:
@@ -326,14 +330,6 @@ def _in_threads(function: Callable[[int], None], items: Iterable[int]) -> Iterat
             yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _write_at(handle: int, x: Waveform, offset: int) -> None:
-    data = memoryview(x.view(np.uint8).data)
-    while data:
-        # A nearly full disk takes a part, and refuses the next.
-        n = os.pwrite(handle, data, offset)
-        data, offset = data[n:], offset + n
 
 
 def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:

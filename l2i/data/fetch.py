@@ -160,7 +160,9 @@ def fetch_card(
             else:
                 os.replace(file, contents / remote.name)
                 atomic_write_text(done, "")
-        whole = _inner(contents)
+        # Archives of repositories wrap their files in one folder.
+        inside = list(contents.iterdir())
+        whole = inside[0] if len(inside) == 1 and inside[0].is_dir() else contents
         say("Checking what was fetched")
         try:
             complete(whole)
@@ -175,12 +177,6 @@ def fetch_card(
         os.replace(whole, target)
         shutil.rmtree(work)
     return target
-
-
-def _inner(folder: Path) -> Path:
-    """The only folder in a folder: archives of repositories wrap their files in one."""
-    inside = list(folder.iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def verify(path: Path, remote: Remote) -> None:

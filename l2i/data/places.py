@@ -27,12 +27,6 @@ def _user_cache() -> Path:
     return Path(platformdirs.user_cache_dir("l2i", appauthor=False))
 
 
-def _can_be_written(folder: Path) -> bool:
-    """Whether files can be made in a folder, which itself may have to be made first."""
-    there = existing(folder)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-
-
 def data_folder(data_dir: str | Path = "") -> Path:
     """The folder data sets lie in: `data_dir`, ``L2I_DATA_DIR``, or the user's cache."""
     if data_dir:
@@ -47,7 +41,8 @@ def cache_folder() -> Path:
     if named:
         return Path(named).expanduser()
     usual = _user_cache()
-    if _can_be_written(usual):
+    above = existing(usual)  # Where it would have to be made.
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         return usual
     return Path(tempfile.gettempdir()) / f"l2i-{os.getuid()}"
 

@@ -184,8 +184,7 @@ def make_method(name: str, subject: Subject, settings: MethodSettings) -> Explan
             f"Method {name!r} must learn its {' and its '.join(missing)} first: train it, by "
             f"'l2i train' or l2i.fit. 'gates' and 'shapley' learn nothing."
         )
-    made: ExplanationMethod = kind(subject, settings)
-    return made
+    return kind(subject, settings)
 
 
 def check_gradients(

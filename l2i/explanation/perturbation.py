@@ -135,8 +135,7 @@ def ridge(z: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]
     x = z - (weight @ z) / total
     y = p - (weight @ p) / total
     gram = (x * weight[:, None]).T @ x + np.eye(z.shape[1])
-    coefficients: NDArray[np.float64] = np.linalg.solve(gram, x.T @ (weight * y))
-    return coefficients
+    return np.linalg.solve(gram, x.T @ (weight * y))
 
 
 class Slime(_Regression):

@@ -54,8 +54,7 @@ class Process:
 def task_record(folder: Path, index: int) -> dict[str, Any]:
     """How far a task is, as its file says: ``state``, ``attempt``, ``why``, ``exit_code``."""
     try:
-        record: dict[str, Any] = json.loads((folder / "tasks" / f"{index}.json").read_text())
-        return record
+        return json.loads((folder / "tasks" / f"{index}.json").read_text())
     except (OSError, ValueError):
         return {"state": State.WAITING, "attempt": 0, "why": "", "exit_code": None}
 

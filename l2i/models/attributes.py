@@ -77,7 +77,11 @@ class Attributes(nn.Module):
         nn.init.xavier_uniform_(self.theta)
         self.spread = nn.Linear(attributes, 16 * 64)
         self.decode = nn.Sequential(
-            *(layer for a, b in ((64, 32), (32, 16), (16, 8)) for layer in _doubled(a, b)),
+            *(
+                layer
+                for a, b in ((64, 32), (32, 16), (16, 8))
+                for layer in (nn.Upsample(scale_factor=2), nn.Conv2d(a, b, 3, padding=1), nn.ReLU())
+            ),
             nn.Conv2d(8, 1, 3, padding=1),
         )
 
@@ -94,8 +98,7 @@ class Attributes(nn.Module):
 
     def decoded(self, phi: Tensor) -> Tensor:
         """Coarse spectrogram [B, 32, 32] of attributes [B, J]."""
-        decoded: Tensor = self.decode(self.spread(phi).view(-1, 64, 4, 4))
-        return decoded.squeeze(1)
+        return self.decode(self.spread(phi).view(-1, 64, 4, 4)).squeeze(1)
 
     def coarse(self, size: Tensor) -> Tensor:
         """What is decoded: log(1 + ``|X|``) of magnitudes [B, F, T], mean of mel rows and times."""
@@ -108,8 +111,3 @@ class Attributes(nn.Module):
         """Maps [B, R, T_1] as bins [B, F, T]; their rows are even on the mel scale."""
         rows = resized(places.unsqueeze(1), ROWS, frames).squeeze(1)
         return mel_rows(self.n_bins, self.sample_rate, places.device) @ rows
-
-
-def _doubled(a: int, b: int) -> list[nn.Module]:
-    """Twice as many rows and columns, A to B channels."""
-    return [nn.Upsample(scale_factor=2), nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]

@@ -74,14 +74,12 @@ class ChunkSelector(nn.Module):
         """Rows on the mel scale [B, 1, 64, T] of magnitudes [B, F, T], masked as their logarithm:
         the mean of their bins."""
         weight = _rows(self.n_bins, self.sample_rate, size.device)
-        rows: Tensor = weight @ (mask * size.log1p())
-        return rows.unsqueeze(1)
+        return (weight @ (mask * size.log1p())).unsqueeze(1)
 
     def odds(self, size: Tensor) -> Tensor:
         """Unnormalised log-probabilities of each chunk [B, 8, n] of magnitudes [B, F, T]."""
         pieces = max(1, round(size.shape[2] / self.length))
-        scores: Tensor = F.adaptive_avg_pool2d(self.explainer(self.rows(size)), (_HIGH, pieces))
-        return scores.squeeze(1)
+        return F.adaptive_avg_pool2d(self.explainer(self.rows(size)), (_HIGH, pieces)).squeeze(1)
 
     def count(self, odds: Tensor) -> int:
         """How many chunks [B, 8, n] are kept."""

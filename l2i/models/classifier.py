@@ -194,8 +194,7 @@ class FrozenClassifier(Answers):
             return self.features(waveform).logits
         mel = log_mel(self.spectrum(waveform), self.settings)
         with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-            logits: Tensor = self.network(mel.contiguous(memory_format=torch.channels_last))
-        return logits.float()
+            return self.network(mel.contiguous(memory_format=torch.channels_last)).float()
 
     def logits_of(self, size: Tensor) -> Tensor:
         """Logits [B, C] of magnitudes [B, F, T], to which gradients flow; float32 always."""

@@ -69,8 +69,7 @@ class _Reader(nn.Module):
         if weight is not None:
             y = y * weight[:, :, None, None]
         y = F.relu(self.inner(y))
-        z: Tensor = self.out(y.flatten(1, 2))
-        return in_time(z.unsqueeze(2), frames).squeeze(2)
+        return in_time(self.out(y.flatten(1, 2)).unsqueeze(2), frames).squeeze(2)
 
 
 class _Block(nn.Module):

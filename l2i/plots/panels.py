@@ -210,8 +210,7 @@ class _Panels:
 def _shrunk(magnitude: NDArray[np.floating], rows: int, columns: int) -> NDArray[np.float32]:
     """Mean power of the bins and frames of each pixel [rows, columns]."""
     power = _means(magnitude.shape[0], rows) @ np.square(magnitude, dtype=np.float32)
-    means: NDArray[np.float32] = (_means(magnitude.shape[1], columns) @ power.T).T
-    return means
+    return (_means(magnitude.shape[1], columns) @ power.T).T
 
 
 @lru_cache(maxsize=8)

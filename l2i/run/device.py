@@ -152,8 +152,8 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
             raise DeviceError("This processor has no bfloat16; take --precision float32.")
         if name == "mps":
             raise DeviceError("--precision bfloat16 is not offered on mps; take float32.")
-    dtype: torch.dtype = getattr(torch, precision)
-    return torch.device(name), dtype, [f"Device: {shown}, {precision}{why}."]
+    sentence = f"Device: {shown}, {precision}{why}."
+    return torch.device(name), getattr(torch, precision), [sentence]
 
 
 def learning_dtype(

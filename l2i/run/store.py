@@ -57,11 +57,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return mask(lines[0]).rstrip(".") if lines else type(error).__name__
-
-
 def _newer(message: str) -> str:
     """What there is to say of a database that a newer MLflow wrote; empty: that is not the fault.
 
@@ -112,9 +107,9 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
         elif isinstance(error, PermissionError) or "readonly database" in str(error):
             hint = f" User {os.getuid()} may not write in {store.root}"
             hint += ": docker run --user $(id -u):$(id -g)." if in_image() else "."
-        raise StoreError(
-            f"The run store {store.shown} cannot be {doing}: {_first_line(error)}.{hint}"
-        ) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = mask(lines[0]).rstrip(".") if lines else type(error).__name__
+        raise StoreError(f"The run store {store.shown} cannot be {doing}: {why}.{hint}") from error
 
 
 def _quiet() -> None:

@@ -83,7 +83,8 @@ class InterpreterPart:
             "skip_silence": i.skip_silence,
         }
         front_end: Domain = context.domain
-        if _is_published(settings, classifier):
+        own = getattr(classifier, "published_maps", ())
+        if own and settings.network != "general" and not settings.layers:
             front_end = classifier.settings  # type: ignore[attr-defined]
             meta["rows"] = front_end.n_mels // 32  # type: ignore[attr-defined]
             meta["width"] = classifier.width  # type: ignore[attr-defined]
@@ -165,12 +166,6 @@ class InterpreterPart:
 
 
 INTERPRETER = InterpreterPart()
-
-
-def _is_published(settings: config.Interpreter, classifier: Classifier) -> bool:
-    """Whether the published network reads this classifier."""
-    own = getattr(classifier, "published_maps", ())
-    return bool(own) and settings.network != "general" and not settings.layers
 
 
 def read_layers(settings: config.Interpreter, classifier: Classifier) -> tuple[str, ...]:

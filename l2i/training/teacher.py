@@ -137,8 +137,7 @@ class Teacher:
         classes = torch.multinomial(chance, 1, generator=generator).squeeze(1).to(loud.device)
         there = p.gather(1, classes.cpu().unsqueeze(1)).squeeze(1) < _ABSENT
         _, mask = self.mask(half, taken.take(rows), classes)
-        kept: Tensor = (mask * loud[:n]).sum((1, 2)) * there.to(loud)
-        return kept.mean()
+        return ((mask * loud[:n]).sum((1, 2)) * there.to(loud)).mean()
 
 
 def _decades(mask: Tensor, size: Tensor) -> Tensor:

@@ -201,8 +201,7 @@ def _sound(explainer: Explainer, x: NDArray[np.float32], index: int) -> NDArray[
     selected[0, index] = True
     mask = soft_mask(explainer.w, h, selected)
     audio, _ = split_heard(heard, mask, linear=False)
-    sound: NDArray[np.float32] = audio[0].cpu().numpy()
-    return sound
+    return audio[0].cpu().numpy()
 
 
 def _page(
@@ -299,8 +298,6 @@ def _plane(x: NDArray[np.float32]) -> NDArray[np.floating]:
     from sklearn.manifold import TSNE
 
     if len(x) < 30 or not x.std(axis=0).any():
-        plane: NDArray[np.floating] = PCA(2, random_state=0).fit_transform(x)
-        return plane
+        return PCA(2, random_state=0).fit_transform(x)
     near = min(30.0, (len(x) - 1) / 3)
-    points: NDArray[np.floating] = TSNE(2, perplexity=near, random_state=0).fit_transform(x)
-    return points
+    return TSNE(2, perplexity=near, random_state=0).fit_transform(x)

@@ -162,8 +162,9 @@ def noise(
             "seed": seed,
         },
         {
-            f"{k}/{_word(c)}": v
+            f"{k}/{word}": v
             for c in conditions
+            for word in [f"{c['colour']}_{c['snr_db']:g}_dB" if c["colour"] else "clean"]
             for k, v in c["scores"].items()
             if k in shown and v is not None
         },
@@ -171,12 +172,6 @@ def noise(
         write,
     )
     return document | {"kept": kept}
-
-
-def _word(condition: dict[str, Any]) -> str:
-    if condition["colour"] is None:
-        return "clean"
-    return f"{condition['colour']}_{condition['snr_db']:g}_dB"
 
 
 def _scenes(

@@ -79,8 +79,7 @@ class Scene:
 
     def sound(self) -> NDArray[np.float32]:
         """The sum of the parts, [S]."""
-        total: NDArray[np.float32] = np.sum([p.sound for p in self.parts], axis=0, dtype=np.float32)
-        return total
+        return np.sum([p.sound for p in self.parts], axis=0, dtype=np.float32)
 
     def split(self, c: int) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """What carries class `c`, and the rest: [S], [S]; None where nothing carries it."""

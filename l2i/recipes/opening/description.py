@@ -66,10 +66,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _page(experiment_id: str, run_id: str, path: str) -> str:
-    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{path}{MODE}"
-
-
 def describe_model(
     *,
     what: str,
@@ -112,7 +108,8 @@ def describe_model(
     links = [("Figures and curves", "figures.html")]
     if listen:
         links.insert(0, ("**Listen to the explanations**", "explanations/index.html"))
-    pages = " · ".join(f"[{word}]({_page(experiment_id, run_id, to)})" for word, to in links)
+    at = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts"
+    pages = " · ".join(f"[{word}]({at}/{path}{MODE})" for word, path in links)
     figures_table = table([f"{clips} test clips", "figure", "95 % interval"], rows)
     main = ", ".join(
         f"{word} **{value}**" + (f" ({beside})" if beside else "")

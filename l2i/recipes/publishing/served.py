@@ -293,12 +293,6 @@ def _signature() -> Any:
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
 
 
-def _example() -> Any:
-    # A tenth of a second: it is text among the model's files, and in MLflow's pages.
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(800) / 8000)
-    return pd.DataFrame([{"samples": [round(v, 3) for v in tone.tolist()], "sample_rate": 8000}])
-
-
 def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
     """Make an MLflow model of three checkpoints.
 
@@ -340,6 +334,10 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
         artifacts = {path.name: path.resolve().as_uri() for path in files}
         artifacts["config"] = artifacts.pop("config.toml")
         about = Model(metadata={"l2i_version": l2i.__version__})
+        # A tenth of a second: it is text among the model's files, and in MLflow's pages.
+        tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(800) / 8000)
+        samples = [round(v, 3) for v in tone.tolist()]
+        example = pd.DataFrame([{"samples": samples, "sample_rate": 8000}])
         # MLflow puts the folder of `code` first on the path, and forgets to take it away.
         before = list(sys.path)
         try:
@@ -350,14 +348,17 @@ def write_model(bundle: Path, config: Config, out: Path) -> dict[str, str]:
                 code_paths=[str(code)],
                 pip_requirements=_requirements(bundle),
                 signature=_signature(),
-                input_example=(_example(), {"explain": False}),
+                input_example=(example, {"explain": False}),
                 mlflow_model=about,
             )
         finally:
             sys.path[:] = before
-    _relative(out)
+    # No path of this machine in a model that is passed on.
+    text = (out / "MLmodel").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )(?:file://)?/.*/([^/\n]+)$", r"\1\2", text)
+    (out / "MLmodel").write_text(text, encoding="utf-8")
     # Not by Model.load, which decodes what looks like an escape in a path.
-    told = Model.from_dict(yaml.safe_load((out / "MLmodel").read_text(encoding="utf-8")))
+    told = Model.from_dict(yaml.safe_load(text))
     told.artifact_path = MODEL
     return {"mlflow.log-model.history": json.dumps([told.get_tags_dict()], default=str)}
 
@@ -375,11 +376,3 @@ def _portable(config: Config) -> Config:
 def _without_folder(word: str) -> str:
     """``/home/me/mine.py:load`` as ``mine.py:load``; any other word as it stands."""
     return word.rpartition("/")[2]
-
-
-def _relative(out: Path) -> None:
-    """No path of this machine in a model that is passed on."""
-    path = out / "MLmodel"
-    text = path.read_text(encoding="utf-8")
-    text = re.sub(r"(?m)^(\s+(?:uri|model_code_path): )(?:file://)?/.*/([^/\n]+)$", r"\1\2", text)
-    path.write_text(text, encoding="utf-8")

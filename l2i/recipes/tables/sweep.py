@@ -34,7 +34,6 @@ from l2i.recipes.training.train import part_settings
 from l2i.run.address import as_text, locate
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run, list_runs
-from l2i.run.search import RunInfo
 from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, disk_errors
 from l2i.training.parts import parts_of
@@ -102,7 +101,10 @@ def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
     kept = {}
     for child in children:
         run = find_run(record[child.key]["run_id"])
-        if run is None or not _has_settings(run, child):
+        science = child.config.science()
+        if run is None or any(
+            run.params.get(k, as_text(v)) != as_text(v) for k, v in science.items()
+        ):
             continue
         if IDENTITY in run.tags:
             parts = ("dataset", "spectrogram", "run")
@@ -113,11 +115,6 @@ def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
                 continue
         kept[child.key] = record[child.key]
     return kept
-
-
-def _has_settings(run: RunInfo, child: Child) -> bool:
-    science = child.config.science()
-    return all(run.params.get(key, as_text(v)) == as_text(v) for key, v in science.items())
 
 
 def _identity(config: Config) -> str:

@@ -141,7 +141,9 @@ def fit_classifier(
         return
     network = _begin(config, material, progress).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ends = _last_epochs(config)
+    # The last epoch, from 1, in which each of the trunk's blocks that are to be frozen learns; a
+    # trunk that does not learn has nothing to freeze.
+    ends = [max(1, round(share * c.epochs)) for share in (c.freeze_after if c.train_trunk else [])]
     groups = _parameter_groups(network, ends)
     kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
     optimizer = kind(
@@ -273,14 +275,6 @@ def _network_input(
         return power_to_db(mel).unsqueeze(1), target
     how = a.model_dump(exclude={"enabled", "mixup"})
     return augment(mel, target, generator, mixup_alpha=a.mixup, min_frames=MIN_FRAMES, **how)
-
-
-def _last_epochs(config: Config) -> list[int]:
-    """The last epoch, from 1, in which each of the trunk's blocks that are to be frozen learns."""
-    c = config.classifier
-    # A trunk that does not learn has nothing to freeze.
-    shares = c.freeze_after if c.train_trunk else []
-    return [max(1, round(share * c.epochs)) for share in shares]
 
 
 def _parameter_groups(network: VGG, ends: list[int]) -> list[list[nn.Parameter]]:
