@@ -20,7 +20,7 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
 def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[Any, Any]:
     """The description of a job, from the words; and the sweep, where FILE is one."""
     from l2i.config import read_toml, resolve
-    from l2i.launch.job import JobSpec, Task
+    from l2i.launch.spec import JobSpec, Task
     from l2i.recipes.tables.sweep_file import read_sweep
 
     here, laid = _place(on, given)
@@ -70,7 +70,7 @@ def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[An
 
 def describe_audit(word: str, shares: int, on: str, image: str, given: dict[str, Any]) -> Any:
     """The description of the job that hears the clips of an audit."""
-    from l2i.launch.job import JobSpec, Task
+    from l2i.launch.spec import JobSpec, Task
     from l2i.run.runs import resolve_run
 
     here, laid = _place(on, given)

@@ -3,9 +3,8 @@
 A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpec`), and an
 **engine** schedules, queues and retries it::
 
-    job         the protocol Launcher, and jobs that were submitted
+    job         the protocol Launcher, states and exit codes, and jobs that were submitted
     spec        a job's description, JobSpec
-    state       the states of a task and of a job, and a task's exit codes
     payload     what a task is told, in one environment variable
     aws         clients of AWS, and its errors as sentences
     local       processes on this machine
@@ -14,8 +13,7 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
     aws_jobs    jobs as AWS Batch has them, in its words and in ours
     aws_setup   the queue it needs, as a stack of CloudFormation
     aws_template    that stack's template, and policies of IAM
-    skypilot, kubernetes, slurm
-                files for what others run
+    exports     files for what others run: SkyPilot, Kubernetes, Slurm
     runner      jobs of `local` and `docker`: begun, asked about, cancelled
     keeper      the process that keeps such a job
     processes   children that end with who started them
@@ -23,25 +21,12 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
 How to add an engine: one module with a class that has the five verbs of `l2i.launch.job.Launcher`,
 all idempotent, and ``here``, whether its tasks see this machine's files. Name it in `ENGINES`, or,
 without a change here, as ``MODULE:NAME``, ``FILE.py:NAME`` or an entry point ``l2i.engines``; its
-jobs have this word as their ``engine``. How to add an export: one module with a function from a
-`JobSpec` to text, and its name in `EXPORTS` and in `l2i.cli.submit`. Nothing here imports torch or
-MLflow: where a task's run is, is for ``l2i.run`` to say.
+jobs have this word as their ``engine``. How to add an export: a function from a `JobSpec` to text,
+and its name in `EXPORTS` and in `l2i.cli.submit`. Nothing here imports torch or MLflow: where a
+task's run is, is for ``l2i.run`` to say.
 """
 
-from l2i.launch.job import Job, JobSpec, JobState, Launcher, State, Task, TaskState
 from l2i.registry import Registry
-
-__all__ = [
-    "ENGINES",
-    "EXPORTS",
-    "Job",
-    "JobSpec",
-    "JobState",
-    "Launcher",
-    "State",
-    "Task",
-    "TaskState",
-]
 
 ENGINES = Registry(
     "engine",
@@ -57,9 +42,9 @@ ENGINES = Registry(
 EXPORTS = Registry(
     "export",
     {
-        "skypilot": "l2i.launch.skypilot:write",
-        "kubernetes": "l2i.launch.kubernetes:write",
-        "slurm": "l2i.launch.slurm:write",
+        "skypilot": "l2i.launch.exports:skypilot",
+        "kubernetes": "l2i.launch.exports:kubernetes",
+        "slurm": "l2i.launch.exports:slurm",
     },
 )
 """A function each, from a `JobSpec` to the text of a file."""

@@ -30,7 +30,8 @@ from l2i.launch.aws_jobs import (
     rebuilt,
     roles_of,
 )
-from l2i.launch.job import Check, Job, JobSpec, JobState, State, keep_job
+from l2i.launch.job import Check, Job, JobState, State, keep_job
+from l2i.launch.spec import JobSpec
 
 __all__ = ["MAX_TASKS", "AwsBatch"]
 

@@ -7,16 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from l2i.errors import UsageError
-from l2i.launch.job import (
-    OUTPUT_VARIABLES,
-    RUN_AGAIN,
-    JobSpec,
-    State,
-    Task,
-    TaskState,
-    exit_sentence,
-)
+from l2i.launch.job import RUN_AGAIN, State, TaskState, exit_sentence
 from l2i.launch.payload import KEYS, decode
+from l2i.launch.spec import OUTPUT_VARIABLES, JobSpec, Task
 
 __all__ = [
     "CANCELLED",

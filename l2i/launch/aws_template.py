@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2i.launch.aws_jobs import LOG_GROUP, RETRY, container
-from l2i.launch.job import JobSpec, Task
+from l2i.launch.spec import JobSpec, Task
 
 __all__ = ["Setup", "policies", "stack_name", "submitter_policy", "template"]
 

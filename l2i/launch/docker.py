@@ -15,9 +15,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from l2i.errors import LaunchError
-from l2i.launch.job import Check, Job, JobSpec
+from l2i.launch.job import Check, Job
 from l2i.launch.processes import GRACE_S
 from l2i.launch.runner import KeptHere, Process
+from l2i.launch.spec import JobSpec
 
 __all__ = ["Docker", "resolve_image"]
 

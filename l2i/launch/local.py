@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from l2i.launch.job import Check, Job, JobSpec
+from l2i.launch.job import Check, Job
 from l2i.launch.runner import KeptHere, Process
+from l2i.launch.spec import JobSpec
 
 __all__ = ["Local"]
 

@@ -23,7 +23,7 @@ KEYS = (
     *("name", "file", "config", "overrides", "options", "sweep", "parent", "audit"),
     *("inputs", "checkpoint_minutes"),
 )
-"""What of a `l2i.launch.job.JobSpec` its tasks are told."""
+"""What of a `l2i.launch.spec.JobSpec` its tasks are told."""
 
 
 def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
@@ -32,7 +32,7 @@ def encode(what: Mapping[str, Any], job: str, tasks: Sequence[int]) -> str:
     Parameters
     ----------
     what : mapping
-        The fields of `l2i.launch.job.JobSpec`, as JSON has them; tasks are told some of them.
+        The fields of `l2i.launch.spec.JobSpec`, as JSON has them; tasks are told some of them.
     job : str
         The job's id.
     tasks : sequence of int

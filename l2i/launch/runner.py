@@ -26,9 +26,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from l2i.errors import LaunchError
-from l2i.launch.job import Job, JobSpec, JobState, State, TaskState, find_job, keep_job
+from l2i.launch.job import Job, JobState, State, TaskState, find_job, keep_job
 from l2i.launch.keeper import POLL_S, Process, task_record
 from l2i.launch.processes import GRACE_S
+from l2i.launch.spec import JobSpec
 from l2i.storage import FileLock, atomic_write_text, disk_errors
 
 __all__ = ["KeptHere", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
@@ -52,7 +53,7 @@ def begin(
     processes : sequence of Process
         One per task.
     attempts, timeout_s, parallel : int
-        As in `l2i.launch.job.JobSpec`; `parallel` 0: all at once.
+        As in `l2i.launch.spec.JobSpec`; `parallel` 0: all at once.
     environment : mapping
         Added to this process's own, which may hold secrets and is not written down.
 

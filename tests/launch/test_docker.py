@@ -11,7 +11,7 @@ import pytest
 
 from l2i.errors import LaunchError
 from l2i.launch.docker import Docker, resolve_image
-from l2i.launch.job import JobSpec
+from l2i.launch.spec import JobSpec
 from tests.launch.conftest import IMAGE
 from tests.launch.test_job import spec
 from tests.stores import Said

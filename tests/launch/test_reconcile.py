@@ -11,8 +11,9 @@ from typing import Any
 import boto3
 import pytest
 
-from l2i.launch.job import Job, JobSpec, Task, keep_job
+from l2i.launch.job import Job, keep_job
 from l2i.launch.runner import Process, begin, cancel
+from l2i.launch.spec import JobSpec, Task
 from l2i.recipes.tables.sweep_file import facts, read_sweep
 from l2i.recipes.tables.sweep_table import gather
 from l2i.run.family import find_parent, make_parent, member_tag, members
