@@ -34,7 +34,7 @@ from l2i.trained import Fitted
 from l2i.training import gates as gates_module
 from l2i.training.gates import GatesSettings
 from l2i.training.mixtures import Mixer
-from l2i.training.parts import Context, Sounds, find_part, learn, parts_of
+from l2i.training.parts import PARTS, Context, Sounds, learn, parts_of
 from l2i.types import Task
 from tests.guests import CLASSES, RATE, SAMPLES, load, sounds
 
@@ -203,7 +203,7 @@ def test_labels_play_no_part(tmp_path: Path) -> None:
     """Dictionary, interpreter and gates learn from the classifier alone: with other labels their
     weights are the same. The dictionary of each class, which is learnt from labels, is another."""
     context = _context(sounds(9))
-    parts = [*parts_of("gated-l2i"), find_part("class-dictionary")]
+    parts = [*parts_of("gated-l2i"), PARTS["class-dictionary"]]
     few: dict[str, dict[str, Any]] = {
         "dictionary": {"components": 6, "iterations": 3},
         "interpreter": {**own_classifier_preset("interpreter"), "epochs": 1, "batch_size": 3},

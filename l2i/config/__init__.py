@@ -22,7 +22,6 @@ setting does not train the classifier again.
 
 from l2i.config.layers import own_classifier_preset, preset_names, read_toml, resolve
 from l2i.config.schema import (
-    GATED,
     Augmentation,
     Classifier,
     Dataset,
@@ -35,11 +34,10 @@ from l2i.config.schema import (
     Spectrogram,
     Warn,
 )
-from l2i.config.text import Meaning, meanings, toml_of
+from l2i.config.text import meanings, toml_of
 from l2i.config.tree import STAGES, Config, flatten
 
 __all__ = [
-    "GATED",
     "STAGES",
     "Augmentation",
     "Classifier",
@@ -48,7 +46,6 @@ __all__ = [
     "Dictionary",
     "Explanation",
     "Interpreter",
-    "Meaning",
     "Method",
     "Output",
     "Run",

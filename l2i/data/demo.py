@@ -126,7 +126,8 @@ class Demo:
 
     def parts(self, clip: Clip) -> dict[str, Waveform]:
         """Each sound by its class, and ``"background"``: float32 ``[S]``, their sum the clip."""
-        index = self._index(clip)
+        number = int(clip.id.rpartition("-")[2])
+        index = number if self._multi else number * len(_NAMES) + clip.labels[0]
         n = -(-self.n_samples * SAMPLE_RATE // self.sample_rate)
         names = [_NAMES[label] for label in self._labels(index)]
         rng = np.random.default_rng([self.seed, index, self._multi])
@@ -163,10 +164,6 @@ class Demo:
         others = [label for label in range(len(_NAMES)) if label != first]
         joined = rng.choice(others, size=rng.integers(0, 3), replace=False)
         return tuple(sorted({first, *(int(label) for label in joined)}))
-
-    def _index(self, clip: Clip) -> int:
-        number = int(clip.id.rpartition("-")[2])
-        return number if self._multi else number * len(_NAMES) + clip.labels[0]
 
 
 _CARD = Card(

@@ -107,14 +107,6 @@ def _open(wanted: config.Dataset) -> DataSet:
     )
 
 
-def _audio_folders(root: Path) -> list[Path]:
-    numbered = sorted(
-        (p for p in root.glob("audio-*") if p.is_dir()),
-        key=lambda p: (len(p.name), p.name),
-    )
-    return [root / "audio", *numbered, root]
-
-
 def _read(root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     path = root / _CARD.marker
     split_of: dict[str, str] = {}
@@ -141,7 +133,8 @@ def _read(root: Path) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
             heard.setdefault(name, set()).update(present)
         elif annotator == 0:
             agreed[name] = present
-    files = AudioIndex(_audio_folders(root), (".wav", ".flac", ".ogg"))
+    numbered = sorted(root.glob("audio-*/"), key=lambda p: (len(p.name), p.name))
+    files = AudioIndex([root / "audio", *numbered, root], (".wav", ".flac", ".ogg"))
     clips = []
     unlabelled = dict.fromkeys(_SPLITS, 0)
     for name, split in split_of.items():

@@ -29,7 +29,6 @@ __all__ = [
     "Context",
     "Part",
     "Sounds",
-    "find_part",
     "learn",
     "load_parts",
     "parts_of",
@@ -261,11 +260,6 @@ def learn(
     return context, files
 
 
-def find_part(word: str | Part) -> Part:
-    """A part by its name, or the part itself."""
-    return PARTS[word] if isinstance(word, str) else word
-
-
 def parts_of(method: str) -> tuple[Part, ...]:
     """What a method of `l2i.registry.METHODS` must learn, in order; none: nothing.
 
@@ -285,4 +279,4 @@ def parts_of(method: str) -> tuple[Part, ...]:
             f"Method {method!r} knows the parts of a mixture, and explains no clip alone: train "
             "another method, and compare this one by 'l2i benchmark --protocol mix0'."
         )
-    return tuple(find_part(word) for word in kind.parts)
+    return tuple(PARTS[word] if isinstance(word, str) else word for word in kind.parts)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 from l2i.errors import StoreError
 from l2i.recipes.opening.material import Material
 from l2i.run.artifacts import download
 from l2i.run.search import RunInfo
-from l2i.storage import write_csv
 
-__all__ = ["IDENTITY", "data_differences", "write_listing"]
+__all__ = ["IDENTITY", "LISTING", "data_differences"]
 
-_LISTING = "data.csv"
+LISTING = "data.csv"
+"""`Material.listing`, kept with the run."""
 IDENTITY = "l2i.data_identity"
 """The tag that holds `Material.identity`; runs of earlier versions have none."""
-
-
-def write_listing(material: Material, folder: Path) -> None:
-    """Write ``data.csv``: see `Material.listing`."""
-    write_csv(folder / _LISTING, material.listing())
 
 
 def data_differences(material: Material, run: RunInfo) -> str:
@@ -35,7 +29,7 @@ def data_differences(material: Material, run: RunInfo) -> str:
     if IDENTITY not in run.tags:
         return "the sounds differ" if sounds else ""
     try:
-        with open(download(run, _LISTING), newline="", encoding="utf-8") as file:
+        with open(download(run, LISTING), newline="", encoding="utf-8") as file:
             then = {row["clip"]: row for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, StoreError):
         return "the data differ"

@@ -14,14 +14,14 @@ from l2i.recipes.measuring.figures import write_evaluation
 from l2i.recipes.measuring.measure import Evaluation
 from l2i.recipes.opening.bundle import MODEL
 from l2i.recipes.opening.description import DESCRIPTION, describe_model, main_figures
-from l2i.recipes.opening.listing import write_listing
+from l2i.recipes.opening.listing import LISTING
 from l2i.recipes.opening.material import Material
 from l2i.recipes.publishing.examples import write_examples
 from l2i.recipes.publishing.served import write_model
 from l2i.recipes.publishing.telling import telling
 from l2i.run.progress import Progress
 from l2i.run.tracker import Tracker
-from l2i.storage import write_json
+from l2i.storage import write_csv, write_json
 
 __all__ = ["WARNINGS", "publish"]
 
@@ -46,7 +46,7 @@ def publish(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
-    write_listing(material, out)
+    write_csv(out / LISTING, material.listing())
     told = write_model(bundle, config, out / MODEL)
     split = material.split
     documents = {name: load_checkpoint(bundle / f"{name}.safetensors", name)[1] for name in stages}
