@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["SHARED", "VARIABLES", "child_environment", "usual_data_dir"]
-
 SHARED = {
     "L2I_DATASET": "the data set (--dataset)",
     "L2I_DATA_DIR": "the folder data sets lie in (--data-dir)",

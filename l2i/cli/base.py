@@ -21,16 +21,6 @@ from l2i.environment import SHARED, VARIABLES
 from l2i.errors import UsageError
 from l2i.registry import nearest
 
-__all__ = [
-    "Command",
-    "Group",
-    "Option",
-    "emit_json",
-    "emit_table",
-    "name_variables",
-    "variables_of",
-]
-
 _RESULTS = "l2i.results"
 
 WIDTH = 80

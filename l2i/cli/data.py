@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from l2i.data.base import Card, DataSet
 
-__all__ = ["data"]
-
 _data_dir = click.option(
     "--data-dir",
     type=kinds.PLACE,

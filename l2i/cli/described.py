@@ -11,8 +11,6 @@ import click
 
 from l2i.cli import options
 
-__all__ = ["describe", "describe_audit"]
-
 # Settings that name a file of weights; at s3:// it is an input of every task.
 _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weights")
 

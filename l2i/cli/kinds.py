@@ -11,19 +11,6 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = [
-    "DATASET",
-    "DURATION_S",
-    "FINITE",
-    "FOLDER",
-    "MINUTES",
-    "PLACE",
-    "FiniteRange",
-    "Quantity",
-    "memory_mib",
-    "timeout_s",
-]
-
 
 class _Finite(click.types.FloatParamType):
     """A number; not NaN, which is in every range, nor infinity."""

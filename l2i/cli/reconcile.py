@@ -8,8 +8,6 @@ from typing import Any
 
 from l2i.cli.launching import root
 
-__all__ = ["reconcile_runs"]
-
 # A parent run is made with its job, which may wait in a queue that cannot be asked from here.
 _QUEUED_S = 86_400.0
 

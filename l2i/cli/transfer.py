@@ -9,8 +9,6 @@ import click
 from l2i.cli import kinds
 from l2i.cli.base import Command, emit_table
 
-__all__ = ["export", "import_", "relocate"]
-
 
 @click.command(
     "export",

@@ -16,8 +16,6 @@ from l2i.environment import usual_data_dir
 from l2i.errors import ConfigError
 from l2i.registry import nearest
 
-__all__ = ["own_classifier_preset", "preset_names", "read_toml", "resolve"]
-
 # The preset that is laid over a data set's, for a classifier of another making.
 _OWN = "own-classifier"
 

@@ -9,22 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = [
-    "GATED",
-    "Augmentation",
-    "Classifier",
-    "Dataset",
-    "Dictionary",
-    "Explanation",
-    "Interpreter",
-    "Method",
-    "Output",
-    "Run",
-    "Section",
-    "Spectrogram",
-    "Warn",
-]
-
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-__all__ = ["Meaning", "meanings", "toml_of", "toml_tables"]
-
 
 @dataclass(frozen=True, slots=True)
 class Meaning:

@@ -24,8 +24,6 @@ from l2i.config.schema import (
 )
 from l2i.config.text import meanings, toml_tables
 
-__all__ = ["STAGES", "Config", "flatten"]
-
 # What an experiment is called, where its data lie and what it runs on are not the experiment.
 _NOT_SCIENCE = {
     "dataset": {"data_dir"},

@@ -15,8 +15,6 @@ from pathlib import Path
 from l2i.data.base import worker_count
 from l2i.errors import DataError
 
-__all__ = ["digests_file", "digests_of"]
-
 # A file whose time of change is as young as this may change again within the clock's grain.
 _SETTLED_S = 2.0
 

@@ -32,9 +32,6 @@ from l2i.types import Clip, Task
 if TYPE_CHECKING:
     from l2i import config
 
-__all__ = ["SUST"]
-
-
 # Name of the class: its column.
 _COARSE = {
     "engine": "1_engine_presence",

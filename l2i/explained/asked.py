@@ -19,8 +19,6 @@ from l2i.explanation.listen_to_interpret import ListenToInterpret
 from l2i.models.gated import Taken
 from l2i.models.heard import Heard
 
-__all__ = ["explain_by"]
-
 # Most components of a dictionary of hundreds have next to no share.
 _AMONG = 12
 

@@ -24,8 +24,6 @@ from l2i.pages.page import escape
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
 from l2i.types import Task
 
-__all__ = ["Component", "Explained", "Probabilities", "energy_share", "pictured", "size_of"]
-
 _SHOWN = 5
 
 

@@ -12,8 +12,6 @@ from l2i.pages.page import refuse_foreign
 from l2i.recording import TABLE
 from l2i.storage import disk_errors, make_output, write_json
 
-__all__ = ["Written", "write_explained"]
-
 _FACTS = "explanation.json"
 
 

@@ -21,8 +21,6 @@ from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard
 from l2i.models.players import Players, ShapleyHead, players_of, worth
 
-__all__ = ["AmortisedShapley"]
-
 
 class AmortisedShapley(AtOnce):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""

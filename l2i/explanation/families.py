@@ -11,8 +11,6 @@ from torch import Tensor
 from l2i.explanation import MethodSettings, Subject, audible
 from l2i.models.heard import Heard
 
-__all__ = ["AtOnce", "ClipByClip"]
-
 
 class AtOnce:
     """What methods share that explain all clips of a batch at once.

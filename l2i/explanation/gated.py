@@ -25,8 +25,6 @@ from l2i.models.heard import Heard
 if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
 
-__all__ = ["GatedL2I"]
-
 
 class GatedL2I:
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""

@@ -19,8 +19,6 @@ from l2i.explanation.listen_to_interpret import OnInterpreter, audible, split_he
 from l2i.models.gated import take_apart
 from l2i.models.heard import Heard
 
-__all__ = ["LinearL2I"]
-
 _COUNTS = (1, 2, 3, 5, 8, 12, 20, 35, 60, 100, 160, 250)
 _ENOUGH, _GONE = 0.9, 0.5
 _SIZE = 0.3

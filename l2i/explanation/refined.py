@@ -30,8 +30,6 @@ from l2i.models.gate_head import gate
 from l2i.models.gated import split_sounds
 from l2i.models.heard import Heard, hear
 
-__all__ = ["RefinedGates"]
-
 # Chosen by validation clips of ESC-10's fold 1, alone and mixed.
 _STEPS, _RATE, _PIECE_S = 10, 1.0, 1.0
 # The weights of `objective`; those of `source` chosen by mixtures of fold 3.

@@ -14,8 +14,6 @@ from typing import Any
 
 from l2i.errors import LaunchError
 
-__all__ = ["aws_errors", "client", "listed", "region_of"]
-
 _KEYS = {
     *("UnrecognizedClientException", "InvalidClientTokenId", "InvalidSignatureException"),
     *("SignatureDoesNotMatch", "AuthFailure", "IncompleteSignature", "InvalidAccessKeyId"),

@@ -33,8 +33,6 @@ from l2i.launch.aws_jobs import (
 from l2i.launch.job import Check, Job, JobState, State, keep_job
 from l2i.launch.spec import JobSpec
 
-__all__ = ["MAX_TASKS", "AwsBatch"]
-
 MAX_TASKS = 10_000
 _POLL_S = 3.0
 _TAG = "l2i:job"

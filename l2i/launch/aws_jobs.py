@@ -11,17 +11,6 @@ from l2i.launch.job import RUN_AGAIN, State, TaskState, exit_sentence
 from l2i.launch.payload import KEYS, decode
 from l2i.launch.spec import OUTPUT_VARIABLES, JobSpec, Task
 
-__all__ = [
-    "CANCELLED",
-    "LOG_GROUP",
-    "RETRY",
-    "attempt_states",
-    "container",
-    "differences",
-    "rebuilt",
-    "roles_of",
-]
-
 LOG_GROUP = "/aws/batch/job"
 
 RETRY: list[dict[str, str]] = [

@@ -9,8 +9,6 @@ from typing import Any
 from l2i.launch.aws_jobs import LOG_GROUP, RETRY, container
 from l2i.launch.spec import JobSpec, Task
 
-__all__ = ["Setup", "policies", "stack_name", "submitter_policy", "template"]
-
 _JOIN = "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"
 _MACHINES = {
     "spot": {"Type": "SPOT", "AllocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED"},

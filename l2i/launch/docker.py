@@ -20,8 +20,6 @@ from l2i.launch.processes import GRACE_S
 from l2i.launch.runner import KeptHere, Process
 from l2i.launch.spec import JobSpec
 
-__all__ = ["Docker", "resolve_image"]
-
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 

@@ -23,8 +23,6 @@ from l2i.launch import processes
 from l2i.launch.job import RUN_AGAIN, State, exit_sentence
 from l2i.storage import FileLock, atomic_write_text
 
-__all__ = ["POLL_S", "Process", "task_record"]
-
 POLL_S = 0.2
 """Seconds between two looks at what tasks do."""
 

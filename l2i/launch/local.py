@@ -8,8 +8,6 @@ from l2i.launch.job import Check, Job
 from l2i.launch.runner import KeptHere, Process
 from l2i.launch.spec import JobSpec
 
-__all__ = ["Local"]
-
 
 class Local(KeptHere):
     """This machine; see `l2i.launch.runner.KeptHere`."""

@@ -14,8 +14,6 @@ from typing import Any
 
 from l2i.errors import UsageError
 
-__all__ = ["KEYS", "LIMIT", "decode", "encode"]
-
 LIMIT = 6000
 """Characters of a payload, at most."""
 

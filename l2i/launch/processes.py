@@ -16,8 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-__all__ = ["GRACE_S", "reap", "start", "tell"]
-
 GRACE_S = 30.0
 """What a training that is told to stop has for its last checkpoint; AWS Batch gives as much."""
 

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from l2i.errors import UsageError
 from l2i.launch.payload import encode
 
-__all__ = ["OUTPUT_VARIABLES", "Audit", "JobSpec", "Task"]
-
 OUTPUT_VARIABLES = {
     "tracking": "MLFLOW_TRACKING_URI",
     "artifacts": "L2I_ARTIFACTS",

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from l2i.types import Task
 
-__all__ = ["doubted_labels"]
-
 
 def doubted_labels(
     probabilities: NDArray[np.floating],

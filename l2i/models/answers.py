@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from l2i.types import Task
 
-__all__ = ["Answers", "log_odds", "objective"]
-
 
 class Answers:
     """A classifier's reading of its own logits.

@@ -13,8 +13,6 @@ from l2i.errors import UsageError
 from l2i.models.axes import Layer
 from l2i.models.heard import Heard
 
-__all__ = ["class_gradients"]
-
 
 def class_gradients(
     heard: Heard, layers: Sequence[str], maps: Sequence[Tensor], classes: Tensor

@@ -26,8 +26,6 @@ from torch.nn import functional as F
 
 from l2i.models.mask_decoder import ROWS, mel_rows, resized
 
-__all__ = ["GRID", "Attributes"]
-
 GRID = 32
 """Rows and columns of what the decoder makes."""
 _EPS = 1e-8

@@ -23,8 +23,6 @@ from torch.nn import functional as F
 
 from l2i.dsp.mel import interpolation, mel_places
 
-__all__ = ["ChunkSelector", "drawn"]
-
 _ROWS, _HIGH = 64, 8
 _SMALL = 1e-6
 

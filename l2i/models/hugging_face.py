@@ -36,8 +36,6 @@ from l2i.models.extractors import Cut, FrontEnd, Original, Windows, twin_of
 from l2i.models.wrapped import Pool, Wrapped, wrap
 from l2i.types import Task
 
-__all__ = ["from_transformers"]
-
 
 def from_transformers(
     model: str | Path | nn.Module,

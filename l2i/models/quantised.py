@@ -26,8 +26,6 @@ from torch import Tensor, nn
 
 from l2i.models.mask_decoder import ROWS, mel_rows, resized, sizes_between
 
-__all__ = ["QuantisedMask"]
-
 _LAST = 12
 
 

@@ -15,8 +15,6 @@ from torch import nn
 
 from l2i.types import Classifier
 
-__all__ = ["shuffled"]
-
 
 def shuffled(classifier: Classifier, seed: int) -> Classifier | None:
     """A copy whose weights are shuffled.

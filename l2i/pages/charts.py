@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from l2i.pages.page import escape
 
-__all__ = ["Line", "chart"]
-
 Line = tuple[str, Sequence[float | None]]
 _W, _H, _LEFT, _BOTTOM, _TOP, _RIGHT = 340, 210, 46, 34, 8, 10
 

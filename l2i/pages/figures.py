@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from l2i.pages.charts import chart
 from l2i.pages.page import escape, write_page
 
-__all__ = ["write_figures_page"]
-
 _ARROW = {"higher": "↑", "lower": "↓"}
 _SAID = {"higher": "higher is better", "lower": "lower is better"}
 # Labels to check that are shown.

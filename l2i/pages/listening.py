@@ -35,8 +35,6 @@ from l2i.pages.pictures import frequency_ticks
 from l2i.pages.sound import flac, loudness, mp3, mp3_bytes, mp3_kbps, rounded
 from l2i.storage import atomic_write_text
 
-__all__ = ["BESIDE", "PARTS", "Media", "MediaList", "write_listening_page"]
-
 PARTS = ("original", "explanation", "removal")
 _TITLED = tuple((name, name) for name in PARTS)
 BESIDE = "page.js"

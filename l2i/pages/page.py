@@ -15,22 +15,6 @@ from l2i import __version__
 from l2i.errors import StoreError
 from l2i.storage import atomic_write_bytes
 
-__all__ = [
-    "MAX_BYTES",
-    "Figure",
-    "as_json",
-    "asset",
-    "data_block",
-    "escape",
-    "figures_explained",
-    "figures_listed",
-    "fill",
-    "page_text",
-    "policy_of",
-    "refuse_foreign",
-    "write_page",
-]
-
 MAX_BYTES = 50 * 2**20
 """MLflow shows no file beyond this."""
 

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["frequency_ticks", "mask_picture", "spectrogram_picture", "spectrum_line"]
-
 _COLUMNS, _ROWS = 600, 160
 _RANGE_DB = 80.0
 _LEVELS = 64

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from l2i.dsp.audio import encoded, resample
 
-__all__ = ["flac", "loudness", "mp3", "mp3_bytes", "mp3_kbps", "rounded"]
-
 # Bits that are kept of every sound, and, so that quiet ones are not coarse, up to its own peak.
 _BITS, _BITS_TO_PEAK = 12, 10
 

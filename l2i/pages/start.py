@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from l2i.pages.page import Figure, escape, figures_explained, figures_listed, page_text
 
-__all__ = ["RunCard", "start_page"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunCard:

@@ -15,17 +15,6 @@ from numpy.typing import NDArray
 from l2i.dsp.spectrogram import Domain
 from l2i.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, new_panels, save, tidy
 
-__all__ = [
-    "component_map",
-    "component_relevance",
-    "component_spectra",
-    "conditions",
-    "confusion_matrix",
-    "dictionary",
-    "sweep",
-    "training_curves",
-]
-
 
 def training_curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]],

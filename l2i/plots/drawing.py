@@ -8,20 +8,6 @@ from typing import Any, Literal
 
 from l2i.errors import MissingPackage
 
-__all__ = [
-    "BLUE",
-    "DPI",
-    "GREEN",
-    "GREY",
-    "NO_GLYPH",
-    "ORANGE",
-    "RANGE_DB",
-    "new_figure",
-    "new_panels",
-    "save",
-    "tidy",
-]
-
 # Okabe and Ito's colours: told apart by colour-blind readers, and on paper.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
 DPI = 110

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from l2i.dsp.spectrogram import Domain
 from l2i.plots.drawing import BLUE, DPI, NO_GLYPH, RANGE_DB, new_figure, tidy
 
-__all__ = ["explanation"]
-
 # Names of components, one under another, for which there is room.
 _NAMES = 15
 

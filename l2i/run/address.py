@@ -28,19 +28,6 @@ from urllib.parse import unquote, urlsplit
 from l2i.errors import StoreError
 from l2i.storage import existing
 
-__all__ = [
-    "Store",
-    "as_text",
-    "in_image",
-    "kept_tag",
-    "known_tags",
-    "local_path",
-    "locate",
-    "lost_with_container",
-    "mask",
-    "sqlite_uri",
-]
-
 # What MLflow takes of one value.
 _VALUE_LENGTH = 5000
 _SQLITE = re.compile(r"^sqlite(?:\+\w+)?:///(?P<path>[^?]+)")

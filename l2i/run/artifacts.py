@@ -10,8 +10,6 @@ from l2i.run.store import Store, check_own, connect, local_path, locate, store_e
 from l2i.storage import is_s3, s3
 from l2i.storage.patience import patience_s as patience
 
-__all__ = ["download", "fetch_artifact", "list_artifacts"]
-
 # How long somebody who waits for an artifact waits for an object store that is away.
 _READING_S = 10.0
 

@@ -14,8 +14,6 @@ from l2i.run.search import RunInfo, Wanted, search_runs
 from l2i.run.store import check_own, connect, local_path, locate, store_errors
 from l2i.storage import disk_usage
 
-__all__ = ["Garbage", "collect_garbage", "delete_run", "find_garbage"]
-
 
 def delete_run(run: RunInfo) -> int:
     """Put a run, and all runs under it, into MLflow's bin.

@@ -22,18 +22,6 @@ from l2i.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "cpu_count",
-    "cpu_has_bfloat16",
-    "cuda_problem",
-    "epoch_generator",
-    "keep_memory",
-    "learning_dtype",
-    "pick_device",
-    "seed_everything",
-    "set_threads",
-]
-
 
 def cuda_problem() -> str | None:
     """Why CUDA cannot be used, as the end of a sentence, or None where it can.

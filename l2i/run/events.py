@@ -14,8 +14,6 @@ from l2i.storage import is_s3, s3
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["send_event"]
-
 
 def send_event(
     store: Store,

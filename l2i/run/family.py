@@ -17,8 +17,6 @@ from l2i.run.events import send_event
 from l2i.run.search import RunInfo, Wanted, search_runs
 from l2i.run.store import connect, experiment_id, store_errors
 
-__all__ = ["close_run", "find_parent", "make_parent", "member_tag", "members", "write_parent"]
-
 
 def member_tag(signature: str) -> str:
     """The tag of all runs of a sweep; its value is the child's key."""

@@ -34,8 +34,6 @@ from l2i.run.events import send_event
 from l2i.run.store import Store, connect, local_path, mask
 from l2i.storage import FileLock, atomic_write_text, disk_errors, s3
 
-__all__ = ["UNSENT", "Outbox", "is_remote", "outboxes", "sync"]
-
 UNSENT: list[str] = []
 """Sentences about what this process could not send; the command line ends with exit code 3."""
 

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TextIO
 
-__all__ = ["Progress", "Task", "duration"]
-
 _EVERY_S = 10.0
 # What another process says of a task of its own, where it has no terminal.
 _LINE = re.compile(r"(.+): ([\d.]+)(?:/([\d.]+))? \w+, (.*)")

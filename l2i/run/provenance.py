@@ -17,8 +17,6 @@ from l2i.run.store import mask
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cpu_model", "tags"]
-
 _PACKAGES = ("torch", "torchaudio", "mlflow", "numpy", "librosa")
 
 

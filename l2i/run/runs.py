@@ -2,8 +2,6 @@
 
 Every function that people call first sets runs KILLED that say RUNNING though their process is
 gone (`reap`), so that nothing a person sees is left over from a crash.
-
-Over 300 lines: each function reads runs by what the others set.
 """
 
 from __future__ import annotations
@@ -22,21 +20,6 @@ from l2i.run.outbox import sync
 from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_runs
 from l2i.run.store import Store, check_own, connect, locate, store_errors
 from l2i.storage import FileLock
-
-__all__ = [
-    "OURS",
-    "adopt",
-    "find_finished",
-    "find_run",
-    "list_runs",
-    "mount_namespace",
-    "no_runs",
-    "open_store",
-    "reap",
-    "register",
-    "resolve_run",
-    "running",
-]
 
 OURS: Mapping[str, str | None] = {"l2i.signature": None}
 """The tag that all runs of this package have."""

@@ -23,8 +23,6 @@ from typing import Any
 from l2i.run.address import Store, known_tags
 from l2i.run.store import connect, read_only, store_errors
 
-__all__ = ["MODELS", "RunInfo", "Wanted", "experiment_names", "search_runs"]
-
 MODELS = frozenset({"train", "import", ""})
 """Runs of these kinds have networks; a run of an older version has no kind, and has them too. Runs
 of all other kinds are about such runs: what was measured of one, or a table of several."""

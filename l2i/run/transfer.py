@@ -42,8 +42,6 @@ from l2i.storage import (
     safe_extract,
 )
 
-__all__ = ["export_archive", "export_run", "import_runs", "relocate"]
-
 _FORMAT = 1
 # These are of the machine where the run was made, or of its store.
 _LOCAL_TAGS = ("l2i.lock", "l2i.host", "l2i.mounts", "mlflow.parentRunId")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-__all__ = ["EXPERIMENT_TAGS", "MODE", "VIEW", "VIEW_STATE"]
-
 MODE = "?workflowType=machine_learning"
 """At the end of an address of MLflow's pages; without it they are those for language models."""
 VIEW = "l2i"

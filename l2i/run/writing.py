@@ -26,8 +26,6 @@ from l2i.storage.patience import patience_s
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["STOPPED_WAIT_S", "Tracker"]
-
 # What one request to a tracking server may hold.
 _BATCH_PARAMS = 100
 _BATCH_METRICS = 1000

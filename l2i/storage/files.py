@@ -26,20 +26,6 @@ from typing import Any
 
 from l2i.errors import DataError, StoreError
 
-__all__ = [
-    "atomic_path",
-    "atomic_write_bytes",
-    "atomic_write_text",
-    "disk_errors",
-    "disk_usage",
-    "existing",
-    "format_bytes",
-    "is_inside",
-    "safe_extract",
-    "write_csv",
-    "write_json",
-]
-
 # No room: the disk, the user's quota, or the largest file the process may write.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Refused: the permissions, a file system mounted for reading, a file where a folder is to be or

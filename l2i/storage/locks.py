@@ -18,8 +18,6 @@ try:
 except ImportError:  # pragma: no cover - only on Windows, where two processes are not kept apart.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileLock", "file_lock"]
-
 
 class FileLock:
     """An exclusive lock on a file, held until `release` or the end of the process.

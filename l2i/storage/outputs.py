@@ -14,8 +14,6 @@ from pathlib import Path
 
 from l2i.errors import StoreError
 
-__all__ = ["MARK", "is_output", "make_output", "mark_output", "refuse_other_run"]
-
 MARK = ".l2i"
 """A file that says of its folder that l2i wrote it: no sound in it is anybody's data."""
 

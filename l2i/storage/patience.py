@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["PATIENCE_S", "patience_s", "patiently"]
-
 PATIENCE_S = 300.0
 """How long a store may be away before it is given up, in seconds; ``L2I_PATIENCE``."""
 

@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 from l2i.errors import StoreError, UsageError
 from l2i.storage.patience import patiently
 
-__all__ = ["FILES", "PIECES", "Location", "ask", "client", "error_code", "is_hopeless"]
-
 FILES, PIECES = 8, 2
 """At once: files, and pieces of a large one."""
 

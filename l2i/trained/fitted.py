@@ -41,8 +41,6 @@ from l2i.training.parts import (
 from l2i.training.stage import tensors_below
 from l2i.types import Classifier
 
-__all__ = ["FEWEST", "Fitted", "fit", "load"]
-
 FEWEST = 4
 """Sounds that a method learns from, at least."""
 # Probabilities of one classifier on two devices, or in two precisions, differ by less.

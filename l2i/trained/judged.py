@@ -31,8 +31,6 @@ from l2i.types import Classifier, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["benchmark", "evaluate"]
-
 _TEST_SHARE = 0.2
 
 

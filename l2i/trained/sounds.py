@@ -19,8 +19,6 @@ from l2i.errors import DataError, UsageError
 from l2i.library import clips_of
 from l2i.types import Classifier
 
-__all__ = ["Clips", "gathered"]
-
 _LONGEST_S = 10.0
 
 Clips = str | Path | Sequence[Any] | NDArray[Any] | Tensor

@@ -29,8 +29,6 @@ from l2i.models.checkpoint import load_checkpoint, save_checkpoint
 from l2i.run.progress import Progress
 from l2i.storage import file_lock
 
-__all__ = ["OnFigures", "Stage", "open_stage", "tensors_below"]
-
 OnFigures = Callable[[str, int, dict[str, float]], None]
 
 

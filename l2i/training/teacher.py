@@ -18,8 +18,6 @@ from l2i.models.heard import Heard, hear
 from l2i.training.mixtures import Mixed
 from l2i.types import Classifier, Task
 
-__all__ = ["Teacher"]
-
 _ABSENT = 0.02
 
 

@@ -25,8 +25,6 @@ from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
-__all__ = ["components"]
-
 _BATCH = 16
 _SHOWN = 40
 

@@ -18,8 +18,6 @@ from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["evaluate", "evaluate_run"]
-
 
 def evaluate(
     word: str,

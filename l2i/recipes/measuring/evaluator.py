@@ -33,8 +33,6 @@ from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.types import Task
 
-__all__ = ["TUNED", "open_evaluator", "tuned_on_masks"]
-
 _BATCH = 16
 _RATE = 1e-4
 

@@ -21,8 +21,6 @@ from l2i.recipes.measuring.measure import Evaluation
 from l2i.storage import write_csv, write_json
 from l2i.types import Clip, Task
 
-__all__ = ["document", "write_evaluation"]
-
 
 def document(e: Evaluation) -> dict[str, Any]:
     """The figures as JSON has them, each with what it means."""

@@ -21,8 +21,6 @@ from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
-__all__ = ["ground_truth"]
-
 
 def ground_truth(
     word: str,

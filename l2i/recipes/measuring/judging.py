@@ -18,17 +18,6 @@ from l2i.metrics.own import ClipMetric, Judged, own_metrics
 from l2i.metrics.statistics import bootstrap_interval, median, ratio_of_means
 from l2i.models.heard import Heard
 
-__all__ = [
-    "ABSENT_SCORES",
-    "FF_SHARE",
-    "MASK_SCORES",
-    "RATIOS",
-    "judge_absent",
-    "judge_masks",
-    "mask_scores",
-    "mean_scores",
-]
-
 
 def judge_masks(
     heard: Heard,

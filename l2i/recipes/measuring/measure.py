@@ -34,8 +34,6 @@ from l2i.recipes.measuring.judging import (
 from l2i.run.progress import Progress
 from l2i.types import Task
 
-__all__ = ["Evaluation", "beside", "evaluate_clips", "finish_evaluation"]
-
 _BATCH = 16
 
 

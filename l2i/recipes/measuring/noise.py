@@ -33,8 +33,6 @@ from l2i.run.progress import Progress
 from l2i.storage import write_csv
 from l2i.types import Clip
 
-__all__ = ["SCORES", "noise"]
-
 SCORES = (
     *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
     *("faithfulness_probability", "random_probability", "si_sdr", "si_sdr_improvement"),

@@ -39,8 +39,6 @@ from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["Level", "Overlap", "carried_by", "drawn_pairs", "mixed_scenes", "overlap"]
-
 Level = Literal["peak", "energy"]
 
 

@@ -28,8 +28,6 @@ from l2i.recipes.measuring.probes import (
 )
 from l2i.recipes.measuring.reexplained import Contrast, Randomised, Stability
 
-__all__ = ["Encoding", "all_probes", "finished"]
-
 
 def all_probes(
     subject: Subject, method: str, settings: MethodSettings, again: frozenset[str]

@@ -28,19 +28,6 @@ from l2i.metrics.sensitivity import faithfulness_correlation, infidelity, tiles
 from l2i.models.heard import Heard, hear
 from l2i.types import Classifier
 
-__all__ = [
-    "Attributions",
-    "Case",
-    "Completeness",
-    "Curves",
-    "Evaluator",
-    "OnSome",
-    "Probe",
-    "SpectrogramProtocol",
-    "columns_of",
-    "of_class",
-]
-
 Columns = dict[str, NDArray[Any]]
 _BATCH = 16
 _SETS = 50

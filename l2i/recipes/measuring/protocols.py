@@ -17,8 +17,6 @@ from l2i.recipes.opening.opened import Opened
 from l2i.run.progress import Progress
 from l2i.types import Clip
 
-__all__ = ["PROTOCOLS", "Protocol", "open_protocol"]
-
 PROTOCOLS: dict[str, str] = {
     "clean": "clips as they are",
     "mix0": "two clips of one energy",

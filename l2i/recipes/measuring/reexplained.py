@@ -18,8 +18,6 @@ from l2i.models.shuffled import shuffled
 from l2i.recipes.measuring.judging import ABSENT_SCORES, judge_absent
 from l2i.recipes.measuring.probes import Case, Columns
 
-__all__ = ["Absent", "Contrast", "Randomised", "Stability", "control"]
-
 _DRAWS = 10
 _RADIUS = 0.02
 _SNRS_DB = (30, 20, 10)

@@ -31,17 +31,6 @@ from l2i.recipes.opening.material import Material
 from l2i.run.progress import Progress
 from l2i.types import Clip, Task
 
-__all__ = [
-    "TRUTH_SCORES",
-    "Part",
-    "Scene",
-    "clip_scenes",
-    "evaluate_method",
-    "judge_scenes",
-    "predicted",
-    "truth_scores",
-]
-
 _BATCH = 8
 
 _MEDIANS = (

@@ -18,8 +18,6 @@ from l2i.dsp.audio import write_audio
 from l2i.recipes.measuring.truth import Scene
 from l2i.storage import write_csv
 
-__all__ = ["sound_writer", "sounds_aside", "table_of"]
-
 
 def table_of(rows: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Write the rows as csv, names first."""

@@ -16,15 +16,6 @@ from l2i.pages import Figure
 from l2i.run.search import RunInfo
 from l2i.run.view import MODE
 
-__all__ = [
-    "DESCRIPTION",
-    "describe_found",
-    "describe_model",
-    "escaped",
-    "main_figures",
-    "table",
-]
-
 DESCRIPTION = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
 

@@ -22,8 +22,6 @@ from l2i.models.vgg import MIN_FRAMES, VGG
 from l2i.run.store import locate
 from l2i.storage import existing, format_bytes
 
-__all__ = ["Disk", "disk_needed", "disk_of", "disk_sentence"]
-
 
 class Disk(NamedTuple):
     """Bytes.

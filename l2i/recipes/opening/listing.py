@@ -9,8 +9,6 @@ from l2i.recipes.opening.material import Material
 from l2i.run.artifacts import download
 from l2i.run.search import RunInfo
 
-__all__ = ["IDENTITY", "LISTING", "data_differences"]
-
 LISTING = "data.csv"
 """`Material.listing`, kept with the run."""
 IDENTITY = "l2i.data_identity"

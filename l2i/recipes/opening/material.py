@@ -28,8 +28,6 @@ from l2i.run.progress import Progress
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
-__all__ = ["PARTS", "Material", "PartName", "data_name", "heard_by", "prepare"]
-
 PartName = Literal["test", "train", "all"]
 PARTS: tuple[PartName, ...] = ("test", "train", "all")
 """What of a split can be asked for; what chose the epochs belongs to what was trained on."""

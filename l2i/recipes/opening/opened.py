@@ -34,8 +34,6 @@ from l2i.run.search import RunInfo
 from l2i.run.tracker import check_place, open_run
 from l2i.storage import disk_errors, is_output, is_s3, make_output, mark_output, write_json
 
-__all__ = ["Opened", "Where", "open_finished", "open_unmeasured", "write_found"]
-
 
 class Where(TypedDict, total=False):
     """Where a run is measured, and where the result is left.

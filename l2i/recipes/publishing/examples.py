@@ -43,8 +43,6 @@ from l2i.recipes.opening.bundle import explainer_of
 from l2i.storage import write_json
 from l2i.types import Clip
 
-__all__ = ["write_by", "write_examples", "write_explanation"]
-
 # On the page: components that can be heard alone, and how many of the rest are named.
 _HEARD, _OTHERS = 5, 3
 # The page has at most so many explanations of one clip.

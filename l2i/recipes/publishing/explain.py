@@ -49,8 +49,6 @@ from l2i.run.runs import resolve_run
 from l2i.run.search import RunInfo
 from l2i.storage import disk_errors, make_output, mark_output, refuse_other_run, write_json
 
-__all__ = ["explain", "folder_names"]
-
 _T = TypeVar("_T")
 # What its explanation.json holds, what of that the page has, and the page's sounds and pictures.
 _Written = tuple[dict[str, Any], dict[str, Any], Media]

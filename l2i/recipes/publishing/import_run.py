@@ -45,8 +45,6 @@ from l2i.run.tracker import open_run
 from l2i.storage import atomic_write_bytes, disk_errors, make_output, write_json
 from l2i.types import Task
 
-__all__ = ["import_files"]
-
 
 def import_files(
     paths: Sequence[Path], config: Config | None, progress: Progress, *, out: Path | None = None

@@ -23,8 +23,6 @@ from l2i.run.progress import Progress
 from l2i.run.tracker import Tracker
 from l2i.storage import write_csv, write_json
 
-__all__ = ["WARNINGS", "publish"]
-
 # The run's tag: a sentence a line.
 WARNINGS = "l2i.warnings"
 

@@ -67,8 +67,6 @@ from l2i.recipes.publishing.served_input import columns_of, rows_of, sound_of
 from l2i.registry import class_index, nearest
 from l2i.run.device import pick_device
 
-__all__ = ["ServedModel", "write_model"]
-
 _NEEDS = ("torch", "numpy", "pydantic", "safetensors", "soundfile", "soxr")
 _PARAMS = ("explain", "class_name", "threshold", "max_components")
 _NOT_GIVEN = -1.0

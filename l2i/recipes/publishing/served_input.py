@@ -16,8 +16,6 @@ from l2i.dsp.audio import read_part, resample
 from l2i.errors import DataError
 from l2i.recipes.opening.bundle import MAX_SECONDS
 
-__all__ = ["columns_of", "rows_of", "sound_of"]
-
 # A row has one of the first three, and samples have their rate.
 _COLUMNS = ("path", "bytes", "samples", "sample_rate")
 _ONE_OF = "one of path, bytes and samples (with sample_rate)"

@@ -39,8 +39,6 @@ from l2i.run.search import RunInfo
 from l2i.run.store import local_path, locate
 from l2i.run.view import MODE, VIEW_STATE
 
-__all__ = ["app"]
-
 _LISTEN = "explanations/index.html"
 _MOST = 500
 _NEXT = {

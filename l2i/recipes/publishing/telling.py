@@ -17,8 +17,6 @@ from l2i.metrics.labels import doubted_labels
 from l2i.recipes.measuring.measure import Evaluation
 from l2i.types import Clip, Task
 
-__all__ = ["telling"]
-
 _WRONG = "one of the surest mistakes"
 _WEAK = "its class falls least without the explanation"
 _SPREAD = "one of its class"

@@ -40,8 +40,6 @@ from l2i.run.progress import Progress
 from l2i.storage import write_csv
 from l2i.types import Clip, Task
 
-__all__ = ["benchmark", "chosen_methods"]
-
 
 def benchmark(
     word: str,

@@ -27,8 +27,6 @@ from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
 from l2i.storage import disk_errors, make_output, write_json
 
-__all__ = ["compare"]
-
 _COLUMNS = {
     "faithfulness_probability_mean": "fall_probability",
     **{k: k for k in (*MASK_SCORES, *ABSENT_SCORES, "components", "components_removed")},

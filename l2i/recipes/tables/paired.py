@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from l2i.metrics.statistics import bootstrap_interval, holm, mcnemar, wilcoxon
 from l2i.storage import write_csv
 
-__all__ = ["corrected", "difference", "write_differences"]
-
 _BINARY = (
     *("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "fid_in", "absent_closed"),
     "pointing",

@@ -32,8 +32,6 @@ from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from l2i.types import Classifier, Clip
 
-__all__ = ["CUE_SCORES", "cue_answers", "cue_clips", "shortcut"]
-
 CUE_SCORES = ("cue_kept", "rest_kept", "cue_lost", "pointing")
 """Columns whose means over clips are scores."""
 

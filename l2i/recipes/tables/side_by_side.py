@@ -18,8 +18,6 @@ from l2i.pages.pictures import mask_picture, spectrogram_picture
 from l2i.recipes.opening.opened import open_finished
 from l2i.run.progress import Progress
 
-__all__ = ["write_side_by_side"]
-
 _PARTS = ("explanation", "removal")
 _INTRO = (
     "The same clips, explained for the same class by each run; where the runs differ most comes "

@@ -38,8 +38,6 @@ from l2i.run.tracker import Tracker, open_run
 from l2i.storage import atomic_write_text, disk_errors
 from l2i.training.parts import parts_of
 
-__all__ = ["check_parts", "states", "sweep", "time_of_one"]
-
 
 class _SomeFailed(Exception):
     """Ends the parent run as FAILED; what there is was written before."""

@@ -33,8 +33,6 @@ from l2i.errors import ConfigError
 from l2i.metrics import METRICS
 from l2i.registry import did_you_mean
 
-__all__ = ["Child", "Sweep", "facts", "read_sweep"]
-
 _SHORT = {"folds": "dataset.fold", "seeds": "run.seed"}
 _SPREAD = tuple(_SHORT.values())
 

@@ -17,8 +17,6 @@ from l2i.recipes.tables.sweep_file import METRICS_SHOWN, Sweep, facts
 from l2i.run.family import find_parent, members, write_parent
 from l2i.storage import atomic_write_text, disk_errors, write_csv, write_json
 
-__all__ = ["describe_table", "gather", "plus_minus", "summary", "table_of", "write_table"]
-
 
 def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean and standard deviation (of a sample: n - 1) over folds and seeds, per setting.

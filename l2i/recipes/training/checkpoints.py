@@ -22,8 +22,6 @@ from l2i.models.checkpoint import load_checkpoint
 from l2i.run.progress import Progress
 from l2i.run.tracker import Tracker
 
-__all__ = ["Checkpoints", "keep_checkpoints"]
-
 _FOLDER = "checkpoint"
 
 

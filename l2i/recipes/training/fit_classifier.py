@@ -33,8 +33,6 @@ from l2i.training.fitting import average_weights, best_epoch, in_batches, keep_b
 from l2i.training.stage import Stage
 from l2i.types import Task
 
-__all__ = ["check_classifier", "fit_classifier", "same_data", "training_precision"]
-
 
 def training_precision(
     config: Config, device: torch.device, dtype: torch.dtype

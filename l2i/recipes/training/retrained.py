@@ -40,8 +40,6 @@ from l2i.training.parts import Context, learn, parts_of
 from l2i.training.stage import Stage
 from l2i.types import Clip, Task
 
-__all__ = ["CONTROL", "ROAR", "DataRandomised", "can_be_retrained", "relearnt", "roar"]
-
 CONTROL = "random-gates"
 """The method whose masks asked nobody."""
 ROAR = (0.1, 0.3, 0.5)

@@ -51,8 +51,6 @@ from l2i.training.parts import Context, Part, check_parts, parts_of
 from l2i.training.stage import Stage, open_stage
 from l2i.types import Classifier
 
-__all__ = ["Outcome", "train"]
-
 
 @dataclass(frozen=True)
 class Outcome:
