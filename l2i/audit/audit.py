@@ -47,8 +47,6 @@ from l2i.recipes.opening.opened import Where, open_finished, open_unmeasured, wr
 from l2i.run.progress import Progress
 from l2i.storage import atomic_write_text
 
-__all__ = ["audit"]
-
 # No test can tell fewer clips of a class from chance.
 _FEWEST = 6
 # On the page: suspects, typical clips of a group, and mistakes.

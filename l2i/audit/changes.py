@@ -14,8 +14,6 @@ from l2i.errors import DataError, StoreError, UsageError
 from l2i.run.artifacts import download
 from l2i.run.runs import list_runs, resolve_run
 
-__all__ = ["changes", "document_of"]
-
 # How far two spectra of a class's evidence are apart before it is said that it moved: the share of
 # one that would have to be moved to make it the other.
 _MOVED = 0.25

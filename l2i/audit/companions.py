@@ -24,8 +24,6 @@ from l2i.dsp.mixing import rms
 from l2i.explanation import Subject
 from l2i.models.heard import hear
 
-__all__ = ["mixed", "prove_companion", "screen_companions"]
-
 # Classes that are mixed with each other: ten pairs.
 _NEAR = 5
 _BATCH = 8

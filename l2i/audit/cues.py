@@ -19,17 +19,6 @@ from l2i.dsp.spectrogram import Domain, synthesise
 from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard
 
-__all__ = [
-    "BANDS",
-    "SLICES",
-    "Companion",
-    "Cue",
-    "CueKind",
-    "Palette",
-    "fixed_tone",
-    "usual_size",
-]
-
 BANDS = 24
 """Bands of frequencies, even on the mel scale, each overlapping the next."""
 SLICES = 16

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Groups", "grouped"]
-
 # Beyond it, distances between all pairs take long and say no more.
 _MOST = 1000
 _FEWEST, _SMALLEST, _LARGEST_COUNT = 12, 3, 5

@@ -32,8 +32,6 @@ from l2i.run.store import locate
 from l2i.storage import atomic_path, atomic_write_text, disk_errors
 from l2i.types import Clip
 
-__all__ = ["Pass", "hear_share"]
-
 # Tags of a task's run, and the folder of its artifacts.
 _PASS, _SHARE, _ROWS = "l2i.audit", "l2i.audit_share", "rows"
 Share = tuple[int, int]

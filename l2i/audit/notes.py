@@ -13,8 +13,6 @@ from l2i.audit.scan import Rows
 from l2i.audit.words import misled
 from l2i.types import Clip
 
-__all__ = ["mistakes_of_one_recording", "notes_of"]
-
 # Where fewer explanations than this are taken for their class, it is the method that fails.
 _ROUGH = 0.5
 

@@ -20,8 +20,6 @@ from l2i.explained import Explained, pictured
 from l2i.explanation import Subject
 from l2i.pages import Figure, Media, MediaList, write_listening_page
 
-__all__ = ["group_entry", "mistake_entry", "suspect_entry", "write_audit_page"]
-
 _PARTS = (
     ("original", "clip"),
     ("explanation", "what speaks for it"),

@@ -23,8 +23,6 @@ from l2i.recipes.opening.opened import Opened
 from l2i.recipes.tables.shortcut import cue_answers
 from l2i.types import Clip
 
-__all__ = ["at_place", "judged", "planted_facts", "planted_place"]
-
 _TRAITS: dict[CueKind, TraitKind] = {
     "pause": "ends silent",
     "lowpass": "highs missing",

@@ -29,8 +29,6 @@ from l2i.explanation import Subject
 from l2i.metrics.statistics import holm, mcnemar
 from l2i.models.heard import hear
 
-__all__ = ["Bench", "Proof", "Read", "Trial", "energy", "p_value", "prove", "proved"]
-
 # Stretches of a clip whose loudest is compared, in seconds.
 _MOMENT_S = 0.05
 

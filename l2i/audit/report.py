@@ -22,17 +22,6 @@ from l2i.audit.traits import Trait
 from l2i.audit.words import described, sentence
 from l2i.pages.pictures import spectrum_line
 
-__all__ = [
-    "SCHEMA",
-    "class_facts",
-    "group_facts",
-    "lines",
-    "mistake_facts",
-    "suspect_facts",
-    "table",
-    "where",
-]
-
 SCHEMA = 1
 _SHOWN = 5
 # From which share of a class's clips on it is said that its explanations are taken for another's.

@@ -27,8 +27,6 @@ from l2i.explanation import ExplanationMethod, Subject, audible, split_heard
 from l2i.models.heard import Heard, hear
 from l2i.storage import atomic_write_bytes, disk_errors
 
-__all__ = ["TIMES", "Rows", "files_of", "scan"]
-
 # Clips of one file.
 SHARD = 128
 TIMES = 16

@@ -21,8 +21,6 @@ from l2i.audit.settings import Settings
 from l2i.audit.traits import traits_of
 from l2i.explanation import Subject
 
-__all__ = ["screen"]
-
 # What is so far below a clip is nobody's cue, and is not tried.
 _INAUDIBLE_DB = -50.0
 # How often a clip of the class must have more of a trait than another clip: one of six others may

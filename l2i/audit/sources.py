@@ -26,8 +26,6 @@ from l2i.data.places import read_csv
 from l2i.metrics.statistics import holm
 from l2i.types import Clip
 
-__all__ = ["groupings_of", "source_notes"]
-
 _COLUMNS = ("microphone", "mic", "device", "recorder", "sensor", "site")
 # Of a group: units of it; of the evidence: by how much a part's share must differ to be told.
 _FEWEST, _WORTH, _LEVEL, _MOST = 3, 0.1, 0.05, 1000

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from l2i.dsp.spectrogram import peak_normalise
 
-__all__ = ["Trait", "TraitKind", "traits_of"]
-
 # What is quieter than this below a clip's peak is silence.
 _SILENCE = 1e-3
 # How far below the whole what lies above a cut-off must be, to be missing: dB of energy.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["described", "hertz", "misled", "sentence"]
-
 
 def described(at: Mapping[str, Any], duration_s: float) -> str:
     """A cue in words, such as "component 12, 2.8 kHz to 3.1 kHz"."""
