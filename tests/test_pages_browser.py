@@ -348,7 +348,17 @@ def test_figures_are_the_jsons(tab: Tab, folder: Path) -> None:
         assert ("(right)" in verdicts) == item["right"]
         assert ("(agrees)" in verdicts) == item["agree"]
         assert ("the explanation holds" in verdicts) == item["holds"]
-        assert all(doubt["text"] in verdicts for doubt in item["warnings"])
+        sign = "⚠" if item["holds"] else "✗"
+        assert all(f"{sign} {doubt['text']}" in verdicts for doubt in item["warnings"])
+
+
+@pytest.mark.parametrize(("share", "more"), [(0.25, "others together have 25 %"), (0.5, "")])
+def test_what_components_that_are_not_listed_have(tab: Tab, share: float, more: str) -> None:
+    """Five of many are listed; of gates nothing else would say where the rest is."""
+    clip = {"class": "dog", "kept": 0.8, "components": [{"relevance": 0.5}, {"relevance": share}]}
+    about = tab.value(f"aboutComponents({json.dumps(clip)})")
+    assert "80 % of the clip’s energy is kept" in about
+    assert more in about and ("others together" in about) == bool(more)
 
 
 def test_filters_filter(tab: Tab) -> None:

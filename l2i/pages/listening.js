@@ -353,8 +353,8 @@ function bar(share) {
   return make("span", { className: "bar" }, filled);
 }
 
-function verdict(good, text) {
-  return make("li", {}, make("span", { className: good ? "good" : "bad", textContent: `${good ? "✓" : "✗"} ` }), text);
+function verdict(good, text, sign = good ? "✓" : "✗") {
+  return make("li", {}, make("span", { className: good ? "good" : "bad", textContent: `${sign} ` }), text);
 }
 
 const named = (names) => names.join(", ") || "no class";
@@ -376,7 +376,8 @@ function showVerdicts(clip) {
     items.push(verdict(clip.agree, `interpreter: ${named(clip.interpreter_decided)} (${agrees})`));
   }
   if (clip.holds) items.push(verdict(true, clip.verdict));
-  items.push(...(clip.warnings ?? []).map((doubt) => verdict(false, doubt.text)));
+  // Where it holds all the same, a doubt is no verdict.
+  items.push(...(clip.warnings ?? []).map((doubt) => verdict(false, doubt.text, clip.holds ? "⚠" : "✗")));
   if (!clip.decided.includes(clip.class)) items.push(make("li", { textContent: `explained: ${clip.class}` }));
   byId("verdicts").replaceChildren(...items);
 }
@@ -439,8 +440,10 @@ function aboutComponents(clip) {
   if (clip.about) return clip.about;
   const shown = "its spectrum from low to high, and the frequency where that is greatest";
   if (!clip.interpreter) {
+    const rest = 1 - clip.components.reduce((sum, c) => sum + c.relevance, 0);
+    const others = rest >= 0.005 ? ` The others together have ${percent(rest)}.` : "";
     const about = clip.components.length
-      ? `Each component’s share of the explanation of “${clip.class}”, ${shown}; choose one to hear it alone.`
+      ? `Each component’s share of the explanation of “${clip.class}”, ${shown}; choose one to hear it alone.${others}`
       : `This method, ${clip.method}, has no components: it says where and when.`;
     return `${about} ${percent(clip.kept)} of the clip’s energy is kept.`;
   }
