@@ -61,13 +61,16 @@ def sentence(facts: Mapping[str, Any]) -> str:
 
 
 def misled(facts: Mapping[str, Any]) -> str:
-    """A mistake in a sentence."""
+    """A mistake in a sentence.
+
+    >>> part = {"kind": "band", "number": 3, "low_hz": 900, "high_hz": 1100, "evidence": 0.5}
+    >>> misled({"labels": ["dog"], "class": "cat", "probability": 0.8, "components": [part]})
+    'Labelled dog, taken for cat (80 %); strongest evidence: the band, 900 Hz to 1.1 kHz (50 %).'
+    """
     labels = " and ".join(facts["labels"]) or "nothing"
-    led = [
-        f"{100 * p['evidence']:.0f} % from {hertz(p['low_hz'])} to {hertz(p['high_hz'])}"
-        for p in facts["components"][:2]
-    ]
-    evidence = f"; most of the evidence: {' and '.join(led)}" if led else ""
+    parts = facts["components"][:2]
+    led = [f"{described(part, 1.0)} ({100 * part['evidence']:.0f} %)" for part in parts]
+    evidence = f"; strongest evidence: {' and '.join(led)}" if led else ""
     sure = f"{100 * facts['probability']:.0f} %"
     return f"Labelled {labels}, taken for {facts['class']} ({sure}){evidence}."
 
