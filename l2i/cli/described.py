@@ -18,6 +18,7 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
 def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[Any, Any]:
     """The description of a job, from the words; and the sweep, where FILE is one."""
     from l2i.config import read_toml, resolve
+    from l2i.data import refuse_folder
     from l2i.launch.spec import JobSpec, Task
     from l2i.recipes.tables.sweep_file import read_sweep
 
@@ -49,6 +50,7 @@ def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[An
         tasks = [Task(index=i, key=c.key, title=c.title) for i, c in enumerate(wanted.children)]
     else:
         config = resolve(file, overrides=overrides, options=laid)
+        refuse_folder(config.dataset.name, config.dataset.data_dir)
         sweep = ""
         tasks = [Task(index=0, key=config.signature(), title=file.stem)]
     spec = JobSpec.make(

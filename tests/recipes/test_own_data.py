@@ -167,12 +167,18 @@ def test_a_folder_that_nobody_would_read_is_refused(
     """A folder alone means `folder`; named for the built-in sounds, when they are trained on or
     measured, it is refused; the variable for all data sets is passed by."""
     root = miniatures.folder_tree(tmp_path / "sounds", 4)
+    Path("seeds.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    Path("one.toml").write_text('extends = "demo"\n')
     answer = say("train", "--data-dir", str(tmp_path / "nowhere"))
     assert answer.code == 1 and "There is no folder" in answer.err and "nowhere" in answer.err
     for words in (
         ("train", "--dataset", "demo"),
         ("data", "check", "demo"),
         ("data", "info", "demo"),
+        ("sweep", "seeds.toml"),
+        ("sweep", "seeds.toml", "--dry-run"),
+        ("submit", "seeds.toml", "--on", "local"),
+        ("submit", "one.toml", "--dry-run"),
     ):
         answer = say(*words, "--data-dir", str(root))
         assert answer.code == 2 and "'demo' is built in and takes no folder" in answer.err

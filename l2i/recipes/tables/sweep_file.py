@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from l2i.config import Config, flatten, read_toml, resolve
+from l2i.data import refuse_folder
 from l2i.errors import ConfigError
 from l2i.metrics import METRICS
 from l2i.registry import did_you_mean
@@ -139,6 +140,8 @@ def read_sweep(
     ------
     ConfigError
         With one sentence per mistake.
+    UsageError
+        A data set takes no folder, and one was named.
     """
     table = read_toml(path).get("sweep")
     if not isinstance(table, dict):
@@ -207,6 +210,8 @@ def read_sweep(
             children.append(child)
     if problems:
         raise ConfigError(problems)
+    for child in children:
+        refuse_folder(child.config.dataset.name, child.config.dataset.data_dir)
     return Sweep(path, tuple(settings), tuple(children), tuple(metrics))
 
 
