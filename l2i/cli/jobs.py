@@ -8,7 +8,7 @@ import click
 
 from l2i.cli import launching, options
 from l2i.cli.base import Command, Group, emit_json, emit_table
-from l2i.errors import LaunchError, UsageError
+from l2i.errors import LaunchError, StoreError, UsageError
 
 
 @click.group(
@@ -113,15 +113,16 @@ def retry(job: str, as_json: bool) -> int:
 
 
 @jobs.command(short_help="Close runs whose job is gone.", example="l2i jobs reconcile")
+@click.argument("job", metavar="[JOB]", required=False)
 @options.as_json
-def reconcile(as_json: bool) -> int:
-    """Close runs that say RUNNING though their job is over or gone.
+def reconcile(job: str | None, as_json: bool) -> int:
+    """Close runs that say RUNNING though their job is over or gone: all, or those of JOB.
 
     The engine is asked about each such run; if it cannot be, the run is left alone, and named.
     """
     from l2i.cli.reconcile import reconcile_runs
 
-    changed = reconcile_runs()
+    changed = reconcile_runs(launching.job_of(job)[0] if job else None)
     if as_json:
         emit_json(changed)
     elif not changed:
@@ -175,7 +176,13 @@ def cancel(job: str) -> None:
 
     'l2i jobs retry JOB' resumes them. A job that is over is left as it is.
     """
+    from l2i.cli.reconcile import close_parents
+
     submitted, launcher = launching.job_of(job)
     over = launcher.status(submitted).over
     launcher.cancel(submitted)
+    try:
+        close_parents(submitted, cancelled=not over)
+    except StoreError as error:
+        click.echo(f"{error} The run above the tasks stays open: 'l2i jobs reconcile'.", err=True)
     click.echo(f"Job {submitted.id} {'was over already' if over else 'is cancelled'}.")

@@ -67,6 +67,7 @@ class _Keeper:
         self.attempts: int = plan["attempts"]
         self.timeout_s: int = plan["timeout_s"]
         self.parallel: int = plan["parallel"]
+        self.last: list[str] = plan.get("last", [])
         self.states = [task_record(folder, n) for n in range(len(self.processes))]
         self.running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
         self.late: set[int] = set()
@@ -90,9 +91,11 @@ class _Keeper:
             while waiting and not self.stopping and len(self.running) < self.parallel:
                 self.start(waiting.pop(0))
             if not self.running and (self.stopping or not waiting):
-                return
+                break
             self.watch()
             time.sleep(POLL_S)
+        if not self.stopping and any(s["state"] != State.SUCCEEDED for s in self.states):
+            _quietly(self.last)
 
     def start(self, index: int) -> None:
         process, attempt = self.processes[index], self.states[index]["attempt"] + 1

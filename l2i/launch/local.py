@@ -24,5 +24,7 @@ class Local(KeptHere):
     def submit(self, spec: JobSpec) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""
         # -P: a random.py in the current folder is not the module of that name.
-        process = Process([sys.executable, "-P", "-m", "l2i", *spec.command], [], [], [])
-        return self._begin(spec, [process] * len(spec.tasks), spec.variables(self.name))
+        l2i = [sys.executable, "-P", "-m", "l2i"]
+        process = Process([*l2i, *spec.command], [], [], [])
+        last = [*l2i, "jobs", "reconcile", spec.id]  # It closes the run above the tasks.
+        return self._begin(spec, [process] * len(spec.tasks), spec.variables(self.name), last)

@@ -43,6 +43,7 @@ def begin(
     timeout_s: int,
     parallel: int,
     environment: Mapping[str, str],
+    last: Sequence[str] = (),
 ) -> int:
     """Start what keeps a job, unless it is there already or has nothing left to do.
 
@@ -56,6 +57,8 @@ def begin(
         As in `l2i.launch.spec.JobSpec`; `parallel` 0: all at once.
     environment : mapping
         Added to this process's own, which may hold secrets and is not written down.
+    last : sequence of str
+        A command that is run when all is over and not all succeeded, unless it was cancelled.
 
     Returns
     -------
@@ -67,6 +70,7 @@ def begin(
         "attempts": attempts,
         "timeout_s": timeout_s,
         "parallel": parallel or len(processes),
+        "last": list(last),
     }
     with disk_errors(folder):
         (folder / "tasks").mkdir(parents=True, exist_ok=True)
@@ -206,7 +210,11 @@ class KeptHere:
             return None
 
     def _begin(
-        self, spec: JobSpec, processes: Sequence[Process], environment: Mapping[str, str]
+        self,
+        spec: JobSpec,
+        processes: Sequence[Process],
+        environment: Mapping[str, str],
+        last: Sequence[str] = (),
     ) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""
         known = self._known(spec)
@@ -220,6 +228,7 @@ class KeptHere:
             timeout_s=spec.timeout_s,
             parallel=spec.parallel or 1,
             environment=environment,
+            last=last,
         )
         return replace(job, native=str(pid or ""), new=known is None)
 

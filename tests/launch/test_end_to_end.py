@@ -261,7 +261,7 @@ def test_a_sweep_through_all_that_may_happen(
     assert "model" in names and "checkpoint" not in names
 
     (parent,) = [run for run in list_runs(limit=100) if run.kind == "sweep"]
-    assert parent.status == "RUNNING" and parent.metrics["pooling_max/accuracy/mean"] >= 0
+    assert parent.status != "FINISHED" and parent.metrics["pooling_max/accuracy/mean"] >= 0
     assert len(_table(parent)) == 3
 
     # No run is left RUNNING: the one with the bug is FAILED, and the parent is closed.

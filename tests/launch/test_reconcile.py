@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,13 @@ def job(store: Store) -> Callable[..., Path]:
     """Begin a job of one Python program, kept in this folder."""
     folders = []
 
-    def start(name: str, code: str) -> Path:
-        spec = JobSpec.make(
-            name=name, file="x.toml", config={}, tasks=(Task(index=0, key=name, title=name),)
-        )
+    def start(name: str, code: str, sweep: str = "", last: Sequence[str] = ()) -> Path:
+        tasks = (Task(index=0, key=name, title=name),)
+        spec = JobSpec.make(name=name, file="x.toml", config={}, sweep=sweep, tasks=tasks)
         keep_job(store.root, Job(name, "local", spec))
         folder = store.root / "work" / "jobs" / name
         process = Process([sys.executable, "-c", code], [], [], [])
-        begin(folder, [process], attempts=1, timeout_s=60, parallel=1, environment={})
+        begin(folder, [process], attempts=1, timeout_s=60, parallel=1, environment={}, last=last)
         folders.append(folder)
         return folder
 
@@ -223,7 +223,11 @@ def test_a_parent_of_which_nothing_runs(
 
 
 def test_a_parent_of_which_nothing_has_begun(
-    store: Store, sweep_file: Path, parent: RunInfo, say: Callable[..., Said]
+    store: Store,
+    sweep_file: Path,
+    parent: RunInfo,
+    say: Callable[..., Said],
+    job: Callable[..., Path],
 ) -> None:
     """Its job may wait in a queue that nobody here knows, but not for longer than a day; one that
     is known here, and over, waits for nothing."""
@@ -234,19 +238,37 @@ def test_a_parent_of_which_nothing_has_begun(
     wanted = read_sweep(sweep_file)
     tags = {"l2i.signature": "old", "l2i.kind": "sweep"}
     old = connect(store).create_run("0", tags=tags, start_time=1).info.run_id
-    spec = JobSpec.make(
-        name="over",
-        file="x.toml",
-        config={},
-        sweep=wanted.signature,
-        tasks=(Task(index=0, key="a", title="a"),),
-    )
-    keep_job(store.root, Job("over", "local", spec))
-    folder = store.root / "work" / "jobs" / "over"
-    process = Process([sys.executable, "-c", ""], [], [], [])
-    begin(folder, [process], attempts=1, timeout_s=60, parallel=1, environment={})
+    folder = job("over", "", sweep=wanted.signature)
     while not _ended(folder):
         pass
     assert say("jobs", "reconcile").code == 0
     assert _status(store, old) == ("FAILED", "0 of 0 are done.")
     assert _status(store, parent.id) == ("FAILED", "0 of 4 are done.")
+
+
+def test_a_parent_is_closed_with_its_job(
+    store: Store,
+    sweep_file: Path,
+    parent: RunInfo,
+    say: Callable[..., Said],
+    job: Callable[..., Path],
+) -> None:
+    """When its tasks are over and not all succeeded, and by 'l2i cancel', whatever its children
+    say; not while another job of the sweep goes on."""
+    sweep = read_sweep(sweep_file).signature
+    job("runs", "import time; time.sleep(60)", sweep)
+    job("other", "import time; time.sleep(60)", sweep)
+    _child(store, sweep_file, 0, None)
+    assert say("cancel", "runs").code == 0
+    assert _status(store, parent.id)[0] == "RUNNING"
+    assert say("cancel", "other").code == 0
+    assert _status(store, parent.id) == ("KILLED", "0 of 4 are done.")
+
+    make_parent("demo", "again", "fails", {"l2i.kind": "sweep"}, {"sweep.children": 1})
+    again = find_parent("demo", "fails")
+    assert again is not None
+    last = [sys.executable, "-P", "-m", "l2i", "jobs", "reconcile", "fails"]
+    folder = job("fails", "raise SystemExit(1)", "fails", last)
+    while not _ended(folder):
+        time.sleep(0.1)
+    assert _status(store, again.id) == ("FAILED", "0 of 1 are done.")
