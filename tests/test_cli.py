@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -328,6 +329,30 @@ def test_what_happened_is_the_exit_code(
 
     monkeypatch.setattr("l2i.run.runs.list_runs", broken)
     assert say("runs") == Said(code, "", err)
+
+
+def test_a_folder_that_was_deleted(
+    say: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To stand in one is a sentence, whatever the command is."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    answer = say("runs")
+    assert answer.code == 1 and "current folder was deleted" in answer.err
+
+
+@pytest.mark.parametrize(("value", "plain"), [("1", True), ("", False)])
+def test_no_color(value: str, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR, unless it is empty, is heeded on a terminal too."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(l2i.__file__).resolve().parent.parent))
+    monkeypatch.setenv("NO_COLOR", value)
+    ours, theirs = pty.openpty()
+    with open(ours, "rb", closefd=True) as screen:
+        subprocess.run([sys.executable, "-m", "l2i", "data", "list"], stdout=theirs, check=True)
+        os.close(theirs)
+        assert (b"\x1b[" not in screen.read1()) == plain
 
 
 def test_stopped_is_resumed(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ import click
 from l2i import __version__
 from l2i.cli.base import name_variables
 from l2i.environment import SHARED
-from l2i.errors import L2IError, MissingPackage, StoreError
+from l2i.errors import InputError, L2IError, MissingPackage, StoreError
 from l2i.registry import nearest
 
 __all__ = ["COMMANDS", "cli", "main", "say_unsent"]
@@ -225,11 +225,21 @@ def _open_streams() -> None:
 _RESUMED = {"train", "sweep"}
 
 
+def _refuse_deleted_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("The current folder was deleted: change to one that is there.") from None
+
+
 def _run(args: Sequence[str] | None) -> int:
     stdout = sys.stdout
     try:
+        _refuse_deleted_folder()
+        # Otherwise it is as the terminal has it; see https://no-color.org.
+        colour = False if os.environ.get("NO_COLOR") else None
         # Not standalone: click would turn Ctrl-C into exit code 1.
-        result: Any = cli.main(args, prog_name="l2i", standalone_mode=False)
+        result: Any = cli.main(args, prog_name="l2i", standalone_mode=False, color=colour)
         sys.stdout.flush()  # Here, where a pipe that is broken can still be caught.
     except L2IError as error:
         return _fail(error)
