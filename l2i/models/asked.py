@@ -59,7 +59,7 @@ def _recorded(
     if not clf.differentiable or not hasattr(clf, "recorded"):
         raise UsageError(
             "This classifier has no gradients that can be read at its layers, which this method "
-            "needs: take 'gates' or 'shapley', or give the torch module itself."
+            "needs: take 'shapley', or give the torch module itself."
         )
     read = [Layer.parse(layer) for layer in layers]
     with ExitStack() as stack:

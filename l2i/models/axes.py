@@ -174,10 +174,12 @@ def readable(model: object) -> nn.Module:
     """
     if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
         return model
-    what = "TorchScript" if isinstance(model, nn.Module) else "a black box"
+    script = isinstance(model, nn.Module)
+    what = "TorchScript" if script else "a black box"
+    methods = "a method without training ('gates', 'shapley')" if script else "'shapley'"
     raise UsageError(
         f"The hidden layers of {what} cannot be read: give the torch module itself, or take "
-        "a method without training ('gates', 'shapley'), which needs none."
+        f"{methods}, which needs none."
     )
 
 

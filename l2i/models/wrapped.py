@@ -220,8 +220,8 @@ class Wrapped(Hearing):
         if not (chosen := choose(self.layers())):
             raise UsageError(
                 "No hidden layer was found that follows the sound in time: name layers and their "
-                "axes ('blocks.5=B D F T'), or take a method without training ('gates', "
-                "'shapley'), which needs none."
+                "axes ('blocks.5=B D F T'), or take a method without training, which needs none: "
+                "'gates', or 'shapley' where there are no gradients."
             )
         return chosen
 
