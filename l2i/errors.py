@@ -84,14 +84,14 @@ class MissingPackage(UsageError):
     >>> raise MissingPackage("This picture", "matplotlib")
     Traceback (most recent call last):
     l2i.errors.MissingPackage: This picture needs matplotlib, which is not installed: \
-'pip install matplotlib' will do; 'pip install l2i[service]' brings all that l2i can use.
+'pip install matplotlib' will do; 'pip install "l2i[service]"' brings all that l2i can use.
     """
 
     def __init__(self, what: str, package: str, alone: bool = True) -> None:
         first = f"'pip install {package}' will do; " if alone else ""
         super().__init__(
-            f"{what} needs {package}, which is not installed: {first}'pip install l2i[service]' "
-            "brings all that l2i can use."
+            f"{what} needs {package}, which is not installed: {first}'pip install "
+            '"l2i[service]"\' brings all that l2i can use.'
         )
 
 

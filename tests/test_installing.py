@@ -238,7 +238,7 @@ def test_without_click_the_command_says_what_to_install(without: Python) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "Error: The command l2i needs click, which is not installed: "
-        "'pip install l2i[service]' brings all that l2i can use.\n"
+        "'pip install \"l2i[service]\"' brings all that l2i can use.\n"
     )
 
 
@@ -347,5 +347,5 @@ def test_pip_install_is_light(tmp_path: Path) -> None:
     process = subprocess.run([python, "-c", code, *sorted(REST)], capture_output=True, text=True)
     assert process.returncode == 0 and process.stdout.split() == []
     done = subprocess.run([environment / "bin" / "l2i"], capture_output=True, text=True)
-    assert done.returncode == 2 and "pip install l2i[service]" in done.stderr
+    assert done.returncode == 2 and "'pip install \"l2i[service]\"'" in done.stderr
     assert "Traceback" not in done.stderr

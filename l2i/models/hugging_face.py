@@ -140,7 +140,7 @@ def _transformers() -> Any:
             raise DataError(f"transformers cannot be imported: {_told(error)}") from error
         raise DataError(
             "Models of transformers need it installed: 'pip install transformers', or "
-            "'pip install l2i[hugging-face]'."
+            "'pip install \"l2i[hugging-face]\"'."
         ) from None
     try:
         importlib.import_module("torchaudio")
