@@ -235,7 +235,8 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
                 + (f" in a format that is read, only {listed(others)}." if others else ".")
             )
     classes = tuple(sorted(by_class))
-    _two_classes(root, classes)
+    loose = [p for p in sorted(above.iterdir()) if p.is_file() and _is_sound(p)]
+    _two_classes(root, classes, loose)
     clips = []
     for label, name in enumerate(classes):
         for file in by_class[name]:
@@ -319,11 +320,14 @@ def _no_class(folder: Path) -> str:
     return "a system left it" if folder.name in _OF_SYSTEMS else ""
 
 
-def _two_classes(root: Path, classes: tuple[str, ...]) -> None:
+def _two_classes(root: Path, classes: tuple[str, ...], loose: Sequence[Path] = ()) -> None:
+    """Refuse fewer; sounds that lie beside the folder of a class may be why."""
     if len(classes) < 2:
+        names = listed(file.relative_to(root) for file in loose)
+        why = f" A folder is passed through where it is alone, and beside it there is {names}."
         raise DataError(
             f"{root} has {'one class only, ' + repr(classes[0]) if classes else 'no class'}: "
-            "a classifier needs two."
+            f"a classifier needs two.{why if loose else ''}"
         )
 
 

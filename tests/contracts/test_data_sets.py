@@ -1135,15 +1135,21 @@ def test_folders_that_could_be_a_split_are_classes_too(tmp_path: Path) -> None:
     assert miniatures.opened("folder", root).card.classes == ("bell", "rain", "test")
 
 
-@pytest.mark.parametrize("content", ["nothing", "sounds without folders", "one folder"])
+@pytest.mark.parametrize(
+    "content", ["nothing", "sounds without folders", "one folder", "a folder and a sound"]
+)
 def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, content: str) -> None:
     """The message says what was looked for."""
     if content == "sounds without folders":
         soundfile.write(tmp_path / "a.wav", miniatures.sound([0], 0), 8000)
-    elif content == "one folder":
+    elif content != "nothing":
         (tmp_path / "bark").mkdir()
         soundfile.write(tmp_path / "bark" / "a.wav", miniatures.sound([0], 0), 8000)
-    words = "one class only, 'bark'" if content == "one folder" else "neither a meta.csv nor"
+    one = content in ("one folder", "a folder and a sound")
+    words = "one class only, 'bark'" if one else "neither a meta.csv nor"
+    if content == "a folder and a sound":
+        soundfile.write(tmp_path / "stray.wav", miniatures.sound([0], 0), 8000)
+        words += r".* beside it there is stray\.wav"
     with pytest.raises(DataError, match=words):
         miniatures.opened("folder", tmp_path)
 
