@@ -287,7 +287,15 @@ def test_a_clip_that_cannot_be_decoded_leaves_nothing_behind(
     with pytest.raises(DataError, match=str(path)):
         cache.open(files, files.clips())
     assert _names(cache.folder) == set()
-    path.write_bytes(good)
+    other = files.clips()[9].path
+    assert other is not None
+    other.write_bytes(b"no sound")
+    more = r"1 more file is as bad: 'l2i data check folder' lists them all"
+    with pytest.raises(DataError, match=rf"{path} cannot be decoded.* {more}"):
+        cache.open(files, files.clips())
+    assert _names(cache.folder) == set()
+    for each in (path, other):
+        each.write_bytes(good)
     assert cache.open(files, files.clips()).array.shape == (12, 2000)
 
 

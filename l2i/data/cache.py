@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -284,6 +284,7 @@ class WaveformCache:
                 f"{self.folder} has {format_bytes(free)} left. Make room ('l2i data clean'), or "
                 "name another folder with L2I_CACHE_DIR."
             )
+        broken: dict[int, DataError] = {}
         try:
             with disk_errors(path):
                 partial.mkdir()
@@ -295,7 +296,11 @@ class WaveformCache:
 
                     # Written, not mapped: on a full disk a write says so, a mapping kills us.
                     def decode(row: int) -> None:
-                        x = np.ascontiguousarray(dataset.load(clips[row]), dtype="<f4")
+                        try:
+                            x = np.ascontiguousarray(dataset.load(clips[row]), dtype="<f4")
+                        except DataError as error:
+                            broken[row] = error
+                            return
                         data, offset = memoryview(x.view(np.uint8).data), start + row * row_bytes
                         while data:
                             # A nearly full disk takes a part, and refuses the next.
@@ -305,6 +310,7 @@ class WaveformCache:
                     for done, _ in enumerate(_in_threads(decode, range(len(clips))), start=1):
                         if progress is not None:
                             progress(done, len(clips))
+                    _refuse(broken, dataset.card.name)
                     os.fsync(file.fileno())
                 index = {
                     "dataset": dataset.card.name,
@@ -319,6 +325,17 @@ class WaveformCache:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _refuse(broken: Mapping[int, DataError], name: str) -> None:
+    """Refuse clips that cannot be decoded, by the first of them."""
+    if not broken:
+        return
+    first = broken[min(broken)]
+    if (more := len(broken) - 1) == 0:
+        raise first
+    which = "1 more file is" if more == 1 else f"{more} more files are"
+    raise DataError(f"{first} {which} as bad: 'l2i data check {name}' lists them all.") from first
 
 
 def _in_threads(function: Callable[[int], None], items: Iterable[int]) -> Iterator[None]:
