@@ -184,11 +184,15 @@ def test_a_class_whose_explanations_do_not_hold_is_named() -> None:
     assert class_doubts(per_class, Warn()) == []
     (told,) = class_doubts(per_class, Warn(fall=0.21))
     assert told == (
-        "Explanations of bell do not hold: their removal takes 20% off its probability."
+        "Explanations of bell do not hold: their removal takes 20 % off its probability."
     )
     (told,) = class_doubts(per_class, Warn(fall=0.71))
-    assert "2 classes" in told and "less than 71%" in told and told.endswith("rain (70%).")
+    assert "2 classes" in told and "less than 71 %" in told and told.endswith("rain (70 %).")
+    (told,) = class_doubts({"bell": {"ff_share": -0.012}}, Warn())
+    assert told.endswith("do not hold: their removal raises its probability by 1 %.")
+    (told,) = class_doubts({"bell": {"ff_share": -0.012}, "rain": {"ff_share": -0.001}}, Warn())
+    assert told.endswith("bell (raised by 1 %), rain (0 %).")
     many = {str(n): {"ff_share": 0.0} for n in range(7)}
     assert weak_classes(many, Warn()) == list(many)
     (told,) = class_doubts(many, Warn())
-    assert "4 (0%) and 2 more." in told and "5 (0%)" not in told
+    assert "4 (0 %) and 2 more." in told and "5 (0 %)" not in told

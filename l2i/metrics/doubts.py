@@ -211,17 +211,23 @@ def class_doubts(per_class: Mapping[str, Mapping[str, float | None]], warn: Warn
     """What is to be said against the explanations of single classes; parameters as above.
 
     >>> class_doubts({"bell": {"ff_share": 0.1}, "rain": {"ff_share": 0.7}}, Warn())
-    ['Explanations of bell do not hold: their removal takes 10% off its probability.']
+    ['Explanations of bell do not hold: their removal takes 10 % off its probability.']
     """
     weak = weak_classes(per_class, warn)
     if not weak:
         return []
-    shares = [f"{per_class[name]['ff_share']:.0%}" for name in weak]
+    shares = [round(100 * (per_class[name]["ff_share"] or 0.0)) for name in weak]
     if len(weak) == 1:
-        doing = f"their removal takes {shares[0]} off its probability."
-        return [f"Explanations of {weak[0]} do not hold: {doing}"]
-    each = [f"{name} ({share})" for name, share in zip(weak, shares, strict=True)]
+        share = shares[0]
+        doing = f"raises its probability by {-share} %"
+        if share >= 0:
+            doing = f"takes {share} % off its probability"
+        return [f"Explanations of {weak[0]} do not hold: their removal {doing}."]
+    each = [
+        f"{name} ({f'{share} %' if share >= 0 else f'raised by {-share} %'})"
+        for name, share in zip(weak, shares, strict=True)
+    ]
     return [
         f"Explanations of {len(weak)} classes do not hold: their removal takes less than "
-        f"{warn.fall:.0%} off the class's probability: {listed(each)}."
+        f"{100 * warn.fall:.0f} % off the class's probability: {listed(each)}."
     ]
