@@ -284,10 +284,16 @@ def _checked(x: NDArray[np.float32], rate: int, what: str) -> NDArray[np.float32
     return x
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 def targets_of(classifier: Classifier, target: Any, n: int) -> list[int | None]:
     many = [target] * n if target is None or isinstance(target, str | int) else list(target)
     if len(many) != n:
-        raise UsageError(f"There are {n} clips and {len(many)} targets: give one, or one each.")
+        clips, targets = _counted(n, "clip"), _counted(len(many), "target")
+        verb = "is" if n == 1 else "are"
+        raise UsageError(f"There {verb} {clips} and {targets}: give one, or one each.")
     return [_class(classifier, each) for each in many]
 
 

@@ -148,7 +148,7 @@ def test_an_explanation_that_does_not_hold(clip: np.ndarray) -> None:
         ("nowhere.wav", {}, DataError, "There is no sound file nowhere.wav"),
         (np.zeros(RATE), {"target": "lo"}, UsageError, "no class 'lo'; did you mean 'low'"),
         (np.zeros(RATE), {"target": 2}, UsageError, "Class 2 is not one of the 2"),
-        (np.zeros((2, RATE)), {"target": ["low"]}, UsageError, "2 clips and 1 targets"),
+        (np.zeros((2, RATE)), {"target": ["low"]}, UsageError, "2 clips and 1 target: give one"),
         (np.zeros(RATE), {"stps": 3}, UsageError, "no setting 'stps'"),
         (np.zeros(RATE), {"method": "lime"}, UsageError, "no method 'lime'"),
     ],
@@ -304,7 +304,11 @@ def test_check_shows_hidden_layers(say: Say) -> None:
     [
         ("tones", 2, "no classifier 'tones'"),
         ("mine/tones.py:laod", 2, "no 'laod'; did you mean 'load'?"),
-        ("mine/tones.py:number", 2, "is a int, no classifier: let it return what l2i.wrap"),
+        (
+            "mine/tones.py:number",
+            2,
+            "is of type int, and no classifier: let it return what l2i.wrap",
+        ),
         ("mine/tones.py:broken", 1, "cannot be loaded: RuntimeError: no weights here."),
         ("mine/other.py:load", 1, "There is no file"),
         ("nothing.here:load", 2, "no module 'nothing.here'"),

@@ -163,7 +163,7 @@ class _Numpy(Scores):
     ("given", "sentence"),
     [
         ({"sample_rate": 0}, "sample_rate 0 must be above 0 Hz"),
-        ({"classes": ["a", "b"]}, "gives 3 scores and there are 2 class names"),
+        ({"classes": ["a", "b"]}, "gives 3 scores and has 2 class names"),
         ({"task": "both"}, "'both' is neither"),
         ({"pool": "median"}, "pool 'median' is neither"),
         ({"hop_s": 1.0}, "give window_s, too"),

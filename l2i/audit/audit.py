@@ -297,7 +297,8 @@ def _unread(broken: Mapping[str, str]) -> list[str]:
 def _summary(document: dict[str, Any]) -> list[Figure]:
     tested, rate = document["tested"], 100 * document["settings"]["false_alarms"]
     meaning = "What decides for a class without being its sound: lower is better"
-    beside = f"{tested} cues proved, false alarms in {rate:.0f} % of audits"
+    cues = f"{tested} cue{'s' * (tested != 1)} proved"
+    beside = f"{cues}; at most {rate:.0f} % of audits would have a false alarm"
     return [
         Figure("suspects", str(len(document["suspects"])), beside, meaning),
         Figure("clips", str(document["clips"])),

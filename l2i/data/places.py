@@ -119,8 +119,8 @@ def read_csv(
                     continue
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}, line {reader.line_num}: {len(row)} fields where the first "
-                        f"line names {len(header)}."
+                        f"{path}, line {reader.line_num}: {len(row)} field{'s' * (len(row) > 1)} "
+                        f"where the first line names {len(header)}."
                     )
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except FileNotFoundError:

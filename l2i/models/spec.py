@@ -82,9 +82,9 @@ def load_classifier(spec: str) -> Classifier:
     if not isinstance(classifier, Classifier) and callable(classifier):
         classifier = call(spec, classifier)
     if not isinstance(classifier, Classifier):
-        what = "nothing" if classifier is None else f"a {type(classifier).__name__}"
+        what = "nothing" if classifier is None else f"of type {type(classifier).__name__}"
         raise UsageError(
-            f"{spec} is {what}, no classifier: let it return what l2i.wrap(...) gives."
+            f"{spec} is {what}, and no classifier: let it return what l2i.wrap(...) gives."
         )
     return classifier
 

@@ -355,8 +355,9 @@ class Wrapped(Hearing):
             self.classes = tuple(f"class {i}" for i in range(first.shape[1]))
         elif given != first.shape[1]:
             raise UsageError(
-                f"The classifier gives {first.shape[1]} scores and there are {given} class names: "
-                "give a name for each score, in their order."
+                f"The classifier gives {first.shape[1]} score{'s' * (first.shape[1] > 1)} and has "
+                f"{given} class name{'s' * (given > 1)}: give a name for each score, in their "
+                "order."
             )
         if first.shape[1] == 1 and self.task is Task.SINGLE_LABEL:
             raise UsageError(

@@ -257,7 +257,8 @@ def fit(
     quiet = Progress(not progress)
     x = gathered(classifier, sounds, sample_rate, duration_s) if parts else np.zeros((0, 1))
     if parts and len(x) < FEWEST:
-        raise DataError(f"There are {len(x)} sounds, and at least {FEWEST} are needed to learn.")
+        n = f"is {len(x)} sound" if len(x) == 1 else f"are {len(x)} sounds"
+        raise DataError(f"There {n}, and at least {FEWEST} are needed to learn.")
     order = np.random.default_rng(seed).permutation(len(x))
     held = min(max(1, round(validation_share * len(x))), max(1, len(x) - 2))
     learnt_from = Sounds(

@@ -210,8 +210,8 @@ def benchmark(
         test, rest = x[np.sort(order[:n])], x[np.sort(order[n:])]
         if len(rest) < FEWEST:
             raise DataError(
-                f"There are {len(x)} sounds, of which {n} is to judge by, and at least {FEWEST} "
-                "more are needed to learn."
+                f"There {'is 1 sound' if len(x) == 1 else f'are {len(x)} sounds'}, of which {n} "
+                f"is to judge by, and at least {FEWEST} more are needed to learn."
             )
         have = fit(clf, rest, learning[0], seed=seed, progress=progress, **settings)
     elif fitted is None:
