@@ -164,7 +164,8 @@ def make_split(
         where = "in its training split"
     if not test:
         which = f" in fold {fold}" if card.folds else ""
-        raise DataError(f"{card.title} has no test clip{which}.")
+        more = "" if card.folds else ": a class of two clips or more gives one, or name some 'test'"
+        raise DataError(f"{card.title} has no test clip{which}{more}.")
     present = {label for clip in pool for label in clip.labels}
     absent = [name for i, name in enumerate(card.classes) if i not in present]
     if absent:

@@ -7,11 +7,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from l2i.recipes.opening import listing
 from l2i.run.artifacts import download
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import connect, locate
@@ -190,3 +192,15 @@ def test_a_folder_that_nobody_would_read_is_refused(
     words = ("--dataset", "demo", "-o", "dataset.clips_per_class=0", "--json")
     answer = say("train", *words)
     assert answer.code == 2 and "takes no folder" not in answer.err
+
+
+def test_data_without_a_clip_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are another folder's, and no list of what is new and gone."""
+    kept = tmp_path / "data.csv"
+    kept.write_text("clip,side,labels,group\na.wav,train,bell,a.wav\n")
+    monkeypatch.setattr(listing, "download", lambda *_: kept)
+    run = SimpleNamespace(tags={listing.IDENTITY: "then"})
+    row = {"clip": "b.wav", "side": "train", "labels": "bell", "group": "b.wav"}
+    material = SimpleNamespace(identity="now", digest="now", listing=lambda: [row])
+    told = listing.data_differences(material, run)  # type: ignore[arg-type]
+    assert told == "no clip is the same, so that it is another folder"

@@ -33,6 +33,8 @@ def data_differences(material: Material, run: RunInfo) -> str:
         return "the data differ"
     now = {row["clip"]: row for row in material.listing()}
     both = [(row, then[clip]) for clip, row in now.items() if clip in then]
+    if not both:
+        return "no clip is the same, so that it is another folder"
 
     def differ(column: str) -> int:
         return sum(a[column] != b[column] for a, b in both)
