@@ -22,7 +22,7 @@ import pytest
 import requests
 
 import l2i
-from l2i.cli import COMMANDS, SECTIONS, cli, main
+from l2i.cli import COMMANDS, SECTIONS, cli, main, measuring
 from l2i.cli.base import emit_json, emit_table, variables_of
 from l2i.config import Config, preset_names, resolve
 from l2i.environment import SHARED
@@ -267,7 +267,10 @@ def test_an_example_that_is_wrong_would_be_seen() -> None:
         (["completion", "tcsh"], "tcsh"),
         (["config", "check"], "FILE"),
         (["train", "--fold", "0"], "--fold"),
-        (["explain", "latest"], "AUDIO"),
+        (["explain", "latest"], "Give AUDIO files, too, such as 'l2i explain latest my.wav'."),
+        (["explain", "latest", "-"], "/dev/stdin"),
+        (["explain", "latest", "http://a.org/b.wav"], "http://a.org/b.wav is an address"),
+        (["explain", "latest", "a.wav", "--classifier", "a.py:b"], "'latest' is no file"),
         (["evaluate"], "RUN"),
         (["explain", "latest", "a.wav", "--window", "nan"], "'nan' is no finite number"),
         (["evaluate", "latest", "--threshold", "nan"], "'nan' is no finite number"),
@@ -283,6 +286,22 @@ def test_wrong_words_end_with_2(words: list[str], message: str, say: Callable[..
     answer = say(*words)
     assert answer.code == 2 and answer.out == ""
     assert message in answer.err and "Traceback" not in answer.err
+
+
+def test_a_hidden_option_is_not_suggested(say: Callable[..., Said]) -> None:
+    """'--parent' is like '--datset', too, and for engines."""
+    answer = say("train", "--datset", "demo")
+    assert "--dataset" in answer.err and "--parent" not in answer.err
+
+
+def test_cautions_are_wrapped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the width of the terminal, 80 columns at most."""
+    for columns, most in (("50", 50), ("300", 80)):
+        monkeypatch.setenv("COLUMNS", columns)
+        measuring.caution(["Explanations of bell do not hold: " + "their removal hardly " * 9])
+        assert max(map(len, capsys.readouterr().out.splitlines())) in range(most - 15, most + 1)
 
 
 def test_a_wrong_setting_ends_with_2_before_anything_is_done(say: Callable[..., Said]) -> None:

@@ -115,6 +115,18 @@ def test_check_of_a_whole_data_set(say: Say, esc10: Path) -> None:
     assert "All clips can be used." in answer.out
 
 
+def test_check_of_one_clip_per_class(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can be read, and nothing can be learnt from them; the folder is named whole."""
+    root = miniatures.folder_tree(tmp_path / "sounds", 1)
+    monkeypatch.chdir(root)
+    answer = say("data", "check", "folder", "--data-dir", ".")
+    assert answer.code == 0 and f"listed in {root}." in answer.out
+    assert "no test clip: a class of two clips or more gives one" in answer.err
+    assert "All clips can be used, but not to train" in answer.out
+
+
 def test_check_tells_missing_from_invalid(say: Say, esc10: Path) -> None:
     """A file that is gone is missing; noise, emptiness and NaN are invalid, each with its why."""
     gone, noise, empty, nan = sorted((esc10 / "audio").iterdir())[:4]

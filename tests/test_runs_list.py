@@ -123,7 +123,9 @@ def test_words_say_which_runs(store: Store, say: Callable[..., Said]) -> None:
     answer = say("runs", "shwo", "first")
     assert (answer.code, answer.out) == (2, "")
     assert "No run fits 'shwo first'. Did you mean 'l2i runs show'?" in answer.err
-    assert say("runs", "birds", "first").err == "No run fits.\n"
+    assert "Did you mean 'l2i compare'?" in say("runs", "compare", "birds").err
+    answer = say("runs", "birds", "first")
+    assert answer.code == 0 and answer.err.startswith("No run fits; 'l2i runs --help'")
     assert say("runs", "show", "first").out.startswith("Run first (")
 
 

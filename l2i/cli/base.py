@@ -1,6 +1,8 @@
 """What every command has: environment variables, examples, tables, JSON.
 
 Width is 80 columns, help and tables alike: it fits every terminal, README and log.
+
+Over 300 lines: one look of all that is read and printed.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -161,6 +164,16 @@ class _Helped(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = (example,) if isinstance(example, str) else tuple(example)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, but that no hidden option is suggested."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            options = [p for p in self.params if isinstance(p, click.Option) and p.hidden]
+            hidden = {word for option in options for word in option.opts}
+            like = [word for word in error.possibilities or [] if word not in hidden]
+            raise click.NoSuchOption(error.option_name, possibilities=like, ctx=ctx) from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Without their variables, which the last line names; a group's subcommands come after
         them."""
@@ -228,6 +241,20 @@ def emit_json(value: Any) -> None:
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, default=str)
     ctx = click.get_current_context(silent=True)
     click.echo(text, file=None if ctx is None else ctx.meta.get(_RESULTS))
+
+
+def emit_text(text: str, first: str = "", indent: int = 0) -> None:
+    """Print sentences no wider than the terminal; long words, addresses say, are left whole."""
+    width = max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+    lines = wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent * " ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo("\n".join(lines))
 
 
 def _cut(text: str, width: int) -> str:

@@ -5,17 +5,15 @@ Over 300 lines: a command of five, whose answers are long.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from l2i.cli import kinds, options
-from l2i.cli.base import WIDTH, Group, emit_json, emit_table
+from l2i.cli.base import Group, emit_json, emit_table, emit_text
 from l2i.errors import UsageError
 
 if TYPE_CHECKING:
@@ -283,10 +281,11 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
             }
         )
     else:
-        where = f" in {dataset.root}" if dataset.root else ""
+        where = f" in {dataset.root.resolve()}" if dataset.root else ""
         click.echo(f"{dataset.card.title}: {report.n_clips} clips listed{where}.")
         _field("Classes:", _classes(dataset.card.classes, counts))
-        _show_classes(_classes_of(dataset, report.seconds))
+        table = _classes_of(dataset, report.seconds)
+        _show_classes(table)
         _problems("missing", list(report.missing))
         _problems("invalid", [why for _, why in report.invalid])
         for note in report.notes:
@@ -294,7 +293,8 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
         if disk is not None:
             _field("Disk:", disk_sentence(disk))
         if report.ok:
-            click.echo("All clips can be used." if decode else "All clips are there.")
+            ends = "can be used" if decode else "are there"
+            click.echo(f"All clips {ends}{'' if table else ', but not to train: see above'}.")
     if not report.ok:
         sys.exit(1)
 
@@ -370,15 +370,4 @@ def _summary(c: Card) -> dict[str, Any]:
 
 
 def _field(key: str, text: str) -> None:
-    # Long words are left whole: they are addresses and paths, to be copied.
-    indent = " " * 10
-    click.echo(
-        fill(
-            text,
-            max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)),
-            initial_indent=f"{key:<10}",
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+    emit_text(text, f"{key:<10}", 10)

@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
-from l2i.errors import DataError, UsageError
+from l2i.cli.base import Command, emit_json, emit_table, emit_text
+from l2i.errors import DataError
 
 
 @click.command(
@@ -97,11 +97,17 @@ def explain(
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 word = f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{word} is about a RUN's networks, not --classifier.")
+        if not Path(words[0]).exists() and not Path(words[0]).suffix:
+            raise click.UsageError(
+                f"With --classifier there is no RUN, and {words[0]!r} is no file: give only AUDIO."
+            )
         audio = _files(words)
         results = _explain_any(classifier, audio, out, quiet, failed, given)
         _end(results, out, failed, len(audio), as_json)
         return
     run, *rest = words
+    if not rest and not (Path(run).suffix or Path(run).exists()):
+        raise click.UsageError(f"Give AUDIO files, too, such as 'l2i explain {run} my.wav'.")
     if not rest or (Path(run).suffix and Path(run).is_file()):
         raise click.UsageError(
             f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
@@ -126,9 +132,14 @@ def _files(words: Sequence[str]) -> list[Path]:
     """The files that words name; of a folder its sound files, but for those that l2i wrote."""
     from l2i.data.folder import sounds_in
 
+    for word in words:
+        if not word:
+            raise click.UsageError("AUDIO is empty; the current folder is '.'.")
+        if word == "-" and not Path(word).exists():
+            raise click.UsageError("'-' is no file; what comes through a pipe is /dev/stdin.")
+        if "://" in word:
+            raise click.UsageError(f"{word} is an address, not a file: download it first.")
     files: list[Path] = []
-    if "" in words:
-        raise UsageError("AUDIO is empty; the current folder is '.'.")
     for path in map(Path, words):
         inside = sounds_in(path) if path.is_dir() else [path]
         if not inside:
@@ -221,7 +232,7 @@ def _show(results: list[dict[str, Any]], out: Path) -> None:
     )
     for item in results:
         for doubt in item["warnings"]:
-            click.echo(f"{Path(item['audio']).name}: {doubt['text']}")
+            emit_text(f"{Path(item['audio']).name}: {doubt['text']}")
     click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")
     if any(out.glob("*/page.js")):
         click.echo(

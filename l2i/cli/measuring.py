@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from l2i.cli import kinds, options
-from l2i.cli.base import Option, emit_table
+from l2i.cli.base import Option, emit_table, emit_text
 from l2i.errors import ConfigError, UnknownName
 from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, PUBLISHED_TITLE, control, short
 from l2i.registry import METHODS, nearest
@@ -212,7 +212,7 @@ def kept(result: Mapping[str, Any], out: Path | None) -> None:
 def caution(warnings: Sequence[str]) -> None:
     """Say why figures should not be relied on."""
     for sentence in warnings:
-        click.echo(f"Caution: {sentence}")
+        emit_text(f"Caution: {sentence}")
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:

@@ -196,11 +196,14 @@ def runs(
         return
     if not listed:
         if experiment or status or kind or tags or where or words:
-            if words and (command := nearest(words[0], runs.list_commands(ctx))):
-                raise UsageError(
-                    f"No run fits '{' '.join(words)}'. Did you mean 'l2i runs {command}'?"
-                )
-            click.echo("No run fits.", err=True)
+            from l2i.cli import COMMANDS
+
+            near = nearest(words[0], runs.list_commands(ctx)) if words else None
+            command = f"runs {near}" if near else words[0] if words else ""
+            if near or command in COMMANDS:
+                raise UsageError(f"No run fits '{' '.join(words)}'. Did you mean 'l2i {command}'?")
+            more = "; 'l2i runs --help' lists the commands below it" if words else ""
+            click.echo(f"No run fits{more}.", err=True)
         else:
             click.echo("There are no runs yet; 'l2i train --dataset demo' makes one.", err=True)
         return
