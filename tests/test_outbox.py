@@ -165,6 +165,7 @@ def test_a_store_that_stays_away(
     assert [event["kind"] for event in box.unsent()] == ["files", "metrics", "end"]
     answer = say("sync", "--patience", "0.2")
     assert answer.code == 3 and run.run_id[:8] in answer.out
+    assert list_runs()[0].status == "UNSENT" and " unsent " in say("runs").out
     remote.start()
     assert find_finished(EXPERIMENT, "a") is not None, "the next training sends it, too"
     answer = say("sync")

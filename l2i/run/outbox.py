@@ -131,6 +131,12 @@ class Outbox:
         """Events that the store does not have yet."""
         return self._count - self._sent
 
+    @property
+    def ends(self) -> str:
+        """The status that the run ends with, where that is not sent yet; else empty."""
+        ends = [str(event["data"]["status"]) for event in self.unsent() if event["kind"] == "end"]
+        return ends[-1] if ends else ""
+
     def holds(self, folder: str) -> bool:
         """Whether files for this folder of the artifacts are not sent yet."""
         return any(e["kind"] == "files" and e["data"] == folder for e in self.unsent())

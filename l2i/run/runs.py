@@ -11,12 +11,13 @@ import platform
 import re
 import time
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from l2i.errors import StoreError, UsageError
 from l2i.registry import did_you_mean
 from l2i.run.events import send_event
-from l2i.run.outbox import sync
+from l2i.run.outbox import Outbox, sync
 from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_runs
 from l2i.run.store import Store, check_own, connect, locate, store_errors
 from l2i.storage import FileLock
@@ -162,7 +163,7 @@ def list_runs(
     """The newest runs that this package made, newest first; empty where there is no store.
 
     What was measured of a run later is not among them unless its kind is asked for: it lies under
-    that run.
+    that run. The status ``UNSENT`` is that of a run which is done, and whose store is not told yet.
 
     Parameters
     ----------
@@ -219,7 +220,7 @@ def list_runs(
         lower=lower,
     )
     try:
-        return search_runs(
+        runs = search_runs(
             store, wanted, experiment=experiment, limit=limit, kinds=kinds, words=words
         )
     except StoreError as error:
@@ -229,6 +230,10 @@ def list_runs(
                 f"MLflow does not understand {where!r}: {str(error.__cause__).splitlines()[0]}"
             ) from None
         raise
+    # Where the process is gone, `reap` takes what is not sent for killed.
+    killed = [run.id for run in runs if run.status == "KILLED"]
+    done = {run_id for run_id in killed if Outbox(store, run_id).ends == "FINISHED"}
+    return [replace(run, status="UNSENT") if run.id in done else run for run in runs]
 
 
 def _named(runs: Sequence[RunInfo]) -> str:
