@@ -223,6 +223,11 @@ def test_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:
     answer = say("explain", "a.wav", *spec, "--start", "0.5", "--duration", "0.25", "--out", "part")
     assert answer.code == 0 and max(map(len, answer.out.splitlines())) <= 80
     assert json.loads(Path("part/a/explanation.json").read_text())["duration_s"] == 0.25
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        shutil.copy("a.wav", folder)
+    shown = say("explain", "x", "y", *spec, "--out", "same", "-q").out
+    assert "x/a.wav " in shown and "y/a.wav " in shown, "one is told from the other"
 
 
 def test_several_classes_from_the_shell(users: Path, clip: np.ndarray, say: Say) -> None:

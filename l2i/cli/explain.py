@@ -213,9 +213,12 @@ def _show(results: list[dict[str, Any]], out: Path) -> None:
     def share(value: float | None) -> str:
         return "silent" if value is None else f"{value:.1%}"
 
+    from l2i.recipes.publishing.explain import told_names
+
+    names = told_names(Path(item["audio"]) for item in results)
     rows = [
         [
-            Path(item["audio"]).name,
+            names[Path(item["audio"])],
             item["class"],
             share(item["probability"]["original"]),
             share(item["probability"]["explanation"]),
@@ -232,7 +235,7 @@ def _show(results: list[dict[str, Any]], out: Path) -> None:
     )
     for item in results:
         for doubt in item["warnings"]:
-            emit_text(f"{Path(item['audio']).name}: {doubt['text']}")
+            emit_text(f"{names[Path(item['audio'])]}: {doubt['text']}")
     click.echo(f"Sounds and pictures are in {out}; to listen, open {out / 'index.html'}.")
     if any(out.glob("*/page.js")):
         click.echo(

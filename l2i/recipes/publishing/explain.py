@@ -10,8 +10,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -146,7 +146,7 @@ def explain(
 
     sample_rate = clf.sample_rate
     shortest = shortest_input(config, clf)
-    places = _places(audio, class_names, out)
+    places, names = _places(audio, class_names, out), told_names(audio)
     page = out / _PAGE
     refuse_foreign(page)
     _refuse_other_run(out, run)
@@ -179,7 +179,7 @@ def explain(
                 least=shortest,
             )
             progress.say(str(long).replace(str(file), str(path)))
-            return long.write(target, path.name)
+            return long.write(target, names[path])
         x = torch.from_numpy(np.pad(sound, (0, max(0, shortest - len(sound)))))
         n = len(sound)
         if explainer is None:
@@ -188,9 +188,9 @@ def explain(
             )
         else:
             about, media = write_explanation(
-                explainer, x, target, settings, title=path.name, explained=own, n_samples=n
+                explainer, x, target, settings, title=names[path], explained=own, n_samples=n
             )
-        return about, {**about, "name": path.name}, media
+        return about, {**about, "name": names[path]}, media
 
     def work(path: Path, folders: Sequence[Path]) -> list[_Written]:
         with _file(path) as file:
@@ -312,6 +312,24 @@ def folder_names(audio: Sequence[Path], class_names: Sequence[str] = ()) -> list
     # The stem of "...wav" is "..", which is no name of a folder.
     stems = [path.stem if path.stem.strip(".") else "sound" for path in audio]
     return [[free(stem + end) for end in ends] for stem in stems]
+
+
+def told_names(audio: Iterable[Path]) -> dict[Path, str]:
+    """What each file is called for people: its name, or as much of its path as tells it apart.
+
+    >>> list(told_names([Path("a/x/s.wav"), Path("a/y/s.wav"), Path("a/x/t.wav")]).values())
+    ['t.wav', 'x/s.wav', 'y/s.wav']
+    """
+    names: dict[Path, str] = {}
+    left, depth = list(dict.fromkeys(audio)), 0
+    while left:
+        depth += 1
+        count = Counter(path.parts[-depth:] for path in left)
+        for path in left:
+            if count[tail := path.parts[-depth:]] == 1 or depth >= len(path.parts):
+                names[path] = str(Path(*tail))
+        left = [path for path in left if path not in names]
+    return names
 
 
 def _places(audio: Sequence[Path], class_names: Sequence[str], out: Path) -> list[list[Path]]:
