@@ -124,7 +124,7 @@ def test_check_of_one_clip_per_class(
     answer = say("data", "check", "folder", "--data-dir", ".")
     assert answer.code == 0 and f"listed in {root}." in answer.out
     assert "no test clip: a class of two clips or more gives one" in answer.err
-    assert "All clips can be used, but not to train" in answer.out
+    assert "All clips can be used; there is no split to train on." in answer.out
 
 
 def test_check_tells_missing_from_invalid(say: Say, esc10: Path) -> None:

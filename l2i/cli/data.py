@@ -294,7 +294,7 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
             _field("Disk:", disk_sentence(disk))
         if report.ok:
             ends = "can be used" if decode else "are there"
-            click.echo(f"All clips {ends}{'' if table else ', but not to train: see above'}.")
+            click.echo(f"All clips {ends}{'' if table else '; there is no split to train on'}.")
     if not report.ok:
         sys.exit(1)
 
