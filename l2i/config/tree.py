@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -25,33 +27,27 @@ from l2i.config.schema import (
 from l2i.config.text import meanings, toml_tables
 
 # What an experiment is called, where its data lie and what it runs on are not the experiment.
-_NOT_SCIENCE = {
+_NOT_SCIENCE: dict[str, Any] = {
     "dataset": {"data_dir"},
     # Its content counts (see `l2i.recipes.training.train`), wherever it lies.
     "classifier": {"spec"},
     # What is said of figures does not change them.
     "explanation": {"warn"},
     "run": {"device", "threads", "checkpoint_minutes", "experiment", "name"},
-    "output": None,
+    "output": True,
 }
 
-_LATE_KEYS = (
-    ("classifier", "width"),
-    ("classifier", "freeze_after"),
-    ("classifier", "last_epoch"),
-    ("classifier", "precision"),
-    ("classifier", "augmentation", "filter_db"),
-    ("classifier", "augmentation", "noise_db"),
-    ("dictionary", "weights"),
-    ("interpreter", "network"),
-    ("interpreter", "layers"),
-    ("interpreter", "skip_silence"),
-    ("interpreter", "head_learning_rate"),
-    ("interpreter", "average"),
-    ("interpreter", "mixed_db"),
-    ("interpreter", "silenced"),
-    ("explanation", "metrics"),
-)
+# Unset, they leave the signatures of runs that were made before there were these keys.
+_LATE_KEYS = {
+    ("classifier",): ("width", "freeze_after", "last_epoch", "precision"),
+    ("classifier", "augmentation"): ("filter_db", "noise_db"),
+    ("dictionary",): ("weights",),
+    ("interpreter",): (
+        *("network", "layers", "skip_silence", "head_learning_rate", "average"),
+        *("mixed_db", "silenced"),
+    ),
+    ("explanation",): ("metrics",),
+}
 
 # The sections each stage of `train` reads; a stage depends on those before it.
 STAGES = {
@@ -109,17 +105,7 @@ class Config(Section):
         >>> set(Config().flat()) - set(Config().science()) >= {"run.device", "dataset.data_dir"}
         True
         """
-        return flatten(self._science())
-
-    def _science(self) -> dict[str, Any]:
-        tree = self.model_dump(mode="json")
-        for section, keys in _NOT_SCIENCE.items():
-            if keys is None:
-                del tree[section]
-            else:
-                for key in keys:
-                    del tree[section][key]
-        return tree
+        return flatten(self.model_dump(mode="json", exclude=_NOT_SCIENCE))
 
     def signature(self, stage: str | None = None) -> str:
         """Twelve hexadecimal digits that name the experiment, or one stage of it.
@@ -142,22 +128,21 @@ class Config(Section):
         >>> a.signature() == c.signature()
         False
         """
-        tree = self._science()
+        tree = self.model_dump(mode="json", exclude=_NOT_SCIENCE)
+        sections = tuple(tree)
         del tree["explanation"]["rule"]  # It says which method, and that is among the settings.
         defaults = Config().model_dump(mode="json")
-        # Unset, they leave the signatures of runs that were made before there were these keys.
-        for *path, key in _LATE_KEYS:
-            node, unset = tree, defaults
-            for part in path:
-                node, unset = node[part], unset[part]
-            if node[key] == unset[key]:
-                del node[key]
+        for path, keys in _LATE_KEYS.items():
+            node, unset = (reduce(getitem, path, each) for each in (tree, defaults))
+            for key in keys:
+                if node[key] == unset[key]:
+                    del node[key]
         if tree["method"] == Method().model_dump():
             del tree["method"]
         if not tree["parts"]:
             del tree["parts"]
         if stage is not None:
-            read = STAGES.get(stage, tuple(self._science()))
+            read = STAGES.get(stage, sections)
             tree = {name: tree[name] for name in read if name in tree}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
 
