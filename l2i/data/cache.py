@@ -20,9 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -30,11 +28,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from l2i.data.base import DataSet, Progress, Waveform, listed, worker_count
+from l2i.data.cards import DataSet, Progress, Waveform, in_threads, listed
 from l2i.data.digests import digests_file, digests_of
 from l2i.data.places import cache_folder
 from l2i.errors import DataError, StoreError
-from l2i.storage import atomic_write_text, disk_errors, disk_usage, file_lock, format_bytes
+from l2i.storage import (
+    FileLock,
+    atomic_write_text,
+    disk_errors,
+    disk_usage,
+    file_lock,
+    format_bytes,
+)
 from l2i.types import Clip
 
 __all__ = ["CacheEntry", "Streamed", "WaveformCache", "Waveforms"]
@@ -97,12 +102,8 @@ class Streamed:
         if np.ndim(rows) == 0:
             return self._load(int(rows))
         batch = np.empty((len(rows), self.shape[1]), np.float32)
-
-        def put(place: int) -> None:
-            batch[place] = self._load(int(rows[place]))
-
-        for _ in _in_threads(put, range(len(rows))):
-            pass
+        for place, x in enumerate(in_threads(self._load, [int(row) for row in rows])):
+            batch[place] = x
         return batch
 
     def _load(self, row: int) -> Waveform:
@@ -248,13 +249,14 @@ class WaveformCache:
         # A half-made entry whose lock is free, or ours, has nobody at work on it.
         for partial in self.leftovers():
             path = self.folder / partial.name.removeprefix(".").removesuffix(".partial")
-            if path == held:
+            lock = FileLock(_lock_of(path))
+            with disk_errors(lock.path):
+                free = path != held and lock.take()
+            if free or path == held:
                 shutil.rmtree(partial, ignore_errors=True)
-                continue
-            with suppress(_Busy), file_lock(_lock_of(path), on_wait=_give_up):
-                shutil.rmtree(partial, ignore_errors=True)
-                if not path.exists():
-                    _lock_of(path).unlink(missing_ok=True)
+            if free and not path.exists():
+                lock.path.unlink(missing_ok=True)
+            lock.release()
 
     def _key(self, dataset: DataSet, clips: Sequence[Clip]) -> str:
         settings = [VERSION, dataset.sample_rate, dataset.n_samples, dataset.generator]
@@ -307,9 +309,8 @@ class WaveformCache:
                             n = os.pwrite(file.fileno(), data, offset)
                             data, offset = data[n:], offset + n
 
-                    for done, _ in enumerate(_in_threads(decode, range(len(clips))), start=1):
-                        if progress is not None:
-                            progress(done, len(clips))
+                    for _ in in_threads(decode, range(len(clips)), progress):
+                        pass
                     _refuse(broken, dataset.card.name)
                     os.fsync(file.fileno())
                 index = {
@@ -338,17 +339,6 @@ def _refuse(broken: Mapping[int, DataError], name: str) -> None:
     raise DataError(f"{first} {which} as bad: 'l2i data check {name}' lists them all.") from first
 
 
-def _in_threads(function: Callable[[int], None], items: Iterable[int]) -> Iterator[None]:
-    """Map in threads; the first error (or Ctrl-C) stops the rest before it goes on."""
-    pool = ThreadPoolExecutor(worker_count())
-    try:
-        futures = [pool.submit(function, item) for item in items]
-        for future in futures:
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:
     """A whole entry, or None where there is none that can be used."""
     try:
@@ -364,11 +354,3 @@ def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:
 
 def _lock_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
-
-
-class _Busy(Exception):
-    pass
-
-
-def _give_up() -> None:
-    raise _Busy

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ __all__ = [
 
 Waveform = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,20 @@ def listed(words: Iterable[object], most: int = 5) -> str:
     shown = [str(w) for w in words]
     more = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def in_threads(
+    function: Callable[[T], R], items: Sequence[T], progress: Progress | None = None
+) -> Iterator[R]:
+    """Map in threads; the first error (or Ctrl-C) stops the rest before it goes on."""
+    pool = ThreadPoolExecutor(worker_count())
+    try:
+        for done, result in enumerate(pool.map(function, items), start=1):
+            if progress is not None:
+                progress(done, len(items))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def worker_count() -> int:

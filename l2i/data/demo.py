@@ -14,7 +14,6 @@ What the sounds are made of is in `l2i.data.sounds`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +29,8 @@ from l2i.data.base import (
     Waveform,
     clip_settings,
     make_split,
-    worker_count,
 )
+from l2i.data.cards import in_threads
 from l2i.data.sounds import SAMPLE_RATE, SOUNDS, Rng, Signal, echoes, tone
 from l2i.dsp.audio import fit_length, resample
 from l2i.dsp.mixing import Colour, coloured_noise, db_to_gain, rms
@@ -144,10 +143,8 @@ class Demo:
         """Synthesise every clip: nothing can be missing."""
         clips = self.clips()
         if decode:
-            with ThreadPoolExecutor(worker_count()) as pool:
-                for done, _ in enumerate(pool.map(self.load, clips), start=1):
-                    if progress is not None:
-                        progress(done, len(clips))
+            for _ in in_threads(self.load, clips, progress):
+                pass
         return Report(len(clips))
 
     @property

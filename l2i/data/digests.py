@@ -7,12 +7,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from l2i.data.base import worker_count
+from l2i.data.cards import in_threads
 from l2i.errors import DataError
 
 # A file whose time of change is as young as this may change again within the clock's grain.
@@ -65,8 +64,7 @@ def digests_of(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
             else:
                 fresh.append(path)
         if fresh:
-            with ThreadPoolExecutor(worker_count()) as pool:
-                digests.update(zip(fresh, pool.map(_digest, fresh), strict=True))
+            digests.update(zip(fresh, in_threads(_digest, fresh), strict=True))
             settled = (time.time() - _SETTLED_S) * 1e9
             lines = [
                 (os.path.abspath(path), *stats[path], digests[path])

@@ -319,10 +319,11 @@ def _transfer(
                 float(pause) if pause.isdigit() else 0.0,
             )
         start, total = _range(answer.headers.get("Content-Range", ""))
-        if status == 416:
-            # Nothing is left to send: we have all, or bytes of another file.
-            if total == have and known is not None:
-                return
+        if status == 416 and total == have and known is not None:
+            return  # Nothing is left to send: we have all.
+        before = known.get("total") if known else None
+        other = start != have or (None not in (before, total) and before != total)
+        if status == 416 or (status == 206 and other):
             part.unlink(missing_ok=True)
             about.unlink(missing_ok=True)
             raise _Again("the file has changed on the server")
@@ -330,15 +331,8 @@ def _transfer(
             raise DataError(
                 f"{remote.url} could not be fetched: the server answered {status} {answer.reason}."
             )
-        length = answer.headers.get("Content-Length", "")
-        if status == 206:
-            before = known.get("total") if known else None
-            if start != have or (before is not None and total is not None and before != total):
-                part.unlink(missing_ok=True)
-                about.unlink(missing_ok=True)
-                raise _Again("the file has changed on the server")
-        else:
-            have = 0
+        if status == 200:
+            have, length = 0, answer.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
             # A weak validator vouches for the meaning, not for the bytes.
             tag = answer.headers.get("ETag", "")

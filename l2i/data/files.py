@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from l2i.data.cards import Card, DataSet, Progress, Report, Waveform, listed, worker_count
+from l2i.data.cards import Card, DataSet, Progress, Report, Waveform, in_threads, listed
 from l2i.data.split import make_split
 from l2i.errors import DataError
 from l2i.types import Clip, Split
@@ -98,16 +97,11 @@ class Files:
                 used = hashlib.blake2b(x[: self.n_samples].tobytes(), digest_size=16).hexdigest()
                 return survey.listen(x, self.sample_rate, self.n_samples), used
 
-            with ThreadPoolExecutor(worker_count()) as pool:
-                for done, (clip, outcome) in enumerate(
-                    zip(there, pool.map(listen, there), strict=True), start=1
-                ):
-                    if isinstance(outcome, str):
-                        invalid.append((self._name(clip), outcome))
-                    else:
-                        heard[clip.id], contents[clip.id] = outcome
-                    if progress is not None:
-                        progress(done, len(there))
+            for clip, outcome in zip(there, in_threads(listen, there, progress), strict=True):
+                if isinstance(outcome, str):
+                    invalid.append((self._name(clip), outcome))
+                else:
+                    heard[clip.id], contents[clip.id] = outcome
             wanted = self.n_samples / self.sample_rate
             notes += _odd_lengths([h.seconds for h in heard.values()], wanted)
             if silent := [self._name(c) for c in there if c.id in heard and heard[c.id].silent]:

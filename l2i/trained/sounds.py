@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from l2i import config
 from l2i.data import open_dataset
-from l2i.data.base import worker_count
+from l2i.data.cards import in_threads
 from l2i.dsp.audio import fit_length, read_part
 from l2i.errors import DataError, UsageError
 from l2i.library import clips_of
@@ -57,5 +56,4 @@ def gathered(
 
 
 def _decoded(paths: Sequence[Path], rate: int, most_s: float) -> list[NDArray[np.float32]]:
-    with ThreadPoolExecutor(worker_count()) as pool:
-        return list(pool.map(lambda path: read_part(path, rate, duration_s=most_s), paths))
+    return list(in_threads(lambda path: read_part(path, rate, duration_s=most_s), paths))
