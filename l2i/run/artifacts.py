@@ -35,15 +35,10 @@ def list_artifacts(
     """
     above = f"{folder}/" if folder else ""
     if is_s3(uri):
-        below = s3.listing(_below(uri, folder), patience_s=patience_s)
+        below = s3.listing(s3.Location.parse(uri) / folder, patience_s=patience_s)
         return sorted({above + file.name.partition("/")[0] for file in below})
     with store_errors(store, "read"):
         return sorted(a.path for a in connect(store).list_artifacts(run_id, folder or None))
-
-
-def _below(uri: str, folder: str) -> s3.Location:
-    place = s3.Location.parse(uri)
-    return place / folder if folder else place
 
 
 def fetch_artifact(
@@ -63,7 +58,7 @@ def fetch_artifact(
     """
     if is_s3(uri):
         folder, _, name = path.rpartition("/")
-        above = _below(uri, folder)
+        above = s3.Location.parse(uri) / folder
         below = [
             file
             for file in s3.listing(above, patience_s=patience_s)
@@ -77,13 +72,8 @@ def fetch_artifact(
 
 
 def download(run: RunInfo, path: str) -> Path:
-    """A local copy of one artifact of a run: a file, or a folder with all it holds.
-
-    Parameters
-    ----------
-    run : RunInfo
-    path : str
-        Relative to the run's artifacts, with ``/``.
+    """A local copy of one artifact of a run: a file, or a folder with all it holds, by its path
+    relative to the run's artifacts, with ``/``.
 
     Returns
     -------

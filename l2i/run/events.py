@@ -20,9 +20,11 @@ def send_event(
     client: MlflowClient,
     run_id: str,
     artifact_uri: str,
-    event: Mapping[str, Any],
-    files: Path,
-    unsure: bool,
+    kind: str,
+    data: Any,
+    files: Path = Path(),
+    *,
+    unsure: bool = False,
 ) -> None:
     """Write one event to a store.
 
@@ -31,8 +33,8 @@ def send_event(
     store : Store
     client : MlflowClient
     run_id, artifact_uri : str
-    event : mapping
-        ``kind`` and ``data``; see `Outbox.add`.
+    kind, data
+        See `Outbox.add`.
     files : Path
         Of the event ``files``.
     unsure : bool
@@ -44,7 +46,6 @@ def send_event(
     """
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
-    kind, data = event["kind"], event["data"]
     with store_errors(store, "written"):
         if kind == "params":
             _log(client, run_id, params=[Param(k, v) for k, v in data.items()])
@@ -60,7 +61,12 @@ def send_event(
             if data in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, data)
         elif kind == "files":
-            _send_files(client, run_id, artifact_uri, files, data)
+            if is_s3(artifact_uri):
+                place = s3.Location.parse(artifact_uri) / data
+                s3.send(files, place if files.is_dir() else place / files.name, patience_s=0.0)
+            else:
+                log = client.log_artifacts if files.is_dir() else client.log_artifact
+                log(run_id, str(files), data or None)
         elif kind == "inputs":
             # A run has each of them once, however often it is said.
             client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
@@ -116,19 +122,6 @@ def _register(
     if not [v for v in client.search_model_versions(query) if v.name == name]:
         source = f"{artifact_uri.rstrip('/')}/{data['path']}"
         client.create_model_version(name, source, run_id)
-
-
-def _send_files(
-    client: MlflowClient, run_id: str, artifact_uri: str, files: Path, folder: str
-) -> None:
-    if is_s3(artifact_uri):
-        place = s3.Location.parse(artifact_uri)
-        place = place / folder if folder else place
-        s3.send(files, place if files.is_dir() else place / files.name, patience_s=0.0)
-    elif files.is_dir():
-        client.log_artifacts(run_id, str(files), folder or None)
-    else:
-        client.log_artifact(run_id, str(files), folder or None)
 
 
 def _remove_files(artifact_uri: str, folder: str) -> None:

@@ -75,8 +75,8 @@ def make_parent(
         with store_errors(store, "written"):
             made = client.create_run(where, run_name=name, tags=texts).info
         run_id, uri = str(made.run_id), made.artifact_uri
-    event = {"kind": "params", "data": {key: as_text(value) for key, value in params.items()}}
-    send_event(store, client, run_id, uri, event, Path(), unsure=False)
+    texts = {key: as_text(value) for key, value in params.items()}
+    send_event(store, client, run_id, uri, "params", texts)
     return run_id
 
 
@@ -88,28 +88,14 @@ def write_parent(
     status: str,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a table's figures and files to the run above; the newest step is what is shown.
-
-    Parameters
-    ----------
-    run : RunInfo
-    figures : mapping
-        None is left out.
-    step : int
-        How many children the figures are of.
-    files : Path
-        A folder.
-    status : str
-        ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
-    tags : mapping, optional
-    """
+    """Write a table's figures, without those that are None, and the files of a folder to the run
+    above; the newest step, how many children they are of, is what is shown."""
     store = locate()
     client = connect(store)
     now = time.time_ns() // 1_000_000
     points = [[key, value, now, step] for key, value in figures.items() if value is not None]
     for kind, data in (("metrics", points), ("files", ""), ("tags", dict(tags or {}))):
-        event = {"kind": kind, "data": data}
-        send_event(store, client, run.id, run.artifact_uri, event, files, unsure=True)
+        send_event(store, client, run.id, run.artifact_uri, kind, data, files, unsure=True)
     if run.status != status:
         close_run(run.id, status)
 

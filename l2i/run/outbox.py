@@ -67,11 +67,6 @@ def _hopeless(error: BaseException) -> bool:
 class Outbox:
     """The events of one run.
 
-    Parameters
-    ----------
-    store : Store
-    run_id : str
-
     Attributes
     ----------
     folder : Path
@@ -207,7 +202,10 @@ class Outbox:
         for number, event in self._read(self._sent):
             files = self.folder / "files" / str(number)
             try:
-                send_event(self._store, client, self.run_id, uri, event, files, self._unsure)
+                send_event(
+                    *(self._store, client, self.run_id, uri, event["kind"], event["data"], files),
+                    unsure=self._unsure,
+                )
             except BaseException:
                 self._unsure = True
                 raise
@@ -239,8 +237,9 @@ class Outbox:
                 if _hopeless(error):
                     self._hopeless = str(error)
                 failures += 1
-                if failures == 2 or self._hopeless:
-                    self._say(str(error))
+                if (failures == 2 or self._hopeless) and self._on_away is not None:
+                    tell, self._on_away = self._on_away, None
+                    tell(f"{error} What the run writes is kept here and sent later.")
                 pause = _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
                 with self._wake:
                     self._wake.notify_all()
@@ -250,11 +249,6 @@ class Outbox:
                 self._hopeless = f"{type(error).__name__}: {error}"
                 with self._wake:
                     self._wake.notify_all()
-
-    def _say(self, sentence: str) -> None:
-        if self._on_away is not None:
-            tell, self._on_away = self._on_away, None
-            tell(f"{sentence} What the run writes is kept here and sent later.")
 
     def close(self, wait_s: float) -> str:
         """Wait until all is sent, but not longer; then the thread is gone.
@@ -299,11 +293,7 @@ def outboxes(store: Store) -> list[Outbox]:
 def sync(store: Store, wait_s: float) -> list[tuple[Outbox, str]]:
     """Send what earlier processes left; runs that are alive send for themselves.
 
-    Parameters
-    ----------
-    store : Store
-    wait_s : float
-        How long the store may be away.
+    Each is given up where the store is away for more than `wait_s` seconds.
 
     Returns
     -------

@@ -58,12 +58,8 @@ def reap(store: Store | None = None) -> list[RunInfo]:
     """Set runs KILLED that say RUNNING though their process is gone; return them.
 
     A run is gone when the lock that its process held is free. Runs of another machine whose
-    lock cannot be seen from here are left alone.
-
-    Parameters
-    ----------
-    store : Store, optional
-        By default the one that the environment names. It is not made where it is absent.
+    lock cannot be seen from here are left alone. The store is by default the one that the
+    environment names, and is not made where it is absent.
     """
     store = store or locate()
     running = search_runs(store, Wanted(status="RUNNING", tags=OURS), limit=10_000)
@@ -120,20 +116,12 @@ def running(tags: dict[str, str | None]) -> list[RunInfo]:
 
 
 def register(run: RunInfo, name: str, path: str) -> None:
-    """Make the model of a finished run a version of a registered model, unless it is one.
-
-    Parameters
-    ----------
-    run : RunInfo
-    name : str
-        Of the registered model, which is made where there is none.
-    path : str
-        The model's folder among the run's artifacts.
-    """
+    """Make the model in the folder `path` of a finished run's artifacts a version of the registered
+    model `name`, which is made where there is none, unless it is one."""
     store = locate()
     check_own(store, run.id, run.artifact_uri)
-    event = {"kind": "register", "data": {"name": name, "path": path}}
-    send_event(store, connect(store), run.id, run.artifact_uri, event, Path(), unsure=False)
+    data = {"name": name, "path": path}
+    send_event(store, connect(store), run.id, run.artifact_uri, "register", data)
 
 
 def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -> RunInfo | None:

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,6 @@ _LOCAL_TAGS = ("l2i.lock", "l2i.host", "l2i.mounts", "mlflow.parentRunId")
 
 def export_run(run: RunInfo, target: Path | str) -> str:
     """Write all of a run below a folder, or below an ``s3://`` address.
-
-    Parameters
-    ----------
-    run : RunInfo
-    target : Path or str
 
     Returns
     -------
@@ -160,13 +156,8 @@ def _exports(source: Path | str) -> Iterator[list[Path]]:
 def import_runs(
     source: Path | str, *, experiment: str | None = None
 ) -> list[tuple[str, str, bool]]:
-    """Make runs of all exports below a folder or an ``s3://`` address, or in an archive.
-
-    Parameters
-    ----------
-    source : Path or str
-    experiment : str, optional
-        Instead of the experiment each was of.
+    """Make runs of all exports below a folder or an ``s3://`` address, or in an archive; of an
+    `experiment`, or each of the one that it was of.
 
     Returns
     -------
@@ -235,11 +226,7 @@ def _import(
     run_id, uri = run.info.run_id, run.info.artifact_uri
     lock = FileLock(store.lock(run_id))
     lock.take()
-
-    def put(kind: str, data: Any, files: Path | None = None) -> None:
-        event = {"kind": kind, "data": data}
-        send_event(store, client, run_id, uri, event, files or Path(), unsure=False)
-
+    put = partial(send_event, store, client, run_id, uri)
     try:
         params = list(document["params"].items())
         for start in range(0, len(params), 100):

@@ -63,7 +63,7 @@ class Tracker:
         folder: Path,
         lock: FileLock,
         resumed: bool,
-        stopped_wait_s: float = STOPPED_WAIT_S,
+        stopped_wait_s: float,
     ) -> None:
         self._store = store
         self._client = client
@@ -100,15 +100,8 @@ class Tracker:
         if self._outbox is not None:
             self._outbox.add(kind, data, files)
             return
-        send_event(
-            self._store,
-            self._client,
-            self.run_id,
-            self._artifact_uri,
-            {"kind": kind, "data": data},
-            files or Path(),
-            unsure=False,
-        )
+        run = (self._store, self._client, self.run_id, self._artifact_uri)
+        send_event(*run, kind, data, files or Path())
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Write parameters once.
@@ -155,13 +148,9 @@ class Tracker:
         for key, value in values.items():
             if value is None:
                 continue
-            number = float(value)
-            if key not in self._last:
-                self._write({key: number}, 0)
-                continue
-            step, known = self._last[key]
-            same = known == number or (math.isnan(known) and math.isnan(number))
-            if not same:
+            number, (step, known) = float(value), self._last.get(key, (-1, None))
+            same = known is not None and math.isnan(known) and math.isnan(number)
+            if known != number and not same:
                 # The store shows the value of the highest step, so the newer one goes after it.
                 self._write({key: number}, step + 1)
 

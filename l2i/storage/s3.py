@@ -84,7 +84,7 @@ def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteF
     return sorted((f for f in files if f.name and not f.name.endswith("/")), key=lambda f: f.name)
 
 
-def exists(place: Location, *, patience_s: float | None = None) -> bool:
+def exists(place: Location) -> bool:
     """Whether there is an object of this very name."""
     from botocore.exceptions import ClientError
 
@@ -97,16 +97,16 @@ def exists(place: Location, *, patience_s: float | None = None) -> bool:
             raise
         return True
 
-    return ask(place, "read", head, patience_s)
+    return ask(place, "read", head)
 
 
-def write(place: Location, data: bytes, *, patience_s: float | None = None) -> None:
+def write(place: Location, data: bytes) -> None:
     """Put one small object; it is there whole or not at all."""
-
-    def put() -> None:
-        client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data)
-
-    ask(place, "write", put, patience_s)
+    ask(
+        place,
+        "write",
+        lambda: client().put_object(Bucket=place.bucket, Key=place.prefix, Body=data),
+    )
 
 
 def remove(place: Location, *, patience_s: float | None = None) -> int:

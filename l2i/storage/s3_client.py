@@ -28,7 +28,7 @@ class Location:
 
     >>> str(Location.parse("s3://bucket/a/b/"))
     's3://bucket/a/b'
-    >>> Location.parse("s3://bucket") / "c"
+    >>> Location.parse("s3://bucket") / "c" / ""
     Location(bucket='bucket', prefix='c')
     """
 
@@ -54,7 +54,7 @@ class Location:
         return cls(parts.netloc, rest.strip("/"))
 
     def __truediv__(self, name: str) -> Location:
-        return Location(self.bucket, f"{self.prefix}/{name}" if self.prefix else name)
+        return Location(self.bucket, "/".join(filter(None, (self.prefix, name))))
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
@@ -70,26 +70,11 @@ _SETTINGS = (
 )
 
 
-def _check_keys(session: Any) -> None:
-    """Find the keys; a program that is to print them may be absent, or print something else."""
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        session.get_credentials()
-    except BotoCoreError:
-        raise  # Some are an OSError or a ValueError, too.
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"AWS's keys cannot be found ({_first_line(error)}): mend the credential_process of "
-            "this profile."
-        ) from error
-
-
 def client() -> Any:
     """A client for what the environment says now; clients may be shared by threads."""
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import InvalidRegionError
+    from botocore.exceptions import BotoCoreError, InvalidRegionError
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
     key = (endpoint or "", *(os.environ.get(name, "") for name in _SETTINGS))
@@ -97,7 +82,16 @@ def client() -> Any:
         if key in _clients:
             return _clients[key]
         session = boto3.session.Session()
-        _check_keys(session)
+        try:
+            session.get_credentials()
+        except BotoCoreError:
+            raise  # Some are an OSError or a ValueError, too.
+        except (OSError, ValueError) as error:
+            # A program that is to print them may be absent, or print something else.
+            raise StoreError(
+                f"AWS's keys cannot be found ({_first_line(error)}): mend the credential_process "
+                "of this profile."
+            ) from error
         try:
             _clients[key] = session.client(
                 "s3",
@@ -227,7 +221,7 @@ def _sentences(place: Location, doing: str) -> Iterator[None]:
         raise StoreError(f"{place} could not be reached to {doing} it ({first}).") from error
 
 
-def ask(place: Location, doing: str, work: Callable[[], T], patience_s: float | None) -> T:
+def ask(place: Location, doing: str, work: Callable[[], T], patience_s: float | None = None) -> T:
     """Do it, and again while the store is away; what goes wrong is one sentence."""
     with _sentences(place, doing):
         return patiently(
