@@ -67,12 +67,8 @@ class Garbage:
 
 
 def find_garbage(*, stages: bool = False) -> Garbage:
-    """What may be removed for good: runs in the bin, and what they left on this machine.
-
-    Parameters
-    ----------
-    stages : bool
-        Also the stages that are kept for trainings to come.
+    """What may be removed for good: runs in the bin, and what they left on this machine; with
+    `stages`, also those that are kept for trainings to come.
 
     Raises
     ------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,24 +47,15 @@ def _revision() -> tuple[str, str]:
 
 def cpu_model() -> str:
     """The processor's name, as it calls itself."""
-    try:
+    with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
+        if match := re.search(r"^model name[ \t]*:(.*)$", text, re.MULTILINE):
+            return match[1].strip()
     return platform.processor() or platform.machine()
 
 
 def tags(device: torch.device | None = None) -> dict[str, str]:
-    """Tags that say by what, on what and how a run was made.
-
-    Parameters
-    ----------
-    device : torch.device, optional
-        Its name is told, where it has one.
+    """Tags that say by what, on what (a device by its name, if it has one) and how a run was made.
 
     Returns
     -------
@@ -82,10 +75,8 @@ def tags(device: torch.device | None = None) -> dict[str, str]:
         "l2i.folder": str(Path.cwd()),
     }
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             values[f"l2i.{package}"] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     if device is not None:
         values["l2i.device"] = device.type
         if device.type == "cuda":

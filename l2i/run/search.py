@@ -242,22 +242,6 @@ def _read(
 # --- MLflow -------------------------------------------------------------------------------------
 
 
-def _info(run: Any, experiments: dict[str, str]) -> RunInfo:
-    return RunInfo(
-        id=run.info.run_id,
-        name=run.info.run_name or run.info.run_id,
-        experiment=experiments.get(run.info.experiment_id, run.info.experiment_id),
-        experiment_id=run.info.experiment_id,
-        status=run.info.status,
-        artifact_uri=run.info.artifact_uri,
-        params=dict(run.data.params),
-        tags=known_tags(run.data.tags),
-        metrics=dict(run.data.metrics),
-        start=_time(run.info.start_time),
-        end=_time(run.info.end_time),
-    )
-
-
 def _experiments(store: Store) -> dict[str, str]:
     """Id to name of every experiment."""
     client = connect(store)
@@ -289,7 +273,22 @@ def _ask(
             order_by=wanted.order(),
             page_token=token,
         )
-        yield [_info(run, experiments) for run in page]
+        yield [
+            RunInfo(
+                id=run.info.run_id,
+                name=run.info.run_name or run.info.run_id,
+                experiment=experiments.get(run.info.experiment_id, run.info.experiment_id),
+                experiment_id=run.info.experiment_id,
+                status=run.info.status,
+                artifact_uri=run.info.artifact_uri,
+                params=dict(run.data.params),
+                tags=known_tags(run.data.tags),
+                metrics=dict(run.data.metrics),
+                start=_time(run.info.start_time),
+                end=_time(run.info.end_time),
+            )
+            for run in page
+        ]
         token = page.token
         if not token:
             return

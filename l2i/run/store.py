@@ -82,14 +82,8 @@ def _newer(message: str) -> str:
 
 @contextmanager
 def store_errors(store: Store, doing: str) -> Iterator[None]:
-    """Turn what MLflow, the database, the disk or the network raise into one sentence.
-
-    Parameters
-    ----------
-    store : Store
-    doing : str
-        What failed, as in "The run store X cannot be <doing>".
-    """
+    """Turn what MLflow, the database, the disk or the network raise into one sentence, which
+    begins with "The run store X cannot be <doing>"."""
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
