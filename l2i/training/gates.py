@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -307,14 +306,8 @@ def _gating(network: GateHead, document: Mapping[str, Any], context: Any) -> Gat
     )
 
 
-@dataclass(frozen=True)
-class _Held:
-    """Mixtures that nothing is learnt from, and what their gates are the `gate` of."""
-
-    heard: Heard
-    taken: Taken
-    odds: Tensor
-    classes: Tensor
+# Mixtures that nothing is learnt from, what their gates are the `gate` of, and their classes.
+_Held = tuple[Heard, Taken, Tensor, Tensor]
 
 
 @torch.no_grad()
@@ -325,7 +318,7 @@ def _held(teacher: Teacher, mixer: Mixer, seed: int, *key: str | int) -> Iterato
     for mixture in mixer.validate(epoch_generator(seed, "gates", "validate", *key)):
         heard, taken = teacher.read(mixture)
         odds = teacher.gating.log_odds(heard, mixture.classes)
-        yield _Held(heard, taken, odds, mixture.classes)
+        yield heard, taken, odds, mixture.classes
     network.train()
 
 
@@ -334,18 +327,17 @@ def _figures(teacher: Teacher, held: Iterable[_Held], shift: float = 0.0) -> dic
     """What an epoch is judged by, and a shift of the gates' log odds."""
     clf = teacher.classifier
     columns: dict[str, list[Tensor]] = {}
-    for some in held:
-        heard, own = some.heard, some.classes.unsqueeze(1)
-        mask = teacher.gating.gain(some.taken, gate(some.odds + shift), heard.size)
+    for heard, taken, odds, classes in held:
+        own = classes.unsqueeze(1)
+        mask = teacher.gating.gain(taken, gate(odds + shift), heard.size)
         inside, outside = teacher.judge(heard, split_sounds(heard, mask))
+        enough, needed = teacher.answers(heard, inside, outside, classes)
         y, q = (clf.probabilities(z).gather(1, own)[:, 0] for z in (heard.logits, outside))
         figures = {
             "fall": y - q,
             "kept": kept_energy(mask, heard.size).nan_to_num(),
             "fid_in": clf.decisions(inside).gather(1, own)[:, 0].float(),
-            "validation_loss": torch.stack(
-                teacher.answers(heard, inside, outside, some.classes)
-            ).sum(0),
+            "validation_loss": enough + needed,
         }
         for name, values in figures.items():
             columns.setdefault(name, []).append(values)
@@ -355,7 +347,7 @@ def _figures(teacher: Teacher, held: Iterable[_Held], shift: float = 0.0) -> dic
 def _closed(teacher: Teacher, mixer: Mixer, seed: int, closing: float) -> float:
     """How far gates can be shut further with nothing lost that counts: a number below 0, or 0."""
     held: list[_Held] = []
-    while sum(len(some.classes) for some in held) < _CLOSING_MIXTURES:
+    while sum(len(classes) for *_, classes in held) < _CLOSING_MIXTURES:
         held += _held(teacher, mixer, seed, len(held))
     trained, shut = _figures(teacher, held), 0.0
     for shift in _SHIFTS:

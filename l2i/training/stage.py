@@ -95,13 +95,22 @@ class Stage:
         self.history = document["history"]
         for name, network in networks.items():
             network.load_state_dict(tensors_below(tensors, f"{name}."))
-        _load_optimizer(optimizer, tensors_below(tensors, "optimizer."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors_below(tensors, "optimizer.").items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         self.publish()
         return tensors_below(tensors, "best.")
 
     def save(self, optimizer: Optimizer, best: Mapping[str, Tensor], **networks: nn.Module) -> None:
         """An epoch is finished: keep it, then show it."""
-        tensors = {f"optimizer.{k}": v for k, v in _dump_optimizer(optimizer).items()}
+        # Adam's moments and steps by the index of their parameter.
+        tensors = {
+            f"optimizer.{index}.{name}": torch.as_tensor(value)
+            for index, values in optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
         tensors |= {f"best.{k}": v for k, v in best.items()}
         for name, network in networks.items():
             tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
@@ -179,23 +188,3 @@ def open_stage(
 def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names begin with `prefix`, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _dump_optimizer(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and steps by the index of their parameter."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, values in state.items()
-        for name, value in values.items()
-    }
-
-
-def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    whole = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    whole["state"] = state
-    optimizer.load_state_dict(whole)
