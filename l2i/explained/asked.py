@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,10 +94,11 @@ def explain_by(
     )
 
 
-def _player(
-    heard: Heard, level: Tensor, length: int, *, linear: bool
-) -> Callable[[Callable[[], Tensor]], Tensor]:
-    """What makes the sound [S] that a mask keeps of one clip, at the clip's level."""
+def _maker(
+    heard: Heard, level: Tensor, length: int, w: Tensor, h: Tensor, *, linear: bool
+) -> Callable[..., Component]:
+    """What makes component k of patterns w [F, K] and activations h [K, T] of one clip: from a mask
+    that keeps it alone, of which its sound is made at the clip's level, and what else is known."""
     # Not the clip itself, which has the hidden maps.
     spectrum, size, domain, n = heard.spectrum, heard.size, heard.domain, heard.n_samples
 
@@ -105,7 +107,17 @@ def _player(
         gain = linear_gain(mask(), size, linear=linear)
         return (synthesise(spectrum, gain, domain, n) * level)[0, :length]
 
-    return alone
+    def component(k: int, mask: Callable[[], Tensor], **known: Any) -> Component:
+        return Component(
+            number=k,
+            peak_hz=float(w[:, k].argmax()) * domain.sample_rate / domain.n_fft,
+            spectrum=w[:, k].cpu().numpy(),
+            activation=h[k].cpu().numpy(),
+            sound=partial(alone, mask),
+            **known,
+        )
+
+    return component
 
 
 def _components(
@@ -119,25 +131,15 @@ def _components(
     order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
     loud = e.w.sum(dim=0) * h[0].sum(dim=1)
     total = float(sum(loud[k] for k in order)) or 1.0
-    alone = _player(heard, level, length, linear=False)
+    component = _maker(heard, level, length, e.w, h[0], linear=False)
     components = []
     for k in order:
         only = torch.zeros_like(selected)
         only[0, k] = True
         mask = partial(soft_mask, e.w, h, only)
-        components.append(
-            Component(
-                k,
-                float(loud[k]) / total,
-                1.0,
-                float(e.w[:, k].argmax()) * e.domain.sample_rate / e.domain.n_fft,
-                e.w[:, k].cpu().numpy(),
-                h[0, k].cpu().numpy(),
-                np.ones(h.shape[2], np.float32),
-                partial(alone, mask),
-                float(relevances[k]),
-            )
-        )
+        known = {"share": float(loud[k]) / total, "relevance": float(relevances[k])}
+        gate = np.ones(h.shape[2], np.float32)
+        components.append(component(k, mask, evidence=1.0, gate=gate, **known))
     return tuple(components)
 
 
@@ -147,22 +149,12 @@ def _gated(
     """The components that most of a clip's explanation is made of, the largest share first."""
     shares, evidence = (x[0] for x in taken.shares(gates))
     order = [k for k in shares.argsort(descending=True).tolist() if shares[k] > 0][:_AMONG]
-    alone = _player(heard, level, length, linear=True)
+    component = _maker(heard, level, length, way.w, taken.activations[0], linear=True)
     components = []
     for k in order:
         one = Taken(way.w[:, [k]], taken.activations[:, [k]], taken.whole)
         mask = partial(way.gating.gain, one, gates[:, [k]], heard.size)
-        components.append(
-            Component(
-                number=k,
-                share=float(shares[k]),
-                evidence=float(evidence[k]),
-                peak_hz=float(way.w[:, k].argmax()) * heard.domain.sample_rate / heard.domain.n_fft,
-                spectrum=way.w[:, k].cpu().numpy(),
-                activation=taken.activations[0, k].cpu().numpy(),
-                gate=gates[0, k].cpu().numpy(),
-                sound=partial(alone, mask),
-                relevance=float(shares[k]),
-            )
-        )
+        known = {"evidence": float(evidence[k]), "gate": gates[0, k].cpu().numpy()}
+        share = float(shares[k])
+        components.append(component(k, mask, share=share, relevance=share, **known))
     return tuple(components)

@@ -125,16 +125,21 @@ def _measured(
         )
     if own is not None and fitted.method == "l2i" and not probes:
         return own
-    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
-    evaluation = evaluate_method(
-        fitted.subject, fitted.method, told, scenes, None, progress=progress, probes=probes
-    )
+    evaluation = _by_method(fitted, x, progress, probes)
     if own is not None and fitted.method == "l2i":
         evaluation.scores = evaluation.scores | own.scores
         evaluation.intervals = evaluation.intervals | own.intervals
     elif own is not None:
         evaluation = beside(evaluation, own)
     return evaluation
+
+
+def _by_method(
+    fitted: Fitted, x: NDArray[np.float32], progress: Progress, probes: Sequence[Probe]
+) -> Evaluation:
+    scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(x)]
+    told = (fitted.subject, fitted.method, fitted.settings)
+    return evaluate_method(*told, scenes, None, progress=progress, probes=probes)
 
 
 def benchmark(
@@ -230,14 +235,8 @@ def benchmark(
             subject = fit(clf, rest, name, seed=seed, progress=progress, **settings).subject
         begin = time.perf_counter()
         one = Fitted(name, subject, have.settings)
-        scenes = [Scene(str(i), i, (ScenePart(clip, frozenset()),)) for i, clip in enumerate(test)]
         probes = _probes(one, len(test), all, evaluator, repeats)
-        e = evaluate_method(
-            *(subject, name, one.settings, scenes, None),
-            progress=Progress(not progress),
-            probes=probes,
-        )
-        rows[name] = dict(e.scores)
+        rows[name] = dict(_by_method(one, test, Progress(not progress), probes).scores)
         rows[name]["seconds_per_clip"] = (time.perf_counter() - begin) / len(test)
     frame = pd.DataFrame.from_dict(rows, orient="index")
     frame.index.name = "method"
