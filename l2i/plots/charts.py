@@ -1,7 +1,4 @@
-"""Curves, matrices and bars of a run: one function draws one file.
-
-Over 300 lines: a function for each picture, and nothing shared between them.
-"""
+"""Curves, matrices and bars of a run: one function draws one file, a ``.png``."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l2i.dsp.spectrogram import Domain
-from l2i.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, new_panels, save, tidy
+from l2i.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save, tidy
 
 
 def training_curves(
@@ -65,19 +62,11 @@ def training_curves(
 
 
 def dictionary(w: NDArray[np.floating], settings: Domain, path: Path) -> None:
-    """The columns of W, ordered by the frequency where they are centred.
-
-    Parameters
-    ----------
-    w : [F, K]
-    settings : Domain
-    path : Path
-    """
+    """The columns of W [F, K], ordered by the frequency where they are centred."""
     frequency = np.arange(w.shape[0]) * settings.sample_rate / settings.n_fft / 1000
     weight = w / np.maximum(w.sum(axis=0, keepdims=True), 1e-12)
     order = np.argsort(weight.T @ frequency)
-    figure = new_figure(9, 4.5)
-    axes = figure.subplots()
+    figure, (axes,) = new_panels(1, 9, 4.5)
     image = axes.imshow(
         w[:, order],
         origin="lower",
@@ -109,8 +98,9 @@ def confusion_matrix(
         A ``.png``.
     """
     size = 8 if len(rows) <= 20 else 5
-    figure = new_figure(max(5.1, 0.42 * len(columns) + 2.1), max(4.5, 0.42 * len(rows) + 1.5))
-    axes = figure.subplots()
+    figure, (axes,) = new_panels(
+        1, max(5.1, 0.42 * len(columns) + 2.1), max(4.5, 0.42 * len(rows) + 1.5)
+    )
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for at in zip(*np.nonzero(counts), strict=True):
@@ -164,19 +154,10 @@ def conditions(
 
 
 def component_relevance(table: NDArray[np.floating], classes: Sequence[str], path: Path) -> None:
-    """Mean relevance of each component for each class.
-
-    Parameters
-    ----------
-    table : [C, K]
-        In [-1, 1]; NaN for a class that was never explained.
-    classes : sequence of str
-    path : Path
-        A ``.png``.
-    """
+    """Mean relevance [C, K] of each component for each class, in [-1, 1]; NaN for a class that was
+    never explained."""
     n, k = table.shape
-    figure = new_figure(min(16, 3 + 0.11 * k), min(14, 1.6 + 0.24 * n))
-    axes = figure.subplots()
+    figure, (axes,) = new_panels(1, min(16, 3 + 0.11 * k), min(14, 1.6 + 0.24 * n))
     picture = axes.imshow(table, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_yticks(range(n), classes, fontsize=8)
     axes.set_xlabel("component")
@@ -192,19 +173,7 @@ def component_spectra(
     settings: Domain,
     path: Path,
 ) -> None:
-    """The spectrum of each of some components.
-
-    Parameters
-    ----------
-    w : [F, K]
-    order : sequence of int
-        The components, in the order in which they are shown.
-    titles : sequence of str
-        One for each.
-    settings : Domain
-    path : Path
-        A ``.png``.
-    """
+    """The spectra in W [F, K] of some components, in this order, each with a title."""
     columns = 5
     figure, panels = new_panels(len(order), 2.3, 1.5, columns, sharex=True)
     hz = np.linspace(0, settings.sample_rate / 2, settings.n_bins) / 1000
@@ -225,21 +194,11 @@ def component_map(
     classes: Sequence[str],
     path: Path,
 ) -> None:
-    """Clips in the plane, near one another where the same components mattered.
-
-    Parameters
-    ----------
-    points : [P, 2]
-    explained : int [P]
-        The class explained.
-    classes : sequence of str
-    path : Path
-        A ``.png``.
-    """
+    """Clips in the plane, at points [P, 2] that are near one another where the same components
+    mattered; the class explained of each, int [P], is its colour."""
     from matplotlib import colormaps
 
-    figure = new_figure(7.5, 5)
-    axes = figure.subplots()
+    figure, (axes,) = new_panels(1, 7.5, 5)
     there = [c for c in range(len(classes)) if (explained == c).any()]
     marks = "osD^vP*X<>"
     for number, c in enumerate(there):

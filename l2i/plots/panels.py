@@ -77,11 +77,6 @@ def _palette() -> NDArray[np.uint8]:
     return np.concatenate([greys, bar.round(), magma]).astype(np.uint8)
 
 
-@lru_cache(maxsize=4)
-def _panels(count: int, seconds: float, kilohertz: float) -> _Panels:
-    return _Panels(count, seconds, kilohertz)
-
-
 class _Panels:
     """What all pictures of so many spectrograms of one length have in common.
 
@@ -203,6 +198,9 @@ class _Panels:
             first, end = (rows.start + round((i + at) * tall / places) for at in (0.1, 0.9))
             pixels[first:end, columns.start : columns.start + round(r * wide)] = _BAR
         return pixels
+
+
+_panels = lru_cache(maxsize=4)(_Panels)
 
 
 def _shrunk(magnitude: NDArray[np.floating], rows: int, columns: int) -> NDArray[np.float32]:
