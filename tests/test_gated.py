@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -398,7 +397,7 @@ def test_gates_are_shut_further(monkeypatch: pytest.MonkeyPatch) -> None:
             fall, fid_in = figures[at] if at < len(figures) else figures[0]
             return {"fall": fall, "fid_in": fid_in}
 
-        held = SimpleNamespace(classes=torch.zeros(40))
+        held = (None, None, None, torch.zeros(40))
         monkeypatch.setattr(gates_module, "_held", lambda *_: [held])
         monkeypatch.setattr(gates_module, "_figures", judge)
         return gates_module._closed(None, None, 0, 0.8)  # type: ignore[arg-type]

@@ -167,16 +167,15 @@ class WaveformCache:
             The disk is full, or cannot be written.
         """
         clips, path = self._place(dataset, clips)
-        waveforms = _map(path, len(clips), dataset.n_samples)
-        if waveforms is not None:
+        shape = len(clips), dataset.n_samples
+        if (waveforms := _map(path, shape)) is not None:
             return waveforms
         with file_lock(_lock_of(path), on_wait):
             # Whoever held the lock before us may have made it.
-            waveforms = _map(path, len(clips), dataset.n_samples)
-            if waveforms is None:
+            if (waveforms := _map(path, shape)) is None:
                 self._sweep(path)
                 self._decode(path, dataset, clips, progress)
-                waveforms = _map(path, len(clips), dataset.n_samples)
+                waveforms = _map(path, shape)
         if waveforms is None:
             raise StoreError(f"The cache entry {path} was removed while it was being opened.")
         return waveforms
@@ -191,8 +190,7 @@ class WaveformCache:
             A clip is missing, or there is none.
         """
         clips, path = self._place(dataset, clips)
-        there = _map(path, len(clips), dataset.n_samples)
-        if there is not None:
+        if (there := _map(path, (len(clips), dataset.n_samples))) is not None:
             return there
         array = cast("NDArray[np.float32]", Streamed(dataset, clips))
         return Waveforms(array, {clip.id: row for row, clip in enumerate(clips)}, path)
@@ -339,13 +337,12 @@ def _refuse(broken: Mapping[int, DataError], name: str) -> None:
     raise DataError(f"{first} {which} as bad: 'l2i data check {name}' lists them all.") from first
 
 
-def _map(path: Path, n_clips: int, n_samples: int) -> Waveforms | None:
+def _map(path: Path, shape: tuple[int, int]) -> Waveforms | None:
     """A whole entry, or None where there is none that can be used."""
     try:
         ids = json.loads((path / _INDEX).read_text(encoding="utf-8"))["ids"]
         array = np.load(path / _ARRAY, mmap_mode="r")
-        fits = array.shape == (n_clips, n_samples) and array.dtype == np.float32
-        if not fits or len(ids) != n_clips:
+        if array.shape != shape or array.dtype != np.float32 or len(ids) != len(array):
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from l2i import config
 from l2i.data.base import Card, DataSet, Entry
@@ -57,6 +57,13 @@ def open_remote(
     word = re.sub(r"[^\w.-]+", "-", PurePosixPath(place.prefix).name or place.bucket)[:40]
     folder = cache_folder() / "remote" / f"{word}-{digest}"
     here = wanted.model_copy(update={"data_dir": str(folder)})
+
+    def bring(chosen: set[str], on_bytes: OnBytes | None = None) -> None:
+        some = [f for f in files if f.name in chosen]
+        total = sum(f.size for f in some)
+        told = None if on_bytes is None else (lambda n: on_bytes(n, total))
+        s3.fetch(place, folder, some, on_bytes=told)
+
     with file_lock(folder.with_name(f".{folder.name}.lock")):
         files = [f for f in s3.listing(place) if _is_data(f.name)]
         if not files:
@@ -67,26 +74,13 @@ def open_remote(
             # Its clips are whatever lies there.
             chosen = {f.name for f in files}
         else:
-            _bring(place, folder, files, chosen, None)
+            bring(chosen)
             # By stem, as the data sets look files up: a copy may have another format.
             by_stem = {PurePosixPath(f.name).stem: f.name for f in sounds}
             paths = [clip.path for clip in needed(entry.open(here)) if clip.path is not None]
             chosen = {by_stem[path.stem] for path in paths if path.stem in by_stem}
-        _bring(place, folder, files, chosen, on_bytes)
+        bring(chosen, on_bytes)
     return entry.open(here)
-
-
-def _bring(
-    place: s3.Location,
-    folder: Path,
-    files: Sequence[s3.RemoteFile],
-    chosen: set[str],
-    on_bytes: OnBytes | None,
-) -> None:
-    some = [f for f in files if f.name in chosen]
-    total = sum(f.size for f in some)
-    told = None if on_bytes is None else (lambda n: on_bytes(n, total))
-    s3.fetch(place, folder, some, on_bytes=told)
 
 
 def _is_data(name: str) -> bool:

@@ -94,8 +94,7 @@ def no_runs(store: Store) -> StoreError:
 
 def find_run(run_id: str) -> RunInfo | None:
     """The finished run of this very id, or None."""
-    runs = search_runs(locate(), Wanted(status="FINISHED", run_id=run_id))
-    return runs[0] if runs else None
+    return next(iter(search_runs(locate(), Wanted(status="FINISHED", run_id=run_id))), None)
 
 
 def adopt(run: RunInfo, parent: str, tags: Mapping[str, str] | None = None) -> None:
@@ -132,8 +131,7 @@ def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -
     # A run may be done, and its store not have heard of it.
     sync(store, 5.0)
     wanted = Wanted(status="FINISHED", tags={tag: signature})
-    runs = search_runs(store, wanted, experiment=experiment, kinds=MODELS)
-    return runs[0] if runs else None
+    return next(iter(search_runs(store, wanted, experiment=experiment, kinds=MODELS)), None)
 
 
 def list_runs(

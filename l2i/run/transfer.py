@@ -139,18 +139,17 @@ def _read(path: Path) -> dict[str, Any]:
 @contextmanager
 def _exports(source: Path | str) -> Iterator[list[Path]]:
     """Folders of exports below a place or in an archive, here."""
-    away = isinstance(source, str) and is_s3(source)
-    if away or Path(source).is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            if away:
-                s3.fetch(s3.Location.parse(str(source)), Path(folder))
-            else:
-                safe_extract(source, folder)
-            yield sorted(p.parent for p in Path(folder).rglob("run.json"))
-        return
-    if not Path(source).is_dir():
-        raise DataError(f"There is no folder or archive {source}.")
-    yield sorted(p.parent for p in Path(source).rglob("run.json"))
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        if is_s3(source):
+            s3.fetch(s3.Location.parse(str(source)), here)
+        elif Path(source).is_file():
+            safe_extract(source, here)
+        elif Path(source).is_dir():
+            here = Path(source)
+        else:
+            raise DataError(f"There is no folder or archive {source}.")
+        yield sorted(p.parent for p in here.rglob("run.json"))
 
 
 def import_runs(

@@ -293,19 +293,15 @@ def _sorted_settings(
     own: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
     if not hasattr(classifier, "published_maps"):
         own = {name: config.own_classifier_preset(name) for name in own}
-    told: dict[str, Any] = {}
-    transform: dict[str, int] = {}
-    fields = [name for part in parts for name in part.settings.model_fields]
-    for name, value in settings.items():
+    transform, told = (
+        {name: settings[name] for name in names if name in settings} for names in (_DOMAIN, _TOLD)
+    )
+    for name in [name for name in settings if name not in (*_DOMAIN, *_TOLD)]:
         homes = [part.name for part in parts if name in part.settings.model_fields]
-        if name in _DOMAIN:
-            transform[name] = value
-        elif name in _TOLD:
-            told[name] = value
-        elif homes:
-            for home in homes:
-                own[home][name] = value
-        else:
+        for home in homes:
+            own[home][name] = settings[name]
+        if not homes:
+            fields = [name for part in parts for name in part.settings.model_fields]
             known = [*_DOMAIN, *_TOLD, *fields]
             hint = did_you_mean(name, known, f"; there are: {', '.join(known)}.")
             raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
@@ -313,8 +309,8 @@ def _sorted_settings(
     spectrogram = _valid(config.Spectrogram, transform)
     explanation = _valid(config.Explanation, told)
     return (
-        {name: getattr(explanation, name) for name in told},
-        {name: getattr(spectrogram, name) for name in transform},
+        explanation.model_dump(include={*told}),
+        spectrogram.model_dump(include={*transform}),
         by_part,
     )
 

@@ -92,25 +92,27 @@ class Mixer:
         self._length = min(samples, max(round(samples * s.crop_share), least))
         draw = epoch_generator(context.seed, "gates", "views")
         train, held = context.sounds.train, context.sounds.validate
-        self._train = self._stretches(train, s.views, draw)
-        self._held = self._stretches(held if len(held) > 1 else train, 1, draw)
+        self._stretches = {
+            "train": self._drawn(train, s.views, draw),
+            "held": self._drawn(held if len(held) > 1 else train, 1, draw),
+        }
         with context.progress.task("parts of mixtures", unit="clip") as bar:
             self._heard = {}
-            for key, stretches in (("train", self._train), ("held", self._held)):
+            for key, stretches in self._stretches.items():
                 probabilities = []
                 for some in np.array_split(np.arange(len(stretches)), -(-len(stretches) // 16)):
                     with torch.no_grad():
-                        x = self._read(stretches, some)
+                        x = self._read(key, some)
                         logits = self._classifier.logits(x.to(self._device))
                         probabilities.append(self._classifier.probabilities(logits).cpu())
                     bar.advance(len(some))
                 self._heard[key] = torch.cat(probabilities)
         self._count = len(train)
         if without:
-            self._train, self._heard["train"] = self._leave_out(list(without))
+            self._leave_out(list(without))
 
-    def _leave_out(self, classes: list[int]) -> tuple[list[tuple[int, int]], Tensor]:
-        """The training clips' stretches, and what is heard in them, without those classes."""
+    def _leave_out(self, classes: list[int]) -> None:
+        """Take no training clip in which one of those classes is heard."""
         views = self._heard["train"].unflatten(0, (-1, self._count))
         clips = (views[:, :, classes] < _NOT_THERE).all(dim=2).all(dim=0).nonzero()[:, 0].tolist()
         if len(clips) < 2:
@@ -118,11 +120,9 @@ class Mixer:
                 f"{self._sounds.title} have {len(clips)} training clips in which the classifier "
                 "hears none of parts.gates.without, and gates are learnt on mixtures of two."
             )
-        stretches = [
-            self._train[view * self._count + clip] for view in range(len(views)) for clip in clips
-        ]
-        self._count = len(clips)
-        return stretches, views[:, clips].flatten(0, 1)
+        rows = torch.arange(len(self._heard["train"])).view(-1, self._count)[:, clips].flatten()
+        self._stretches["train"] = [self._stretches["train"][row] for row in rows.tolist()]
+        self._heard["train"], self._count = self._heard["train"][rows], len(clips)
 
     @property
     def asked(self) -> list[int]:
@@ -138,9 +138,7 @@ class Mixer:
         """Steps of an epoch: each training clip is the first of a mixture once."""
         return len(in_batches(torch.arange(self._count), self._s.batch_size))
 
-    def _stretches(
-        self, rows: np.ndarray, views: int, draw: torch.Generator
-    ) -> list[tuple[int, int]]:
+    def _drawn(self, rows: np.ndarray, views: int, draw: torch.Generator) -> list[tuple[int, int]]:
         """Row and first sample of each stretch; clip n's view v is stretch ``v * len(rows) + n``.
 
         A few are drawn at random, and the one is taken that is loudest by half or more.
@@ -155,16 +153,16 @@ class Mixer:
                 stretches.append((int(row), good[0]))
         return stretches
 
-    def _read(self, stretches: list[tuple[int, int]], which: Any) -> Tensor:
+    def _read(self, key: str, which: Any) -> Tensor:
         waves = self._sounds.waveforms
-        chosen = [stretches[int(i)] for i in which]
+        chosen = [self._stretches[key][int(i)] for i in which]
         return torch.from_numpy(
             np.stack([_stretch(np.asarray(waves[row]), at, self._length) for row, at in chosen])
         )
 
     def shapes(self, layers: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
         """Channels and rows of the maps of some layers."""
-        x = self._read(self._train, [0])
+        x = self._read("train", [0])
         maps = hear(self._classifier, x, self._domain, layers).features.maps
         return tuple((m.shape[1], m.shape[2]) for m in maps)
 
@@ -174,29 +172,27 @@ class Mixer:
         view = torch.randint(self._s.views, (n,), generator=generator) * n + torch.arange(n)
         order = view[torch.randperm(n, generator=generator)]
         for rows in in_batches(order, self._s.batch_size):
-            yield self._mix("train", self._train, rows, generator)
+            yield self._mix("train", rows, generator)
 
     def validate(self, generator: torch.Generator, most: int = 64) -> Iterator[Mixed]:
         """Mixtures of clips that nothing is learnt from."""
-        rows = torch.arange(len(self._held))[:most]
+        rows = torch.arange(len(self._stretches["held"]))[:most]
         for some in in_batches(rows, self._s.batch_size):
-            yield self._mix("held", self._held, some, generator)
+            yield self._mix("held", some, generator)
 
-    def _mix(
-        self, key: str, stretches: list[tuple[int, int]], rows: Tensor, generator: torch.Generator
-    ) -> Mixed:
+    def _mix(self, key: str, rows: Tensor, generator: torch.Generator) -> Mixed:
         probabilities, s, n = self._heard[key], self._s, len(rows)
         top = probabilities.argmax(dim=1)
-        others = torch.randint(len(stretches), (n,), generator=generator)
+        others = torch.randint(len(top), (n,), generator=generator)
         for _ in range(4):  # Two of one class cannot be told apart by the class.
-            again = torch.randint(len(stretches), (n,), generator=generator)
+            again = torch.randint(len(top), (n,), generator=generator)
             others = torch.where(top[others] == top[rows], again, others)
         db = s.mixed_db * torch.rand(n, generator=generator)
         alone = torch.rand(n, generator=generator) < s.alone
         gain = 10 ** (-torch.where(alone, _NOTHING_DB, db) / 20)
-        clips = self._read(stretches, rows)
+        clips = self._read(key, rows)
         first = _of_one_level(clips)
-        second = _of_one_level(self._read(stretches, others)) * gain.unsqueeze(1)
+        second = _of_one_level(self._read(key, others)) * gain.unsqueeze(1)
         # For half of the mixtures the class of the quieter clip is asked for.
         swap = (torch.rand(n, generator=generator) < 0.5) & ~alone
         a = torch.where(swap.unsqueeze(1), second, first)
