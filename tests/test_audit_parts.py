@@ -20,7 +20,7 @@ from l2i.audit.notes import mistakes_of_one_recording, notes_of
 from l2i.audit.proof import Bench, Proof, Trial, prove, proved
 from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
-from l2i.audit.screening import screen
+from l2i.audit.screening import _part_of, screen
 from l2i.audit.settings import Settings
 from l2i.audit.traits import Trait, traits_of
 from l2i.cli.audit import audit as command
@@ -205,6 +205,16 @@ def test_what_changes_decisions_is_tried_however_little_probability(
     for trial in trials[:1]:
         assert isinstance(trial.cue, Cue) and trial.cue.low_hz < 1000 < trial.cue.high_hz
         assert trial.effect < Settings().worth and trial.flips == 1.0
+
+
+def test_a_band_within_another_is_no_cue_of_its_own() -> None:
+    """Four neighbours that are one cue are not three more suspects."""
+    palette = _palette()
+    wide, narrow = palette.neighbours(10, 4), palette.neighbours(12, 2)
+    assert _part_of(narrow, wide) and _part_of(wide, wide) and not _part_of(wide, narrow)
+    assert not _part_of(palette.neighbours(13, 2), wide)
+    stretch = next(cue for cue in palette.cues if cue.kind == "time")
+    assert not _part_of(stretch, wide) and not _part_of(narrow, stretch)
 
 
 def test_groups_are_those_there_are() -> None:

@@ -104,9 +104,13 @@ def screen(
     trials.sort(key=lambda t: -t.effect)
     kept: list[Trial] = []
     for trial in trials:
-        # Two parts that are largely one sound are one cue: the more effective stands for both.
+        # Two parts that are largely one sound, or one within the other, are one cue: the more
+        # effective stands for both.
         if isinstance(trial.cue, Cue) and any(
-            isinstance(other.cue, Cue) and _alike(sounds[trial.cue], sounds[other.cue]) > 0.5
+            isinstance(other.cue, Cue)
+            and (
+                _part_of(trial.cue, other.cue) or _alike(sounds[trial.cue], sounds[other.cue]) > 0.5
+            )
             for other in kept
         ):
             continue
@@ -140,6 +144,15 @@ def _within(cue: Cue, bands: Sequence[Cue]) -> bool:
     middle, width = (cue.low_hz + cue.high_hz) / 2, cue.high_hz - cue.low_hz
     return any(
         b.low_hz <= middle <= b.high_hz and width <= 3 * (b.high_hz - b.low_hz) for b in bands
+    )
+
+
+def _part_of(cue: Cue, other: Cue) -> bool:
+    """Whether a band is one of several that are one."""
+    return (
+        cue.kind == other.kind == "band"
+        and other.number <= cue.number
+        and cue.number + cue.bands <= other.number + other.bands
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
@@ -255,9 +256,9 @@ class Hearing(Answers):
 
 
 def told(error: BaseException) -> str:
-    """The first line of what an exception says."""
+    """The first line of what an exception says, the beginning of a long one."""
     why = next((line for line in str(error).splitlines() if line.strip()), "").rstrip(".")
-    return f"{type(error).__name__}: {why}"
+    return shorten(f"{type(error).__name__}: {why}", 160, placeholder=" ...")
 
 
 def names_of(classes: Sequence[str]) -> tuple[str, ...]:
