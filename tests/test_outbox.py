@@ -9,15 +9,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
+from mlflow.exceptions import MlflowException
 
 from l2i.errors import StoreError
 from l2i.run import outbox
 from l2i.run.artifacts import download
+from l2i.run.events import send_event
 from l2i.run.outbox import UNSENT, Outbox, outboxes, sync
 from l2i.run.runs import find_finished, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
@@ -316,6 +319,39 @@ def test_an_event_that_is_sent_twice_counts_once(
             run.metrics("interpreter", step, {"loss": 1 / step})
     assert len(failed) == 3
     assert _steps(run.run_id) == [(1, 1.0), (2, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("why", "calls"),
+    [
+        ("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.digest", 2),
+        ("(pymysql.err.IntegrityError) Duplicate entry 'x' for key", 2),
+        ("no such run", 1),
+    ],
+)
+@pytest.mark.parametrize("kind", ["inputs", "tags", "metrics"])
+def test_what_another_process_wrote_at_the_same_moment(
+    kind: str, why: str, calls: int, tmp_path: Path
+) -> None:
+    """Two tasks that name one data set at once: the database takes one, and the other by the next
+    call. It is no outage, for which all that comes after would wait."""
+    made: list[str] = []
+
+    def log(run_id: str, **what: object) -> None:
+        made.append(run_id)
+        if len(made) == 1:
+            raise MlflowException(f"BAD_REQUEST: {why}")
+
+    data = {
+        "inputs": {"name": "demo", "digest": "1", "source_type": "l2i", "source": "made"},
+        "tags": {"a": "b"},
+        "metrics": [("loss", 1.0, 0, 1)],
+    }
+    client = SimpleNamespace(log_inputs=log, log_batch=log)
+    store = Store("http://127.0.0.1:1", tmp_path, None, False, None)
+    with suppress(StoreError) if calls == 1 else nullcontext():
+        send_event(store, client, "run", "", kind, data[kind])  # type: ignore[arg-type]
+    assert made == ["run"] * calls
 
 
 def test_other_stores_outboxes_are_left_alone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,15 +48,15 @@ def send_event(
 
     with store_errors(store, "written"):
         if kind == "params":
-            _log(client, run_id, params=[Param(k, v) for k, v in data.items()])
+            _once_more(client.log_batch, run_id, params=[Param(k, v) for k, v in data.items()])
         elif kind == "metrics":
             metrics = [Metric(k, float(v), t, step) for k, v, t, step in data]
             if unsure:
                 metrics = _new(client, run_id, metrics)
             if metrics:
-                _log(client, run_id, metrics=metrics)
+                _once_more(client.log_batch, run_id, metrics=metrics)
         elif kind == "tags":
-            _log(client, run_id, tags=[RunTag(k, v) for k, v in data.items()])
+            _once_more(client.log_batch, run_id, tags=[RunTag(k, v) for k, v in data.items()])
         elif kind == "untag":
             if data in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, data)
@@ -69,7 +69,7 @@ def send_event(
                 log(run_id, str(files), data or None)
         elif kind == "inputs":
             # A run has each of them once, however often it is said.
-            client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**data))])
+            _once_more(client.log_inputs, run_id, datasets=[DatasetInput(Dataset(**data))])
         elif kind == "register":
             _register(client, run_id, artifact_uri, data)
         elif kind == "remove":
@@ -80,8 +80,8 @@ def send_event(
             raise StoreError(f"There is no event of kind {kind!r}; a newer l2i wrote it.")
 
 
-def _log(client: MlflowClient, run_id: str, **batch: Any) -> None:
-    """Log one batch, once more where another process logged the same keys at the same moment.
+def _once_more(log: Callable[..., object], run_id: str, **what: Any) -> None:
+    """Log something, once more where another process logged the same keys at the same moment.
 
     Then the database has taken the other's and refused ours, as a key that is there already: the
     second time MLflow finds it. Nothing else is tried again here; outages are the outbox's.
@@ -89,12 +89,12 @@ def _log(client: MlflowClient, run_id: str, **batch: Any) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.log_batch(run_id, **batch)
+        log(run_id, **what)
     except MlflowException as error:
         # sqlite and PostgreSQL say "unique constraint", MySQL "duplicate entry".
         if not any(word in str(error).lower() for word in ("unique constraint", "duplicate entry")):
             raise
-        client.log_batch(run_id, **batch)
+        log(run_id, **what)
 
 
 def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]:
