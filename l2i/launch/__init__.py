@@ -26,7 +26,21 @@ and its name in `EXPORTS` and in `l2i.cli.submit`. Nothing here imports torch or
 task's run is, is for ``l2i.run`` to say.
 """
 
+from l2i.launch.job import Job, JobState, Launcher, State, TaskState
+from l2i.launch.spec import JobSpec, Task
 from l2i.registry import Registry
+
+__all__ = [
+    "ENGINES",
+    "EXPORTS",
+    "Job",
+    "JobSpec",
+    "JobState",
+    "Launcher",
+    "State",
+    "Task",
+    "TaskState",
+]
 
 ENGINES = Registry(
     "engine",
