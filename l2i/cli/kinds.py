@@ -11,6 +11,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+_EMPTY = "it is empty; the current folder is '.'."
+
 
 class _Finite(click.types.FloatParamType):
     """A number; not NaN, which is in every range, nor infinity."""
@@ -38,7 +40,7 @@ class _Place(click.ParamType):
     ) -> Path | str:
         text = str(value)
         if not text:
-            self.fail("it is empty; the current folder is '.'.", param, ctx)
+            self.fail(_EMPTY, param, ctx)
         if "://" not in text:
             return Path(text)
         if not text.lower().startswith("s3://"):
@@ -56,7 +58,7 @@ class _Folder(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("it is empty; the current folder is '.'.", param, ctx)
+            self.fail(_EMPTY, param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -235,15 +235,14 @@ def _from_folders(root: Path) -> tuple[Card, list[Clip], list[str]]:
                 + (f" in a format that is read, only {listed(others)}." if others else ".")
             )
     classes = tuple(sorted(by_class))
-    loose = [p for p in sorted(above.iterdir()) if p.is_file() and _is_sound(p)]
-    _two_classes(root, classes, loose)
+    _two_classes(root, classes, above)
     clips = []
     for label, name in enumerate(classes):
         for file in by_class[name]:
             clip_id = file.relative_to(root).as_posix()
             clips.append(Clip(clip_id, (label,), file, split=sides.get(file), group=clip_id))
     for place in dict.fromkeys([root, above, *places]):
-        left += [p for p in sorted(place.iterdir()) if p.is_file() and _is_sound(p)]
+        left += _loose(place)
     if left:
         names = listed(file.relative_to(root) for file in left)
         notes.append(
@@ -320,9 +319,15 @@ def _no_class(folder: Path) -> str:
     return "a system left it" if folder.name in _OF_SYSTEMS else ""
 
 
-def _two_classes(root: Path, classes: tuple[str, ...], loose: Sequence[Path] = ()) -> None:
-    """Refuse fewer; sounds that lie beside the folder of a class may be why."""
+def _loose(folder: Path) -> list[Path]:
+    """Sounds that lie in a folder itself, and so in no class."""
+    return [p for p in sorted(folder.iterdir()) if p.is_file() and _is_sound(p)]
+
+
+def _two_classes(root: Path, classes: tuple[str, ...], above: Path | None = None) -> None:
+    """Refuse fewer; sounds that lie in `above`, beside the folder of a class, may be why."""
     if len(classes) < 2:
+        loose = _loose(above) if above else []
         names = listed(file.relative_to(root) for file in loose)
         why = f" A folder is passed through where it is alone, and beside it there is {names}."
         raise DataError(
