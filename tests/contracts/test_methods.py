@@ -14,6 +14,7 @@ import l2i
 from l2i.dsp.spectrogram import SpectrogramSettings
 from l2i.errors import UsageError
 from l2i.explanation import METHODS, ExplanationMethod, MethodSettings, Subject, make_method
+from l2i.explanation.gates import without_training
 from l2i.models.attributes import Attributes
 from l2i.models.chunks import ChunkSelector
 from l2i.models.classifier import FrozenClassifier
@@ -43,6 +44,15 @@ def _few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("l2i.explanation.perturbation._Perturbation.questions", 16)
     monkeypatch.setattr("l2i.explanation.perturbation.Extremal.steps", 3)
     monkeypatch.setattr("l2i.explanation.wavelets.Wam.copies", 3)
+    monkeypatch.setattr("l2i.explanation.refined._STEPS", 2)
+    few: dict[str, dict[str, Any]] = {
+        "gates": {"steps": 3, "components": 8},
+        "shapley": {"coalitions": 16, "components": 8},
+    }
+    monkeypatch.setattr(
+        "l2i.explanation.gates.without_training",
+        lambda classifier, name, **given: without_training(classifier, name, **few[name], **given),
+    )
 
 
 # Where no unit, component or channel speaks for the class, nothing is kept.
@@ -52,7 +62,7 @@ MAY_KEEP_NOTHING = {
 }
 
 # What holds of any network is asked: the share of the published channels.
-WIDTH = 0.25
+WIDTH = 0.0625
 # They enter the built-in classifier at a hidden map, and refuse any other.
 BUILT_IN_ALONE = {"iba"}
 
