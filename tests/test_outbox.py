@@ -46,8 +46,7 @@ def remote(store: Store, s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
 @pytest.fixture
 def server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mlflow]:
     """A tracking server, which the environment names."""
-    started = Mlflow(tmp_path / "server")
-    shutil.copy(template, started.folder / "mlflow.db")
+    started = Mlflow(tmp_path / "server", template)
     try:
         started.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", started.url)

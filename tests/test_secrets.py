@@ -79,10 +79,12 @@ def _leaks(folder: Path, *secrets: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_planted_secrets_are_nowhere(s3: S3, environment: dict[str, str], tmp_path: Path) -> None:
+def test_planted_secrets_are_nowhere(
+    s3: S3, environment: dict[str, str], tmp_path: Path, template: Path
+) -> None:
     """In no parameter, tag, artifact, database, log, export or message: of a run to a server whose
     address has a password and whose artifacts go to S3, of its export, and of all that fails."""
-    server = Mlflow(tmp_path / "server")
+    server = Mlflow(tmp_path / "server", template)
     work = tmp_path / "work"
     work.mkdir()
     (work / "small.toml").write_text(SMALL.format(name="demo"), encoding="utf-8")

@@ -75,9 +75,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+def stores(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """An MLflow server, and an S3-compatible store for artifacts; the environment names both."""
-    s3, mlflow = S3(tmp_path / "s3"), Mlflow(tmp_path / "mlflow")
+    s3, mlflow = S3(tmp_path / "s3"), Mlflow(tmp_path / "mlflow", template)
     try:
         s3.start()
         mlflow.start()

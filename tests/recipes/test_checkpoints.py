@@ -28,9 +28,9 @@ class _Gone(BaseException):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Mlflow]:
     """An MLflow server."""
-    started = Mlflow(tmp_path_factory.mktemp("mlflow"))
+    started = Mlflow(tmp_path_factory.mktemp("mlflow"), template)
     try:
         started.start()
         yield started
