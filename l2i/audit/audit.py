@@ -41,9 +41,9 @@ from l2i.errors import DataError
 from l2i.explained import Explained, explain_by
 from l2i.models.heard import hear
 from l2i.pages import Figure
-from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Where, open_finished, open_unmeasured, write_found
+from l2i.registry import class_index
 from l2i.run.progress import Progress
 from l2i.storage import atomic_write_text
 

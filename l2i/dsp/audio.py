@@ -20,16 +20,6 @@ from numpy.typing import NDArray
 from l2i.errors import DataError
 from l2i.storage import atomic_write_bytes
 
-__all__ = [
-    "SUFFIXES",
-    "encoded",
-    "fit_length",
-    "read_audio",
-    "read_part",
-    "resample",
-    "write_audio",
-]
-
 # What we look for in a folder; reading goes by content, and takes all that soundfile decodes.
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc"),

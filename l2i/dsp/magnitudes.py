@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["audible_frames", "kept_energy", "linear_gain", "log_magnitude", "magnitude"]
-
 # What is quieter than this below a clip's loudest bin counts as silence.
 _AUDIBLE_DB = 80
 

@@ -7,8 +7,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["interpolation", "mel_places"]
-
 
 @lru_cache(maxsize=8)
 def mel_places(n_bins: int, sample_rate: float) -> Tensor:

@@ -11,8 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Colour", "add_noise", "coloured_noise", "db_to_gain", "rms"]
-
 Colour = Literal["white", "pink", "brown"]
 
 # Power falls as 1 / f^exponent.

@@ -12,8 +12,6 @@ from l2i.dsp.spectrogram import Domain, istft, magnitude, stft
 from l2i.models.dictionary import encode, learn_dictionary
 from l2i.models.gated import gate_mask, gate_shares
 
-__all__ = ["Apart", "Gated", "domain_of", "take_apart"]
-
 _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
 

@@ -32,16 +32,6 @@ from l2i.explanation.families import AtOnce
 from l2i.explanation.listen_to_interpret import ListenToInterpret, random_ranks, soft_mask
 from l2i.models.heard import Heard
 
-__all__ = [
-    "Full",
-    "GradCam",
-    "IntegratedGradients",
-    "Occlusion",
-    "RandomComponents",
-    "Saliency",
-    "SmoothGrad",
-]
-
 
 class Full(AtOnce):
     """A mask of ones: the explanation is the clip. What it costs to say everything."""

@@ -31,8 +31,6 @@ from l2i.explanation.families import ClipByClip
 from l2i.models.heard import Heard
 from l2i.types import Task
 
-__all__ = ["Iba", "information"]
-
 _LEAST = 1e-6
 
 

@@ -18,8 +18,6 @@ from l2i.models import gated
 from l2i.models.heard import Heard
 from l2i.training.class_dictionary import ClassBlocks
 
-__all__ = ["Loudest", "LoudestComponents", "NmfClasses", "RandomGates", "loudest"]
-
 
 def loudest(order: Tensor, energy: Tensor, share: float) -> Tensor:
     """The first units of an order that together have a share of the energy.

@@ -51,8 +51,6 @@ from l2i.types import Classifier
 if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
 
-__all__ = ["Gates", "GatesMethod", "Shapley", "ShapleyMethod", "without_training"]
-
 # The least values of the settings that people give, and which of them are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
 _LEAST = _COUNTS | {"learning_rate": 1e-6, "piece_s": 1e-3, "size": 0, "margin": 0}

@@ -22,8 +22,6 @@ from l2i.models.mask_decoder import MaskDecoder
 from l2i.models.quantised import QuantisedMask
 from l2i.models.time_domain import TimeDomainMask, turned
 
-__all__ = ["Flint", "LMac", "LMacAudio", "LMacTd", "LearntMask", "Piq", "Vibi"]
-
 
 class LearntMask(AtOnce):
     """Masks of a network, which is the method's only part.

@@ -46,21 +46,6 @@ from l2i.types import Classifier, Explanation, Interpretation
 if TYPE_CHECKING:
     from l2i.explanation import MethodSettings, Subject
 
-__all__ = [
-    "Explainer",
-    "ListenToInterpret",
-    "OnInterpreter",
-    "alone",
-    "audible",
-    "random_ranks",
-    "reconstruction",
-    "relevance",
-    "select",
-    "soft_mask",
-    "split_audio",
-    "split_heard",
-]
-
 
 def audible(size: Tensor) -> Tensor:
     """Whether there is any sound in clips of magnitude `size` [B, F, T]: [B], bool.

@@ -23,8 +23,6 @@ from l2i.explanation.families import AtOnce
 from l2i.models.gated import activations_of, take_apart
 from l2i.models.heard import Heard
 
-__all__ = ["OracleNmf", "OracleRatio"]
-
 
 class _Oracle(AtOnce):
     """What both share: the magnitudes of the parts."""

@@ -39,8 +39,6 @@ from l2i.explanation.families import ClipByClip
 from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
 
-__all__ = ["AudioLime", "Extremal", "Lime", "Rise", "Slime", "ridge", "segments"]
-
 # What the classifier hears at once.
 _AT_ONCE = 16
 

@@ -23,8 +23,6 @@ from l2i.explanation.controls import loudest
 from l2i.explanation.families import ClipByClip
 from l2i.models.heard import Heard
 
-__all__ = ["Wam", "haar", "inverse_haar"]
-
 # Copies that the classifier hears at once.
 _AT_ONCE = 5
 

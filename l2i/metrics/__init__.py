@@ -7,8 +7,6 @@ is better and where it comes from. To add one: write the function in a file of i
 has intervals and paired differences, of any figure.
 
 `l2i.metrics.own` has metrics of users, in the files that they name.
-
-Over 300 lines: a table of names.
 """
 
 from __future__ import annotations
@@ -17,21 +15,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
-
-__all__ = [
-    "CONTROLS",
-    "MAIN",
-    "METRICS",
-    "OF_NETWORKS",
-    "OF_THEIR_SIZE",
-    "PUBLISHED",
-    "PUBLISHED_TITLE",
-    "SHORT",
-    "Metric",
-    "control",
-    "meanings",
-    "short",
-]
 
 _L2I = "Parekh et al. 2022, arXiv 2202.11479"
 _LMAC = "Paissan et al. 2024, arXiv 2403.13086"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["accuracy", "auprc", "best_thresholds", "confusion", "max_f1", "right"]
-
 Scores = NDArray[np.floating]
 Labels = NDArray[np.bool_]
 

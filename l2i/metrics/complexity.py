@@ -15,8 +15,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["complexity", "mean_mask", "sparseness"]
-
 
 def sparseness(mask: Tensor) -> Tensor:
     """SPS: Gini index of each mask, 0 where all bins are equal, near 1 where few have all.

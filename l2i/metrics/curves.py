@@ -19,8 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["FIXED", "SHARES", "STATED", "ByEnergy", "area"]
-
 SHARES = (0.0, 0.01, *(round(0.05 * i, 2) for i in range(1, 21)))
 """Shares of the energy at which the curves are heard."""
 

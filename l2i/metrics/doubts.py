@@ -18,16 +18,6 @@ from l2i.config import Warn
 from l2i.data.cards import listed
 from l2i.types import Task
 
-__all__ = [
-    "Doubt",
-    "class_doubts",
-    "explanation_doubts",
-    "near_chance",
-    "run_doubts",
-    "verdict",
-    "weak_classes",
-]
-
 
 class Doubt(NamedTuple):
     """One reason.

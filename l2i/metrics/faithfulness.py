@@ -13,8 +13,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "average_drop", "average_gain", "average_increase", "summary"]
-
 Values = NDArray[np.floating]
 
 MARGIN = 1e-3

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["agreement", "rank_of_class", "topk_fidelity"]
-
 
 def rank_of_class(
     classifier_logits: NDArray[np.floating], interpreter_logits: NDArray[np.floating]

@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["active_frames", "frame_auc", "frame_f1", "pointing", "time_iou"]
-
 _RANGE_DB = 20.0
 
 

@@ -22,8 +22,6 @@ from l2i.errors import UsageError
 from l2i.metrics import METRICS, Metric
 from l2i.registry import Registry
 
-__all__ = ["ClipMetric", "Judged", "own_digest", "own_metrics"]
-
 _BUILT_IN = frozenset(METRICS)
 _OWN = Registry("metric", {}, "l2i.metrics")
 

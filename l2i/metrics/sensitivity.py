@@ -23,16 +23,6 @@ from torch.nn import functional as F
 from l2i.dsp.mel import mel_places
 from l2i.dsp.spectrogram import Domain
 
-__all__ = [
-    "cosine_distance",
-    "faithfulness_correlation",
-    "infidelity",
-    "rank_correlation",
-    "relative_change",
-    "ssim",
-    "tiles",
-]
-
 Values = NDArray[np.floating]
 _BANDS = 8
 _WINDOW = 7

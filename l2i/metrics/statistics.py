@@ -12,16 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "bootstrap_interval",
-    "finite",
-    "holm",
-    "mcnemar",
-    "median",
-    "ratio_of_means",
-    "wilcoxon",
-]
-
 Values = NDArray[np.floating]
 _DRAWS, _AT_ONCE = 1000, 100
 

@@ -17,17 +17,6 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import power_to_db
 
-__all__ = [
-    "add_noise",
-    "augment",
-    "crop_frames",
-    "cropped",
-    "filter_bands",
-    "mask_bands",
-    "mixup",
-    "shift_frames",
-]
-
 
 def shift_frames(mel: Tensor, generator: torch.Generator) -> Tensor:
     """Rotate each clip [B, T, M] by a random number of frames; what leaves at the end

@@ -28,8 +28,6 @@ from torch import Tensor, nn
 from l2i.errors import UsageError
 from l2i.registry import did_you_mean
 
-__all__ = ["Layer", "module_of", "read", "readable", "tensor_of"]
-
 _AXES_HINT = (
     "give 'B D F T' or 'B D T' in the order of its axes, or tokens as 'B (F5 T)+2 D' (5 rows of "
     "T, after 2 tokens that are left out)"

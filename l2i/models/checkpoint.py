@@ -23,16 +23,6 @@ from l2i.dsp.spectrogram import Domain, SpectrogramSettings
 from l2i.errors import CheckpointError
 from l2i.storage import atomic_write_bytes
 
-__all__ = [
-    "check_weights",
-    "encode_checkpoint",
-    "load_checkpoint",
-    "load_weights",
-    "read_domain",
-    "read_settings",
-    "save_checkpoint",
-]
-
 FORMAT = 1
 
 _Settings = TypeVar("_Settings", bound=Domain)

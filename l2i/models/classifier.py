@@ -32,8 +32,6 @@ from l2i.models.answers import Answers
 from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
 from l2i.types import Features, Task
 
-__all__ = ["FrozenClassifier", "hidden_maps"]
-
 # Clips the network hears at a time: on a CPU the first layers are bound by memory, and a small
 # batch stays in the cache; a GPU wants more.
 _AT_ONCE = {"cpu": 16, "cuda": 128, "mps": 64}

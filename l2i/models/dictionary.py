@@ -21,8 +21,6 @@ need only ``A = H H'`` and ``B = S H'``, sums over frames, so that the frames pa
 
 Differences: the published dictionaries write D without the 1/2; `sparsity` here is theirs under
 the convention with it, Le Roux's.
-
-Over 300 lines: one algorithm with its derivation.
 """
 
 from __future__ import annotations
@@ -36,15 +34,6 @@ import torch
 from torch import Tensor
 
 from l2i.errors import DataError
-
-__all__ = [
-    "Learned",
-    "band_dictionary",
-    "encode",
-    "learn_dictionary",
-    "random_dictionary",
-    "unit_columns",
-]
 
 _COLUMNS_AT_ONCE = 2048  # Frames per inner block on a CPU: K x 2048 floats stay in its cache.
 

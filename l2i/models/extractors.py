@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from l2i.errors import DataError, L2IError, UsageError
+from l2i.models.hearing import as_found
 from l2i.models.resampling import torchaudio
 from l2i.models.windows import Places
-from l2i.models.wrapped import as_found
-
-__all__ = ["Cut", "FrontEnd", "Original", "Twin", "Windows", "twin_of"]
 
 # How far from the original's features ours may be, in the features' own units.
 _SAME = 1e-3

@@ -29,8 +29,6 @@ from l2i.models.heard import hear
 from l2i.storage import atomic_write_text
 from l2i.types import Classifier, Features
 
-__all__ = ["FeatureStore", "allocate", "compute_features", "memory_budget"]
-
 # A process that is killed loses what it computed in so many seconds.
 _KEEP_S = 10.0
 

@@ -25,8 +25,6 @@ from torch.nn import functional as F
 
 from l2i.models.general import in_rows, in_time
 
-__all__ = ["GateHead", "gate"]
-
 _FRAMES_A_STEP = 4
 # In frames of the finest map, of each block.
 _DILATIONS = (1, 2, 4, 8)

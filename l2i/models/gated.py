@@ -22,16 +22,6 @@ from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard
 from l2i.models.interpreter import Psi
 
-__all__ = [
-    "Gating",
-    "Taken",
-    "activations_of",
-    "gate_mask",
-    "gate_shares",
-    "split_sounds",
-    "take_apart",
-]
-
 _UPDATES = 20
 # Below it W H explains nothing: no gate opens what is not there.
 _FLOOR = 1e-8

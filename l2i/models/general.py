@@ -31,8 +31,6 @@ from torch.nn import functional as F
 
 from l2i.models.interpreter import Psi
 
-__all__ = ["GeneralInterpreter", "in_rows", "in_time"]
-
 _MOST_ROWS = 4
 # To a frame of what is computed of the maps there are so many of the spectrogram, at least: the
 # published network has eight.

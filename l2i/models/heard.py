@@ -19,8 +19,6 @@ from l2i.dsp.spectrogram import Domain, magnitude, peak_normalise, stft
 from l2i.errors import UsageError
 from l2i.types import Classifier, Features
 
-__all__ = ["Heard", "finite_gradients", "hear", "need_gradients"]
-
 
 @dataclass(frozen=True)
 class Heard:

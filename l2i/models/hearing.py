@@ -21,8 +21,6 @@ from l2i.models.resampling import Resampler
 from l2i.models.windows import Places
 from l2i.types import Task
 
-__all__ = ["TRIAL_S", "Hearing", "Pool", "as_found", "names_of", "raised", "told"]
-
 # Below it a probability's logit would be infinite.
 _LEAST = 1e-7
 TRIAL_S = 1.0

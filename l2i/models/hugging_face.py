@@ -33,7 +33,8 @@ from torch import nn
 
 from l2i.errors import DataError, L2IError, UsageError
 from l2i.models.extractors import Cut, FrontEnd, Original, Windows, twin_of
-from l2i.models.wrapped import Pool, Wrapped, wrap
+from l2i.models.hearing import Pool
+from l2i.models.wrapped import Wrapped, wrap
 from l2i.types import Task
 
 

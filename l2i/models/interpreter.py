@@ -36,8 +36,6 @@ from l2i.models import winograd
 from l2i.models.vgg import channels
 from l2i.types import Interpretation
 
-__all__ = ["AttentionPooling", "Interpreter", "MaxPooling", "Psi", "interpolation_matrix"]
-
 _FACTOR = {"512": 1, "256": 2, "128": 4}
 _WIDTH = {"512": 128, "256": 256, "128": 128}
 

@@ -47,8 +47,6 @@ from torch import Tensor, nn
 
 from l2i.models.axes import Layer, tensor_of
 
-__all__ = ["Found", "choose", "find"]
-
 # What the sounds change along an axis: [N, L].
 _Along = NDArray[np.float64]
 

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from l2i.types import Task
 
-__all__ = ["fidelity_loss", "reconstruction_loss", "sparsity_loss"]
-
 
 def reconstruction_loss(
     activations: Tensor, gram: Tensor, projected: Tensor, energy: Tensor, n_bins: int

@@ -27,8 +27,6 @@ from torch.nn import functional as F
 
 from l2i.dsp.mel import interpolation, mel_places
 
-__all__ = ["ROWS", "MaskDecoder", "mel_rows", "resized", "sizes_between"]
-
 ROWS = 128
 """How many rows a mask has before they become bins."""
 _UPWARDS = 3

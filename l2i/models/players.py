@@ -29,8 +29,6 @@ from l2i.models.gated import Taken
 from l2i.models.general import in_rows, in_time
 from l2i.types import Task
 
-__all__ = ["Players", "ShapleyHead", "coalitions", "grouped", "players_of", "worth"]
-
 # Log-odds beyond which one coalition is as good as another: none outweighs all others.
 _SUREST = 20.0
 _ROWS, _INNER, _ASKED = 16, 32, 128

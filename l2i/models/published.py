@@ -46,18 +46,6 @@ from l2i.models.dictionary import unit_columns
 from l2i.models.interpreter import Interpreter
 from l2i.models.vgg import VGG
 
-__all__ = [
-    "KNOWN",
-    "MAPS",
-    "SETTINGS",
-    "THRESHOLDS",
-    "Networks",
-    "PublishedFile",
-    "fit",
-    "git_blob_id",
-    "read_published",
-]
-
 SETTINGS = SpectrogramSettings(44100, n_fft=1024, hop_length=512, n_mels=128)
 """What all published networks were made under."""
 

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from l2i.errors import DataError, MissingPackage
 
-__all__ = ["Resampler", "torchaudio"]
-
 # The filter of torchaudio's documentation that comes closest to librosa's "kaiser_best".
 _FILTER = {
     "lowpass_filter_width": 64,

@@ -40,16 +40,6 @@ from l2i.registry import CLASSIFIERS, call, did_you_mean, load_object, source_di
 from l2i.storage import write_json
 from l2i.types import Classifier
 
-__all__ = [
-    "Loaded",
-    "is_kept",
-    "keep_classifier",
-    "kept_classifier",
-    "load_classifier",
-    "open_classifier",
-    "reopen_classifier",
-]
-
 _ABOUT, _KEPT = "classifier.json", "classifier"
 _CHECKPOINT = "hf:"
 _SCRIPTS = (".ts", ".pt", ".jit")

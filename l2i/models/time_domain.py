@@ -31,8 +31,6 @@ from torch.nn import functional as F
 
 from l2i.models.mask_decoder import resized
 
-__all__ = ["TimeDomainMask", "turned"]
-
 _EPS = 1e-8
 _UPWARDS = 3
 

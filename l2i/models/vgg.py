@@ -30,17 +30,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from l2i.models.winograd import TiledConv2d
 
-__all__ = [
-    "BLOCKS",
-    "HIDDEN_MAPS",
-    "MIN_FRAMES",
-    "VGG",
-    "channels",
-    "first_blocks",
-    "fold_batch_norm",
-    "last_map_size",
-]
-
 HIDDEN_MAPS = {"512": "layer16", "256": "layer14", "128": "layer11"}
 """Name of a hidden map -> the layer whose output it is."""
 

@@ -19,8 +19,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TiledConv2d", "kept_with", "matrices", "worthwhile"]
-
 _A = (
     (1, 1, 1, 1, 1, 0),
     (0, 1, -1, 2, -2, 0),

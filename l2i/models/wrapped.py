@@ -41,8 +41,6 @@ from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, names_of, raise
 from l2i.models.layers import Found, choose, find
 from l2i.types import Features, Task
 
-__all__ = ["Pool", "Wrapped", "as_found", "wrap"]
-
 # Two answers to the same sound may differ by rounding, which depends on threads.
 _SAME = 1e-3
 # Windows heard at a time where maps are kept.

@@ -25,8 +25,6 @@ from l2i.models.heard import Heard
 from l2i.models.losses import fidelity_loss
 from l2i.training.masks import MaskPart, MaskSettings
 
-__all__ = ["ATTRIBUTES", "AttributePart", "AttributeSettings", "entropy"]
-
 
 class AttributeSettings(MaskSettings):
     """The table ``[parts.attributes]``."""

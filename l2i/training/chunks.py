@@ -26,8 +26,6 @@ from l2i.models.losses import fidelity_loss
 from l2i.training.masks import MaskPart, MaskSettings
 from l2i.types import Classifier
 
-__all__ = ["CHUNK_SELECTOR", "ChunkPart", "ChunkSettings"]
-
 
 class ChunkSettings(MaskSettings):
     """The table ``[parts.chunk-selector]``."""

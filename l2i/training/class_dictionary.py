@@ -24,8 +24,6 @@ from l2i.training.dictionary import Dictionary
 from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 
-__all__ = ["CLASS_DICTIONARY", "ClassBlocks", "ClassDictionary", "ClassDictionarySettings"]
-
 
 @dataclass(frozen=True)
 class ClassBlocks:

@@ -21,8 +21,6 @@ from l2i.run.device import epoch_generator
 from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 
-__all__ = ["DICTIONARY", "Dictionary"]
-
 
 class Dictionary:
     """Spectral patterns W [F, K] of the sounds: a `l2i.training.parts.Part`.

@@ -16,8 +16,6 @@ from l2i.errors import DataError
 from l2i.training.stage import Stage
 from l2i.types import Task
 
-__all__ = ["average_weights", "best_epoch", "in_batches", "keep_best", "share_right"]
-
 
 @torch.no_grad()
 def average_weights(

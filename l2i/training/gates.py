@@ -57,8 +57,6 @@ from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.training.teacher import Teacher
 
-__all__ = ["GATES", "GatesPart", "GatesSettings"]
-
 # How far gates are shut further at the most, step by step, and the share of decisions that stays.
 _SHIFTS = tuple(-n / 2 for n in range(1, 9))
 _DECIDED = 0.98

@@ -26,8 +26,6 @@ from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.types import Classifier, Task
 
-__all__ = ["INTERPRETER", "InterpreterPart", "build_interpreter", "validate"]
-
 
 class InterpreterPart:
     """Hidden maps to activations of the dictionary: a `l2i.training.parts.Part`.

@@ -41,8 +41,6 @@ from l2i.training.mixtures import Mixer, Mixing
 from l2i.training.parts import Context
 from l2i.types import Task
 
-__all__ = ["AUDIO_MASK_DECODER", "MASK_DECODER", "MaskDecoderPart", "MaskDecoderSettings"]
-
 
 class MaskDecoderSettings(MaskSettings):
     """The table ``[parts.mask-decoder]``, or ``[parts.audio-mask-decoder]``."""

@@ -26,9 +26,6 @@ from l2i.training.parts import Context, Sounds
 from l2i.training.stage import Stage
 from l2i.types import Classifier
 
-__all__ = ["Hear", "Lesson", "MaskPart", "MaskSettings", "clip_lesson"]
-
-
 # What a checkpoint says beside the shape of its network.
 _NOT_SHAPE = ("epoch", "history", "format", "kind", "spectrogram")
 

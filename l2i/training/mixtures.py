@@ -17,8 +17,6 @@ from l2i.run.device import epoch_generator
 from l2i.training.fitting import in_batches
 from l2i.training.parts import Context
 
-__all__ = ["Mixed", "Mixer", "Mixing"]
-
 # What certifies that a part carries the class, and that the other one does not.
 _THERE, _NOT_THERE = 0.5, 0.2
 # A clip alone has another one this far below it, which is nothing.

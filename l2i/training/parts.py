@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import Tensor
 
-__all__ = [
-    "PARTS",
-    "Around",
-    "Context",
-    "Part",
-    "Sounds",
-    "learn",
-    "load_parts",
-    "parts_of",
-]
-
 PARTS = Registry(
     "part",
     {

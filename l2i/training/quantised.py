@@ -26,8 +26,6 @@ from l2i.training.interpreter import layers_of
 from l2i.training.masks import MaskPart, MaskSettings
 from l2i.types import Classifier
 
-__all__ = ["QUANTISED_MASK", "QuantisedPart", "QuantisedSettings"]
-
 
 class QuantisedSettings(MaskSettings):
     """The table ``[parts.quantised-mask]``."""

@@ -47,8 +47,6 @@ from l2i.training.parts import Context
 from l2i.training.stage import Stage
 from l2i.types import Classifier
 
-__all__ = ["SHAPLEY_VALUES", "ShapleyPart", "ShapleySettings"]
-
 # What the classifier hears at once.
 _AT_ONCE = 16
 

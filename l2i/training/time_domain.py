@@ -30,8 +30,6 @@ from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings, clip_lesson
 from l2i.training.parts import Context
 from l2i.types import Task
 
-__all__ = ["TIME_DOMAIN_MASK", "TimeDomainPart", "TimeDomainSettings", "si_snr"]
-
 _TINY = 1e-8
 
 

@@ -33,9 +33,8 @@ from l2i.recipes.measuring.truth import (
     truth_scores,
 )
 from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_of
-from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
-from l2i.registry import did_you_mean
+from l2i.registry import class_index, did_you_mean
 from l2i.run.progress import Progress
 from l2i.types import Clip
 

@@ -26,29 +26,10 @@ from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.spec import is_kept, reopen_classifier
 from l2i.models.vgg import VGG
-from l2i.registry import class_index
 from l2i.run.artifacts import download
 from l2i.run.search import RunInfo
 from l2i.training.parts import Around, load_parts
 from l2i.types import Classifier, Task
-
-__all__ = [
-    "MAX_SECONDS",
-    "MODEL",
-    "WEIGHTS",
-    "build_classifier",
-    "build_network",
-    "build_subject",
-    "class_index",
-    "clip_seconds",
-    "explainer_of",
-    "explanation_settings",
-    "keep_method",
-    "kept_files",
-    "open_bundle",
-    "shortest_input",
-    "with_kept_method",
-]
 
 MODEL = "model"
 """Among a run's artifacts, the folder of what was trained: an MLflow model."""

@@ -25,10 +25,10 @@ from l2i.metrics import meanings
 from l2i.metrics.statistics import bootstrap_interval
 from l2i.recipes.measuring.truth import clip_scenes, judge_scenes
 from l2i.recipes.measuring.truth_files import table_of
-from l2i.recipes.opening.bundle import class_index
 from l2i.recipes.opening.opened import Opened, open_finished, write_found
 from l2i.recipes.tables.benchmark import chosen_methods
 from l2i.recipes.training.train import train
+from l2i.registry import class_index
 from l2i.run.progress import Progress
 from l2i.types import Classifier, Clip
 
