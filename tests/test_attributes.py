@@ -13,7 +13,7 @@ from l2i.dsp.spectrogram import Domain
 from l2i.explanation import make_method
 from l2i.models.attributes import GRID, Attributes
 from l2i.models.heard import hear
-from l2i.training.attributes import ATTRIBUTES, AttributeSettings, entropy
+from l2i.training.learnt import ATTRIBUTES, AttributeSettings, entropy
 from tests.guests import RATE, load, sounds
 
 DOMAIN = Domain(RATE, 256, 128)

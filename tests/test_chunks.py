@@ -12,7 +12,7 @@ from l2i.dsp.spectrogram import Domain
 from l2i.explanation import make_method
 from l2i.models.chunks import ChunkSelector, drawn
 from l2i.models.heard import hear
-from l2i.training.chunks import CHUNK_SELECTOR, ChunkSettings
+from l2i.training.learnt import CHUNK_SELECTOR, ChunkSettings
 from tests.guests import RATE, load, sounds
 
 DOMAIN = Domain(RATE, 256, 128)

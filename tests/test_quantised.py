@@ -11,7 +11,7 @@ from l2i.errors import UsageError
 from l2i.explanation import make_method
 from l2i.models.heard import hear
 from l2i.models.quantised import QuantisedMask
-from l2i.training.quantised import QUANTISED_MASK, QuantisedSettings
+from l2i.training.learnt import QUANTISED_MASK, QuantisedSettings
 from tests.guests import RATE, load, sounds
 
 

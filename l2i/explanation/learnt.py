@@ -86,7 +86,7 @@ class LMacTd(LearntMask):
 class Piq(LearntMask):
     """PIQ: masks of log(1 + |X|) of a quantised hidden map, by the codes of the class that is asked
     for (Paissan, Subakan, Ravanelli, *Posthoc Interpretation via Quantization*, 2023, arXiv
-    2303.12659). How it learns is in `l2i.training.quantised`.
+    2303.12659). How it learns is in `l2i.training.learnt`.
     """
 
     parts = ("quantised-mask",)
@@ -102,7 +102,7 @@ class Piq(LearntMask):
 class Vibi(LearntMask):
     """VIBI: the chunks of a clip that tell most of what the classifier says (Bang, Xie, Lee, Wu,
     Xing, *Explaining a Black-box by Using a Deep Variational Information Bottleneck Approach*, AAAI
-    2021, arXiv 1902.06918). How it learns is in `l2i.training.chunks`.
+    2021, arXiv 1902.06918). How it learns is in `l2i.training.learnt`.
 
     The likeliest chunks, as they are, whatever class is named: it explains the decision.
     """
@@ -120,7 +120,7 @@ class Vibi(LearntMask):
 class Flint(LearntMask):
     """FLINT: attributes of hidden maps that speak for a class, and where they were heard (Parekh,
     Mozharovskyi, d'Alché-Buc, *A Framework to Learn with Interpretation*, NeurIPS 2021, arXiv
-    2010.09345). How they are learnt is in `l2i.training.attributes`.
+    2010.09345). How they are learnt is in `l2i.training.learnt`.
 
     The relevance of an attribute is what L2I's is of a component, its contribution over the
     greatest one, and those above the threshold are taken. The mask is the sum of their maps, each

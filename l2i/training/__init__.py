@@ -19,6 +19,6 @@ config. That is all: `l2i train`, resuming, checkpoints and `l2i.fit` follow fro
 ``mixtures``          mixtures with known parts, to learn from
 ``masks``             what networks share that learn to mask
 ``mask_decoder``      L-MAC's
-``quantised``         PIQ's
+``learnt``            PIQ's, VIBI's and FLINT's
 ====================  ==========================================================
 """
