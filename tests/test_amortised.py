@@ -20,7 +20,7 @@ import l2i
 from l2i.dsp.spectrogram import magnitude, stft
 from l2i.errors import CheckpointError, UsageError
 from l2i.explanation import MethodSettings, Subject, make_method
-from l2i.explanation.amortised import AmortisedShapley
+from l2i.explanation.learnt import AmortisedShapley
 from l2i.models.answers import Answers
 from l2i.models.gated import Taken, take_apart
 from l2i.models.heard import Heard, hear

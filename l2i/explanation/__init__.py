@@ -27,9 +27,9 @@ change here, as ``MODULE:NAME``, ``FILE.py:NAME`` or an entry point ``l2i.method
 `gated` and `refined` read gates on its components. `gates` are those that need no training.
 `baselines` are gradients and occlusion by Captum, a mask of ones, and as many components as L2I
 chooses, drawn at random. `perturbation` asks the classifier of parts of a clip, `bottleneck` puts
-noise into a hidden map, `wavelets` differentiates by a clip's wavelet coefficients, `learnt` has
-networks that learn to mask, and `amortised` learns Shapley values. `controls` ask nobody: what
-any method must be better than. `oracles` know the parts of a mixture: what none can be better than.
+noise into a hidden map, `wavelets` differentiates by a clip's wavelet coefficients, and `learnt`
+has networks that learn to mask, or Shapley values. `controls` ask nobody: what any method must be
+better than; with those that know the parts of a mixture, which none can be better than.
 """
 
 from __future__ import annotations

@@ -1,7 +1,17 @@
-"""Explanations that did not ask the classifier: what any method must be better than.
+"""Explanations that did not ask the classifier: what any method must be better than, and bounds.
 
 A mask that keeps the loudest bins, or random parts of a clip, convinces many a classifier as well.
 Figures of a method mean something only beside those of a control that keeps as much.
+
+Bounds are masks of one who knows the parts of a mixture. With A and B the spectra of what carries
+the class and of the rest, and H_a, H_b their activations under the dictionary W::
+
+    oracle-ratio    |A| / (|A| + |B|)                                the ideal ratio mask
+    oracle-nmf      W (G * H) / W H    with gates G = H_a / (H_a + H_b)
+
+The first bounds what any mask of the spectrogram reaches, the second what gates on the components
+of this dictionary reach. Where no part carries the class, nothing is kept. An oracle separates
+sounds, and says nothing of what was heard in them.
 """
 
 from __future__ import annotations
@@ -11,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from l2i.dsp.spectrogram import magnitude, stft
+from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.apart import take_apart
 from l2i.explanation.families import AtOnce, ClipByClip
@@ -160,3 +172,55 @@ class NmfClasses(AtOnce):
         taken = gated.take_apart(heard, self.blocks.w)
         own = (self.blocks.owners == classes.unsqueeze(1)).float()
         return taken.mask(own.unsqueeze(2).expand_as(taken.activations))
+
+
+class _Oracle(AtOnce):
+    """What both share: the magnitudes of the parts."""
+
+    costly = True
+    knows_parts = True
+    """It explains mixtures whose parts are known, and nothing else."""
+    name = ""
+
+    def sizes(self, heard: Heard) -> tuple[Tensor, Tensor]:
+        """``|A|`` and ``|B|`` [B, F, T].
+
+        Raises
+        ------
+        UsageError
+            The parts are not known.
+        """
+        if heard.parts is None:
+            raise UsageError(
+                f"Method {self.name!r} needs the known parts of a mixture: give it to 'l2i "
+                "overlap', or to 'l2i benchmark --protocol mix0'."
+            )
+        a, b = (magnitude(stft(part, heard.domain)) for part in heard.parts)
+        return a, b
+
+
+class OracleRatio(_Oracle):
+    """The ideal ratio mask."""
+
+    name = "oracle-ratio"
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
+        a, b = self.sizes(heard)
+        return a / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
+
+
+class OracleNmf(_Oracle):
+    """The gates that take the parts apart, on the components of the dictionary."""
+
+    name = "oracle-nmf"
+    parts = ("dictionary",)
+
+    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        self.w: Tensor = subject.parts["dictionary"]
+
+    def mask(self, heard: Heard, classes: Tensor) -> Tensor:
+        """Mask [B, F, T], a linear gain."""
+        a, b = (gated.activations_of(size.log1p(), self.w) for size in self.sizes(heard))
+        gates = a / (a + b).clamp_min(torch.finfo(a.dtype).tiny)
+        return gated.take_apart(heard, self.w).mask(gates)
