@@ -444,7 +444,7 @@ def test_other_gates(name: str, value: Any, tmp_path: Path) -> None:
 
     way = GatedL2I(again.subject, again.settings)
     heard = hear(again.classifier, torch.from_numpy(x[None]), again.subject.domain, way.layers)
-    gates, taken = way.gates_of(heard, torch.tensor([0])), way.take_apart(heard)
+    gates, taken = way.gates_of(heard, torch.tensor([0])), way.gating.take_apart(heard)
     assert (gates.std(dim=2).max() < 1e-6) == (name == "gates")
     plain = taken.mask(gates)
     gain = way.gating.gain(taken, gates, heard.size)

@@ -29,7 +29,7 @@ from l2i.dsp.spectrogram import phase, synthesise
 from l2i.errors import MissingPackage
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.families import AtOnce
-from l2i.explanation.listen_to_interpret import ListenToInterpret, random_ranks, soft_mask
+from l2i.explanation.listen_to_interpret import OnInterpreter, random_ranks, soft_mask
 from l2i.models.heard import Heard
 
 
@@ -43,29 +43,19 @@ class Full(AtOnce):
         return torch.ones_like(heard.size)
 
 
-class RandomComponents:
+class RandomComponents(OnInterpreter):
     """As many components as L2I selects, drawn at random: what any components would do."""
 
-    parts = ListenToInterpret.parts
     linear = False
-    needs_layers = True
-
-    def __init__(self, subject: Subject, settings: MethodSettings) -> None:
-        self._l2i = ListenToInterpret(subject, settings)
-        self._seed = settings.seed
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """L2I's."""
-        return self._l2i.layers
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
         """Mask [B, F, T] of the drawn components."""
-        activations, selected = self._l2i.select(heard, classes)
+        activations, selected = self.select(heard, classes)
         count = selected.sum(dim=1, keepdim=True)
-        rank = random_ranks(keys, self._seed, 1, selected.shape[1])[:, 0].to(selected.device)
-        return soft_mask(self._l2i.explainer.w, activations, rank < count)
+        ranks = random_ranks(keys, self.settings.seed, 1, selected.shape[1])[:, 0]
+        drawn = ranks.to(selected.device) < count
+        return soft_mask(self.explainer.w, activations, drawn)
 
 
 class _FromSpectrogram(nn.Module):

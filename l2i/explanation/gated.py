@@ -56,14 +56,9 @@ class GatedL2I:
         return self.gating.gates(heard, classes)
 
     @torch.inference_mode()
-    def take_apart(self, heard: Heard) -> Taken:
-        """The clips, taken apart into the dictionary's components."""
-        return self.gating.take_apart(heard)
-
-    @torch.inference_mode()
     def explain(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Taken, Tensor]:
         """Gates, what they multiply, and the mask [B, F, T], a linear gain; of silence, zero."""
-        gates, taken = self.gates_of(heard, classes), self.take_apart(heard)
+        gates, taken = self.gates_of(heard, classes), self.gating.take_apart(heard)
         mask = self.gating.gain(taken, gates, heard.size)
         return gates, taken, mask * audible(heard.size).view(-1, 1, 1)
 

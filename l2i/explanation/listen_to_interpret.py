@@ -332,12 +332,6 @@ class OnInterpreter:
         """The interpreter's."""
         return self.explainer.interpreter.maps
 
-
-class ListenToInterpret(OnInterpreter):
-    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
-
-    linear = False
-
     def select(self, heard: Heard, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Activations [B, K, T] and the components selected [B, K], bool."""
         e = self.explainer
@@ -345,6 +339,12 @@ class ListenToInterpret(OnInterpreter):
         r = e.relevances(interpretation.pooled, classes, heard.size)
         s = self.settings
         return interpretation.activations, select(r, s.threshold, s.max_components)
+
+
+class ListenToInterpret(OnInterpreter):
+    """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
+
+    linear = False
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
