@@ -108,7 +108,7 @@ def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> 
         w = torch.zeros(len(frames), components, device=frames.device)
         h = torch.zeros(components, frames.shape[1], device=frames.device)
         if k:
-            learned = learn_dictionary(
+            own, _ = learn_dictionary(
                 [frames],
                 k,
                 sparsity=0.0,
@@ -116,8 +116,8 @@ def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> 
                 generator=torch.Generator().manual_seed(seed),
                 tolerance=1e-3,
             )
-            w[:, :k] = learned.w
-            h[:k] = encode(frames, learned.w, sweeps=10)
+            w[:, :k] = own
+            h[:k] = encode(frames, own, sweeps=10)
         factors.append((w, h))
     w, h = (torch.stack(parts) for parts in zip(*factors, strict=True))
     return Apart(waveform, spectrum, size, w, h, w @ h, domain)

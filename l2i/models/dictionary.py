@@ -26,7 +26,6 @@ the convention with it, Le Roux's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -135,22 +134,6 @@ def encode(frames: Tensor, w: Tensor, sparsity: float = 0.0, *, sweeps: int = 50
     return h
 
 
-@dataclass
-class Learned:
-    """A dictionary and how it came about.
-
-    Attributes
-    ----------
-    w : Tensor [F, K]
-        The fixed columns, where there were any, left out.
-    objective : list of float
-        D per frame after each sweep; never rises.
-    """
-
-    w: Tensor
-    objective: list[float] = field(default_factory=list)
-
-
 def learn_dictionary(
     blocks: Sequence[Tensor],
     components: int,
@@ -161,9 +144,9 @@ def learn_dictionary(
     tolerance: float = 0.0,
     fixed: Tensor | None = None,
     scratch: Path | None = None,
-    on_sweep: Callable[[int, float], None] | None = None,
+    on_sweep: Callable[[float], None] | None = None,
     setting: str = "dictionary.components",
-) -> Learned:
+) -> tuple[Tensor, list[float]]:
     """Sparse NMF over blocks of frames.
 
     Parameters
@@ -186,9 +169,16 @@ def learn_dictionary(
     scratch : Path, optional
         A file for the activations; without it they are kept in memory.
     on_sweep : callable, optional
-        Called with the number of the sweep and D per frame.
+        Called with D per frame after each sweep.
     setting : str
         What says how many components there are, for messages.
+
+    Returns
+    -------
+    Tensor [F, K]
+        W, without the fixed columns.
+    list of float
+        D per frame after each sweep; never rises.
 
     Raises
     ------
@@ -208,12 +198,12 @@ def learn_dictionary(
     if scratch is not None:
         store = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=(total, k))
     kept: list[Tensor] = []
-    learned = Learned(w)
-    previous = float("inf")
+    objective: list[float] = []
+    energy = 0.0
     for sweep in range(iterations):
         a = torch.zeros(k, k, dtype=torch.float64, device=w.device)
         b = torch.zeros(w.shape[0], k, dtype=torch.float64, device=w.device)
-        energy = penalty = 0.0
+        penalty = 0.0
         gram = w.T @ w
         row = 0
         for index in range(len(blocks)):
@@ -235,22 +225,18 @@ def learn_dictionary(
             energy += float(s.double().square().sum()) if sweep == 0 else 0.0
             penalty += float(h.double().sum())
             row += s.shape[1]
-        if sweep == 0:
-            total_energy = energy
         w = _update_columns(w, a, b, n_fixed)
         wd = w.double()
         value = (
-            0.5 * (total_energy - 2 * (wd * b).sum().item() + ((wd.T @ wd) * a).sum().item())
+            0.5 * (energy - 2 * (wd * b).sum().item() + ((wd.T @ wd) * a).sum().item())
             + sparsity * penalty
         ) / total
-        learned.objective.append(value)
+        objective.append(value)
         if on_sweep is not None:
-            on_sweep(sweep + 1, value)
-        if previous - value <= tolerance * abs(previous) and sweep > 0:
+            on_sweep(value)
+        if sweep > 0 and objective[-2] - value <= tolerance * abs(objective[-2]):
             break
-        previous = value
-    learned.w = w[:, n_fixed:].contiguous()
-    return learned
+    return w[:, n_fixed:].contiguous(), objective
 
 
 def _first_columns(

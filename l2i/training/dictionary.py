@@ -130,7 +130,7 @@ class Dictionary:
                 scratch = stage.folder / "activations.npy"
             name = f"dictionary: {words}" if words else "dictionary"
             with context.progress.task(name, total=d.iterations, unit="sweep") as bar:
-                learned = learn_dictionary(
+                learned, objective = learn_dictionary(
                     blocks,
                     k,
                     sparsity=d.sparsity,
@@ -140,13 +140,11 @@ class Dictionary:
                     fixed=fixed,
                     scratch=scratch,
                     setting=self._setting,
-                    on_sweep=lambda _sweep, value: bar.advance(
-                        1, f"objective {value:.4f} per frame"
-                    ),
+                    on_sweep=lambda value: bar.advance(1, f"objective {value:.4f} per frame"),
                 )
             if scratch is not None:
                 scratch.unlink(missing_ok=True)
-            return learned.w, learned.objective
+            return learned, objective
 
         owners: list[int] = []
         if d.method == "joint":
