@@ -158,7 +158,7 @@ def explain(
                 classifier.probabilities(classifier.logits(gated.audio)).cpu(),
                 classifier.probabilities(classifier.logits(gated.removal)).cpu(),
             )
-        shares = gated.shares()
+        shares = gated.apart.shares(gated.gates)
         for row in range(len(batch)):
             explanations.append(
                 _explained(classifier, x, gated, shares, classes, probabilities, row, name)
@@ -324,7 +324,7 @@ def _explained(
     row: int,
     method: str,
 ) -> Explained:
-    domain = gated.domain
+    apart, domain = gated.apart, gated.apart.domain
     shares, evidence = both
     order = [k for k in shares[row].argsort(descending=True).tolist() if shares[row, k] > 0]
     components = tuple(
@@ -332,9 +332,9 @@ def _explained(
             k,
             float(shares[row, k]),
             float(evidence[row, k]),
-            float(gated.w[row, :, k].argmax()) * domain.sample_rate / domain.n_fft,
-            gated.w[row, :, k].cpu().numpy(),
-            gated.activations[row, k].cpu().numpy(),
+            float(apart.w[row, :, k].argmax()) * domain.sample_rate / domain.n_fft,
+            apart.w[row, :, k].cpu().numpy(),
+            apart.activations[row, k].cpu().numpy(),
             gated.gates[row, k].cpu().numpy(),
             partial(gated.alone, row, k),
             float(shares[row, k]),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import Domain, istft, magnitude, stft
 from l2i.models.dictionary import encode, learn_dictionary
-from l2i.models.gated import gate_mask, gate_shares
+from l2i.models.gated import Taken
 
 _NMF_SWEEPS = 40
 _WINDOW_S = 0.064
@@ -27,62 +29,23 @@ def domain_of(sample_rate: int) -> Domain:
 
 
 @dataclass(frozen=True)
-class Gated:
-    """What was found of a batch of clips.
-
-    Attributes
-    ----------
-    spectrum : Tensor [B, F, T], complex
-    mask : Tensor [B, F, T]
-        In [0, 1], a linear gain.
-    w : Tensor [B, F, K]
-        Spectra of the components, columns of unit length; of |X|^(1/2).
-    activations, gates : Tensor [B, K, T]
-        Gates in [0, 1].
-    audio, removal : Tensor [B, S]
-        They add up to the clips.
-    domain : Domain
-        Where the mask lives.
-    """
-
-    spectrum: Tensor
-    mask: Tensor
-    w: Tensor
-    activations: Tensor
-    gates: Tensor
-    audio: Tensor
-    removal: Tensor
-    domain: Domain
-
-    def shares(self) -> tuple[Tensor, Tensor]:
-        """Each component's share, and how much of it counts: see `l2i.models.gated.Taken`."""
-        return gate_shares(self.w, self.activations, self.gates)
-
-    def alone(self, clip: int, k: int) -> Tensor:
-        """What component k contributes to a clip's explanation [S]."""
-        one = slice(clip, clip + 1)
-        part = torch.zeros_like(self.gates[one])
-        part[:, k] = self.gates[one, k]
-        w, h = self.w[one], self.activations[one]
-        mask = gate_mask(w, h, part, w @ h)
-        return istft(self.spectrum[one] * mask, self.domain, self.audio.shape[1])[0]
-
-
-@dataclass(frozen=True)
-class Apart:
-    """A batch of clips, taken apart into components by `take_apart`."""
+class Apart(Taken):
+    """A batch of clips, taken apart by `take_apart` into components of their own, `w` [B, F, K]:
+    spectra of unit length, of |X|^(1/2)."""
 
     waveform: Tensor  # [B, S]
     spectrum: Tensor  # [B, F, T]
     size: Tensor  # |X| [B, F, T]
-    w: Tensor  # [B, F, K]
-    h: Tensor  # [B, K, T]
-    whole: Tensor  # W H [B, F, T]
     domain: Domain
 
-    def mask(self, gates: Tensor) -> Tensor:
-        """Linear gain [B, F, T] of gates [B, K, T]."""
-        return gate_mask(self.w, self.h, gates, self.whole)
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Apart:
+        """The same of each tensor as a function changes it: of some clips, or of one many times."""
+        tensors: dict[str, Any] = {k: change(x) for k, x in vars(self).items() if k != "domain"}
+        return replace(self, **tensors)
+
+    def take(self, rows: Any) -> Apart:
+        """Some of the clips."""
+        return self.changed(lambda x: x[rows])
 
     def audio(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Mask [B, F, T] and explanation [B, S] of gates [B, K, T]."""
@@ -91,8 +54,37 @@ class Apart:
 
     def gated(self, gates: Tensor) -> Gated:
         mask, audio = self.audio(gates)
-        removal = self.waveform - audio
-        return Gated(self.spectrum, mask, self.w, self.h, gates, audio, removal, self.domain)
+        return Gated(self, gates, mask, audio, self.waveform - audio)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """What gates leave of a batch of clips.
+
+    Attributes
+    ----------
+    apart : Apart
+        The clips.
+    gates : Tensor [B, K, T]
+        In [0, 1].
+    mask : Tensor [B, F, T]
+        In [0, 1], a linear gain.
+    audio, removal : Tensor [B, S]
+        They add up to the clips.
+    """
+
+    apart: Apart
+    gates: Tensor
+    mask: Tensor
+    audio: Tensor
+    removal: Tensor
+
+    def alone(self, clip: int, k: int) -> Tensor:
+        """What component k contributes to a clip's explanation [S]."""
+        one = slice(clip, clip + 1)
+        part = torch.zeros_like(self.gates[one])
+        part[:, k] = self.gates[one, k]
+        return self.apart.take(one).audio(part)[1][0]
 
 
 def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> Apart:
@@ -120,4 +112,4 @@ def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> 
             h[:k] = encode(frames, own, sweeps=10)
         factors.append((w, h))
     w, h = (torch.stack(parts) for parts in zip(*factors, strict=True))
-    return Apart(waveform, spectrum, size, w, h, w @ h, domain)
+    return Apart(w, h, w @ h, waveform, spectrum, size, domain)

@@ -29,8 +29,8 @@ Over 300 lines: two methods on the same parts of a sound, with and without gradi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -117,18 +117,15 @@ class Gates:
                 target = log_odds(clf.logits(waveform), classes, clf.task)
             frames = heard.size.shape[2]
             pieces = max(2, round(frames * domain.hop_length / domain.sample_rate / self.piece_s))
-            v = torch.full((*heard.h.shape[:2], pieces), 2.0, device=waveform.device)
+            v = torch.full((*heard.activations.shape[:2], pieces), 2.0, device=waveform.device)
             v.requires_grad_()
             optimizer = torch.optim.Adam([v], self.learning_rate)
             with torch.enable_grad():
                 for _ in range(self.steps):
                     gates = _spread(v, frames)
                     mask, audio = heard.audio(gates)
-                    losses = _losses(
-                        heard, classes, clf, target, mask, audio, self.size, self.margin
-                    )
                     optimizer.zero_grad()
-                    losses.sum().backward()
+                    _losses(self, heard, classes, target, mask, audio).sum().backward()
                     optimizer.step()
             with torch.no_grad():
                 return heard.gated(_spread(v, frames))
@@ -140,22 +137,15 @@ def _spread(v: Tensor, frames: int) -> Tensor:
 
 
 def _losses(
-    heard: Apart,
-    classes: Tensor,
-    classifier: Classifier,
-    target: Tensor,
-    mask: Tensor,
-    audio: Tensor,
-    size: float,
-    margin: float,
+    way: Gates | Shapley, heard: Apart, classes: Tensor, target: Tensor, mask: Tensor, audio: Tensor
 ) -> Tensor:
     """What the gates make least, per clip [B]: see the module."""
     both = torch.cat([audio, heard.waveform - audio])
     finite_gradients(both)
-    z = log_odds(classifier.logits(both), classes.repeat(2), classifier.task)
+    z = log_odds(way.classifier.logits(both), classes.repeat(2), way.classifier.task)
     kept = (mask * heard.size).sum((1, 2)) / heard.size.sum((1, 2)).clamp_min(1e-12)
     inside, outside = z.chunk(2)
-    return objective(inside, outside, target, kept, size=size, margin=margin)
+    return objective(inside, outside, target, kept, size=way.size, margin=way.margin)
 
 
 @dataclass(frozen=True)
@@ -194,11 +184,11 @@ class Shapley:
         target = log_odds(clf.logits(waveform), classes, clf.task)
         chosen = []
         for clip in range(len(waveform)):
-            one = _only(heard, clip)
+            one = heard.take(slice(clip, clip + 1))
             c = classes[clip : clip + 1]
             order = self._values(one, c).argsort(descending=True)
             chosen.append(self._best_prefix(one, c, target[clip : clip + 1], order))
-        gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.h.shape[2])
+        gates = torch.stack(chosen).unsqueeze(2).expand(-1, -1, heard.activations.shape[2])
         return heard.gated(gates.contiguous())
 
     @torch.no_grad()
@@ -211,7 +201,7 @@ class Shapley:
         domain = self.domain or domain_of(clf.sample_rate)
         heard = take_apart(waveform.to(clf.device), domain, self.components, self.seed)
         each = enumerate(classes.to(clf.device).split(1))
-        return torch.stack([self._values(_only(heard, clip), c) for clip, c in each])
+        return torch.stack([self._values(heard.take([clip]), c) for clip, c in each])
 
     def worth(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Log-odds [n] of one class each, within the bounds that coalitions are counted by."""
@@ -227,10 +217,10 @@ class Shapley:
 
     def _values(self, heard: Apart, classes: Tensor) -> Tensor:
         """Shapley values [K]: kernel regression over coalitions and their complements."""
-        k = heard.h.shape[1]
+        k = heard.activations.shape[1]
         sets = coalitions(k, self.coalitions, np.random.default_rng(self.seed))
         ends = torch.stack([torch.zeros(k), torch.ones(k)])
-        everything = torch.cat([torch.from_numpy(sets), ends]).to(heard.h)
+        everything = torch.cat([torch.from_numpy(sets), ends]).to(heard.activations)
         worth = self._worth(heard, classes, everything)
         nothing, whole = worth[-2], worth[-1]
         s, y = everything[:-2].double(), (worth[:-2] - nothing).double()
@@ -248,36 +238,16 @@ class Shapley:
         sets = (rank.unsqueeze(0) < torch.arange(1, k + 1, device=rank.device).unsqueeze(1)).float()
         losses = []
         for some in sets.split(8):
-            many, mask, audio = _of_sets(heard, some)
-            losses.append(
-                _losses(
-                    many,
-                    classes.expand(len(some)),
-                    self.classifier,
-                    target.expand(len(some)),
-                    mask,
-                    audio,
-                    self.size,
-                    self.margin,
-                )
-            )
+            both = (x.expand(len(some)) for x in (classes, target))
+            many, *parts = _of_sets(heard, some)
+            losses.append(_losses(self, many, *both, *parts))
         return sets[int(torch.cat(losses).argmin())]
-
-
-def _only(heard: Apart, clip: int) -> Apart:
-    one = slice(clip, clip + 1)
-    return _each(heard, lambda part: part[one])
 
 
 def _of_sets(heard: Apart, sets: Tensor) -> tuple[Apart, Tensor, Tensor]:
     """One clip, once for each of some sets of its components [n, K]: masks and explanations."""
-    many = _each(heard, lambda part: part.expand(len(sets), *part.shape[1:]))
-    return many, *many.audio(sets.unsqueeze(2).expand(-1, -1, heard.h.shape[2]))
-
-
-def _each(heard: Apart, change: Callable[[Tensor], Tensor]) -> Apart:
-    changed: dict[str, Any] = {k: change(x) for k, x in vars(heard).items() if k != "domain"}
-    return replace(heard, **changed)
+    many = heard.changed(lambda x: x.expand(len(sets), *x.shape[1:]))
+    return many, *many.audio(sets.unsqueeze(2).expand(-1, -1, heard.activations.shape[2]))
 
 
 def without_training(

@@ -221,7 +221,7 @@ class AudioLime(_Regression):
     def units(self, one: Heard) -> Shares:
         """Shares of the components."""
         apart = take_apart(one.waveform, self.domain, self.components, self.seed)
-        w, h, whole = apart.w[0], apart.h[0], apart.whole[0]
+        w, h, whole = apart.w[0], apart.activations[0], apart.whole[0]
         frames = h.shape[1]
         share = w.T[:, :, None] * h[:, None, :] / whole.clamp_min(1e-8)  # [K, F, T]
         when = (self.times * torch.arange(frames, device=h.device) / frames).long()

@@ -12,6 +12,7 @@ maps, and a mask of log(1 + |X|), as L2I has it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,11 +57,11 @@ def activations_of(log_size: Tensor, w: Tensor, updates: int = _UPDATES) -> Tens
 
 @dataclass(frozen=True)
 class Taken:
-    """Sounds, taken apart into the components of a dictionary.
+    """Sounds, taken apart into the components of one dictionary, or of a dictionary each.
 
     Attributes
     ----------
-    w : Tensor [F, K]
+    w : Tensor [F, K] or [B, F, K]
     activations : Tensor [B, K, T]
         H, of the sound.
     whole : Tensor [B, F, T]
@@ -71,13 +72,19 @@ class Taken:
     activations: Tensor
     whole: Tensor
 
-    def take(self, rows: Tensor) -> Taken:
+    def take(self, rows: Any) -> Taken:
         """Some of the sounds."""
         return Taken(self.w, self.activations[rows], self.whole[rows])
 
     def mask(self, gates: Tensor) -> Tensor:
-        """Mask [B, F, T] in [0, 1] of gates [B, K, T]; 0 where nothing is explained."""
-        return gate_mask(self.w, self.activations, gates, self.whole)
+        """Mask [B, F, T] in [0, 1], a linear gain, of gates [B, K, T]."""
+        part = torch.matmul(self.w, gates * self.activations)
+        # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
+        # differ by rounding.
+        explained = self.whole > _FLOOR
+        return torch.where(explained, part / torch.where(explained, self.whole, 1.0), 0.0).clamp(
+            0, 1
+        )
 
     def shares(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         """Each component's share of the explanation, and how much of it counts [B, K] each.
@@ -85,26 +92,10 @@ class Taken:
         The first add up to 1, where anything counts; the second are in [0, 1]. Both are of W H,
         what the components say is there.
         """
-        return gate_shares(self.w, self.activations, gates)
-
-
-def gate_mask(w: Tensor, h: Tensor, gates: Tensor, whole: Tensor) -> Tensor:
-    """Linear gain [B, F, T] in [0, 1] of gates [B, K, T] on activations `h` of components `w`, one
-    dictionary [F, K] or one for each clip [B, F, K]; `whole` is W H."""
-    part = torch.matmul(w, gates * h)
-    # What nothing explains is kept by none, and gives no gradient. Sums of the same terms may
-    # differ by rounding.
-    explained = whole > _FLOOR
-    return torch.where(explained, part / torch.where(explained, whole, 1.0), 0.0).clamp(0, 1)
-
-
-def gate_shares(w: Tensor, h: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
-    """What `Taken.shares` says, of components as `gate_mask` has them."""
-    loud = w.sum(dim=-2)
-    whole = h.sum(dim=2) * loud
-    part = (gates * h).sum(dim=2) * loud
-    tiny = torch.finfo(whole.dtype).tiny
-    return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
+        loud, h = self.w.sum(dim=-2), self.activations
+        whole, part = (x.sum(dim=2) * loud for x in (h, gates * h))
+        tiny = torch.finfo(whole.dtype).tiny
+        return part / part.sum(1, keepdim=True).clamp_min(tiny), part / whole.clamp_min(tiny)
 
 
 def take_apart(heard: Heard, w: Tensor) -> Taken:
