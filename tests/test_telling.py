@@ -1,11 +1,11 @@
-"""`l2i.recipes.publishing.telling`: the clips of a run's page, by the rule that its head states."""
+"""Which clips a run's page shows (`telling`), by the rule that its head states."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from l2i.recipes.measuring.measure import Evaluation
-from l2i.recipes.publishing.telling import telling
+from l2i.recipes.publishing.results import telling
 from l2i.types import Clip, Task
 
 # Twelve clips of three classes: the odd ones of the first six are wrong, ever surer.

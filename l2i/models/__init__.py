@@ -10,7 +10,6 @@
 ``classifier``        the built-in one, frozen; ``vgg``, ``winograd``: its network
 ``augmentation``      changes to the clips that it is trained on
 ``published``         the files of the method's authors
-``shuffled``          a classifier that has forgotten what it learnt
 ``heard``             clips, and what a classifier says of them; ``features``, kept
 ``checkpoint``        weights and settings in one file
 ``dictionary``        L2I's W; ``interpreter``, ``general``, ``losses``: the rest

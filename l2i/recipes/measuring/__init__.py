@@ -15,8 +15,8 @@ What they are made of:
 =================  ====================================================================
 ``measure``        figures of an explainer, clip by clip
 ``judging``        what a mask is worth: the classifier hears what it keeps and what it leaves
-``figures``        an evaluation as files and a page
-``truth``          scenes whose parts are known; ``truth_files``: what is written of them
+``figures``        what is measured as files and a page
+``truth``          scenes whose parts are known
 ``protocols``      on what explanations are judged: as they are, two at once, with noise
 ``probed``         which probes there are for a method; one that reads masks alone
 ``probes``         probes that hear parts of a clip

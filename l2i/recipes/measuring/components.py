@@ -20,7 +20,7 @@ from l2i.explained import size_of
 from l2i.explanation import Explainer, audible, soft_mask, split_heard
 from l2i.pages import Media, MediaList, write_listening_page
 from l2i.pages.pictures import spectrogram_picture, spectrum_line
-from l2i.recipes.measuring.truth_files import sounds_aside
+from l2i.recipes.measuring.figures import sounds_aside
 from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress

@@ -1,23 +1,31 @@
-"""An evaluation as files: figures as JSON, a line per clip, pictures, and a page of it all."""
+"""What is measured as files: figures as JSON, a line per clip or pair, pictures, a page, sounds."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit, softmax
+from torch import Tensor
 
 from l2i import plots
+from l2i.dsp.audio import write_audio
 from l2i.metrics import CONTROLS, classification, meanings
 from l2i.metrics.labels import doubted_labels
 from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
 from l2i.recipes.measuring.measure import Evaluation
+from l2i.recipes.measuring.truth import Scene
 from l2i.storage import write_csv, write_json
 from l2i.types import Clip, Task
 
@@ -141,3 +149,60 @@ def write_evaluation(
         heard=there,
         listen=bool(heard),
     )
+
+
+def write_table(path: Path, *tables: Mapping[str, NDArray[Any]]) -> None:
+    """Write some rows as csv, names first; a column that some tables have not is NaN there."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    sizes = [len(next(iter(table.values()), ())) for table in tables]
+    joined = {
+        name: np.concatenate(
+            [t.get(name, np.full(n, np.nan)) for t, n in zip(tables, sizes, strict=True)]
+        )
+        for name in names
+    }
+    frame = pd.DataFrame(joined)
+    first = [name for name in ("scene", "clip", "class", "present") if name in frame]
+    write_csv(path, frame[[*first, *(name for name in frame if name not in first)]])
+
+
+@contextmanager
+def sounds_aside() -> Iterator[tuple[Path, Callable[[Path], bool]]]:
+    """A folder for sounds until it is known where they go, and a function that copies them to the
+    folder ``sounds`` within another; whether there are any."""
+    with tempfile.TemporaryDirectory() as work:
+        # Not this folder itself, whose permissions a copy would have.
+        held = Path(work) / "sounds"
+        held.mkdir()
+
+        def put(folder: Path) -> bool:
+            if not any(held.iterdir()):
+                return False
+            shutil.copytree(held, folder / "sounds", dirs_exist_ok=True)
+            return True
+
+        yield held, put
+
+
+def sound_writer(
+    folder: Path, classes: Sequence[str], sample_rate: int, most: int
+) -> Callable[[Scene, int, Mapping[str, Tensor]], None]:
+    """A function that writes the sounds of the first `most` pairs, one folder for each.
+
+    All sounds of a pair have one gain, so that their levels can be compared by ear.
+    """
+    places: Iterator[int] = iter(range(1, most + 1))
+
+    def write(scene: Scene, c: int, sounds: Mapping[str, Tensor]) -> None:
+        number = next(places, None)
+        if number is None:
+            return
+        word = re.sub(r"[^\w.-]+", "_", f"{scene.id}-{classes[c]}")[-80:]
+        loudest = max(float(x.abs().max()) for x in sounds.values())
+        gain = 1 / loudest if loudest > 1 else 1.0
+        place = folder / f"{number:02d}-{word}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name, x in sounds.items():
+            write_audio(place / f"{name}.wav", (gain * x).cpu().numpy(), sample_rate)
+
+    return write

@@ -10,6 +10,7 @@ from l2i.errors import UsageError
 from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
+from l2i.recipes.measuring.figures import sound_writer, sounds_aside, write_table
 from l2i.recipes.measuring.truth import (
     TRUTH_SCORES,
     clip_scenes,
@@ -17,7 +18,6 @@ from l2i.recipes.measuring.truth import (
     predicted,
     truth_scores,
 )
-from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_of
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
 
@@ -110,7 +110,7 @@ def ground_truth(
         }
 
         def write(folder: Path) -> None:
-            table_of(rows, folder / "pairs.csv")
+            write_table(folder / "pairs.csv", rows)
             put(folder)
 
         kept = write_found(

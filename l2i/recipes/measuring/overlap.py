@@ -23,6 +23,7 @@ from l2i.errors import UsageError
 from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
+from l2i.recipes.measuring.figures import sound_writer, sounds_aside, write_table
 from l2i.recipes.measuring.judging import mask_scores
 from l2i.recipes.measuring.truth import (
     TRUTH_SCORES,
@@ -32,7 +33,6 @@ from l2i.recipes.measuring.truth import (
     predicted,
     truth_scores,
 )
-from l2i.recipes.measuring.truth_files import sound_writer, sounds_aside, table_of
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.registry import class_index, did_you_mean
 from l2i.run.progress import Progress
@@ -170,8 +170,7 @@ def overlap(
         }
 
         def write(folder: Path) -> None:
-            joined = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
-            table_of(joined, folder / "pairs.csv")
+            write_table(folder / "pairs.csv", *tables)
             put(folder)
 
         kept = write_found(

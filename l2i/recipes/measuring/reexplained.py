@@ -3,20 +3,21 @@ that has forgotten all."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from l2i.dsp.mixing import db_to_gain
 from l2i.explanation import MethodSettings, Subject, make_method
 from l2i.metrics.sensitivity import cosine_distance, rank_correlation, relative_change, ssim
-from l2i.models.shuffled import shuffled
 from l2i.recipes.measuring.judging import ABSENT_SCORES, judge_absent
 from l2i.recipes.measuring.probes import Case, Columns
+from l2i.types import Classifier
 
 _DRAWS = 10
 _RADIUS = 0.02
@@ -205,6 +206,39 @@ class Randomised:
                 other = explain.gates_of(case.heard, _others(case)[0])
                 columns["randomised_gates_class"] = rank_correlation(other, own)
         return columns
+
+
+def shuffled(classifier: Classifier, seed: int) -> Classifier | None:
+    """A classifier that has forgotten what it learnt: a copy, weights shuffled within each tensor.
+
+    Sizes and distributions of the weights are as they were, so that nothing but what was learnt is
+    gone. An explanation that stays as it was did not come from there.
+
+    Source: Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018, arXiv 1810.03292.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Left as it is.
+    seed : int
+
+    Returns
+    -------
+    Classifier or None
+        None where it has no weights that could be shuffled: a black box.
+    """
+    names = [name for name, value in vars(classifier).items() if isinstance(value, nn.Module)]
+    if not any(True for name in names for _ in getattr(classifier, name).parameters()):
+        return None
+    shuffled = deepcopy(classifier)
+    # A module may hold another one: each tensor is shuffled once.
+    weights = {id(w): w for name in names for w in getattr(shuffled, name).parameters()}
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for w in weights.values():
+            order = torch.randperm(w.numel(), generator=generator)
+            w.copy_(w.flatten()[order.to(w.device)].view_as(w))
+    return shuffled
 
 
 def control(case: Case, own: Tensor) -> NDArray[np.float64]:

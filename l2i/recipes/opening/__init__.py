@@ -5,7 +5,6 @@
 ``disk``          the disk that a training takes, told before it begins
 ``bundle``        what a run has learnt, from its checkpoints
 ``opened``        a finished run, opened to be measured
-``listing``       a line per clip, kept with the run
 ``description``   what MLflow's page of a run says at its top
 ================  =====================================================================
 """

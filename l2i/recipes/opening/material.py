@@ -1,7 +1,11 @@
-"""The clips of a run: opened, split, decoded."""
+"""The clips of a run: opened, split, decoded; and how other data differ from them.
+
+Over 300 lines: all that a run knows of its clips.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
@@ -20,17 +24,23 @@ from l2i.data import open_dataset
 from l2i.data.base import Card, DataSet, with_classes
 from l2i.data.cache import WaveformCache, Waveforms
 from l2i.dsp.spectrogram import Domain, SpectrogramSettings
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, StoreError, UsageError
 from l2i.models.spec import Loaded
 from l2i.models.vgg import MIN_FRAMES
 from l2i.registry import class_places
+from l2i.run.artifacts import download
 from l2i.run.progress import Progress
+from l2i.run.search import RunInfo
 from l2i.training.parts import Sounds
 from l2i.types import Clip, Split
 
 PartName = Literal["test", "train", "all"]
 PARTS: tuple[PartName, ...] = ("test", "train", "all")
 """What of a split can be asked for; what chose the epochs belongs to what was trained on."""
+LISTING = "data.csv"
+"""`Material.listing`, kept with the run."""
+IDENTITY = "l2i.data_identity"
+"""The tag that holds `Material.identity`; runs of earlier versions have none."""
 
 
 @dataclass(frozen=True)
@@ -282,3 +292,40 @@ def prepare(
 
         waves = cache.open(dataset, wanted, decoded, wait)
     return Material(dataset, split, waves, settings)
+
+
+def data_differences(material: Material, run: RunInfo) -> str:
+    """How a run's data were others, for a sentence: ``12 labels differ, 2 clips are new``.
+
+    Empty where they were the same, as far as the run says: those of earlier versions know the
+    sounds alone.
+    """
+    if run.tags.get(IDENTITY) == material.identity:
+        return ""
+    sounds = run.tags.get("l2i.data_digest", material.digest) != material.digest
+    if IDENTITY not in run.tags:
+        return "the sounds differ" if sounds else ""
+    try:
+        with open(download(run, LISTING), newline="", encoding="utf-8") as file:
+            then = {row["clip"]: row for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, StoreError):
+        return "the data differ"
+    now = {row["clip"]: row for row in material.listing()}
+    both = [(row, then[clip]) for clip, row in now.items() if clip in then]
+    if not both:
+        return "no clip is the same, so that it is another folder"
+
+    def differ(column: str) -> int:
+        return sum(a[column] != b[column] for a, b in both)
+
+    counts = [
+        (differ("labels"), "label differs", "labels differ"),
+        (differ("side"), "clip changed sides", "clips changed sides of the split"),
+        (differ("group"), "group differs", "groups differ"),
+        (len(now) - len(both), "clip is new", "clips are new"),
+        (len(then) - len(both), "clip is gone", "clips are gone"),
+    ]
+    words = [f"{n} {one if n == 1 else many}" for n, one, many in counts if n]
+    if not words:
+        words = ["the sounds differ" if sounds else "the order of clips or classes differs"]
+    return ", ".join(words)

@@ -24,8 +24,7 @@ from l2i.explanation import Explainer, MethodSettings, Subject, check_gradients
 from l2i.models.spec import open_classifier
 from l2i.recipes.opening.bundle import explainer_of, explanation_settings, open_bundle
 from l2i.recipes.opening.description import DESCRIPTION, describe_found
-from l2i.recipes.opening.listing import data_differences
-from l2i.recipes.opening.material import Material, data_name, heard_by, prepare
+from l2i.recipes.opening.material import Material, data_differences, data_name, heard_by, prepare
 from l2i.run import provenance
 from l2i.run.device import pick_device, seed_everything, set_threads
 from l2i.run.progress import Progress

@@ -7,24 +7,32 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from scipy.special import expit, softmax
+
 from l2i.config import Config
+from l2i.data.split import spread
 from l2i.explanation import Subject
+from l2i.metrics.labels import doubted_labels
 from l2i.models.checkpoint import load_checkpoint
 from l2i.recipes.measuring.figures import write_evaluation
 from l2i.recipes.measuring.measure import Evaluation
 from l2i.recipes.opening.bundle import MODEL
 from l2i.recipes.opening.description import DESCRIPTION, describe_model, main_figures
-from l2i.recipes.opening.listing import LISTING
-from l2i.recipes.opening.material import Material
+from l2i.recipes.opening.material import LISTING, Material
 from l2i.recipes.publishing.examples import write_examples
 from l2i.recipes.publishing.served import write_model
-from l2i.recipes.publishing.telling import telling
 from l2i.run.progress import Progress
 from l2i.run.tracker import Tracker
 from l2i.storage import write_csv, write_json
+from l2i.types import Clip, Task
 
 # The run's tag: a sentence a line.
 WARNINGS = "l2i.warnings"
+# Why the page shows a clip.
+_WRONG = "one of the surest mistakes"
+_WEAK = "its class falls least without the explanation"
+_SPREAD = "one of its class"
 
 
 def publish(
@@ -103,3 +111,51 @@ def publish(
     run.tags(told)
     # They are in the store now, and the stages keep what another run could use.
     shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def telling(e: Evaluation, clips: Sequence[Clip], n: int) -> list[tuple[int, str]]:
+    """Which clips a run's page shows, at most `n`: their indices, and why each is there.
+
+    A dozen of hundreds of clips are looked at, and those of the test list's begin tell the least.
+    So up to a third are mistakes, the surest first (`l2i.metrics.labels`); up to another third are
+    those whose class falls least when the explanation is removed; all others are spread over the
+    classes.
+
+    Parameters
+    ----------
+    e : Evaluation
+    clips : sequence of Clip
+        Those of `e`, in its order.
+    n : int
+    """
+    n = min(n, len(clips))
+    third = -(-n // 3)
+    chosen = dict.fromkeys(_surest_mistakes(e)[:third], _WRONG)
+    weak = [i for i in _least_faithful(e) if i not in chosen]
+    chosen |= dict.fromkeys(weak[: min(third, n - len(chosen))], _WEAK)
+    rest = [i for i in range(len(clips)) if i not in chosen]
+    fill = spread([clips[i] for i in rest], n - len(chosen))
+    return list((chosen | {rest[k]: _SPREAD for k in fill}).items())
+
+
+def _surest_mistakes(e: Evaluation) -> list[int]:
+    """Clips whose label the classifier contradicts, in the order of ``labels.csv``."""
+    if e.labels is None:
+        return []
+    p = softmax(e.logits, axis=1) if e.task is Task.SINGLE_LABEL else expit(e.logits)
+    clips, classes = ([str(i) for i in range(n)] for n in p.shape)
+    table = doubted_labels(p, e.decisions, e.labels, e.task, clips, classes)
+    return [int(i) for i in table["clip"].unique()]
+
+
+def _least_faithful(e: Evaluation) -> list[int]:
+    """Clips with an explanation, by how much the class falls when it is removed, in the mean of
+    its classes; the least first."""
+    # FF is of what is heard; where that is not measured, the published rule's removal.
+    falls = e.pairs.get("ff_mean", e.pairs.get("fall_probability"))
+    if falls is None:
+        return []
+    of: dict[int, list[float]] = {}
+    for clip, fall in zip(e.pairs["clip"], falls, strict=True):
+        of.setdefault(int(clip), []).append(float(fall))
+    return sorted(of, key=lambda clip: (float(np.mean(of[clip])), clip))

@@ -25,13 +25,13 @@ from l2i.explanation import (
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.measuring.evaluator import open_evaluator
+from l2i.recipes.measuring.figures import write_table
 from l2i.recipes.measuring.judging import mask_scores, mean_scores
 from l2i.recipes.measuring.probed import all_probes, finished
 from l2i.recipes.measuring.probes import Probe
 from l2i.recipes.measuring.protocols import PROTOCOLS, Protocol, open_protocol
 from l2i.recipes.measuring.reexplained import Absent
 from l2i.recipes.measuring.truth import TRUTH_SCORES, judge_scenes, predicted, truth_scores
-from l2i.recipes.measuring.truth_files import table_of
 from l2i.recipes.opening.opened import Opened, Where, open_finished, write_found
 from l2i.recipes.tables.paired import corrected, difference, write_differences
 from l2i.recipes.training import retrained
@@ -214,7 +214,7 @@ def benchmark(
             for m, f in each.items()
         ]
         write_csv(folder / "benchmark.csv", lines)
-        table_of(_joined(tables), folder / "pairs.csv")
+        write_table(folder / "pairs.csv", *tables)
         if differences:
             write_differences(differences, folder / "differences.csv")
 
@@ -325,15 +325,6 @@ def _roar(
         scores, intervals = mean_scores(columns, list(columns), settings.seed, groups)
         accuracies.append((finite(scores), {k: list(v) for k, v in intervals.items()}))
     return accuracies
-
-
-def _joined(tables: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """One table; a column that some have not is NaN there."""
-    names = list(dict.fromkeys(name for table in tables for name in table))
-    return {
-        name: np.concatenate([t.get(name, np.full(len(t["method"]), np.nan)) for t in tables])
-        for name in names
-    }
 
 
 def chosen_methods(methods: Sequence[str], opened: Opened, progress: Progress) -> list[str]:

@@ -23,8 +23,8 @@ from l2i.errors import DataError, UsageError
 from l2i.explanation import METHODS
 from l2i.metrics import meanings
 from l2i.metrics.statistics import bootstrap_interval
+from l2i.recipes.measuring.figures import write_table
 from l2i.recipes.measuring.truth import clip_scenes, judge_scenes
-from l2i.recipes.measuring.truth_files import table_of
 from l2i.recipes.opening.opened import Opened, open_finished, write_found
 from l2i.recipes.tables.benchmark import chosen_methods
 from l2i.recipes.training.train import train
@@ -137,8 +137,7 @@ def shortcut(
     }
 
     def write(folder: Path) -> None:
-        joined = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
-        table_of(joined, folder / "pairs.csv")
+        write_table(folder / "pairs.csv", *tables)
 
     kept = write_found(
         opened,

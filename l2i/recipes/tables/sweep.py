@@ -26,8 +26,7 @@ from l2i.errors import ConfigError, InputError
 from l2i.launch import processes
 from l2i.metrics import METRICS
 from l2i.recipes.opening.description import DESCRIPTION
-from l2i.recipes.opening.listing import IDENTITY
-from l2i.recipes.opening.material import prepare
+from l2i.recipes.opening.material import IDENTITY, prepare
 from l2i.recipes.tables.sweep_file import Child, Sweep, facts
 from l2i.recipes.tables.sweep_table import describe_table, table_of, write_table
 from l2i.recipes.training.train import part_settings

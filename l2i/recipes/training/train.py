@@ -29,8 +29,14 @@ from l2i.metrics.own import own_digest, own_metrics
 from l2i.models.spec import Loaded, keep_classifier, open_classifier
 from l2i.recipes.measuring.evaluate import evaluate_run
 from l2i.recipes.opening.bundle import MODEL, build_classifier, keep_method
-from l2i.recipes.opening.listing import IDENTITY, data_differences
-from l2i.recipes.opening.material import Material, data_name, heard_by, prepare
+from l2i.recipes.opening.material import (
+    IDENTITY,
+    Material,
+    data_differences,
+    data_name,
+    heard_by,
+    prepare,
+)
 from l2i.recipes.publishing.results import WARNINGS, publish
 from l2i.recipes.training.checkpoints import keep_checkpoints
 from l2i.recipes.training.fit_classifier import (
