@@ -34,9 +34,9 @@ from l2i.metrics.sensitivity import (
 from l2i.models.answers import log_odds
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import Heard, hear
-from l2i.models.shuffled import shuffled
+from l2i.models.losses import fidelity_loss
 from l2i.models.vgg import VGG
-from l2i.recipes.measuring.evaluator import _loss, _masked, tuned_on_masks
+from l2i.recipes.measuring.evaluator import _masked, tuned_on_masks
 from l2i.recipes.measuring.judging import judge_absent, judge_masks, mean_scores
 from l2i.recipes.measuring.probed import Encoding
 from l2i.recipes.measuring.probes import (
@@ -49,7 +49,7 @@ from l2i.recipes.measuring.probes import (
     SpectrogramProtocol,
     of_class,
 )
-from l2i.recipes.measuring.reexplained import Absent, Contrast, Randomised, Stability
+from l2i.recipes.measuring.reexplained import Absent, Contrast, Randomised, Stability, shuffled
 from l2i.recipes.measuring.truth import Part, Scene, judge_scenes, predicted
 from l2i.run.progress import Progress
 from l2i.types import Task
@@ -564,8 +564,9 @@ def test_a_classifier_at_home_with_masks() -> None:
     masked = torch.cat([_masked(clf, x, np.random.default_rng(n)) for n in range(4)])
     target = before.repeat(4, 1)
     # What cannot be had is the entropy of what is asked for.
-    least = _loss(target, target, clf.task).item()
-    losses = [_loss(c.logits(masked), target, clf.task).item() - least for c in (clf, *tuned)]
+    least = fidelity_loss(target, target, clf.task).item()
+    answers = (c.logits(masked) for c in (clf, *tuned))
+    losses = [fidelity_loss(target, answer, clf.task).item() - least for answer in answers]
     assert losses[1] == losses[2] < 0.7 * losses[0]
 
 

@@ -10,20 +10,21 @@ Source: Zheng et al., *F-Fidelity*, ICLR 2025, arXiv 2410.02970.
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+import copy
+from typing import Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import log_mel, magnitude, phase, synthesise
 from l2i.errors import UsageError
 from l2i.metrics.sensitivity import tiles
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.classifier import FrozenClassifier
-from l2i.models.vgg import VGG
+from l2i.models.losses import fidelity_loss
+from l2i.models.vgg import VGG, fold_batch_norm
 from l2i.recipes.measuring.probes import Evaluator
 from l2i.recipes.opening.bundle import WEIGHTS, build_network, open_bundle
 from l2i.recipes.opening.opened import Opened, Where
@@ -31,7 +32,6 @@ from l2i.run.artifacts import download
 from l2i.run.device import pick_device
 from l2i.run.progress import Progress
 from l2i.run.runs import resolve_run
-from l2i.types import Task
 
 _BATCH = 16
 _RATE = 1e-4
@@ -120,20 +120,14 @@ def tuned_on_masks(
                     spectrum = classifier.spectrum(_masked(classifier, x, rng))
                     mel = log_mel(spectrum, classifier.settings)
                 # What was made for inference takes part in no gradient.
-                loss = _loss(network(mel.clone()), target.clone(), classifier.task)
+                loss = fidelity_loss(target.clone(), network(mel.clone()), classifier.task)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 bar.advance(len(some))
-    return FrozenClassifier(
-        network,
-        classifier.settings,
-        classifier.classes,
-        classifier.task,
-        classifier.thresholds.tolist(),
-        classifier.device,
-        classifier.dtype,
-    )
+    tuned = copy.copy(classifier)
+    tuned.network = fold_batch_norm(network)
+    return tuned
 
 
 def _masked(classifier: FrozenClassifier, x: Tensor, rng: np.random.Generator) -> Tensor:
@@ -145,9 +139,3 @@ def _masked(classifier: FrozenClassifier, x: Tensor, rng: np.random.Generator) -
     kept = rng.random((len(x), int(tile.max()) + 1)) < share
     gain = torch.from_numpy(kept.astype(np.float32))[:, tile].to(size.device)
     return synthesise(phase(spectrum, size), gain * size, classifier.domain, x.shape[1])
-
-
-def _loss(logits: Tensor, target: Tensor, task: Task) -> Any:
-    if task is Task.SINGLE_LABEL:
-        return F.cross_entropy(logits, target.softmax(1))
-    return F.binary_cross_entropy_with_logits(logits, target.sigmoid())

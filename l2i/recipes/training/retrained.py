@@ -99,8 +99,7 @@ def relearnt(opened: Opened, methods: Sequence[str], epochs: int, progress: Prog
     config = config.changed(classifier={"last_epoch": True})
     with tempfile.TemporaryDirectory() as work:
         classifier = _trained(opened, config, other, Path(work), progress)
-        rows = other.rows(train)
-        share = _right(classifier, other.waves.array, rows, other.targets(train)).mean()
+        share = _right(classifier, other, train).mean()
         progress.say(f"It has learnt {100 * share:.0f} % of the labels at random.")
         context = Context(
             classifier,
@@ -192,12 +191,11 @@ def roar(
         f"{len(every)} clips are explained by each of {len(names)} methods."
     )
     columns: dict[str, dict[str, NDArray[np.float64]]] = {}
-    labels = material.targets(clips)
 
     def judged(changed: Material) -> NDArray[np.float64]:
         with tempfile.TemporaryDirectory() as work:
             classifier = _trained(opened, config, changed, Path(work), progress)
-        return _right(classifier, changed.waves.array, changed.rows(clips), labels)
+        return _right(classifier, changed, clips)
 
     whole = judged(material)
     for name in names:
@@ -258,15 +256,13 @@ def _trained(
 
 @torch.inference_mode()
 def _right(
-    classifier: FrozenClassifier,
-    waveforms: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    labels: torch.Tensor,
+    classifier: FrozenClassifier, material: Material, clips: Sequence[Clip]
 ) -> NDArray[np.float64]:
     """1 where all that is said of a clip is what it is labelled, else 0 [N]."""
     right = []
-    for start in range(0, len(rows), _BATCH):
-        x = torch.from_numpy(np.asarray(waveforms[rows[start : start + _BATCH]]))
+    for start in range(0, len(clips), _BATCH):
+        some = clips[start : start + _BATCH]
+        x = torch.from_numpy(np.asarray(material.waves.array[material.rows(some)]))
         decided = classifier.decisions(classifier.logits(x.to(classifier.device))).cpu()
-        right.append((decided == labels[start : start + _BATCH].bool()).all(dim=1))
+        right.append((decided == material.targets(some).bool()).all(dim=1))
     return torch.cat(right).double().numpy()
