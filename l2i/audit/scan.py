@@ -24,7 +24,7 @@ from l2i.audit.cues import Palette
 from l2i.dsp.spectrogram import kept_energy, linear_gain
 from l2i.errors import StoreError
 from l2i.explanation import ExplanationMethod, Subject, audible, split_heard
-from l2i.models.heard import Heard, hear
+from l2i.models.heard import hear
 from l2i.storage import atomic_write_bytes, disk_errors
 
 # Clips of one file.
@@ -170,30 +170,9 @@ def _rows(
     which, classes = decided.nonzero(as_tuple=True)
     if not len(which):
         return _nothing(len(palette.parts))
-    mine = heard.take(which)
+    heard, own = heard.take(which), classes.unsqueeze(1)
     keys = [first + int(i) for i in which]
-    mask = way(mine, classes, keys)
-    with torch.inference_mode():
-        return _measured(mine, classes, mask, palette, way.linear, np.array(keys, np.int64))
-
-
-def _measured(
-    heard: Heard,
-    classes: Tensor,
-    mask: Tensor,
-    palette: Palette,
-    linear: bool,
-    clip: NDArray[np.int64],
-) -> Rows:
-    clf, own = heard.classifier, classes.unsqueeze(1)
-    gain = linear_gain(mask, heard.size, linear=linear)
-    audio, _ = split_heard(heard, mask, linear=linear)
-    alone = heard.judge(audio)
-    power = heard.size.square()
-    explained = power * gain.square()
-    frames = explained.sum(dim=1)
-    edges = torch.linspace(0, frames.shape[1], TIMES + 1).round().long().tolist()
-    when = torch.stack([frames[:, a:b].sum(1) for a, b in pairwise(edges)], dim=1)
+    mask = way(heard, classes, keys)
 
     def share(x: Tensor) -> NDArray[np.float32]:
         whole = x.sum(dim=1, keepdim=True)
@@ -202,19 +181,28 @@ def _measured(
     def numbers(x: Tensor) -> NDArray[np.float32]:
         return x.float().cpu().numpy()
 
-    taken = palette.take_apart(heard)
-    return Rows(
-        clip,
-        classes.cpu().numpy(),
-        heard.logits.scatter(1, own, -torch.inf).argmax(dim=1).cpu().numpy(),
-        numbers(clf.probabilities(heard.logits).gather(1, own)[:, 0]),
-        numbers(clf.probabilities(alone).gather(1, own)[:, 0]),
-        alone.argmax(dim=1).cpu().numpy(),
-        numbers(kept_energy(gain, heard.size).nan_to_num(0.0)),
-        share(palette.energies(taken, power)),
-        share(palette.energies(taken, explained)),
-        share(when),
-    )
+    with torch.inference_mode():
+        gain = linear_gain(mask, heard.size, linear=way.linear)
+        audio, _ = split_heard(heard, mask, linear=way.linear)
+        alone = heard.judge(audio)
+        power = heard.size.square()
+        explained = power * gain.square()
+        frames = explained.sum(dim=1)
+        edges = torch.linspace(0, frames.shape[1], TIMES + 1).round().long().tolist()
+        when = torch.stack([frames[:, a:b].sum(1) for a, b in pairwise(edges)], dim=1)
+        taken = palette.take_apart(heard)
+        return Rows(
+            np.array(keys, np.int64),
+            classes.cpu().numpy(),
+            heard.logits.scatter(1, own, -torch.inf).argmax(dim=1).cpu().numpy(),
+            numbers(clf.probabilities(heard.logits).gather(1, own)[:, 0]),
+            numbers(clf.probabilities(alone).gather(1, own)[:, 0]),
+            alone.argmax(dim=1).cpu().numpy(),
+            numbers(kept_energy(gain, heard.size).nan_to_num(0.0)),
+            share(palette.energies(taken, power)),
+            share(palette.energies(taken, explained)),
+            share(when),
+        )
 
 
 def _nothing(k: int) -> Rows:
