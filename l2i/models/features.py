@@ -92,15 +92,8 @@ class FeatureStore:
 
 
 class _Disk:
-    """Arrays in files of a folder, and how many of their rows are computed.
-
-    Parameters
-    ----------
-    folder : Path
-    about : mapping
-        What the rows depend on and the folder's name does not say: rows that were computed
-        otherwise are no use.
-    """
+    """Arrays in files of a folder, and how many of their rows are computed; `about` is what these
+    depend on and the folder's name does not say: rows that were computed otherwise are no use."""
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self._folder = folder
@@ -152,18 +145,10 @@ def _rotated(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def _silenced(x: Tensor, given: Tensor, length: Tensor, where: Tensor) -> Tensor:
-    """Clips [B, S], of some nothing but a stretch that holds the loudest sample.
+    """Clips [B, S], of those given [B, 1] nothing but a stretch that holds the loudest sample.
 
-    Parameters
-    ----------
-    x : Tensor [B, S]
-    given : Tensor [B, 1], bool
-        Which clips.
-    length : Tensor [B, 1]
-        The stretch's, as a share of the clip. What leaves it at the clip's end re-enters at its
-        start, as in a rotation.
-    where : Tensor [B, 1]
-        How far into the stretch the loudest sample lies, in [0, 1).
+    Its length [B, 1] is a share of the clip, and what leaves it at the clip's end re-enters at its
+    start, as in a rotation; the loudest sample lies in it where [B, 1], in [0, 1), says.
     """
     samples = x.shape[1]
     many = (length * samples).round()

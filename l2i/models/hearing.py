@@ -162,13 +162,7 @@ class Hearing(Answers):
         return scores
 
     def _answer(self, windows: Tensor) -> Any:
-        """What the model answers; there are lengths and sounds at which it fails.
-
-        Raises
-        ------
-        DataError
-            It fails; the cause is what it raised.
-        """
+        """What the model answers; a `DataError` at lengths and sounds at which it fails."""
         weight = self._first_weight()
         # A copy: front-ends and models may work in place, and the clip is not theirs.
         given: Any = windows.clone()

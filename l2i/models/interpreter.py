@@ -80,18 +80,8 @@ def _transformed(weight: Tensor) -> Tensor:
 
 
 def _taps(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Each tap in time of a convolution by itself, on the frames of x [B, C, R, T].
-
-    Parameters
-    ----------
-    x : Tensor [B, C, R, T]
-    conv : nn.Conv2d
-        Weights [out, C, 3, taps].
-
-    Returns
-    -------
-    Tensor [B * R, T * taps, out]
-    """
+    """Each tap in time of a convolution [out, C, 3, taps] by itself, on the frames of x
+    [B, C, R, T]: [B * R, T * taps, out]."""
     weight = conv.weight
     out, inner, height, taps = weight.shape
     batch, _, rows, short = x.shape

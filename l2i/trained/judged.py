@@ -86,13 +86,7 @@ def evaluate(
 def _probes(
     fitted: Fitted, count: int, everything: bool, evaluator: Classifier | None, repeats: int
 ) -> list[Probe]:
-    """What is asked of `count` clips beyond the usual figures.
-
-    Raises
-    ------
-    UsageError
-        The evaluator hears another sample rate, or has no class in common.
-    """
+    """What is asked of `count` clips beyond the usual figures."""
     if repeats < 1:
         raise UsageError(f"repeats = {repeats!r} must be 1 or more.")
     probes: list[Probe] = []

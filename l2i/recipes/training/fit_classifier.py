@@ -286,17 +286,13 @@ def _parameter_groups(network: VGG, ends: list[int]) -> list[list[nn.Parameter]]
 
 
 def _freeze(network: VGG, averaged: VGG, blocks: int) -> nn.Sequential:
-    """The first blocks learn no more: of both networks they are the averaged one's, from now on.
+    """The first blocks learn no more: of both networks they are the averaged one's, from now on,
+    which make of a log-mel what `VGG.above` goes on from.
 
     Progressive freezing (Brock et al. 2017, FreezeOut, arXiv 1706.04983). The lowest blocks of a
     network have the fewest weights and the largest images: they are learnt first and take most of
     a step's time. Frozen they go forward alone, folded, and nothing goes back through them. To do
     it again changes nothing, as a resumed training does.
-
-    Returns
-    -------
-    Sequential
-        Log-mel to what `VGG.above` goes on from.
     """
     for number in range(blocks):
         for mine, theirs in zip(network.block(number), averaged.block(number), strict=True):
