@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from l2i.config import Explanation as ExplanationSettings
+from l2i.config import Config
 from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
 from l2i.metrics.doubts import class_doubts, run_doubts, weak_classes
 from l2i.recipes.measuring.figures import document, write_evaluation
@@ -16,7 +15,6 @@ from l2i.recipes.opening.bundle import explainer_of
 from l2i.recipes.opening.material import Material
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
-from l2i.types import Clip
 
 
 def evaluate(
@@ -52,57 +50,50 @@ def evaluate(
     opened = open_finished(word, progress, **where)
     material, config = opened.material, opened.config
     method = method or config.method.name
-    settings = config.explanation
-    if threshold is not None:
-        settings = settings.model_copy(update={"faithfulness_threshold": threshold})
-    test = material.split.test
     evaluation = evaluate_run(
-        opened.subject, method, material, test, settings, config.run.seed, progress, tau=threshold
+        opened.subject, config, material, progress, method=method, threshold=threshold
     )
     title = f"{opened.run.name}, measured again"
-    names = material.label_names(test)
-    kept = write_found(
+    made = write_found(
         opened,
         "evaluate",
         {"method": method, **({} if threshold is None else {"threshold": threshold})},
         evaluation.scores,
         None,
-        lambda to: write_evaluation(
-            evaluation, test, opened.classes, to, title=title, labels=names
-        ),
+        lambda to: write_evaluation(evaluation, material, opened.classes, to, title=title),
     )
-    run = {"id": opened.run.id, "name": opened.run.name}
-    return {"run": run, "method": method, "kept": kept, **document(evaluation)}
+    return {"run": made["run"], "method": method, "kept": made["kept"], **document(evaluation)}
 
 
 def evaluate_run(
     subject: Subject,
-    method: str,
+    config: Config,
     material: Material,
-    clips: Sequence[Clip],
-    settings: ExplanationSettings,
-    seed: int,
     progress: Progress,
     *,
-    tau: float | None = None,
+    method: str = "",
+    threshold: float | None = None,
 ) -> Evaluation:
-    """Figures of a method on some clips of the material.
+    """Figures of a method on the test clips of a run.
 
     Parameters
     ----------
     subject : Subject
-    method : str
+    config : Config
     material : Material
-    clips : sequence of Clip
-    settings : l2i.config.Explanation
-    seed : int
     progress : Progress
-    tau : float, optional
-        For the methods that L2I is compared with, instead of the settings' threshold.
+    method : str
+        Empty: the run's own.
+    threshold : float, optional
+        tau for removal, instead of the run's own; of other methods than L2I, all that they have.
     """
+    method, clips = method or config.method.name, material.split.test
     labels = material.labels(clips, subject.classifier.classes)
-    threshold = settings.threshold if tau is None else tau
-    told = MethodSettings(threshold, settings.max_components, seed, tuple(settings.metrics))
+    settings, seed = config.explanation, config.run.seed
+    tau = settings.threshold if threshold is None else threshold
+    told = MethodSettings(tau, settings.max_components, seed, tuple(settings.metrics))
+    if threshold is not None:
+        settings = settings.model_copy(update={"faithfulness_threshold": threshold})
     make_method(method, subject, told)  # What it lacks is told before anything is heard.
     published = None
     if "interpreter" in part_names(METHODS[method]):

@@ -26,8 +26,9 @@ from l2i.metrics.statistics import finite
 from l2i.pages import write_figures_page
 from l2i.recipes.measuring.measure import Evaluation
 from l2i.recipes.measuring.truth import Scene
+from l2i.recipes.opening.material import Material
 from l2i.storage import write_csv, write_json
-from l2i.types import Clip, Task
+from l2i.types import Task
 
 
 def document(e: Evaluation) -> dict[str, Any]:
@@ -48,12 +49,11 @@ def document(e: Evaluation) -> dict[str, Any]:
 
 def write_evaluation(
     e: Evaluation,
-    clips: Sequence[Clip],
+    material: Material,
     classes: Sequence[str],
     folder: Path,
     *,
     title: str,
-    labels: Sequence[str],
     histories: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     kept: Mapping[str, int] | None = None,
     heard: Sequence[int] = (),
@@ -64,15 +64,14 @@ def write_evaluation(
     Parameters
     ----------
     e : Evaluation
-    clips : sequence of Clip
-        Those of `e`, in its order.
+    material : Material
+        Whose test clips are those of `e`.
     classes : sequence of str
+        The classifier's.
     folder : Path
         Is there.
     title : str
         The page's.
-    labels : sequence of str
-        What each clip is labelled.
     histories : mapping of str to sequence of mappings, optional
         Stage to its epochs' figures: curves on the page.
     kept : mapping of str to int, optional
@@ -80,6 +79,8 @@ def write_evaluation(
     heard : sequence of int
         Clips that ``explanations/index.html`` has, in the same folder.
     """
+    clips = material.split.test
+    labels = material.label_names(clips)
     known = document(e)
     write_json(folder / "scores.json", known)
     single = e.task is Task.SINGLE_LABEL

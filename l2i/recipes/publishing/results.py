@@ -62,11 +62,10 @@ def publish(
     chosen = telling(evaluation, split.test, config.output.clips)
     write_evaluation(
         evaluation,
-        split.test,
+        material,
         classes,
         out,
         title=run.name,
-        labels=material.label_names(split.test),
         histories=histories,
         kept=kept,
         heard=[index for index, _ in chosen],

@@ -241,15 +241,7 @@ def train(
                 shutil.copy2(stage.result, bundle)
             context = replace(context, parts={**context.parts, part.name: learnt})
         subject = Subject(classifier, material.domain, context.parts)
-        evaluation = evaluate_run(
-            subject,
-            config.method.name,
-            material,
-            split.test,
-            config.explanation,
-            config.run.seed,
-            progress,
-        )
+        evaluation = evaluate_run(subject, config, material, progress)
         publish(config, material, run, bundle, subject, evaluation, list(stages), progress)
         if register_as:
             run.register(register_as, MODEL)
