@@ -151,7 +151,7 @@ def audit(
             notes=document["notes"][:6],
         )
 
-    kept = write_found(
+    told = write_found(
         opened,
         "audit",
         {"clips": len(p.clips), "part": part, "method": p.method, "limit": limit},
@@ -160,7 +160,7 @@ def audit(
         write,
     )
     shutil.rmtree(p.work, ignore_errors=True)
-    return document | {"lines": lines(document), "kept": kept}
+    return told | {"lines": lines(document)}
 
 
 def _proofs(
@@ -271,7 +271,6 @@ def _document(
     ]
     return {
         "schema": SCHEMA,
-        "run": {"id": p.opened.run.id, "name": p.opened.run.name},
         "method": p.method,
         "clips": len(p.clips),
         "undecided": len(p.clips) - heard - len(p.broken),

@@ -217,4 +217,4 @@ def hear_share(
         write,
         marks={**own, **(marks or {})},
     )
-    return str(made)
+    return str(made["kept"])

@@ -133,7 +133,6 @@ def components(
                 {"component": int(i), "relevance": round(float(table[c, i]), 4)} for i in best
             ]
     document = {
-        "run": {"id": opened.run.id, "name": opened.run.name},
         "clips": len(clips),
         "silent": silent,
         "part": part,
@@ -158,7 +157,7 @@ def components(
                     wav = held / f"component-{index:03d}.wav"
                     write_audio(wav, heard_as[index], settings.sample_rate)
                     bar.advance(1)
-        kept = write_found(
+        return write_found(
             opened,
             "components",
             {"part": part, "clips": len(clips)},
@@ -166,7 +165,6 @@ def components(
             document,
             write,
         )
-    return document | {"kept": kept}
 
 
 @torch.inference_mode()

@@ -99,7 +99,6 @@ def ground_truth(
                 )
                 per_class[name] = {"explained": int(mine.sum()), **finite(figures)}
         document = {
-            "run": {"id": opened.run.id, "name": opened.run.name},
             "clips": len(clips),
             "method": method,
             "explained": len(rows["scene"]),
@@ -113,7 +112,7 @@ def ground_truth(
             write_table(folder / "pairs.csv", rows)
             put(folder)
 
-        kept = write_found(
+        return write_found(
             opened,
             "ground-truth",
             {"method": method, "explain": explain, **asdict(settings)},
@@ -127,4 +126,3 @@ def ground_truth(
             document,
             write,
         )
-    return document | {"kept": kept}

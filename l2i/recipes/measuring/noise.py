@@ -132,7 +132,6 @@ def noise(
     wanted = (*SCORES, *masks, "kept", *own)
     shown = [k for k in wanted if any(k in c["scores"] for c in conditions)]
     document = {
-        "run": {"id": opened.run.id, "name": opened.run.name},
         "clips": len(clips),
         "seed": seed,
         "conditions": conditions,
@@ -149,7 +148,7 @@ def noise(
         write_csv(folder / "noise.csv", lines)
         plots.conditions(conditions, {k: METRICS[k].title for k in shown}, folder / "noise.png")
 
-    kept = write_found(
+    return write_found(
         opened,
         "noise",
         {
@@ -169,7 +168,6 @@ def noise(
         document,
         write,
     )
-    return document | {"kept": kept}
 
 
 def _scenes(

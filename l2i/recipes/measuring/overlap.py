@@ -162,7 +162,6 @@ def overlap(
             )
             tables.append({"gain_db": np.full(len(rows["scene"]), gain_db), **rows})
         document = {
-            "run": {"id": opened.run.id, "name": opened.run.name},
             "mixtures": len(firsts),
             "settings": {**asdict(wanted), "fold": opened.config.dataset.fold, **asdict(settings)},
             "conditions": conditions,
@@ -173,7 +172,7 @@ def overlap(
             write_table(folder / "pairs.csv", *tables)
             put(folder)
 
-        kept = write_found(
+        return write_found(
             opened,
             "overlap",
             {**asdict(wanted), **asdict(settings), "fold": opened.config.dataset.fold},
@@ -186,7 +185,6 @@ def overlap(
             document,
             write,
         )
-    return document | {"kept": kept}
 
 
 def drawn_pairs(

@@ -217,7 +217,7 @@ def write_found(
     document: Mapping[str, Any] | None,
     write: Callable[[Path], None],
     marks: Mapping[str, str] | None = None,
-) -> str | None:
+) -> dict[str, Any]:
     """Leave a result where the run was opened for: in a folder, and as a run, under the one that
     was measured if there is one.
 
@@ -231,7 +231,7 @@ def write_found(
     scores : mapping of str to float
         Metrics; what is not finite is left out of them.
     document : mapping or None
-        The content of ``<kind>.json``; None: `write` writes all there is.
+        The content of ``<kind>.json`` beside ``run``; None: `write` writes all there is.
     write : callable
         Writes all other files into a folder.
     marks : mapping, optional
@@ -239,26 +239,29 @@ def write_found(
 
     Returns
     -------
-    str or None
-        The id of the run that was made.
+    dict
+        ``run``, the ``id`` and the ``name`` of the one that was measured; what `document` has; and
+        ``kept``, the id of the run that was made, or None.
     """
+
+    run = opened.run
+    told = {"run": {"id": run.id, "name": run.name}, **(document or {})}
 
     def fill(folder: Path) -> None:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write(folder)
             if document is not None:
-                write_json(folder / f"{kind}.json", document)
+                write_json(folder / f"{kind}.json", told)
 
     if (out := opened.out) is not None:
         before = set(out.iterdir())
         fill(out)
         for new in set(out.iterdir()) - before:
             if new.is_dir() and not is_output(out):  # Sounds in a folder of the user's own.
-                mark_output(new, opened.run.id, opened.run.name)
+                mark_output(new, run.id, run.name)
     if not opened.keep:
-        return None
-    run = opened.run
+        return told | {"kept": None}
     # What has no run of its own is told apart by its classifier.
     about = {k: v for k, v in run.tags.items() if k.startswith("l2i.classifier")}
     words = json.dumps([run.id or about, kind, params], sort_keys=True, default=str)
@@ -287,4 +290,4 @@ def write_found(
         tracker.final({f"{kind}/{k}": v for k, v in scores.items() if math.isfinite(v)})
         tracker.artifact(folder)
         tracker.tags({DESCRIPTION: describe_found(run, kind, params, scores)})
-        return tracker.run_id
+        return told | {"kept": tracker.run_id}

@@ -194,7 +194,6 @@ def benchmark(
             result["intervals"] |= intervals
             names |= dict.fromkeys(scores)
     document = {
-        "run": {"id": opened.run.id, "name": opened.run.name},
         "evaluator": evaluator or None,
         "against": against or None,
         "differences": differences,
@@ -218,7 +217,7 @@ def benchmark(
         if differences:
             write_differences(differences, folder / "differences.csv")
 
-    kept = write_found(
+    return write_found(
         opened,
         "benchmark",
         {
@@ -243,7 +242,6 @@ def benchmark(
         document,
         write,
     )
-    return document | {"kept": kept}
 
 
 def _judged(

@@ -128,7 +128,6 @@ def shortcut(
         }
         tables.append({"method": np.full(len(of), called), **rows})
     document = {
-        "run": {"id": opened.run.id, "name": opened.run.name},
         "cue": asdict(cue),
         **heard,
         "clips": len(clips),
@@ -139,7 +138,7 @@ def shortcut(
     def write(folder: Path) -> None:
         write_table(folder / "pairs.csv", *tables)
 
-    kept = write_found(
+    return write_found(
         opened,
         "shortcut",
         {"methods": chosen, "clips": len(clips), **asdict(cue), **asdict(settings)},
@@ -147,7 +146,6 @@ def shortcut(
         document,
         write,
     )
-    return document | {"kept": kept}
 
 
 def cue_clips(data: Planted, clips: Sequence[Clip]) -> list[Clip]:
