@@ -1,7 +1,4 @@
-"""What a model learnt as a whole: which components speak for which class, and how they sound.
-
-Over 300 lines: one recipe, and the page that it writes.
-"""
+"""What a model learnt as a whole: which components speak for which class, and how they sound."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -24,6 +22,7 @@ from l2i.recipes.measuring.figures import sounds_aside
 from l2i.recipes.opening.material import PartName
 from l2i.recipes.opening.opened import Where, open_finished, write_found
 from l2i.run.progress import Progress
+from l2i.storage import atomic_write_text
 
 _BATCH = 16
 _SHOWN = 40
@@ -103,7 +102,7 @@ def components(
             table[c] = heard.relevance[mine].mean(axis=0)
     settings = explainer.domain
     hz = np.arange(settings.n_bins) * settings.sample_rate / settings.n_fft
-    described = []
+    described: list[dict[str, Any]] = []
     for index in range(k):
         order = [
             c for c in np.argsort(-np.nan_to_num(table[:, index], nan=-9)) if table[c, index] > 0
@@ -141,7 +140,25 @@ def components(
     }
 
     def write(folder: Path) -> None:
-        _write(folder, table, names, described, heard, w, settings)
+        frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
+        atomic_write_text(folder / "relevance.csv", frame.to_csv(float_format="%.5g"))
+        lines = [
+            {
+                **f,
+                "classes": ";".join(f"{c['class']} {c['relevance']:.2f}" for c in f["classes"]),
+                "clips": ";".join(c["clip"] for c in f["clips"]),
+            }
+            for f in described
+        ]
+        atomic_write_text(folder / "components.csv", pd.DataFrame(lines).to_csv(index=False))
+        plots.component_relevance(table, names, folder / "relevance.png")
+        strength = np.nan_to_num(table, nan=0.0).max(axis=0)
+        shown = [int(i) for i in np.argsort(-strength)[:_SHOWN]]
+        likeliest = [[c["class"] for c in described[i]["classes"]] or ["none"] for i in shown]
+        titles = [f"{i}: {first}" for i, (first, *_) in zip(shown, likeliest, strict=True)]
+        plots.component_spectra(w, shown, titles, settings, folder / "spectra.png")
+        if len(heard.relevance) > 3:
+            plots.component_map(_plane(heard.relevance), heard.classes, names, folder / "map.png")
         if put(folder):
             title = f"{opened.run.name}: components"
             _page(folder / "index.html", document, heard_as, explainer, w, title)
@@ -250,42 +267,6 @@ def _page(
         media.append(own)
     intro = "What speaks for each class: spectral patterns, each as a sound."
     write_listening_page(path, facts, media, title=title, parts=(), intro=intro, noun="classes")
-
-
-def _write(
-    folder: Path,
-    table: NDArray[np.floating],
-    names: tuple[str, ...],
-    described: list[dict[str, Any]],
-    heard: Heard,
-    w: NDArray[np.floating],
-    settings: Any,
-) -> None:
-    import pandas as pd
-
-    from l2i.storage import atomic_write_text
-
-    frame = pd.DataFrame(table, index=pd.Index(names, name="class"))
-    atomic_write_text(folder / "relevance.csv", frame.to_csv(float_format="%.5g"))
-    lines = [
-        {
-            **f,
-            "classes": ";".join(f"{c['class']} {c['relevance']:.2f}" for c in f["classes"]),
-            "clips": ";".join(c["clip"] for c in f["clips"]),
-        }
-        for f in described
-    ]
-    atomic_write_text(folder / "components.csv", pd.DataFrame(lines).to_csv(index=False))
-    plots.component_relevance(table, names, folder / "relevance.png")
-    strength = np.nan_to_num(table, nan=0.0).max(axis=0)
-    order = [int(i) for i in np.argsort(-strength)[:_SHOWN]]
-    titles = [
-        f"{i}: {described[i]['classes'][0]['class']}" if described[i]["classes"] else f"{i}: none"
-        for i in order
-    ]
-    plots.component_spectra(w, order, titles, settings, folder / "spectra.png")
-    if len(heard.relevance) > 3:
-        plots.component_map(_plane(heard.relevance), heard.classes, names, folder / "map.png")
 
 
 def _plane(x: NDArray[np.float32]) -> NDArray[np.floating]:
