@@ -61,27 +61,20 @@ class RandomComponents(OnInterpreter):
 class _FromSpectrogram(nn.Module):
     """log(1 + |X|) of one clip to logits, so that gradients can flow to the spectrogram."""
 
+    clip: Heard
+    """Its phase and level are what magnitudes alone do not say."""
+
     def __init__(self, subject: Subject) -> None:
         super().__init__()
-        # Not among this module's own: neither is its mode changed, nor are its weights counted.
-        self._subject = [subject]
-        self._clip: list[Heard] = []
-
-    def of(self, heard: Heard) -> _FromSpectrogram:
-        """The same, of this clip: its phase and level are what magnitudes alone do not say."""
-        self._clip = [heard]
-        return self
-
-    @property
-    def n_samples(self) -> int:
-        """Length of the clip."""
-        return self._clip[0].n_samples
+        # Not the classifier, which would be among this module's own: its mode would be changed, and
+        # its weights counted.
+        self._subject = subject
 
     def forward(self, size: Tensor) -> Tensor:
         """Logits [B, C] of log magnitudes [B, F, T]."""
         size = size.clamp_min(0).expm1()
-        classifier: Any = self._subject[0].classifier
-        (clip,) = self._clip
+        classifier: Any = self._subject.classifier
+        clip = self.clip
         if clip.level is None and hasattr(classifier, "logits_of"):
             return classifier.logits_of(size)
         # A gradient needs another audio per point of the way; all have the clip's phase.
@@ -128,7 +121,7 @@ class _Attribution:
                 if not bool(size.any()):
                     attributions.append(torch.zeros_like(size[0]))
                     continue
-                self.forward.of(one)
+                self.forward.clip = one
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(int(np.random.default_rng([self.seed, key]).integers(2**62)))
                     a = self.attribute(size, c).detach()
@@ -205,7 +198,7 @@ class GradCam(_Attribution):
         classifier: Any = self.classifier
         frames = size.shape[2]
         if not hasattr(classifier, "to_bins"):
-            return _over_time(self.forward, classifier, size, target, self.forward.n_samples)
+            return self._over_time(size, target)
         try:
             from captum.attr import LayerGradCam
         except ModuleNotFoundError as error:
@@ -217,22 +210,21 @@ class GradCam(_Attribution):
         )
         return classifier.to_bins(attribution.detach(), frames)[0]
 
-
-def _over_time(
-    forward: nn.Module, classifier: Any, size: Tensor, target: int, n_samples: int
-) -> Tensor:
-    """Grad-CAM of a classifier of which only the layers are known [F, T], alike for all bins."""
-    layer = classifier.chosen_layers()[-1].layer
-    with classifier.recorded(layer) as given:
-        logits = forward(size.requires_grad_())
-        gradients = torch.autograd.grad(logits[:, target].sum(), given)
-    x, gradient = (
-        classifier.over_time(layer, y, n_samples) for y in (given[0].detach(), gradients[0])
-    )
-    weight = gradient.mean(dim=(2, 3), keepdim=True)
-    cam = F.relu((weight * x).sum(dim=1)).mean(dim=1, keepdim=True)  # [1, 1, T_l]
-    wide = F.interpolate(cam.detach(), size=size.shape[2], mode="linear", align_corners=False)
-    return wide[0].expand(size.shape[1], -1)
+    def _over_time(self, size: Tensor, target: int) -> Tensor:
+        """Of a classifier of which only the layers are known [F, T], alike for all bins."""
+        classifier: Any = self.classifier
+        layer = classifier.chosen_layers()[-1].layer
+        with classifier.recorded(layer) as given:
+            logits = self.forward(size.requires_grad_())
+            gradients = torch.autograd.grad(logits[:, target].sum(), given)
+        n_samples = self.forward.clip.n_samples
+        x, gradient = (
+            classifier.over_time(layer, y, n_samples) for y in (given[0].detach(), gradients[0])
+        )
+        weight = gradient.mean(dim=(2, 3), keepdim=True)
+        cam = F.relu((weight * x).sum(dim=1)).mean(dim=1, keepdim=True)  # [1, 1, T_l]
+        wide = F.interpolate(cam.detach(), size=size.shape[2], mode="linear", align_corners=False)
+        return wide[0].expand(size.shape[1], -1)
 
 
 class Occlusion(_Attribution):
