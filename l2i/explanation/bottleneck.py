@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from l2i.errors import UsageError
 from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.families import ClipByClip
+from l2i.models.answers import log_probabilities
 from l2i.models.heard import Heard
-from l2i.types import Task
 
 _LEAST = 1e-6
 
@@ -94,17 +94,13 @@ class Iba(ClipByClip):
             r = torch.where(spread > _LEAST, (map_ - mean) / spread.clamp_min(_LEAST), 0.0)
             a = torch.full_like(map_, self.start, requires_grad=True)
             optimizer = torch.optim.Adam([a], self.learning_rate)
-            target = torch.full((self.copies,), c, device=map_.device)
             for _ in range(self.steps):
                 share = _blurred(a.sigmoid(), self.blur)
                 drawn = draw.standard_normal((self.copies, *map_.shape[1:]), np.float32)
                 noise = torch.from_numpy(drawn).to(map_.device)
                 z = mean + spread * (share * r + (1 - share) * noise)
                 logits, _ = clf.logits_above(z, self.layers[0])
-                if clf.task is Task.MULTI_LABEL:
-                    heard = -F.logsigmoid(logits[:, c]).mean()
-                else:
-                    heard = F.cross_entropy(logits, target)
+                heard = -log_probabilities(logits, clf.task)[:, c].mean()
                 loss = heard + self.weight * information(r, share).mean()
                 optimizer.zero_grad()
                 loss.backward()

@@ -35,6 +35,11 @@ class Answers:
         return logits.sigmoid() >= self.thresholds.to(logits.device)
 
 
+def log_probabilities(logits: Tensor, task: Task) -> Tensor:
+    """Log-probabilities [B, C] of logits [B, C], to which gradients flow."""
+    return F.logsigmoid(logits) if task is Task.MULTI_LABEL else logits.log_softmax(1)
+
+
 def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
     """log(p / (1 - p)) [B] of one class per clip.
 

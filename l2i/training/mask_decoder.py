@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import magnitude, phase, stft, synthesise
+from l2i.models.answers import log_probabilities
 from l2i.models.heard import Heard, hear
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings
 from l2i.training.mixtures import Mixer, Mixing
 from l2i.training.parts import Context
-from l2i.types import Task
 
 
 class MaskDecoderSettings(MaskSettings):
@@ -143,11 +143,9 @@ class MaskDecoderPart(MaskPart):
         clf = heard.classifier
         own = heard.logits.argmax(1, keepdim=True)
         inside, outside = (self._ask(heard, part) for part in (mask, 1 - mask))
-        log = F.logsigmoid if clf.task is Task.MULTI_LABEL else F.log_softmax
-        words = {} if clf.task is Task.MULTI_LABEL else {"dim": 1}
-        convinces = -log(inside, **words).gather(1, own)
+        convinces = -log_probabilities(inside, clf.task).gather(1, own)
         if s.leaves_by == "log-probability":
-            leaves = log(outside, **words).gather(1, own)
+            leaves = log_probabilities(outside, clf.task).gather(1, own)
         else:
             leaves = -(1 - clf.probabilities(outside).gather(1, own) + 1e-4).log()
         return (s.convinces * convinces + s.leaves * leaves).squeeze(1)

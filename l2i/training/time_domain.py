@@ -21,14 +21,13 @@ from typing import Any
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import magnitude, stft
+from l2i.models.answers import log_probabilities
 from l2i.models.heard import Heard
 from l2i.models.time_domain import TimeDomainMask, turned
 from l2i.training.masks import Hear, Lesson, MaskPart, MaskSettings, clip_lesson
 from l2i.training.parts import Context
-from l2i.types import Task
 
 _TINY = 1e-8
 
@@ -87,8 +86,7 @@ class TimeDomainPart(MaskPart):
         back = torch.where((x * heard.waveform).sum(1, keepdim=True) < 0, -1.0, 1.0)
         own = heard.logits.argmax(1, keepdim=True)
         inside, outside = (
-            F.logsigmoid(z) if clf.task is Task.MULTI_LABEL else z.log_softmax(1)
-            for z in (heard.judge(back * explanation), heard.judge(back * removal))
+            log_probabilities(heard.judge(back * x), clf.task) for x in (explanation, removal)
         )
         size = magnitude(stft(explanation, heard.domain)).log1p().mean()
         convinces, leaves = -inside.gather(1, own).mean(), outside.gather(1, own).mean()
