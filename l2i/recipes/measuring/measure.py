@@ -158,9 +158,8 @@ def evaluate_clips(
         e.curve = _curve(np.concatenate(falls, axis=3), thresholds, e.pairs)
     several = classifier.task is Task.MULTI_LABEL
     names = (*mask_scores(settings.metrics), *(ABSENT_SCORES if several else ()))
-    e.scores, e.intervals = _scores(e, settings.faithfulness_threshold, names, seed)
+    finish_evaluation(e, classifier.classes, names, seed, settings.faithfulness_threshold)
     e.scores["reconstruction"] = error / len(rows)
-    e.per_class = _per_class(e, classifier.classes)
     for name in [n for n in e.pairs if n.startswith("components@")]:
         del e.pairs[name]
     return e
@@ -247,15 +246,6 @@ def _judge(
     return columns, drop
 
 
-def finish_evaluation(
-    e: Evaluation, classes: Sequence[str], names: Sequence[str], seed: int
-) -> Evaluation:
-    """Fill in the scores, intervals and per-class figures of what any method has, `names`."""
-    e.scores, e.intervals = _scores(e, None, names, seed)
-    e.per_class = _per_class(e, classes)
-    return e
-
-
 def _curve(
     falls: NDArray[Any], thresholds: Sequence[float], pairs: Mapping[str, NDArray[Any]]
 ) -> list[dict[str, float]]:
@@ -274,12 +264,16 @@ def _curve(
     return lines
 
 
-def _scores(
-    e: Evaluation, threshold: float | None, names_of_masks: Sequence[str], seed: int
-) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """All figures, with the intervals of those that can be drawn again clip by clip."""
+def finish_evaluation(
+    e: Evaluation,
+    classes: Sequence[str],
+    names: Sequence[str],
+    seed: int,
+    threshold: float | None = None,
+) -> Evaluation:
+    """Fill in the scores, the intervals of those that can be drawn again clip by clip, and figures
+    per class: of masks, `names`; and, with a threshold, of removal by the published rule."""
     scores: dict[str, float] = {}
-    intervals: dict[str, tuple[float, float]] = {}
     shares: dict[str, NDArray[Any]] = {}
     single = e.task is Task.SINGLE_LABEL
     if e.labels is not None and single:
@@ -298,28 +292,27 @@ def _scores(
         if not single:
             scores |= fidelity.agreement(expit(e.interpreter_logits), e.decisions)
     means = mean_scores({k: v.astype(float) for k, v in shares.items()}, list(shares), seed)
-    scores |= means[0]
-    intervals |= means[1]
-    if threshold is None:
-        means = mean_scores(e.pairs, names_of_masks, seed)
-        return scores | means[0], intervals | means[1]
-    nothing = np.zeros(0)
-    main = next((line for line in e.curve if line["threshold"] == threshold), None)
-    names = ("probability", "probability_mean", "logit")
-    none = [f"{word}_{name}" for word in ("faithfulness", "random") for name in names]
-    none += ["random_probability_std", "components_removed"]
-    line = main if main is not None else dict.fromkeys(none, float("nan"))
-    scores |= {name: value for name, value in line.items() if name != "threshold"}
-    for name, column, statistic in (
-        ("faithfulness_probability", "fall_probability", np.median),
-        ("faithfulness_probability_mean", "fall_probability", np.mean),
-        ("faithfulness_logit", "fall_logit", np.median),
-        ("components_removed", "components_removed", np.mean),
-    ):
-        if len(values := e.pairs.get(column, nothing)):
-            intervals[name] = bootstrap_interval(values.astype(float), statistic, seed)
-    means = mean_scores(e.pairs, (*names_of_masks, "components"), seed)
-    return scores | means[0], intervals | means[1]
+    scores, intervals = scores | means[0], dict(means[1])
+    if threshold is not None:
+        main = next((line for line in e.curve if line["threshold"] == threshold), None)
+        three = ("probability", "probability_mean", "logit")
+        none = [f"{word}_{name}" for word in ("faithfulness", "random") for name in three]
+        none += ["random_probability_std", "components_removed"]
+        line = main if main is not None else dict.fromkeys(none, float("nan"))
+        scores |= {name: value for name, value in line.items() if name != "threshold"}
+        for name, column, statistic in (
+            ("faithfulness_probability", "fall_probability", np.median),
+            ("faithfulness_probability_mean", "fall_probability", np.mean),
+            ("faithfulness_logit", "fall_logit", np.median),
+            ("components_removed", "components_removed", np.mean),
+        ):
+            if len(values := e.pairs.get(column, ())):
+                intervals[name] = bootstrap_interval(np.asarray(values, float), statistic, seed)
+        names = (*names, "components")
+    means = mean_scores(e.pairs, names, seed)
+    e.scores, e.intervals = scores | means[0], intervals | means[1]
+    e.per_class = _per_class(e, classes)
+    return e
 
 
 def _per_class(e: Evaluation, classes: Sequence[str]) -> dict[str, dict[str, float]]:
