@@ -13,11 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from l2i import config
-from l2i.dsp.audio import fit_length
+from l2i.data import open_dataset
+from l2i.data.cards import in_threads
+from l2i.dsp.audio import fit_length, read_part
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import CheckpointError, DataError, UsageError
 from l2i.explained import explain_by
@@ -27,7 +30,6 @@ from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
 from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
-from l2i.trained.sounds import Clips, gathered
 from l2i.training.parts import (
     Around,
     Context,
@@ -43,6 +45,8 @@ from l2i.types import Classifier
 
 FEWEST = 4
 """Sounds that a method learns from, at least."""
+Clips = str | Path | Sequence[Any] | NDArray[Any] | Tensor
+_LONGEST_S = 10.0
 # Probabilities of one classifier on two devices, or in two precisions, differ by less.
 _ALIKE = 0.01
 # What `fit` takes beside the settings of a method's parts.
@@ -324,3 +328,39 @@ def _valid(settings: type[_Settings], given: Mapping[str, Any]) -> _Settings:
         word = ".".join(map(str, first["loc"]))
         why = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{word} = {first['input']!r}: {why}." if word else f"{why}.") from None
+
+
+def gathered(
+    classifier: Classifier, sounds: Clips, sample_rate: int | None, duration_s: float | None
+) -> NDArray[np.float32]:
+    """Clips [N, S] of one length, at the classifier's rate."""
+    rate = classifier.sample_rate
+    most = _LONGEST_S if duration_s is None else duration_s
+    if not most > 0:
+        raise UsageError(f"duration_s {duration_s} must be above 0.")
+    if isinstance(sounds, str | Path) and Path(sounds).is_file():
+        sounds = [sounds]
+    if isinstance(sounds, str | Path):
+        folder = config.Dataset(name="folder", data_dir=str(sounds))
+        paths = [c.path for c in open_dataset(folder, unlabelled=True).clips() if c.path]
+        clips = _decoded(paths, rate, most)
+    elif isinstance(sounds, Tensor | np.ndarray):
+        clips = clips_of(classifier, sounds, sample_rate)[0]
+    elif not isinstance(sounds, Sequence):
+        raise UsageError(
+            f"Sounds are a folder, a list of files, or samples, not {type(sounds).__name__}."
+        )
+    elif sounds and all(isinstance(s, str | Path) for s in sounds):
+        clips = _decoded([Path(s) for s in sounds], rate, most)
+    else:
+        clips = [clips_of(classifier, s, sample_rate)[0][0] for s in sounds]
+    if not clips:
+        raise DataError("There are no sounds.")
+    longest = max(map(len, clips))
+    n = round(duration_s * rate) if duration_s else min(longest, round(_LONGEST_S * rate))
+    n = max(n, getattr(classifier, "min_samples", 1))
+    return np.stack([fit_length(clip, n) for clip in clips])
+
+
+def _decoded(paths: Sequence[Path], rate: int, most_s: float) -> list[NDArray[np.float32]]:
+    return list(in_threads(lambda path: read_part(path, rate, duration_s=most_s), paths))

@@ -24,8 +24,7 @@ from l2i.recipes.measuring.truth import Scene, evaluate_method
 from l2i.recipes.opening.bundle import explainer_of
 from l2i.registry import METHODS
 from l2i.run.progress import Progress
-from l2i.trained.fitted import FEWEST, Fitted, fit
-from l2i.trained.sounds import Clips, gathered
+from l2i.trained.fitted import FEWEST, Clips, Fitted, fit, gathered
 from l2i.types import Classifier, Task
 
 if TYPE_CHECKING:
