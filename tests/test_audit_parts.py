@@ -16,13 +16,13 @@ from l2i.audit.audit import _nearness
 from l2i.audit.changes import changes
 from l2i.audit.cues import BANDS, SLICES, Cue, Palette, usual_size
 from l2i.audit.groups import grouped
-from l2i.audit.notes import mistakes_of_one_recording, notes_of
 from l2i.audit.proof import Bench, Proof, Trial, prove, proved
 from l2i.audit.report import lines
 from l2i.audit.scan import Rows, scan
 from l2i.audit.screening import _part_of, screen
 from l2i.audit.settings import Settings
 from l2i.audit.traits import Trait, traits_of
+from l2i.audit.words import mistakes_of_one_recording, notes_of
 from l2i.cli.audit import audit as command
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import DataError, StoreError

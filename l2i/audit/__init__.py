@@ -11,8 +11,7 @@
 ``proof``       the counter-proof
 ``companions``  sounds of two classes that are taken for a third
 ``report``      the document, the table, the lines
-``words``       what it says of a cue and of a mistake, in sentences
-``notes``       what else a reader should know, in sentences
+``words``       what it says in sentences: of a cue, of a mistake, and what else there is to know
 ``page``        the page to listen to
 ``audit``       all of it, on a finished run
 ``planted``     whether suspects name a cue that was planted

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from l2i.audit.companions import prove_companion, screen_companions
 from l2i.audit.groups import grouped
 from l2i.audit.hearing import Pass
-from l2i.audit.notes import notes_of
 from l2i.audit.page import Entry, group_entry, mistake_entry, suspect_entry, write_audit_page
 from l2i.audit.planted import planted_facts
 from l2i.audit.proof import Proof, prove, proved
@@ -35,6 +34,7 @@ from l2i.audit.scan import Rows
 from l2i.audit.screening import screen
 from l2i.audit.settings import Settings
 from l2i.audit.sources import groupings_of, source_notes
+from l2i.audit.words import notes_of
 from l2i.data.base import listed
 from l2i.data.planted import Planted
 from l2i.errors import DataError

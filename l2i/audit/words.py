@@ -1,9 +1,20 @@
-"""What an audit says of a cue and of a mistake, in words."""
+"""What an audit says in sentences: of a cue, of a mistake, and what else a reader should know: no
+suspects, but places to look."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+from l2i.audit.scan import Rows
+from l2i.types import Clip
+
+# Where fewer explanations than this are taken for their class, it is the method that fails.
+_ROUGH = 0.5
 
 
 def described(at: Mapping[str, Any], duration_s: float) -> str:
@@ -82,3 +93,105 @@ def hertz(f: float) -> str:
     ('440 Hz', '2.9 kHz')
     """
     return f"{f:.0f} Hz" if f < 1000 else f"{f / 1000:.1f} kHz"
+
+
+def mistakes_of_one_recording(
+    wrong: NDArray[np.bool_], recordings: Sequence[str]
+) -> dict[str, Any] | None:
+    """A recording that has more of the mistakes than chance would give it.
+
+    The chance that, of all mistakes, so many fall on a recording's clips were mistakes drawn from
+    all clips alike (hypergeometric), times the number of recordings; None from 0.05 on.
+    """
+    names = np.asarray(recordings)
+    if wrong.sum() < 3:
+        return None
+    best: dict[str, Any] | None = None
+    unique = np.unique(names)
+    for name in unique:
+        mine = names == name
+        count = int(wrong[mine].sum())
+        if count < 3:
+            continue
+        p = float(hypergeom.sf(count - 1, len(wrong), int(wrong.sum()), int(mine.sum())))
+        p = min(1.0, p * len(unique))
+        if p < 0.05 and (best is None or count > best["mistakes"]):
+            best = {"recording": str(name), "mistakes": count, "clips": int(mine.sum()), "p": p}
+    return None if best is None else best | {"all": int(wrong.sum())}
+
+
+def notes_of(
+    document: dict[str, Any],
+    names: Sequence[str],
+    rows: Rows,
+    labels: NDArray[np.bool_] | None,
+    clips: Sequence[Clip],
+) -> list[str]:
+    """What else a reader should know, a sentence each.
+
+    Parameters
+    ----------
+    document : dict
+        What there is so far, with ``classes``, ``mistakes`` and ``method``.
+    names : sequence of str
+        The classifier's classes.
+    rows : Rows
+    labels : bool [N, C] or None
+        All clips'.
+    clips : sequence of Clip
+    """
+    notes = []
+    if labels is not None:
+        never = [
+            f"{names[c]} ({n} clips)"
+            for c, n in enumerate(labels.sum(axis=0).tolist())
+            if n and c not in rows.classes
+        ]
+        if never:
+            notes.append(f"The classifier never decides for {', '.join(never[:5])}.")
+    if labels is not None and len(set(rows.clip.tolist())) == len(rows):
+        wrong = ~labels[rows.clip, rows.classes]
+        recordings = [clips[i].group or clips[i].id for i in rows.clip]
+        if (one := mistakes_of_one_recording(wrong, recordings)) is not None:
+            notes.append(
+                f"{one['mistakes']} of {one['all']} mistakes are in one recording, "
+                f"{one['recording']} ({one['clips']} clips; p {one['p']:.2g})."
+            )
+    if document["mistakes"]:
+        surest = document["mistakes"][0]
+        notes.append(f"The surest mistake: {surest['clip']}. {misled(surest)}")
+    same = float((rows.alone_as == rows.classes).mean())
+    rough = same < _ROUGH
+    if rough:
+        # Not that each class is taken for another: it is the method that fails.
+        notes.append(
+            f"Heard alone, {100 * same:.0f} % of the explanations are taken for their class: "
+            f"{document['method']} tells only roughly what carries a class, and another --method "
+            "may tell more. The counter-proof does not rest on it."
+        )
+    for facts in document["classes"]:
+        if (other := facts["alone_other"]) is not None and not rough:
+            notes.append(
+                f"{100 * other['share']:.0f} % of the explanations of {facts['class']} are taken "
+                f"for {other['class']} when they are heard alone."
+            )
+        for number, group in enumerate(facts["groups"][1:], start=2):
+            usual = facts["groups"][0]
+            if group["right"] is not None and group["right"] < usual["right"] - 0.2:
+                notes.append(
+                    f"{facts['class']}, group {number} of {len(facts['groups'])}: "
+                    f"{100 * group['right']:.0f} % of its {group['clips']} clips are right, of the "
+                    f"largest group {100 * usual['right']:.0f} %."
+                )
+    leads: dict[int, list[str]] = {}
+    for facts in document["classes"]:
+        for part in facts["components"]:
+            if part["kind"] == "component" and part["evidence"] >= 0.25:
+                leads.setdefault(part["number"], []).append(facts["class"])
+    for number, led in leads.items():
+        if len(led) >= 3:
+            notes.append(
+                f"Component {number} is a quarter or more of the evidence for {len(led)} "
+                f"classes: {', '.join(led[:4])}{', ...' if len(led) > 4 else ''}."
+            )
+    return notes
