@@ -55,8 +55,8 @@ def disk_needed(config: Config, dataset: DataSet) -> Disk:
     DataError
         It cannot be split, or its clips are too short for the network.
     """
-    d, s, i = config.dataset, config.spectrogram, config.interpreter
-    domain = SpectrogramSettings(dataset.sample_rate, s.n_fft, s.hop_length, s.n_mels)
+    d, i = config.dataset, config.interpreter
+    domain = SpectrogramSettings(dataset.sample_rate, **config.spectrogram.model_dump())
     if domain.n_frames(dataset.n_samples) < MIN_FRAMES:
         raise DataError(f"Clips of {dataset.card.title} are too short for the network.")
     c = config.classifier

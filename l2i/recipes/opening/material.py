@@ -258,12 +258,7 @@ def prepare(
             )
     if not split.test:
         raise DataError(f"{dataset.card.title} has no test clips in fold {d.fold}.")
-    settings = SpectrogramSettings(
-        dataset.sample_rate,
-        config.spectrogram.n_fft,
-        config.spectrogram.hop_length,
-        config.spectrogram.n_mels,
-    )
+    settings = SpectrogramSettings(dataset.sample_rate, **config.spectrogram.model_dump())
     frames = settings.n_frames(dataset.n_samples)
     if own and frames < MIN_FRAMES:
         seconds = MIN_FRAMES * settings.hop_length / settings.sample_rate

@@ -354,31 +354,20 @@ def write_examples(
         words = ", ".join(filter(None, labels[index].split(";")))
         heading = f"{clip.id} ({words or 'no class'})"
         mine = None if known is None else [classes[c] for c in known[index].nonzero()[0]]
-        if way is None:
-            about, shown = write_explanation(
-                explainer_of(subject), x, folder / place, settings, title=heading, labels=mine
-            )
-            listed.append({"clip": clip.id, "folder": place, "why": why, **about})
-            media.append(shown)
-        else:
-            key = int(rows[index])
-            for c in _detected(subject, x):
-                # Two classes of one clip are two explanations; the likeliest has the plain name.
-                again = bool(listed) and listed[-1]["clip"] == clip.id
-                where = f"{place}-{_word(classes[c])}" if again else place
-                about, shown = write_by(
-                    way,
-                    method,
-                    subject,
-                    x,
-                    folder / where,
-                    explained=c,
-                    key=key,
-                    labels=mine,
-                    warn=settings.warn,
+        for c in [None] if way is None else _detected(subject, x):
+            # Two classes of one clip are two explanations; the likeliest has the plain name.
+            again = bool(listed) and listed[-1]["clip"] == clip.id
+            where = f"{place}-{_word(classes[c])}" if again and c is not None else place
+            at = folder / where
+            if way is None:
+                about, shown = write_explanation(
+                    explainer_of(subject), x, at, settings, title=heading, labels=mine
                 )
-                listed.append({"clip": clip.id, "folder": where, "why": why, **about})
-                media.append(shown)
+            else:
+                so: dict[str, Any] = {"explained": c, "key": int(rows[index]), "labels": mine}
+                about, shown = write_by(way, method, subject, x, at, warn=settings.warn, **so)
+            listed.append({"clip": clip.id, "folder": where, "why": why, **about})
+            media.append(shown)
         on_clip()
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "explanations.json", listed)

@@ -143,8 +143,7 @@ def _settle(config: Config | None, networks: Networks) -> tuple[Card, Config]:
             f"{', '.join(map(str, about.folds))}."
         )
     rate, _ = clip_settings(about, config.dataset)
-    s = config.spectrogram
-    asked = SpectrogramSettings(rate, s.n_fft, s.hop_length, s.n_mels)
+    asked = SpectrogramSettings(rate, **config.spectrogram.model_dump())
     if different := SETTINGS.differences(asked):
         raise UsageError(
             f"The published networks were made under other settings ({', '.join(different)} asked "
