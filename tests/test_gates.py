@@ -74,7 +74,7 @@ def test_the_tone_that_was_heard_is_the_explanation(mixed: Tensor, black_box: bo
         p = clf.probabilities(clf.logits(torch.stack([mixed[0], e.audio[0], e.removal[0]])))[:, c]
         assert p[1] > 0.9 * p[0] and p[2] < 0.2 * p[0]
         assert not e.audio[1].any() and not e.mask[1].any()
-        shares, evidence = e.shares()
+        shares, evidence = e.apart.shares(e.gates)
         assert float(shares[0].sum()) == pytest.approx(1.0, abs=1e-5)
         assert bool((evidence >= 0).all()) and bool((evidence <= 1 + 1e-6).all())
         # A component's own sounds add up to the explanation, as far as masks are sums.
@@ -135,7 +135,7 @@ def test_shapley_values_on_paper() -> None:
             return 7.0 + sets @ worth
 
     class Heard:
-        h = torch.zeros(1, 5, 4)
+        activations = torch.zeros(1, 5, 4)
 
     game = Additive(_classifier(), coalitions=64)._values(Heard(), torch.tensor([0]))  # type: ignore[arg-type]
     torch.testing.assert_close(game, worth, atol=2e-3, rtol=0)
