@@ -55,7 +55,7 @@ class Stage:
         self.folder = folder
         self.history: list[dict[str, float]] = []
         self._on_figures = on_figures or (lambda name, step, figures: None)
-        self._on_save = on_save
+        self._on_save = on_save or (lambda path: None)
 
     @property
     def result(self) -> Path:
@@ -117,8 +117,7 @@ class Stage:
         save_checkpoint(self._state, "state", tensors, {"history": self.history})
         step = len(self.history)
         self._on_figures(self.name, step, self.history[-1])
-        if self._on_save is not None:
-            self._on_save(self._state)
+        self._on_save(self._state)
 
     def finish(
         self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], settings: Any
@@ -128,8 +127,7 @@ class Stage:
             self.result, self.name, tensors, {**metadata, "history": self.history}, settings
         )
         self._tidy()
-        if self._on_save is not None:
-            self._on_save(self.result)
+        self._on_save(self.result)
 
     def begin_anew(self) -> None:
         """Forget the result, and the epochs of one that is not finished."""

@@ -29,8 +29,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -142,8 +141,10 @@ class ServedModel(PythonModel):
             settings = self._settings(asked)
             sounds = []
             for number, row in enumerate(rows_of(given)):
-                with _named(f"Row {number}"):
+                try:
                     sounds.append(sound_of(columns_of(row), self._subject.domain.sample_rate))
+                except L2IError as error:
+                    raise DataError(f"Row {number}: {error}") from error
             want = bool(asked.get("explain"))
             return [self._one(sound, explained, settings, want) for sound in sounds]
         except L2IError as error:
@@ -235,14 +236,6 @@ class ServedModel(PythonModel):
                 answer[name] = flac((samples[0] * gain).numpy()[: len(sound)], rate)
             answer["sample_rate"] = rate
         return answer
-
-
-@contextmanager
-def _named(row: str) -> Iterator[None]:
-    try:
-        yield
-    except L2IError as error:
-        raise DataError(f"{row}: {error}") from error
 
 
 def _requirements(bundle: Path) -> list[str]:

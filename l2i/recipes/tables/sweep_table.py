@@ -18,28 +18,6 @@ from l2i.run.family import find_parent, members, write_parent
 from l2i.storage import atomic_write_text, disk_errors, write_csv, write_json
 
 
-def summary(wanted: Sweep, children: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation (of a sample: n - 1) over folds and seeds, per setting.
-
-    Returns
-    -------
-    list of dict
-        ``setting``, and ``figures``: name -> ``mean``, ``std`` (None of one value), ``n``.
-    """
-    shown = wanted.metrics or METRICS_SHOWN
-    table = []
-    for setting in wanted.settings:
-        mine = [child["scores"] for child in children if child["setting"] == setting]
-        figures = {}
-        for name in shown:
-            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
-            if len(x):
-                std = float(x.std(ddof=1)) if len(x) > 1 else None
-                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
-        table.append({"setting": setting, "figures": figures})
-    return table
-
-
 def plus_minus(figure: dict[str, Any] | None) -> str:
     """Mean and deviation, as a table has them.
 
@@ -57,8 +35,18 @@ def plus_minus(figure: dict[str, Any] | None) -> str:
 def table_of(
     wanted: Sweep, run_id: str, name: str, children: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """All that the table of some children says."""
-    table = summary(wanted, children)
+    """All that the table of some children says: of each setting mean, standard deviation (of a
+    sample: n - 1; None of one value) and number over folds and seeds, figure by figure."""
+    table = []
+    for setting in wanted.settings:
+        mine = [child["scores"] for child in children if child["setting"] == setting]
+        figures = {}
+        for name in wanted.metrics or METRICS_SHOWN:
+            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
+            if len(x):
+                std = float(x.std(ddof=1)) if len(x) > 1 else None
+                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
+        table.append({"setting": setting, "figures": figures})
     return {
         "run": {"id": run_id, "name": name},
         "settings": list(wanted.settings),
