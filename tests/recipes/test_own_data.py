@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from l2i.recipes.opening import listing
+from l2i.recipes.opening import material as opening_material
 from l2i.run.artifacts import download
 from l2i.run.runs import list_runs, resolve_run
 from l2i.run.store import connect, locate
@@ -198,9 +198,9 @@ def test_data_without_a_clip_of_the_runs(tmp_path: Path, monkeypatch: pytest.Mon
     """Are another folder's, and no list of what is new and gone."""
     kept = tmp_path / "data.csv"
     kept.write_text("clip,side,labels,group\na.wav,train,bell,a.wav\n")
-    monkeypatch.setattr(listing, "download", lambda *_: kept)
-    run = SimpleNamespace(tags={listing.IDENTITY: "then"})
+    monkeypatch.setattr(opening_material, "download", lambda *_: kept)
+    run = SimpleNamespace(tags={opening_material.IDENTITY: "then"})
     row = {"clip": "b.wav", "side": "train", "labels": "bell", "group": "b.wav"}
     material = SimpleNamespace(identity="now", digest="now", listing=lambda: [row])
-    told = listing.data_differences(material, run)  # type: ignore[arg-type]
+    told = opening_material.data_differences(material, run)  # type: ignore[arg-type]
     assert told == "no clip is the same, so that it is another folder"
