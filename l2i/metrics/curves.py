@@ -12,11 +12,7 @@ et al. 2020, arXiv 1911.03429.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 SHARES = (0.0, 0.01, *(round(0.05 * i, 2) for i in range(1, 21)))
@@ -90,25 +86,3 @@ class ByEnergy:
         tiny = torch.finfo(there.dtype).tiny
         part = (wanting / there.clamp_min(tiny)).clamp(0.0, 1.0).sqrt()
         return above.float() + level * part.float().view(-1, 1, 1)
-
-
-def area(shares: Sequence[float], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Area under a curve, by trapezia.
-
-    Parameters
-    ----------
-    shares : sequence of float [n]
-        Ascending, from 0 to 1.
-    values : [n, N]
-        N clips' values, at each share.
-
-    Returns
-    -------
-    [N]
-
-    Examples
-    --------
-    >>> area([0.0, 0.5, 1.0], np.array([[0.0], [1.0], [1.0]])).tolist()
-    [0.75]
-    """
-    return np.trapezoid(np.asarray(values, np.float64), shares, axis=0)

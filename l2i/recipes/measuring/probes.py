@@ -23,7 +23,7 @@ from l2i.dsp.spectrogram import linear_gain
 from l2i.errors import UsageError
 from l2i.explanation import ExplanationMethod, split_heard
 from l2i.metrics import faithfulness
-from l2i.metrics.curves import FIXED, SHARES, STATED, ByEnergy, area
+from l2i.metrics.curves import FIXED, SHARES, STATED, ByEnergy
 from l2i.metrics.sensitivity import faithfulness_correlation, infidelity, tiles
 from l2i.models.heard import Heard, hear
 from l2i.types import Classifier
@@ -172,9 +172,9 @@ class Curves:
         inside, outside = np.stack([*kept, y]), np.stack([*left, silence])
         stated = [SHARES.index(share) for share in STATED]
         columns |= {
-            "insertion": area(SHARES, inside),
-            "deletion": area(SHARES, outside),
-            "insertion_less_deletion": area(SHARES, inside - outside),
+            "insertion": np.trapezoid(inside, SHARES, axis=0),
+            "deletion": np.trapezoid(outside, SHARES, axis=0),
+            "insertion_less_deletion": np.trapezoid(inside - outside, SHARES, axis=0),
             "sufficiency": (y - inside[stated]).mean(axis=0),
             "comprehensiveness": (y - outside[stated]).mean(axis=0),
         }
