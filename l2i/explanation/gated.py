@@ -13,17 +13,13 @@ one run has both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from l2i.explanation.listen_to_interpret import audible
+from l2i.explanation import MethodSettings, Subject, audible
 from l2i.models.gated import Gating, Taken
 from l2i.models.heard import Heard
-
-if TYPE_CHECKING:
-    from l2i.explanation import MethodSettings, Subject
 
 
 class GatedL2I:

@@ -32,7 +32,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,15 +41,14 @@ from torch.nn import functional as F
 
 from l2i.dsp.spectrogram import Domain
 from l2i.errors import UsageError
+from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.apart import Apart, Gated, domain_of, take_apart
+from l2i.explanation.families import ClipByClip
 from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
 from l2i.models.heard import Heard, finite_gradients, need_gradients
 from l2i.models.players import coalitions, worth
 from l2i.types import Classifier
-
-if TYPE_CHECKING:
-    from l2i.explanation import MethodSettings, Subject
 
 # The least values of the settings that people give, and which of them are counts.
 _COUNTS = {"components": 1, "steps": 1, "coalitions": 1, "seed": 0}
@@ -289,26 +288,25 @@ def without_training(
     return kind(classifier, **settings)  # type: ignore[arg-type]
 
 
-class _WithoutTraining:
-    """`Gates` or `Shapley` as one method of several: see `l2i.explanation.ExplanationMethod`."""
+class _WithoutTraining(ClipByClip):
+    """`Gates` or `Shapley` as one method of several: see `l2i.explanation.ExplanationMethod`.
 
-    parts: tuple[str, ...] = ()
-    layers: tuple[str, ...] = ()
-    linear = True
+    Clip by clip: where a classifier hardly has an answer, descent makes much of the rounding by
+    which a batch differs from a clip.
+    """
+
+    costly = False
     name = ""
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:
+        super().__init__(subject, settings)
         self._way = without_training(
-            subject.classifier, self.name, domain=subject.domain, seed=settings.seed
+            subject.classifier, self.name, domain=self.domain, seed=self.seed
         )
 
-    def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:
-        """Mask [B, F, T], a linear gain; of silence, zero."""
-        sounds = (heard.size.amax(dim=(1, 2)) > 0).view(-1, 1, 1)
-        # Clip by clip: where a classifier hardly has an answer, descent makes much of the rounding
-        # by which a batch differs from a clip.
-        each = zip(heard.waveform.split(1), classes.split(1), strict=True)
-        return torch.cat([self._way(x, c).mask for x, c in each]) * sounds
+    def explain(self, one: Heard, c: int, draw: np.random.Generator) -> Tensor:
+        """Mask [F, T], a linear gain."""
+        return self._way(one.waveform, torch.tensor([c])).mask[0]
 
 
 class GatesMethod(_WithoutTraining):
