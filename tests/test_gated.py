@@ -20,12 +20,11 @@ from l2i.explanation import make_method, split_audio
 from l2i.explanation.gated import GatedL2I
 from l2i.explanation.refined import RefinedGates
 from l2i.models.answers import log_odds, objective
-from l2i.models.asked import class_gradients
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead, gate
 from l2i.models.gated import Taken, activations_of, split_sounds
-from l2i.models.heard import hear
+from l2i.models.heard import class_gradients, hear
 from l2i.models.vgg import VGG
 from l2i.run.device import epoch_generator
 from l2i.run.progress import Progress

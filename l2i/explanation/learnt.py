@@ -17,11 +17,10 @@ from l2i.dsp.spectrogram import magnitude, stft
 from l2i.explanation import MethodSettings, Subject, relevance, select
 from l2i.explanation.controls import loudest
 from l2i.explanation.families import AtOnce
-from l2i.models.asked import class_gradients
 from l2i.models.attributes import Attributes
 from l2i.models.chunks import ChunkSelector
 from l2i.models.gated import Taken, take_apart
-from l2i.models.heard import Heard
+from l2i.models.heard import Heard, class_gradients
 from l2i.models.mask_decoder import MaskDecoder
 from l2i.models.players import Players, ShapleyHead, players_of, worth
 from l2i.models.quantised import QuantisedMask

@@ -10,12 +10,12 @@
 ``classifier``        the built-in one, frozen; ``vgg``, ``winograd``: its network
 ``augmentation``      changes to the clips that it is trained on
 ``published``         the files of the method's authors
-``heard``             clips, and what a classifier says of them; ``features``, kept
+``heard``             clips, what a classifier says of them and by which channels of its
+                      hidden maps; ``features``, kept
 ``checkpoint``        weights and settings in one file
 ``dictionary``        L2I's W; ``interpreter``, ``general``, ``losses``: the rest
 ``gated``             what gates make of a sound; ``gate_head``: their network
 ``players``           a clip as a game of its sounds
-``asked``             which channels of hidden maps speak for a class
 ``mask_decoder``      L-MAC's network; ``time_domain``: LMAC-TD's
 ``attributes``        FLINT's; ``chunks``: VIBI's; ``quantised``: PIQ's
 ====================  ==========================================================

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import audible_frames, istft, linear_gain, peak_normalise
-from l2i.models.asked import class_gradients
 from l2i.models.gate_head import GateHead, gate
-from l2i.models.heard import Heard
+from l2i.models.heard import Heard, class_gradients
 from l2i.models.interpreter import Psi
 
 _UPDATES = 20

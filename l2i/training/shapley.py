@@ -34,9 +34,8 @@ from torch import Tensor, nn
 
 from l2i.dsp.spectrogram import synthesise
 from l2i.errors import CheckpointError, UsageError
-from l2i.models.asked import class_gradients
 from l2i.models.gated import take_apart
-from l2i.models.heard import Heard, need_gradients
+from l2i.models.heard import Heard, class_gradients, need_gradients
 from l2i.models.players import Players, ShapleyHead, coalitions, players_of, worth
 from l2i.run.device import epoch_generator
 from l2i.storage import atomic_path
