@@ -184,21 +184,13 @@ def mean_scores(
     none = np.zeros(0)
     statistic: Callable[..., Any]
     for name in names:
-        columns = (pairs.get(column, none) for column in RATIOS.get(name, (name,)))
+        columns = [pairs.get(column, none) for column in RATIOS.get(name, (name,))]
         values = np.stack([np.asarray(x, np.float64) for x in columns], axis=1)
-        statistic = ratio_of_means if name in RATIOS else _median if name in medians else _mean
         defined = ~np.isnan(values).any(axis=1)
-        values = values[defined]
+        values = values[defined] if name in RATIOS else values[defined, 0]
+        statistic = ratio_of_means if name in RATIOS else median if name in medians else np.mean
         scores[name] = float(statistic(values, axis=0)) if len(values) else float("nan")
         if len(values):
             own = None if groups is None else groups[defined]
             intervals[name] = bootstrap_interval(values, statistic, seed, groups=own)
     return scores, intervals
-
-
-def _mean(values: NDArray[Any], axis: int) -> Any:
-    return values[..., 0].mean(axis=axis)
-
-
-def _median(values: NDArray[Any], axis: int) -> Any:
-    return median(values[..., 0], axis)

@@ -67,14 +67,8 @@ class Case:
     def take(self, rows: Sequence[int]) -> Case:
         """Some of them."""
         at = list(rows)
-        return Case(
-            self.heard.take(at),
-            self.classes[at],
-            self.mask[at],
-            self.explain,
-            tuple(self.keys[i] for i in at),
-            tuple(self.ids[i] for i in at),
-        )
+        keys, ids = tuple(self.keys[i] for i in at), tuple(self.ids[i] for i in at)
+        return Case(self.heard.take(at), self.classes[at], self.mask[at], self.explain, keys, ids)
 
     def again(
         self, waveform: Tensor, classifier: Classifier | None = None, by: Any = None
