@@ -364,8 +364,8 @@ def write_examples(
                     explainer_of(subject), x, at, settings, title=heading, labels=mine
                 )
             else:
-                so: dict[str, Any] = {"explained": c, "key": int(rows[index]), "labels": mine}
-                about, shown = write_by(way, method, subject, x, at, warn=settings.warn, **so)
+                asked: dict[str, Any] = {"explained": c, "key": int(rows[index]), "labels": mine}
+                about, shown = write_by(way, method, subject, x, at, warn=settings.warn, **asked)
             listed.append({"clip": clip.id, "folder": where, "why": why, **about})
             media.append(shown)
         on_clip()

@@ -161,6 +161,19 @@ def fit_classifier(
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight)
 
     averaged = copy.deepcopy(network)
+
+    @torch.inference_mode()
+    def classify(rows: Tensor) -> Tensor:
+        """The averaged network's logits [n, C] of unchanged clips, on the CPU."""
+        folded = fold_batch_norm(averaged)
+        logits = []
+        for some in rows.split(c.batch_size):
+            x = power_to_db(mel[some].to(device)).unsqueeze(1)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                z = folded(x.contiguous(memory_format=torch.channels_last))
+            logits.append(z.float().cpu())
+        return torch.cat(logits)
+
     best = stage.restore(optimizer, network=network, averaged=averaged)
     batches = len(in_batches(torch.arange(n), c.batch_size))
     done = len(stage.history)
@@ -196,7 +209,7 @@ def fit_classifier(
                 optimizer.step()
                 average_weights(averaged, network, at, c.average)
                 total += float(loss.detach()) * len(rows)
-            logits = _classify(averaged, mel, validation, device, dtype, c.batch_size)
+            logits = classify(validation)
             wanted = y[validation]
             figures = {
                 "loss": total / n,
@@ -212,8 +225,7 @@ def fit_classifier(
         thresholds = list(c.thresholds)
         if not thresholds:
             averaged.load_state_dict(best)
-            every = torch.arange(len(y))
-            logits = _classify(averaged, mel, every, device, dtype, c.batch_size)
+            logits = classify(torch.arange(len(y)))
             thresholds = best_thresholds(logits.sigmoid().numpy(), y.numpy().astype(bool))
     meta = {
         "classes": list(material.card.classes),
@@ -341,23 +353,3 @@ def _mel_magnitudes(
             mel[start : start + len(some)] = mel_bands(size, settings).cpu()
             bar.advance(len(some))
     return mel
-
-
-@torch.inference_mode()
-def _classify(
-    network: VGG,
-    mel: Tensor,
-    rows: Tensor,
-    device: torch.device,
-    dtype: torch.dtype,
-    batch_size: int,
-) -> Tensor:
-    """Logits [n, C] of unchanged clips, on the CPU."""
-    folded = fold_batch_norm(network)
-    logits = []
-    for some in rows.split(batch_size):
-        x = power_to_db(mel[some].to(device)).unsqueeze(1)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            y = folded(x.contiguous(memory_format=torch.channels_last))
-        logits.append(y.float().cpu())
-    return torch.cat(logits)
