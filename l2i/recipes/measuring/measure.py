@@ -130,14 +130,10 @@ def evaluate_clips(
             for clip, c in zip(which.split(_BATCH), classes.split(_BATCH), strict=True):
                 if not len(clip):
                     continue
-                part = _Part(
-                    heard.take(clip),
-                    c,
-                    interpretation.activations[clip],
-                    interpretation.pooled[clip],
-                    [int(rows[start + i]) for i in clip.tolist()],
-                )
-                columns, fallen = _judge(explainer, part, thresholds, settings, seed)
+                part, h, z = heard.take(clip), interpretation.activations, interpretation.pooled
+                keys = [int(rows[start + i]) for i in clip.tolist()]
+                how = (thresholds, settings, seed)
+                columns, fallen = _judge(explainer, part, c, h[clip], z[clip], keys, *how)
                 columns["clip"] = clip.cpu().numpy() + start
                 columns["class"] = c.cpu().numpy()
                 for name, values in columns.items():
@@ -165,45 +161,37 @@ def evaluate_clips(
     return e
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Pairs of clip and class [P]: the clip as it was heard, its activations, pooled activations,
-    and the number that seeds its random baseline."""
-
-    heard: Heard
-    classes: Tensor
-    activations: Tensor
-    pooled: Tensor
-    keys: list[int]
-
-
 def _judge(
     explainer: Explainer,
-    part: _Part,
+    heard: Heard,
+    classes: Tensor,
+    h: Tensor,
+    pooled: Tensor,
+    keys: Sequence[int],
     thresholds: Sequence[float],
     settings: ExplanationSettings,
     seed: int,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Columns [P]; and the falls [thresholds, 1 + draws, 2, P]: under removal of what matters,
-    then of as many random components; of probability and logit."""
-    classifier, h, heard = explainer.classifier, part.activations, part.heard
-    p, k = h.shape[:2]
-    r = explainer.relevances(part.pooled, part.classes, heard.size)
+    """Columns [P] of pairs of clip and class, by its activations, these pooled, and a number that
+    seeds its random baseline; and the falls [thresholds, 1 + draws, 2, P]: under removal of what
+    matters, then of as many random components; of probability and logit."""
+    classifier, (p, k) = explainer.classifier, h.shape[:2]
+    r = explainer.relevances(pooled, classes, heard.size)
     chosen = select(r, settings.threshold, settings.max_components)
     mask = soft_mask(explainer.w, h, chosen)
     own = own_metrics(settings.metrics)
-    columns = judge_masks(heard, part.classes, mask, linear=False, metrics=own)
+    columns = judge_masks(heard, classes, mask, linear=False, metrics=own)
     columns["components"] = chosen.sum(dim=1).cpu().numpy()
     if classifier.task is Task.MULTI_LABEL:
 
         def mask_of(rows: list[int], others: Tensor) -> Tensor:
-            theirs = explainer.relevances(part.pooled[rows], others, heard.size[rows])
+            theirs = explainer.relevances(pooled[rows], others, heard.size[rows])
             picked = select(theirs, settings.threshold, settings.max_components)
             return soft_mask(explainer.w, h[rows], picked)
 
-        columns |= judge_absent(heard, part.classes, part.keys, seed, mask_of, linear=False)
+        columns |= judge_absent(heard, classes, keys, seed, mask_of, linear=False)
 
-    rank = random_ranks(part.keys, seed, settings.random_draws, k).to(h.device)
+    rank = random_ranks(keys, seed, settings.random_draws, k).to(h.device)
     variants = []
     for threshold in thresholds:
         mine = select(r, threshold)
@@ -226,7 +214,7 @@ def _judge(
         removal = synthesise(directions[i], left.expm1_(), explainer.domain, heard.n_samples)
         after.append(heard.judge(removal, i))
     answers = torch.cat(after)[where].unflatten(0, wanted.shape[:3])
-    index = part.classes.view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
+    index = classes.view(-1, 1, 1, 1).expand(*wanted.shape[:3], 1)
 
     def of_class(logits: Tensor) -> Tensor:
         both = torch.stack([classifier.probabilities(logits.flatten(0, -2)), logits.flatten(0, -2)])
