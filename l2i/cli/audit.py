@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
+from l2i.run.progress import Progress
 
 SUSPECT = 4
 """The exit code of ``--fail-on suspects`` where there are any."""
@@ -77,8 +78,7 @@ def audit(
     fail_on: str | None,
     beside: bool,
     out: Path | None,
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> None:
     """Find what a model goes by, and what it should not.
@@ -93,7 +93,7 @@ def audit(
     if beside:
         if out is not None:
             raise click.UsageError("--compare writes no files: leave --out, or say --json.")
-        _compare(runs, fail_on, as_json)
+        _compare(runs, fail_on)
         return
     if classifier is not None and (runs or given["data_dir"] is None):
         raise click.UsageError("With --classifier give --data-dir, and no RUN.")
@@ -103,9 +103,7 @@ def audit(
         raise click.UsageError("Give one RUN, or a --classifier, or --compare and two RUNs.")
     from l2i.audit import audit as run_audit
     from l2i.audit.settings import Settings
-    from l2i.run.progress import Progress
 
-    progress = Progress(quiet)
     report = run_audit(
         runs[0] if runs else "",
         progress,
@@ -115,9 +113,7 @@ def audit(
         out=out,
         **measuring.arguments(given),
     )
-    if as_json:
-        emit_json({k: v for k, v in report.items() if k != "lines"})
-    else:
+    if not answered({k: v for k, v in report.items() if k != "lines"}):
         _show(report, out)
     _end(fail_on, len(report["suspects"]))
 
@@ -162,15 +158,13 @@ def _show(report: dict[str, Any], out: Path | None) -> None:
     measuring.kept(report, None)
 
 
-def _compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool) -> None:
+def _compare(runs: tuple[str, ...], fail_on: str | None) -> None:
     if len(runs) != 2:
         raise click.UsageError("Give two RUNs with --compare, the older one first.")
     from l2i.audit import changes
 
     report = changes(*runs)
-    if as_json:
-        emit_json(report)
-    else:
+    if not answered(report):
         click.echo(f"{report['runs'][1]} against {report['runs'][0]}")
         for title, key in (("New suspects", "new"), ("Gone", "gone"), ("Still there", "stayed")):
             click.echo(f"{title}: {len(report[key]) or 'none'}")

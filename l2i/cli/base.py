@@ -24,7 +24,8 @@ from l2i.environment import SHARED, VARIABLES
 from l2i.errors import UsageError
 from l2i.registry import nearest
 
-_RESULTS = "l2i.results"
+# What a command keeps of its call: whether its answer is to be JSON, and where that goes.
+JSON, _RESULTS = "l2i.json", "l2i.results"
 
 WIDTH = 80
 
@@ -206,7 +207,7 @@ class Command(_Helped):
     def invoke(self, ctx: click.Context) -> Any:
         """Once the words are read, and help was not asked for."""
         _refuse_unknown_variables(ctx)
-        if not ctx.params.get("as_json"):
+        if not wants_json():
             return super().invoke(ctx)
         # What a classifier or a method of somebody else's prints is no part of the JSON.
         ctx.meta[_RESULTS] = sys.stdout
@@ -224,6 +225,18 @@ class Group(_Helped, click.Group):
         if not (ctx._protected_args or ctx.args):
             _refuse_unknown_variables(ctx)
         return super().invoke(ctx)
+
+
+def wants_json() -> bool:
+    """Whether ``--json`` was given."""
+    return bool(click.get_current_context().meta.get(JSON))
+
+
+def answered(value: Any) -> bool:
+    """Print what a command answers as JSON, where that is asked for; whether it is."""
+    if wants_json():
+        emit_json(value)
+    return wants_json()
 
 
 def emit_json(value: Any) -> None:
@@ -274,7 +287,7 @@ def _folded(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[st
 
 
 def emit_table(
-    head: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = ()
+    head: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = (), none: str = ""
 ) -> None:
     """Print a table of at most 80 columns.
 
@@ -288,7 +301,12 @@ def emit_table(
         Cells; None is an empty one.
     right : sequence of int
         Columns, from 0, that are set to the right: numbers.
+    none : str
+        What is printed in place of a table without rows.
     """
+    if none and not rows:
+        click.echo(none)
+        return
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     heads = [list(head)]
     if sum(_widths([*heads, *cells])) + 2 * (len(head) - 1) > WIDTH:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group, emit_json
+from l2i.cli.base import Group, answered, emit_json, wants_json
 
 if TYPE_CHECKING:
     from l2i.launch.aws_setup import Step
@@ -94,7 +94,7 @@ _secret = options.several(
 )
 @_yes
 @options.as_json
-def setup(yes: bool, as_json: bool, **given: Any) -> None:
+def setup(yes: bool, **given: Any) -> None:
     """Show what a queue needs and lacks; with --yes, create it.
 
     It is one stack of CloudFormation: three roles, compute environments with and without Spot, the
@@ -108,7 +108,7 @@ def setup(yes: bool, as_json: bool, **given: Any) -> None:
     if not (wanted.spot or wanted.on_demand):
         raise click.UsageError("A queue needs --spot, --on-demand, or both.")
     rights = policies(wanted.buckets, wanted.secrets.values())
-    _show(set_up(wanted, do=yes), yes, as_json, rights)
+    _show(set_up(wanted, do=yes), yes, rights)
 
 
 @batch.command(
@@ -118,11 +118,11 @@ def setup(yes: bool, as_json: bool, **given: Any) -> None:
 @options.region
 @_yes
 @options.as_json
-def teardown(queue: str, region: str, yes: bool, as_json: bool) -> None:
+def teardown(queue: str, region: str, yes: bool) -> None:
     """Show what 'l2i batch setup' created for a queue; with --yes, remove that and nothing else."""
     from l2i.launch.aws_setup import teardown as tear_down
 
-    _show(tear_down(queue, region, do=yes), yes, as_json)
+    _show(tear_down(queue, region, do=yes), yes)
 
 
 @batch.command(
@@ -142,16 +142,15 @@ def policy(queue: str, buckets: tuple[str, ...], secrets: dict[str, str]) -> Non
     emit_json({**policies(buckets, secrets.values()), **submitter_policy(queue)})
 
 
-def _show(steps: Iterator[Step], yes: bool, as_json: bool, rights: Any = None) -> None:
+def _show(steps: Iterator[Step], yes: bool, rights: Any = None) -> None:
     """Print each step, then what became of them."""
     seen = []
     for step in steps:
         seen.append(step)
-        if not as_json:
+        if not wants_json():
             click.echo(f"{step.action:<7} {step.kind} {step.name}{step.why and ': '}{step.why}")
     n = sum(step.action != "keep" for step in seen)
-    if as_json:
-        emit_json({"done": yes, "steps": [asdict(s) for s in seen]})
+    if answered({"done": yes, "steps": [asdict(s) for s in seen]}):
         return
     if rights and not yes:
         click.echo("\nRights of the tasks and of what starts them:")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 _COLUMNS = (
     *("average_increase", "average_increase_margin", "average_drop", "ff_mean", "ff_share"),
@@ -84,7 +84,7 @@ _COLUMNS = (
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def benchmark(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
+def benchmark(run: str, out: Path | None, **given: Any) -> None:
     """Judge explanation methods on RUN's test clips, under the same figures.
 
     RUN is a run id, a run name, or 'latest'. Each method explains what the classifier says, by
@@ -106,8 +106,7 @@ def benchmark(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     from l2i.recipes.tables.benchmark import benchmark as run_benchmark
 
     result = run_benchmark(run, out=out, **measuring.arguments(given))
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     measuring.where(result, f"{result['clips']} clips")
     for name, by_method in result["protocols"].items():

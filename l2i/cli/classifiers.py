@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Group, emit_json, emit_table
+from l2i.cli.base import Group, answered, emit_table
 from l2i.errors import L2IError
 from l2i.registry import CLASSIFIERS
 
@@ -24,24 +24,21 @@ def classifiers() -> None:
 
 @classifiers.command("list", example="l2i classifiers list")
 @options.as_json
-def list_(as_json: bool) -> None:
+def list_() -> None:
     """List the classifiers that installed packages offer."""
     places = {name: CLASSIFIERS.where(name) for name in CLASSIFIERS}
-    if as_json:
-        emit_json(places)
-    elif places:
-        emit_table(["name", "where"], sorted(places.items()))
-    else:
-        click.echo(
+    if not answered(places):
+        none = (
             "No installed package offers one (entry points 'l2i.classifiers'). Name your own as "
             "FILE.py:NAME, or a checkpoint as hf:FOLDER."
         )
+        emit_table(["name", "where"], sorted(places.items()), none=none)
 
 
 @classifiers.command(example="l2i classifiers check yamnet.py:load")
 @click.argument("spec", metavar="SPEC")
 @options.as_json
-def check(spec: str, as_json: bool) -> None:
+def check(spec: str) -> None:
     """Load a classifier, let it hear noise, and say what it is.
 
     SPEC is FILE.py:NAME, MODULE:NAME, hf:FOLDER, MODEL.ts, run:RUN, or an installed one. NAME is
@@ -73,8 +70,7 @@ def check(spec: str, as_json: bool) -> None:
     report["layers"] = layers
     if why:
         report["no_layers"] = why
-    if as_json:
-        emit_json(report)
+    if answered(report):
         return
     names = ", ".join(clf.classes[:5]) + (", ..." if len(clf.classes) > 5 else "")
     way = "gates (by gradients)" if clf.differentiable else "shapley (forward passes alone)"

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -18,7 +19,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.out
 @options.quiet
 @options.as_json
-def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool) -> None:
+def compare(runs: tuple[str, ...], out: Path | None, progress: Progress) -> None:
     """Set the figures of runs side by side, with paired differences from the first.
 
     RUN is a run id, a run name, 'latest', or a folder that 'l2i evaluate --out' wrote.
@@ -28,11 +29,9 @@ def compare(runs: tuple[str, ...], out: Path | None, quiet: bool, as_json: bool)
     same clips as each run explains them, those first where they differ most.
     """
     from l2i.recipes.tables.compare import compare as run_compare
-    from l2i.run.progress import Progress
 
-    result = run_compare(runs, out=out, progress=Progress(quiet))
-    if as_json:
-        emit_json(result)
+    result = run_compare(runs, out=out, progress=progress)
+    if answered(result):
         return
     letters = [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
     for letter, name in zip(letters, result["runs"], strict=True):

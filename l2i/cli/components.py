@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 
 @click.command(
@@ -22,7 +22,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
 @options.run_data_dir
 @measuring.shared
-def components(run: str, sounds: bool, out: Path | None, as_json: bool, **given: Any) -> None:
+def components(run: str, sounds: bool, out: Path | None, **given: Any) -> None:
     """Show which components speak for which class, and how they sound.
 
     RUN is a run id, a run name, or 'latest'. With --out there is a page, index.html, to listen to
@@ -31,8 +31,7 @@ def components(run: str, sounds: bool, out: Path | None, as_json: bool, **given:
     from l2i.recipes.measuring.components import components as run_components
 
     result = run_components(run, sounds=sounds, out=out, **measuring.arguments(given))
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     measuring.where(result, f"{result['clips']} clips, {len(result['components'])} components")
     rows = [

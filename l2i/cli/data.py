@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import kinds, options
-from l2i.cli.base import Group, emit_json, emit_table, emit_text
+from l2i.cli.base import Group, answered, emit_json, emit_table, emit_text, wants_json
 from l2i.errors import UsageError
+from l2i.run.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,15 +39,14 @@ def data() -> None:
 @data.command("list", example="l2i data list --data-dir /data")
 @_data_dir
 @options.as_json
-def list_(data_dir: Path | str | None, as_json: bool) -> None:
+def list_(data_dir: Path | str | None) -> None:
     """List all data sets, and whether they are at hand."""
     from l2i.data import DATASETS, card
     from l2i.storage import format_bytes
 
     cards = [card(name) for name in DATASETS]
     places = {c.name: _place(c, data_dir) for c in cards}
-    if as_json:
-        emit_json([{**_summary(c), "path": places[c.name]} for c in cards])
+    if answered([{**_summary(c), "path": places[c.name]} for c in cards]):
         return
     rows = [
         (
@@ -72,7 +72,7 @@ def _at_hand(c: Card, place: str | None) -> str:
 @click.argument("name", type=kinds.DATASET)
 @_data_dir
 @options.as_json
-def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
+def info(name: str, data_dir: Path | str | None) -> None:
     """Show a data set: classes, licence, splits, labels, place."""
     from l2i import config
     from l2i.data import card, open_dataset, refuse_folder
@@ -95,21 +95,19 @@ def info(name: str, data_dir: Path | str | None, as_json: bool) -> None:
         table = _classes_of(dataset, {})
     cache = WaveformCache()
     cached = cache.entries(name)
-    if as_json:
-        emit_json(
-            {
-                **_summary(c),
-                "name": name,
-                "path": place,
-                "counts": counts,
-                "table": table,
-                "cache": {
-                    "folder": str(cache.folder),
-                    "bytes": sum(entry.n_bytes for entry in cached),
-                    "entries": len(cached),
-                },
-            }
-        )
+    document = {
+        **_summary(c),
+        "name": name,
+        "path": place,
+        "counts": counts,
+        "table": table,
+        "cache": {
+            "folder": str(cache.folder),
+            "bytes": sum(entry.n_bytes for entry in cached),
+            "entries": len(cached),
+        },
+    }
+    if answered(document):
         return
     lines = [
         ("name", c.name),
@@ -190,21 +188,19 @@ def _cache_line(entries: list[Any]) -> str:
 @click.argument("name", type=kinds.DATASET)
 @_data_dir
 @options.quiet
-def fetch(name: str, data_dir: Path | str | None, quiet: bool) -> None:
+def fetch(name: str, data_dir: Path | str | None, progress: Progress) -> None:
     """Fetch a data set from its official source.
 
     What broke off is gone on with, what came is verified, and a folder that is not empty is
     never written into.
     """
     from l2i.data.fetch import fetch as fetch_data
-    from l2i.run.progress import Progress
 
     if isinstance(data_dir, str):
         raise UsageError(
             f"'l2i data fetch' writes into a folder of this machine, not to {data_dir}: fetch it "
             "to one, and copy that."
         )
-    progress = Progress(quiet=quiet)
     show = _Bytes(progress)
     try:
         target = fetch_data(name, data_dir or "", progress=show, on_step=progress.say)
@@ -246,7 +242,7 @@ class _Bytes:
 )
 @options.quiet
 @options.as_json
-def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_json: bool) -> None:
+def check(name: str, data_dir: Path | str | None, decode: bool, progress: Progress) -> None:
     """Show which clips of a data set are missing and which are invalid.
 
     Ends with exit code 1 if there are any.
@@ -255,7 +251,6 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
     from l2i.recipes.opening.disk import disk_of, disk_sentence
-    from l2i.run.progress import Progress
 
     card(name)  # A name that is not known is said before the config looks at the rest.
     refuse_folder(name, options.resolved(data_dir) or "")
@@ -263,9 +258,10 @@ def check(name: str, data_dir: Path | str | None, decode: bool, quiet: bool, as_
     n = len(dataset.clips())
     disk = disk_of(dataset, name)
     counts = class_counts(dataset.card.classes, dataset.clips())
-    with Progress(quiet=quiet or as_json or not decode).task(name, n, "clip") as task:
+    shown = Progress(progress.quiet or wants_json() or not decode)
+    with shown.task(name, n, "clip") as task:
         report = dataset.check(decode, lambda done, total: task.advance(done - task.done))
-    if as_json:
+    if wants_json():
         emit_json(
             {
                 "name": name,

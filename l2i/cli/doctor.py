@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Command, emit_json
+from l2i.cli.base import Command, answered
 from l2i.storage import existing
 
 _GIB = 2**30
@@ -193,19 +193,15 @@ def examine() -> list[Finding]:
 
 @click.command(cls=Command, example=["l2i doctor", "l2i doctor --json"])
 @options.as_json
-@click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor() -> int:
     """Check this machine: sentences with yes, no or unknown.
 
     A 'no' that nothing works without makes the exit code 1; most are only good to know.
     """
     findings = examine()
-    if as_json:
-        emit_json([asdict(finding) for finding in findings])
-    else:
+    if not answered([asdict(finding) for finding in findings]):
         colours = {"yes": "green", "no": "yellow", "unknown": None}
         for finding in findings:
             colour = "red" if finding.blocks and finding.answer == "no" else colours[finding.answer]
             click.echo(click.style(f"{finding.answer:8}", fg=colour) + finding.sentence)
-    if any(finding.blocks and finding.answer == "no" for finding in findings):
-        ctx.exit(1)
+    return int(any(finding.blocks and finding.answer == "no" for finding in findings))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 
 @click.command(
@@ -30,7 +30,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 )
 @options.out_dir("Also write scores.json, clips.csv and a confusion matrix to DIR.")
 @measuring.last
-def evaluate(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
+def evaluate(run: str, out: Path | None, **given: Any) -> None:
     """Measure RUN again on the test clips of its fold.
 
     RUN is a run id, a run name, or 'latest'. The run itself is left as it is.
@@ -38,8 +38,7 @@ def evaluate(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     from l2i.recipes.measuring.evaluate import evaluate as run_evaluate
 
     result = run_evaluate(run, out=out, **measuring.arguments(given))
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     words = f"{result['clips']} clips" + (
         "" if result["method"] == "l2i" else f", explained by {result['method']}"

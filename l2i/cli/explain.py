@@ -10,8 +10,9 @@ import click
 from click.core import ParameterSource
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table, emit_text
+from l2i.cli.base import Command, answered, emit_table, emit_text
 from l2i.errors import DataError
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -74,8 +75,7 @@ def explain(
     words: tuple[str, ...],
     classifier: str | None,
     out: Path,
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> None:
     """Explain AUDIO files with the networks of RUN, or for any --classifier.
@@ -102,8 +102,8 @@ def explain(
                 f"With --classifier there is no RUN, and {words[0]!r} is no file: give only AUDIO."
             )
         audio = _files(words)
-        results = _explain_any(classifier, audio, out, quiet, failed, given)
-        _end(results, out, failed, len(audio), as_json)
+        results = _explain_any(classifier, audio, out, progress, failed, given)
+        _end(results, out, failed, len(audio))
         return
     run, *rest = words
     if not rest and not (Path(run).suffix or Path(run).exists()):
@@ -114,18 +114,17 @@ def explain(
         )
     audio = _files(rest)
     from l2i.recipes.publishing.explain import explain as run_explain
-    from l2i.run.progress import Progress
 
     given["method"] = options.file_word(given["method"])
     results = run_explain(
         run,
         audio,
-        Progress(quiet),
+        progress,
         out=out,
         on_failure=failed.append,
         **measuring.arguments(given),
     )
-    _end(results, out, failed, len(audio), as_json)
+    _end(results, out, failed, len(audio))
 
 
 def _files(words: Sequence[str]) -> list[Path]:
@@ -148,12 +147,8 @@ def _files(words: Sequence[str]) -> list[Path]:
     return files
 
 
-def _end(
-    results: list[dict[str, Any]], out: Path, failed: list[DataError], n: int, as_json: bool
-) -> None:
-    if as_json:
-        emit_json(results)
-    elif results:
+def _end(results: list[dict[str, Any]], out: Path, failed: list[DataError], n: int) -> None:
+    if not answered(results) and results:
         _show(results, out)
     if failed:
         # Those that could be were explained: this is said last, where it is seen.
@@ -169,14 +164,13 @@ def _explain_any(
     spec: str,
     audio: list[Path],
     out: Path,
-    quiet: bool,
+    progress: Progress,
     failed: list[DataError],
     given: dict[str, Any],
 ) -> list[dict[str, Any]]:
     from l2i.explained import Explained, write_explained
     from l2i.library import ExplainedRecording, explain_file, targets_of
     from l2i.recipes.publishing.explain import folder_names
-    from l2i.run.progress import Progress
 
     clf = options.load_classifier(spec)
     asked = list(dict.fromkeys(given["class_names"]))
@@ -185,7 +179,6 @@ def _explain_any(
     path_of = {name: path for names, path in zip(places, audio, strict=True) for name in names}
     part = {key: given[key] for key in ("start_s", "duration_s", "window_s")}
     method = given["method"] or "auto"
-    progress = Progress(quiet)
     with progress.task("explanations", total=len(audio), unit="file") as bar:
 
         def explained() -> Iterator[tuple[str, Explained | ExplainedRecording]]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2i.cli import measuring
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 
 @click.command(
@@ -30,7 +30,7 @@ from l2i.cli.base import Command, emit_json, emit_table
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def ground_truth(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
+def ground_truth(run: str, out: Path | None, **given: Any) -> None:
     """Compare explanations with the parts that RUN's test clips were made of.
 
     RUN is a run id, a run name, or 'latest', of demo or demo-multilabel. SI-SDR, its improvement
@@ -40,8 +40,7 @@ def ground_truth(run: str, out: Path | None, as_json: bool, **given: Any) -> Non
     from l2i.recipes.measuring.ground_truth import ground_truth as run_ground_truth
 
     result = run_ground_truth(run, out=out, **measuring.arguments(given))
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     measuring.where(result, f"{result['explained']} explanations of {result['clips']} clips")
     names = ["si_sdr", "si_sdr_improvement", "energy_share", "class_left", "other_left"]

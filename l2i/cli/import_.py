@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Command, emit_json
+from l2i.cli.base import Command, answered
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -38,8 +39,7 @@ def import_(
     dataset: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> None:
     """Make a run of FILES that the authors of the method publish.
@@ -50,19 +50,16 @@ def import_(
     classifier.audioset_weights takes them as they are. Nothing in the files is run.
     """
     from l2i.config import resolve
-    from l2i.run.progress import Progress
 
     config = resolve(dataset=dataset, overrides=overrides, options=options.settings(given))
     named = dataset is not None or any(
         word.partition("=")[0].strip() == "dataset.name" for word in overrides
     )
-    progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
     from l2i.recipes.publishing.import_run import import_files
 
     done = import_files(files, config if named else None, progress, out=out)
-    if as_json:
-        emit_json(done)
+    if answered(done):
         return
     for file in done["files"]:
         click.echo(f"{file['file']}: {file['kind']}")

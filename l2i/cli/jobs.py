@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from l2i.cli import launching, options
-from l2i.cli.base import Command, Group, emit_json, emit_table
+from l2i.cli.base import Command, Group, answered, emit_table, wants_json
 from l2i.errors import LaunchError, StoreError, UsageError
+from l2i.run.progress import Progress
 
 
 @click.group(
@@ -23,7 +24,7 @@ from l2i.errors import LaunchError, StoreError, UsageError
 @options.number("--limit", default=10, help="Show at most N jobs, the newest first.")
 @options.as_json
 @click.pass_context
-def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool) -> None:
+def jobs(ctx: click.Context, queue: str, region: str, limit: int) -> None:
     """List jobs that were submitted from this folder, the newest first.
 
     'l2i jobs show JOB' has a line per task. JOB is an id, the beginning of one, or latest.
@@ -53,12 +54,10 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
         listed.append(
             {"job": job.id, "engine": job.engine, "submitted": job.submitted, "tasks": counts}
         )
-    if as_json:
-        emit_json(listed)
-    elif not rows:
-        click.echo("No job was submitted from here; 'l2i submit FILE --on local' does.")
-    else:
-        emit_table(["job", "engine", "submitted (UTC)", "tasks"], rows)
+    if not answered(listed):
+        head = ["job", "engine", "submitted (UTC)", "tasks"]
+        none = "No job was submitted from here; 'l2i submit FILE --on local' does."
+        emit_table(head, rows, none=none)
 
 
 @jobs.command(
@@ -69,7 +68,7 @@ def jobs(ctx: click.Context, queue: str, region: str, limit: int, as_json: bool)
 @options.watch
 @options.quiet
 @options.as_json
-def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
+def show(job: str, watch: bool, progress: Progress) -> int:
     """Show a job: each task's state, attempt, run, and why it waits or failed.
 
     Exit code 1 means that the job ended and not all of it succeeded.
@@ -77,13 +76,12 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
     from l2i.launch.job import State
 
     submitted, launcher = launching.job_of(job)
-    if watch and (code := launching.watch(launcher, submitted, quiet or as_json)) == 130:
+    quiet = progress.quiet or wants_json()
+    if watch and (code := launching.watch(launcher, submitted, quiet)) == 130:
         return code
     state = launcher.status(submitted)
     runs = launching.task_runs(submitted)
-    if as_json:
-        emit_json(launching.state_document(submitted, state, runs))
-    else:
+    if not answered(launching.state_document(submitted, state, runs)):
         launching.show_state(submitted, state, runs)
     return 1 if state.over and state.state is not State.SUCCEEDED else 0
 
@@ -91,7 +89,7 @@ def show(job: str, watch: bool, quiet: bool, as_json: bool) -> int:
 @jobs.command(short_help="Retry the failed tasks of a job.", example="l2i jobs retry latest")
 @click.argument("job", metavar="JOB")
 @options.as_json
-def retry(job: str, as_json: bool) -> int:
+def retry(job: str) -> int:
     """Submit the failed and cancelled tasks of a job as a job of their own.
 
     They resume from their last checkpoints.
@@ -103,9 +101,7 @@ def retry(job: str, as_json: bool) -> int:
     if not state.failed:
         raise LaunchError(f"No task of job {old.id} failed: there is nothing to do again.")
     new = launcher.submit(old.spec.only(state.failed))
-    if as_json:
-        emit_json({"job": new.id, "native": new.native, "new": new.new})
-    else:
+    if not answered({"job": new.id, "native": new.native, "new": new.new}):
         n = len(state.failed)
         word = "Submitted" if new.new else "It was submitted before; nothing is new:"
         click.echo(f"{word} job {new.id}: {n} task{'s' * (n > 1)} of {old.id} again.")
@@ -115,7 +111,7 @@ def retry(job: str, as_json: bool) -> int:
 @jobs.command(short_help="Close runs whose job is gone.", example="l2i jobs reconcile")
 @click.argument("job", metavar="[JOB]", required=False)
 @options.as_json
-def reconcile(job: str | None, as_json: bool) -> int:
+def reconcile(job: str | None) -> int:
     """Close runs that say RUNNING though their job is over or gone: all, or those of JOB.
 
     The engine is asked about each such run; if it cannot be, the run is left alone, and named.
@@ -123,13 +119,9 @@ def reconcile(job: str | None, as_json: bool) -> int:
     from l2i.cli.reconcile import reconcile_runs
 
     changed = reconcile_runs(launching.job_of(job)[0] if job else None)
-    if as_json:
-        emit_json(changed)
-    elif not changed:
-        click.echo("No run of a job says RUNNING.")
-    else:
+    if not answered(changed):
         rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in changed]
-        emit_table(["run", "name", "what it is"], rows)
+        emit_table(["run", "name", "what it is"], rows, none="No run of a job says RUNNING.")
     return 0
 
 

@@ -134,15 +134,11 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as recipes take them, who call them by the same names; for ``quiet``, a progress."""
-    from l2i.run.progress import Progress
-
+    """Options as recipes take them, who call them by the same names."""
     unless_given = {"device": "auto", "precision": "float32", "method": "", "against": ""}
     words: dict[str, Any] = {k: unless_given.get(k) if v is None else v for k, v in given.items()}
     if "data_dir" in words:
         words["data_dir"] = options.resolved(words["data_dir"])
-    if "quiet" in words:
-        words["progress"] = Progress(words.pop("quiet"))
     return words
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 _COLUMNS = (
     *("accuracy", "auprc_macro", "fidelity_top1", "fidelity_auprc_macro"),
@@ -42,7 +42,7 @@ _COLUMNS = (
 @measuring.limit
 @options.run_data_dir
 @measuring.shared
-def noise(run: str, as_json: bool, **given: Any) -> None:
+def noise(run: str, **given: Any) -> None:
     """Measure RUN on its test clips with noise added, over a range of levels.
 
     RUN is a run id, a run name, or 'latest'.
@@ -52,8 +52,7 @@ def noise(run: str, as_json: bool, **given: Any) -> None:
     given["snrs_db"] = given["snrs_db"] or (20.0, 10.0, 0.0, -10.0)
     given["colours"] = given["colours"] or ("white", "pink")
     result = run_noise(run, **measuring.arguments(given))
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     measuring.where(result, f"{result['clips']} clips")
     names = [n for n in result["meaning"] if n in _COLUMNS]

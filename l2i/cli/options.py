@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli import kinds
-from l2i.cli.base import Option
+from l2i.cli.base import JSON, Option
+from l2i.run.progress import Progress
 
 if TYPE_CHECKING:
     from l2i.types import Classifier
@@ -148,7 +149,12 @@ run_name: Decorator = click.option(
     "--name", metavar="NAME", help="Name of the new run.  [default: data set, fold, signature]"
 )
 quiet: Decorator = click.option(
-    "-q", "--quiet", is_flag=True, help="Print results only, no progress."
+    "-q",
+    "--quiet",
+    "progress",
+    is_flag=True,
+    callback=lambda _ctx, _param, given: Progress(given),
+    help="Print results only, no progress.",
 )
 
 
@@ -187,7 +193,18 @@ def pairs(_ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -
     return values
 
 
-as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+def _as_json(what: str) -> Decorator:
+    """``--json``, as `l2i.cli.base.answered` heeds it."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _param, given: ctx.meta.update({JSON: given}),
+        help=f"Print {what} as JSON.",
+    )
+
+
+as_json, details_as_json = _as_json("results"), _as_json("all details")
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:

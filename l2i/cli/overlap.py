@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, Option, emit_json, emit_table
+from l2i.cli.base import Command, Option, answered, emit_table
 
 _TABLES = (
     (
@@ -84,7 +84,7 @@ _TABLES = (
 @measuring.threshold
 @measuring.max_components
 @measuring.shared
-def overlap(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
+def overlap(run: str, out: Path | None, **given: Any) -> None:
     """Mix pairs of clips, explain the mixtures, and compare with the known parts.
 
     RUN is a run id, a run name, or 'latest'. The parts are known, so that the explanation of a
@@ -99,8 +99,7 @@ def overlap(run: str, out: Path | None, as_json: bool, **given: Any) -> None:
     words["gains_db"] = words["gains_db"] or (0.0,)
     wanted = Overlap(**{field.name: words.pop(field.name) for field in fields(Overlap)})
     result = run_overlap(run, wanted, out=out, **words)
-    if as_json:
-        emit_json(result)
+    if answered(result):
         return
     measuring.where(result, f"{result['mixtures']} mixtures")
     for figures in _TABLES:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Group, emit_json, emit_table
+from l2i.cli.base import Group, answered, emit_table
 from l2i.cli.transfer import export, import_, relocate
 from l2i.errors import UsageError
 from l2i.metrics import METRICS, SHORT, meanings, short
@@ -153,7 +153,7 @@ class _Runs(Group):
     help='MLflow filter, like "accuracy > 0.9"; other names with a slash in back-ticks: '
     '"metrics.`classifier/loss` < 0.1".',
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all details as JSON.")
+@options.details_as_json
 @click.pass_context
 def runs(
     ctx: click.Context,
@@ -164,7 +164,6 @@ def runs(
     kind: str | None,
     tags: dict[str, str],
     where: str,
-    as_json: bool,
     words: tuple[str, ...] = (),
 ) -> None:
     """List runs, the newest first, and their main figures; show, move and delete them.
@@ -191,8 +190,7 @@ def runs(
     )
     if sort and listed:
         _check_sort(sort, key, listed)
-    if as_json:
-        emit_json([_as_json(run) for run in listed])
+    if answered([_as_json(run) for run in listed]):
         return
     if not listed:
         if experiment or status or kind or tags or where or words:
@@ -248,13 +246,12 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
 @click.argument("run", metavar="RUN")
 @click.option("--all", "whole", is_flag=True, help="Also show the settings that the preset has.")
 @options.as_json
-def show(run: str, whole: bool, as_json: bool) -> None:
+def show(run: str, whole: bool) -> None:
     """Show all details of one run: figures, settings that differ from the preset, tags."""
     from l2i.run.runs import resolve_run
 
     info = resolve_run(run)
-    if as_json:
-        emit_json(_as_json(info))
+    if answered(_as_json(info)):
         return
     click.echo(f"Run {info.name} ({info.id}) of experiment {info.experiment}")
     click.echo(f"{info.status.lower()}; artifacts in {info.artifact_uri}\n")

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, measuring, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -68,8 +69,7 @@ def shortcut(
     level_db: float,
     file: Path | None,
     overrides: tuple[str, ...],
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> None:
     """Plant a beep, train on it, and see whether explanations find it.
@@ -80,16 +80,14 @@ def shortcut(
     """
     from l2i.config import resolve
     from l2i.data.planted import Cue
-    from l2i.run.progress import Progress
 
     config = resolve(file, dataset=dataset, overrides=overrides, options=options.settings(given))
     from l2i.recipes.tables.shortcut import shortcut as run_shortcut
 
     cue = Cue(config.dataset.name, class_name, hz, ms, level_db)
     words = {name: given[name] for name in ("methods", "limit", "out", "keep")}
-    result = run_shortcut(config, cue, Progress(quiet), **words)
-    if as_json:
-        emit_json(result)
+    result = run_shortcut(config, cue, progress, **words)
+    if answered(result):
         return
     measuring.where(result, f"{result['clips']} clips with a beep of {cue.beep}")
     click.echo(f"Without the beep {100 * result['used']:.0f} % of the decisions for it change.")

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from l2i.cli import kinds, options
-from l2i.cli.base import Command, Option, emit_json
+from l2i.cli.base import Command, Option, answered, emit_json
 from l2i.cli.described import describe, describe_audit
 from l2i.registry import did_you_mean
+from l2i.run.progress import Progress
 
 _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 
@@ -155,8 +156,7 @@ def submit(
     write: Path | None,
     dry_run: bool,
     watch: bool,
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     max_gpu_hours: float | None,
     **given: Any,
 ) -> int:
@@ -197,7 +197,7 @@ def submit(
 
             with disk_errors(write):
                 atomic_write_text(write, text)
-            if not quiet:
+            if not progress.quiet:
                 click.echo(f"Wrote {write}.", err=True)
         return 0
     if write is not None:
@@ -216,18 +216,15 @@ def submit(
     if _known(spec) is None:
         launcher.check(spec)  # What is refused makes no run.
     job = launcher.submit(spec.model_copy(update={"parent": _parent(spec, wanted)}))
-    if as_json:
-        emit_json(
-            {"job": job.id, "native": job.native, "new": job.new, "gpu_hours": spec.gpu_hours}
-        )
-    else:
+    made = {"job": job.id, "native": job.native, "new": job.new, "gpu_hours": spec.gpu_hours}
+    if not answered(made):
         n = len(spec.tasks)
         word = "Submitted" if job.new else "It was submitted before; nothing is new:"
         click.echo(f"{word} job {job.id}: {n} task{'s' * (n > 1)} on {on}.")
-        if not quiet:
+        if not progress.quiet:
             click.echo(_cost(spec))
             click.echo(f"'l2i jobs show {job.id} --watch' looks on; 'l2i cancel {job.id}' ends it.")
-    return look_on(launcher, job, quiet) if watch else 0
+    return look_on(launcher, job, progress.quiet) if watch else 0
 
 
 def _cost(spec: Any) -> str:

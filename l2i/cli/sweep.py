@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from l2i.cli import options
-from l2i.cli.base import Command, Option, emit_json, emit_table
+from l2i.cli.base import Command, Option, answered, emit_table
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -36,8 +37,7 @@ def sweep(
     jobs: int,
     dry_run: bool,
     overrides: tuple[str, ...],
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> int:
     """Train everything that the table [sweep] of FILE varies, and print one table.
@@ -51,31 +51,27 @@ def sweep(
     given["data_dir"] = options.resolved(given["data_dir"])
     wanted = read_sweep(file, overrides=overrides, options=options.settings(given))
     if dry_run:
-        return _plan(wanted, jobs, as_json)
+        return _plan(wanted, jobs)
     from l2i.recipes.tables.sweep import sweep as run_sweep
-    from l2i.run.progress import Progress
 
     extra = [word for over in overrides for word in ("-o", over)]
     for name, value in given.items():
         extra += [f"--{name.replace('_', '-')}", value] if value else []
-    result = run_sweep(wanted, Progress(quiet), jobs=jobs, extra=extra)
-    if as_json:
-        emit_json(result)
-    else:
+    result = run_sweep(wanted, progress, jobs=jobs, extra=extra)
+    if not answered(result):
         _show(result)
     for failure in result["failed"]:
         click.echo(f"{failure['title']} failed: {failure['why']}", err=True)
     return 1 if result["failed"] else 0
 
 
-def _plan(wanted: Any, jobs: int, as_json: bool) -> int:
+def _plan(wanted: Any, jobs: int) -> int:
     from l2i.recipes.tables.sweep import check_parts, states, time_of_one
     from l2i.run.progress import duration
 
     check_parts(wanted)
     children = states(wanted)
-    if as_json:
-        emit_json(children)
+    if answered(children):
         return 0
     rows = [
         [str(i), c["setting"], str(c["fold"]), str(c["seed"]), "done" if c["done"] else "to do"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from l2i.cli import kinds, options
-from l2i.cli.base import Command, emit_json, emit_table
+from l2i.cli.base import Command, answered, emit_table
 
 
 @click.command(cls=Command, example=["l2i sync", "l2i sync --patience 10m"])
@@ -18,7 +18,7 @@ from l2i.cli.base import Command, emit_json, emit_table
     help="Wait this long for a store that is away; a bare number is seconds.",
 )
 @options.as_json
-def sync(patience: float, as_json: bool) -> int:
+def sync(patience: float) -> int:
     """Upload what runs wrote while their store was away.
 
     A tracking server or an object store that does not answer stops no run: what the run writes is
@@ -29,16 +29,11 @@ def sync(patience: float, as_json: bool) -> int:
     from l2i.run.store import locate
 
     outcomes = send_pending(locate(), patience)
-    if as_json:
-        emit_json(
-            [
-                {"run": box.run_id, "name": box.name, "left": box.pending, "why": why}
-                for box, why in outcomes
-            ]
-        )
-    elif not outcomes:
-        click.echo("Everything is sent.")
-    else:
+    lines = [
+        {"run": box.run_id, "name": box.name, "left": box.pending, "why": why}
+        for box, why in outcomes
+    ]
+    if not answered(lines):
         rows = [[box.run_id[:8], box.name, why or "sent"] for box, why in outcomes]
-        emit_table(["run", "name", "state"], rows)
+        emit_table(["run", "name", "state"], rows, none="Everything is sent.")
     return 3 if any(why for _, why in outcomes) else 0

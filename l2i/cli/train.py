@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, Option, emit_json
+from l2i.cli.base import Command, Option, answered
+from l2i.run.progress import Progress
 
 
 @click.command(
@@ -81,8 +82,7 @@ def train(
     from_scratch: bool,
     register: str | None,
     parent: str,
-    quiet: bool,
-    as_json: bool,
+    progress: Progress,
     **given: Any,
 ) -> None:
     """Train, measure and explain: one MLflow run.
@@ -95,10 +95,8 @@ def train(
     set's, and a folder of sounds without labels will do.
     """
     from l2i.config import resolve
-    from l2i.run.progress import Progress
 
     config = resolve(file, dataset=dataset, overrides=overrides, options=options.settings(given))
-    progress = Progress(quiet)
     # Not before the words are known to be right: torch takes seconds to import.
     from l2i.metrics import METRICS, meanings
     from l2i.recipes.training.train import train as run_train
@@ -115,19 +113,17 @@ def train(
         progress.say("This very run is finished already; --again makes a new one.")
         if (name := given["name"]) not in (None, done.name):
             click.echo(f"It keeps its name, {done.name}; none is called {name}.", err=True)
-    if as_json:
-        emit_json(
-            {
-                "run_id": done.run_id,
-                "name": done.name,
-                "experiment": done.experiment,
-                "config": config.signature(),
-                "resumed": done.resumed,
-                "found": done.finished_before,
-                "scores": done.scores,
-                "warnings": done.warnings,
-            }
-        )
+    document = {
+        "run_id": done.run_id,
+        "name": done.name,
+        "experiment": done.experiment,
+        "config": config.signature(),
+        "resumed": done.resumed,
+        "found": done.finished_before,
+        "scores": done.scores,
+        "warnings": done.warnings,
+    }
+    if answered(document):
         return
     click.echo(f"Run {done.name} ({done.run_id[:8]}) of experiment {done.experiment}")
     scores = {name: done.scores[name] for name in METRICS if name in done.scores}
