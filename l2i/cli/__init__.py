@@ -151,6 +151,7 @@ class _Lazy(click.Group):
     context_settings={
         "max_content_width": 80,
         "help_option_names": ["-h", "--help"],
+        "show_default": True,
     },
 )
 @click.version_option(__version__, prog_name="l2i")

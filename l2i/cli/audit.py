@@ -47,7 +47,6 @@ SUSPECT = 4
     "--quiet-db",
     type=kinds.FiniteRange(max=0),
     default=-10.0,
-    show_default=True,
     metavar="DB",
     help="Suspect a part only if it is softer than this against the clip, in energy or in its "
     "loudest moment, or is one tone in all clips.",
@@ -56,7 +55,6 @@ SUSPECT = 4
     "--false-alarms",
     type=kinds.FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
-    show_default=True,
     metavar="SHARE",
     help="Chance of a suspect in an audit where nothing is at fault.",
 )

@@ -200,7 +200,7 @@ class Command(_Helped):
     ::
 
         @click.command(cls=Command, example="l2i runs --limit 3")
-        @click.option("--limit", default=20, show_default=True, help="Show at most N runs.")
+        @click.option("--limit", default=20, help="Show at most N runs.")
         def runs(limit: int) -> None: ...
     """
 

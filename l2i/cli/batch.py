@@ -52,9 +52,7 @@ _secret = options.several(
 )
 @_queue
 @options.region
-@click.option(
-    "--image", metavar="NAME", default="", help="Container image of tasks, by its digest."
-)
+@options.text("--image", help="Container image of tasks, by its digest.")
 @_bucket
 @_secret
 @click.option(
@@ -63,7 +61,6 @@ _secret = options.several(
     multiple=True,
     metavar="NAME",
     default=("g4dn.xlarge", "g5.xlarge", "g6.xlarge"),
-    show_default=True,
     help="Type of machine; may be given several times.",
 )
 @options.number(
@@ -75,11 +72,10 @@ _secret = options.several(
 @options.number("--vcpus", default=4, help="Processors per task.")
 @options.memory("14000MiB")
 @options.shared_memory
-@click.option("--spot/--no-spot", default=True, show_default=True, help="Use Spot machines.")
+@click.option("--spot/--no-spot", default=True, help="Use Spot machines.")
 @click.option(
     "--on-demand/--no-on-demand",
     default=True,
-    show_default=True,
     help="Use on-demand machines if Spot has none.",
 )
 @options.several(

@@ -47,10 +47,9 @@ _COLUMNS = (
     help="Compute all metrics, with intervals over recordings: at stated sizes, under noise, with "
     "shuffled weights, and more. This takes long.",
 )
-@click.option(
+@options.text(
     "--evaluator",
     metavar="RUN",
-    default="",
     help="Let the classifier of another run, with another seed for example, judge the sounds as "
     "well; or random-masks: the run's own, fine-tuned on random masks.",
 )

@@ -19,7 +19,9 @@ from l2i.cli.base import Command, answered, emit_table
 @measuring.preset
 @measuring.clips("test")
 @options.number("--top", default=5, help="Name N components per class, and N clips per component.")
-@click.option("--sounds/--no-sounds", default=True, help="Save a sound of each component.")
+@click.option(
+    "--sounds/--no-sounds", default=True, show_default=False, help="Save a sound of each component."
+)
 @options.run_data_dir
 @measuring.shared
 def components(run: str, sounds: bool, out: Path | None, **given: Any) -> None:

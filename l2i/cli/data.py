@@ -237,7 +237,6 @@ class _Bytes:
 @click.option(
     "--decode/--no-decode",
     default=True,
-    show_default=True,
     help="Decode every clip, or only check that its file is there.",
 )
 @options.quiet

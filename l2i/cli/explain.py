@@ -47,6 +47,7 @@ from l2i.run.progress import Progress
     "start_s",
     type=kinds.FiniteRange(min=0),
     default=0.0,
+    show_default=False,
     metavar="SECONDS",
     help="Begin so far into each file.  [default: 0]",
 )
@@ -64,9 +65,7 @@ from l2i.run.progress import Progress
     metavar="SECONDS",
     help="Explain what is longer in windows of so much.  [default: see above]",
 )
-@options.out_dir(
-    "Write one folder per file, and index.html, to DIR.", default="explanations", show_default=True
-)
+@options.out_dir("Write one folder per file, and index.html, to DIR.", default="explanations")
 @options.device
 @options.precision
 @options.quiet

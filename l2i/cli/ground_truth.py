@@ -22,7 +22,6 @@ from l2i.cli.base import Command, answered, emit_table
     "--explain",
     type=click.Choice(["predicted", "labels"]),
     default="predicted",
-    show_default=True,
     help="Explain the predicted class, or the labels.",
 )
 @measuring.method

@@ -17,9 +17,7 @@ from l2i.run.progress import Progress
     invoke_without_command=True,
     example=["l2i jobs", "l2i jobs show latest --watch", "l2i jobs --queue gpu-spot"],
 )
-@click.option(
-    "--queue", metavar="NAME", default="", help="Also find the jobs of this queue of AWS Batch."
-)
+@options.text("--queue", help="Also find the jobs of this queue of AWS Batch.")
 @options.region
 @options.number("--limit", default=10, help="Show at most N jobs, the newest first.")
 @options.as_json

@@ -58,7 +58,6 @@ out = options.out_dir("Also write tables, pictures and sounds to DIR.")
 keep: options.Decorator = click.option(
     "--keep/--no-keep",
     default=True,
-    show_default=True,
     help="Log the result in MLflow as a child of RUN.",
 )
 limit = options.number(
@@ -74,7 +73,6 @@ def clips(default: str) -> options.Decorator:
         "part",
         type=click.Choice(["test", "train", "all"]),
         default=default,
-        show_default=True,
         help="Clips to use.",
     )
 

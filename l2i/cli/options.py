@@ -42,11 +42,14 @@ def number(
     help: str,
     **more: Any,
 ) -> Decorator:
-    """An option that is a whole number, `least` at least; its default, if it has one, is shown."""
-    kind, shown = click.IntRange(least, most), default is not None
-    return click.option(
-        *words, type=kind, default=default, show_default=shown, metavar="N", help=help, **more
-    )
+    """An option that is a whole number, `least` at least."""
+    kind = click.IntRange(least, most)
+    return click.option(*words, type=kind, default=default, metavar="N", help=help, **more)
+
+
+def text(*words: str, help: str, metavar: str = "NAME") -> Decorator:
+    """An option that is empty where it is not given."""
+    return click.option(*words, metavar=metavar, default="", show_default=False, help=help)
 
 
 def several(*words: str, metavar: str, help: str, default: str = "", **more: Any) -> Decorator:
@@ -75,7 +78,6 @@ def memory(default: str | None = None, more: str = "") -> Decorator:
         old="--memory-mib",
         type=kinds.memory_mib(256),
         default=default,
-        show_default=default is not None,
         metavar="SIZE",
         help=f"Memory per task, like 14GiB; a bare number is MiB.{more}",
     )
@@ -124,13 +126,10 @@ shared_memory: Decorator = click.option(
     old="--shared-memory-mib",
     type=kinds.memory_mib(64),
     default="1GiB",
-    show_default=True,
     metavar="SIZE",
     help="Size of /dev/shm in a task.",
 )
-region: Decorator = click.option(
-    "--region", metavar="NAME", default="", help="AWS region.  [default: the environment's]"
-)
+region = text("--region", help="AWS region.  [default: the environment's]")
 watch: Decorator = click.option(
     "--watch",
     is_flag=True,

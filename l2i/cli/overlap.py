@@ -55,7 +55,6 @@ _TABLES = (
     "--level",
     type=click.Choice(["peak", "energy"]),
     default="peak",
-    show_default=True,
     help="Scale both clips to one peak or to one energy first.",
 )
 @click.option(
@@ -73,7 +72,6 @@ _TABLES = (
     "--class",
     "explain",
     default="predicted",
-    show_default=True,
     metavar="NAME",
     help="Class to explain: predicted, first, second, or its name.",
 )

@@ -146,9 +146,8 @@ class _Runs(Group):
     callback=options.pairs,
     help="Only runs with this tag, like dataset=esc10",
 )
-@click.option(
+@options.text(
     "--where",
-    default="",
     metavar="QUERY",
     help='MLflow filter, like "accuracy > 0.9"; other names with a slash in back-ticks: '
     '"metrics.`classifier/loss` < 0.1".',

@@ -19,9 +19,7 @@ from l2i.run.progress import Progress
         "l2i shortcut --dataset esc10 --data-dir ESC-10 --class rain --hz 5000",
     ],
 )
-@options.dataset(
-    "Name of the data set; one with a single class per clip.", default="demo", show_default=True
-)
+@options.dataset("Name of the data set; one with a single class per clip.", default="demo")
 @options.data_dir
 @click.option(
     "--class",
@@ -34,7 +32,6 @@ from l2i.run.progress import Progress
     "--hz",
     type=kinds.FiniteRange(0, min_open=True),
     default=3000.0,
-    show_default=True,
     metavar="HZ",
     help="Frequency of the beep.",
 )
@@ -42,7 +39,6 @@ from l2i.run.progress import Progress
     "--ms",
     type=kinds.FiniteRange(0, min_open=True),
     default=100.0,
-    show_default=True,
     metavar="MS",
     help="Length of the beep in milliseconds.",
 )
@@ -50,7 +46,6 @@ from l2i.run.progress import Progress
     "--level-db",
     type=kinds.FINITE,
     default=-20.0,
-    show_default=True,
     metavar="DB",
     help="Amplitude of the beep over the clip's peak, dB.",
 )

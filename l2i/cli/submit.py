@@ -48,11 +48,10 @@ class _Engine(click.Choice[str]):
 @click.argument(
     "file", metavar="[FILE]", type=click.Path(path_type=Path, dir_okay=False), required=False
 )
-@click.option(
+@options.text(
     "--audit",
     "audited",
     metavar="RUN",
-    default="",
     help="Explain all clips for the audit of RUN, in place of a FILE; each task has a share.",
 )
 @options.number("--shares", most=10_000, help="Divide the clips of an audit among N tasks.")
@@ -60,18 +59,12 @@ class _Engine(click.Choice[str]):
     "--on",
     type=_Engine(_ON),
     default="local",
-    show_default=True,
     help="Engine; the last three write a file for another scheduler (--write). One of your own is "
     "MODULE:NAME or FILE.py:NAME.",
 )
-@click.option("--queue", metavar="NAME", default="", help="Queue of AWS Batch.")
+@options.text("--queue", help="Queue of AWS Batch.")
 @options.region
-@click.option(
-    "--image",
-    metavar="NAME",
-    default="",
-    help="Container image; for AWS by its digest.  [default: the queue's]",
-)
+@options.text("--image", help="Container image; for AWS by its digest.  [default: the queue's]")
 @options.number("--gpus", least=0, help="GPUs per task.  [default: 1 on AWS]")
 @options.number("--vcpus", help="Processors per task.  [default: 4 with a GPU, else 2]")
 @options.memory(more="  [default: 14000MiB, or 4GiB without a GPU]")
@@ -83,7 +76,6 @@ class _Engine(click.Choice[str]):
     old="--timeout-s",
     type=kinds.timeout_s(60),
     default="6h",
-    show_default=True,
     metavar="TIME",
     help="Stop each attempt after this time; a bare number is seconds.",
 )
@@ -94,6 +86,7 @@ class _Engine(click.Choice[str]):
     "--parallel",
     type=click.IntRange(0),
     default=0,
+    show_default=False,
     metavar="N",
     help="Train N at the same time.  [default: 1 on this machine; else the engine's choice]",
 )
@@ -104,7 +97,6 @@ class _Engine(click.Choice[str]):
     old="--checkpoint-minutes",
     type=kinds.MINUTES,
     default="5m",
-    show_default=True,
     metavar="TIME",
     help="Upload the last checkpoint this often; a bare number is minutes, 0: never.",
 )

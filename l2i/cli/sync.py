@@ -13,7 +13,6 @@ from l2i.cli.base import Command, answered, emit_table
     "--patience",
     type=kinds.DURATION_S,
     default="5m",
-    show_default=True,
     metavar="TIME",
     help="Wait this long for a store that is away; a bare number is seconds.",
 )

@@ -157,7 +157,6 @@ def _store() -> Any:
 _host = click.option(
     "--host",
     default="127.0.0.1",
-    show_default=True,
     metavar="ADDRESS",
     help="Address; 0.0.0.0 shows the pages to the whole network, without a password.",
 )
