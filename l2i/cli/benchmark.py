@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, answered, emit_table
 
 _COLUMNS = (
@@ -55,7 +55,7 @@ _COLUMNS = (
 )
 @click.option(
     "--against",
-    type=measuring.METHOD,
+    type=kinds.METHOD,
     metavar="NAME",
     help="Compare the others with this method, clip by clip, with a test of each metric.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import kinds, measuring, options
+from l2i.cli import measuring, options
 from l2i.cli.base import Command, answered, emit_table
 
 
@@ -22,12 +22,7 @@ from l2i.cli.base import Command, answered, emit_table
 @measuring.preset
 @measuring.method
 @options.run_data_dir
-@click.option(
-    "--threshold",
-    type=kinds.FiniteRange(0, 1, max_open=True),
-    metavar="TAU",
-    help="Remove components with a relevance above TAU, 0 to 1.  [default: the run's]",
-)
+@measuring.threshold_to("Remove")
 @options.out_dir("Also write scores.json, clips.csv and a confusion matrix to DIR.")
 @measuring.last
 def evaluate(run: str, out: Path | None, **given: Any) -> None:

@@ -32,7 +32,7 @@ from l2i.run.progress import Progress
 )
 @click.option(
     "--method",
-    type=measuring.METHOD,
+    type=kinds.METHOD,
     metavar="NAME",
     help="With --classifier: gates (by gradients) or shapley (of a black box). With RUN: whatever "
     "'l2i benchmark' compares.  [default: what can be; the run's]",

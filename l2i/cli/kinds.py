@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-_EMPTY = "it is empty; the current folder is '.'."
+from l2i.errors import UsageError
+from l2i.registry import METHODS
 
 
 class _Finite(click.types.FloatParamType):
@@ -30,36 +31,21 @@ class FiniteRange(_Finite, click.FloatRange):
     """A finite number in a range."""
 
 
-class _Place(click.ParamType):
-    """A local path as a `Path`, or an ``s3://`` address as it stands."""
+class _Place(click.Path):
+    """A local path as a `Path`: a folder's, or, of any place, an ``s3://`` address as it stands."""
 
-    name = "place"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Path | str:
-        text = str(value)
-        if not text:
-            self.fail(_EMPTY, param, ctx)
-        if "://" not in text:
-            return Path(text)
-        if not text.lower().startswith("s3://"):
-            self.fail(f"{text!r} is neither a folder nor an s3:// address.", param, ctx)
-        return text
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return click.Path().shell_complete(ctx, param, incomplete)
-
-
-class _Folder(click.Path):
-    """A local folder, as a `Path`."""
+    def __init__(self, anywhere: bool) -> None:
+        super().__init__(path_type=Path, file_okay=anywhere, readable=not anywhere)
+        self._anywhere = anywhere
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail(_EMPTY, param, ctx)
-        return super().convert(value, param, ctx)
+            self.fail("it is empty; the current folder is '.'.", param, ctx)
+        if not self._anywhere or "://" not in str(value):
+            return super().convert(value, param, ctx)
+        if not str(value).lower().startswith("s3://"):
+            self.fail(f"{value!r} is neither a folder nor an s3:// address.", param, ctx)
+        return value
 
 
 class Quantity(click.ParamType):
@@ -125,30 +111,51 @@ def memory_mib(least: int) -> Quantity:
     return Quantity(_SIZE, least, whole=True)
 
 
-class _Dataset(click.ParamType):
-    """The name of a data set, as it stands: what has none says so with the nearest one."""
+class Word(click.ParamType):
+    """A word as it stands.
+
+    Parameters
+    ----------
+    check : callable
+        Says by a `UsageError` what is wrong with it.
+    names : callable
+        The words that complete it.
+    """
 
     name = "name"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if ":" not in text and Path(text).is_dir():
-            from l2i.data import DATASETS
+    def __init__(self, check: Callable[[str], object], names: Callable[[], Iterable[str]]) -> None:
+        self._check, self._names = check, names
 
-            if text not in DATASETS:
-                why = f"{text!r} is a folder, and no data set's name"
-                self.fail(f"{why}: name 'folder', and give --data-dir {text}.", param, ctx)
-        return text
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._check(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from l2i.data import DATASETS
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
 
-        return [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
+
+def _datasets() -> Iterable[str]:
+    from l2i.data import DATASETS
+
+    return DATASETS
+
+
+def _check_dataset(word: str) -> None:
+    """Refuse a folder; what else is none says so later, with the nearest one."""
+    if ":" not in word and Path(word).is_dir() and word not in _datasets():
+        raise UsageError(
+            f"{word!r} is a folder, and no data set's name: name 'folder', and give --data-dir "
+            f"{word}."
+        )
 
 
 FINITE = _Finite()
-FOLDER = _Folder(path_type=Path, file_okay=False)
-PLACE = _Place()
-DATASET = _Dataset()
+FOLDER, PLACE = _Place(anywhere=False), _Place(anywhere=True)
+DATASET = Word(_check_dataset, _datasets)
+METHOD = Word(METHODS.where, lambda: METHODS)

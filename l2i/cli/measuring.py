@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from l2i.cli import kinds, options
 from l2i.cli.base import Option, emit_table, emit_text
-from l2i.errors import ConfigError, UnknownName
+from l2i.errors import ConfigError
 from l2i.metrics import CONTROLS, METRICS, OF_THEIR_SIZE, PUBLISHED, PUBLISHED_TITLE, control, short
 from l2i.registry import METHODS, nearest
 
@@ -20,25 +19,6 @@ from l2i.registry import METHODS, nearest
 _UNITS = {"% of clips": "%", "%": "%", "dB": "dB"}
 
 
-class _Method(click.ParamType):
-    """A method's name, as it stands: what is none says so with the nearest one."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            METHODS.where(str(value))
-        except UnknownName as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in METHODS if name.startswith(incomplete)]
-
-
-METHOD = _Method()
 ARROWS = {"higher": "↑", "lower": "↓", "": ""}
 """Which way a figure is better."""
 
@@ -79,7 +59,7 @@ def clips(default: str) -> options.Decorator:
 
 method: options.Decorator = click.option(
     "--method",
-    type=METHOD,
+    type=kinds.METHOD,
     metavar="NAME",
     help="Explanation method ('l2i benchmark --help' lists them), or one of your own as "
     "MODULE:NAME or FILE.py:NAME.  [default: the run's]",
@@ -87,17 +67,24 @@ method: options.Decorator = click.option(
 methods = options.several(
     "--method",
     "methods",
-    type=METHOD,
+    type=kinds.METHOD,
     metavar="NAME",
     help=f"Explanation methods: {METHODS_HELP}",
     default="all that the run allows",
 )
-threshold: options.Decorator = click.option(
-    "--threshold",
-    type=kinds.FiniteRange(0, 1, max_open=True),
-    metavar="TAU",
-    help="Keep components with a relevance above TAU, 0 to 1.  [default: the run's]",
-)
+
+
+def threshold_to(what: str) -> options.Decorator:
+    """``--threshold``, and `what` is done to the components above it."""
+    return click.option(
+        "--threshold",
+        type=kinds.FiniteRange(0, 1, max_open=True),
+        metavar="TAU",
+        help=f"{what} components with a relevance above TAU, 0 to 1.  [default: the run's]",
+    )
+
+
+threshold = threshold_to("Keep")
 max_components = options.number(
     "--max-components",
     least=0,

@@ -82,12 +82,11 @@ class _Engine(click.Choice[str]):
 @options.number(
     "--attempts", default=3, most=10, help="Try a task up to N times if its machine is lost."
 )
-@click.option(
+@options.number(
     "--parallel",
-    type=click.IntRange(0),
     default=0,
+    least=0,
     show_default=False,
-    metavar="N",
     help="Train N at the same time.  [default: 1 on this machine; else the engine's choice]",
 )
 @click.option(

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from l2i.cli.base import Command
+from l2i.cli.options import number
 
 # Where engines say which task of an array this is, and which attempt of it.
 _INDEX = (
@@ -33,11 +34,8 @@ def _first(names: tuple[str, ...], default: str) -> str:
     required=True,
     help="What 'l2i submit' packed.",
 )
-@click.option(
-    "--index",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Which task, from 0.  [default: as the engine's own variable says]",
+@number(
+    "--index", least=0, help="Which task, from 0.  [default: as the engine's own variable says]"
 )
 def task(job: str, index: int | None) -> int:
     """Do one task of a job: what 'l2i submit' lets an engine start.

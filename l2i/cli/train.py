@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import measuring, options
+from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, Option, answered
 from l2i.run.progress import Progress
 
@@ -34,7 +34,7 @@ from l2i.run.progress import Progress
 )
 @click.option(
     "--method",
-    type=measuring.METHOD,
+    type=kinds.METHOD,
     metavar="NAME",
     help="Explanation method to train.  [default: the data set's]",
 )
