@@ -76,7 +76,7 @@ def _do(job: str, index: int | None) -> int:
     from l2i.config import resolve, toml_of
     from l2i.errors import UsageError
     from l2i.launch.job import RUN_AGAIN
-    from l2i.launch.payload import decode
+    from l2i.launch.spec import decode
     from l2i.recipes.tables.sweep_file import facts, read_sweep
     from l2i.run.progress import Progress
     from l2i.run.store import locate

@@ -4,8 +4,7 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
 **engine** schedules, queues and retries it::
 
     job         the protocol Launcher, states and exit codes, and jobs that were submitted
-    spec        a job's description, JobSpec
-    payload     what a task is told, in one environment variable
+    spec        a job's description, JobSpec, and what of it a task is told
     aws         clients of AWS, and its errors as sentences
     local       processes on this machine
     docker      containers of an image on this machine

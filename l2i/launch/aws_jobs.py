@@ -8,8 +8,7 @@ from typing import Any
 
 from l2i.errors import UsageError
 from l2i.launch.job import RUN_AGAIN, State, TaskState, exit_sentence
-from l2i.launch.payload import KEYS, decode
-from l2i.launch.spec import OUTPUT_VARIABLES, JobSpec, Task
+from l2i.launch.spec import KEYS, OUTPUT_VARIABLES, JobSpec, Task, decode
 
 LOG_GROUP = "/aws/batch/job"
 

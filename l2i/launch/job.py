@@ -1,8 +1,8 @@
 """What a job is: its description, the states of its tasks, and what an engine can do.
 
 A task is one training of a sweep, or a share of the clips of an audit. It is done where ``l2i
-task`` finds two variables: ``L2I_JOB`` (what there is to do, `l2i.launch.payload`) and an index,
-``L2I_TASK_INDEX`` or that of the engine. How a task ends tells the engine whether to try again:
+task`` finds two variables: ``L2I_JOB`` (what there is to do, `JobSpec.payload`) and an index, ``L2I_TASK_INDEX``
+or that of the engine. How a task ends tells the engine whether to try again:
 
 ==============  ================================================================
 exit code       what it means

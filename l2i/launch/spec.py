@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import zlib
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from l2i.errors import UsageError
-from l2i.launch.payload import encode
 
 OUTPUT_VARIABLES = {
     "tracking": "MLFLOW_TRACKING_URI",
@@ -18,6 +19,14 @@ OUTPUT_VARIABLES = {
     "endpoint": "AWS_ENDPOINT_URL_S3",
 }
 """What a description calls an output, and the variable by which a task knows it."""
+
+# Characters of a payload, at most: AWS Batch takes 8192 of overrides in all.
+_LIMIT = 6000
+KEYS = (
+    *("name", "file", "config", "overrides", "options", "sweep", "parent", "audit"),
+    *("inputs", "checkpoint_minutes"),
+)
+"""What of a `JobSpec` its tasks are told."""
 
 # Values that come with these names are somebody's secrets.
 _SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[-_]?key|access[-_]?key|credential)")
@@ -188,8 +197,29 @@ class JobSpec(_Model):
 
     @property
     def payload(self) -> str:
-        """What its tasks are told: see `l2i.launch.payload`."""
-        return encode(self.model_dump(mode="json"), self.id, [task.index for task in self.tasks])
+        """What its tasks are told, in one word of letters, digits, ``-``, ``_`` and ``=``, for one
+        environment variable: it goes wherever a container goes, and needs neither a bucket nor a
+        shared folder.
+
+        Raises
+        ------
+        UsageError
+            It would be longer than engines take.
+        """
+        what = self.model_dump(mode="json")
+        document = {key: what[key] for key in KEYS if what[key]}
+        tasks = [task.index for task in self.tasks]
+        # All of them, in order, need not be written down: thousands of numbers would not fit.
+        in_order = tasks == list(range(len(tasks)))
+        document |= {"job": self.id, "tasks": len(tasks) if in_order else tasks}
+        text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+        word = base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
+        if len(word) > _LIMIT:
+            raise UsageError(
+                f"What {self.file} has to say takes {len(word)} characters, and an engine hands on "
+                f"{_LIMIT}: split it into several files."
+            )
+        return word
 
     def only(self, indices: list[int]) -> JobSpec:
         """The job of some of the tasks, to be tried again."""
@@ -223,3 +253,30 @@ class JobSpec(_Model):
                     f"{where}: {message}" if where else message[:1].upper() + message[1:]
                 )
             raise UsageError("; ".join(problems) + ".") from None
+
+
+def decode(word: str) -> dict[str, Any]:
+    """What `JobSpec.payload` packed; ``tasks`` is a list of indices.
+
+    Raises
+    ------
+    UsageError
+        It is no payload.
+    """
+    try:
+        payload: dict[str, Any] = json.loads(zlib.decompress(base64.urlsafe_b64decode(word)))
+        tasks = payload["tasks"]
+        payload["tasks"] = list(range(tasks)) if isinstance(tasks, int) else list(tasks)
+        return {
+            "config": {},
+            "overrides": [],
+            "options": {},
+            "sweep": "",
+            "parent": "",
+            "audit": None,
+            "inputs": {},
+            "checkpoint_minutes": 0,
+            **payload,
+        }
+    except (ValueError, KeyError, TypeError, zlib.error):
+        raise UsageError("L2I_JOB holds no job: it is set by 'l2i submit'.") from None

@@ -12,8 +12,7 @@ import pytest
 from l2i.config import read_toml, toml_of
 from l2i.errors import LaunchError, UsageError
 from l2i.launch.job import Job, find_job, keep_job, list_jobs
-from l2i.launch.payload import decode
-from l2i.launch.spec import JobSpec, Task
+from l2i.launch.spec import JobSpec, Task, decode
 from tests.launch.conftest import IMAGE
 from tests.stores import Said
 
