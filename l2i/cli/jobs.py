@@ -114,9 +114,7 @@ def reconcile(job: str | None) -> int:
 
     The engine is asked about each such run; if it cannot be, the run is left alone, and named.
     """
-    from l2i.cli.reconcile import reconcile_runs
-
-    changed = reconcile_runs(launching.job_of(job)[0] if job else None)
+    changed = launching.reconcile_runs(launching.job_of(job)[0] if job else None)
     if not answered(changed):
         rows = [[each["run_id"][:8], each["name"], each["verdict"]] for each in changed]
         emit_table(["run", "name", "what it is"], rows, none="No run of a job says RUNNING.")
@@ -166,13 +164,11 @@ def cancel(job: str) -> None:
 
     'l2i jobs retry JOB' resumes them. A job that is over is left as it is.
     """
-    from l2i.cli.reconcile import close_parents
-
     submitted, launcher = launching.job_of(job)
     over = launcher.status(submitted).over
     launcher.cancel(submitted)
     try:
-        close_parents(submitted, cancelled=not over)
+        launching.close_parents(submitted, cancelled=not over)
     except StoreError as error:
         click.echo(f"{error} The run above the tasks stays open: 'l2i jobs reconcile'.", err=True)
     click.echo(f"Job {submitted.id} {'was over already' if over else 'is cancelled'}.")

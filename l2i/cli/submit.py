@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from l2i.cli import kinds, options
+from l2i.cli import kinds, launching, options
 from l2i.cli.base import Command, Option, answered, emit_json
 from l2i.cli.described import describe, describe_audit
 from l2i.registry import did_you_mean
@@ -193,10 +193,9 @@ def submit(
         return 0
     if write is not None:
         raise click.UsageError(f"--write is for files that others run, not for --on {on}.")
-    from l2i.cli.launching import root
-    from l2i.cli.launching import watch as look_on
+    from l2i.launch.job import known_job
 
-    launcher = ENGINES[on](root(), {"queue": queue, "region": region})
+    launcher = ENGINES[on](launching.root(), {"queue": queue, "region": region})
     if dry_run:
         for check in launcher.check(spec):
             click.echo(
@@ -204,7 +203,7 @@ def submit(
             )
         emit_json({"id": spec.id, "gpu_hours": spec.gpu_hours, **spec.model_dump(mode="json")})
         return 0
-    if _known(spec) is None:
+    if known_job(launching.root(), spec.id) is None:
         launcher.check(spec)  # What is refused makes no run.
     job = launcher.submit(spec.model_copy(update={"parent": _parent(spec, wanted)}))
     made = {"job": job.id, "native": job.native, "new": job.new, "gpu_hours": spec.gpu_hours}
@@ -215,7 +214,7 @@ def submit(
         if not progress.quiet:
             click.echo(_cost(spec))
             click.echo(f"'l2i jobs show {job.id} --watch' looks on; 'l2i cancel {job.id}' ends it.")
-    return look_on(launcher, job, progress.quiet) if watch else 0
+    return launching.watch(launcher, job, progress.quiet) if watch else 0
 
 
 def _cost(spec: Any) -> str:
@@ -236,23 +235,16 @@ def _bound(spec: Any, limit: float | None) -> None:
         )
 
 
-def _known(spec: Any) -> Any:
-    """The job of this description that was submitted from here, or None."""
-    from l2i.cli.launching import root
-    from l2i.launch.job import list_jobs
-
-    return next((job for job in list_jobs(root()) if job.id == spec.id), None)
-
-
 def _parent(spec: Any, wanted: Any) -> str:
     """The id of the run above a sweep's tasks, which is made now; empty where there is none."""
     if wanted is None:
         return ""
     from l2i.errors import StoreError
+    from l2i.launch.job import known_job
     from l2i.recipes.tables.sweep_file import facts
     from l2i.run.family import make_parent
 
-    known = _known(spec)
+    known = known_job(launching.root(), spec.id)
     try:
         return (known.spec.parent if known else "") or make_parent(**facts(wanted))
     except StoreError as error:

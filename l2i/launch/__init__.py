@@ -6,14 +6,13 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
     job         the protocol Launcher, states and exit codes, and jobs that were submitted
     spec        a job's description, JobSpec, and what of it a task is told
     aws         clients of AWS, and its errors as sentences
-    local       processes on this machine
     docker      containers of an image on this machine
     aws_batch   an array job of AWS Batch
     aws_jobs    jobs as AWS Batch has them, in its words and in ours
     aws_setup   the queue it needs, as a stack of CloudFormation
     aws_template    that stack's template, and policies of IAM
     exports     files for what others run: SkyPilot, Kubernetes, Slurm
-    runner      jobs of `local` and `docker`: begun, asked about, cancelled
+    runner      `local`, processes on this machine; jobs of it and of `docker`: begun, cancelled
     keeper      the process that keeps such a job
     processes   children that end with who started them
 
@@ -44,7 +43,7 @@ __all__ = [
 ENGINES = Registry(
     "engine",
     {
-        "local": "l2i.launch.local:Local",
+        "local": "l2i.launch.runner:Local",
         "docker": "l2i.launch.docker:Docker",
         "aws-batch": "l2i.launch.aws_batch:AwsBatch",
     },

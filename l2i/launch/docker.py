@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from l2i.errors import LaunchError
-from l2i.launch.job import Check, Job
+from l2i.launch.job import Check, Job, known_job
 from l2i.launch.processes import GRACE_S
 from l2i.launch.runner import KeptHere, Process
 from l2i.launch.spec import JobSpec
@@ -120,7 +120,7 @@ class Docker(KeptHere):
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin the containers; a job whose keeper is gone goes on."""
-        if self._known(spec) is None:
+        if known_job(self._root, spec.id) is None:
             self.check(spec)
         processes = []
         for index in range(len(spec.tasks)):

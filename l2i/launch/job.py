@@ -1,8 +1,8 @@
 """What a job is: its description, the states of its tasks, and what an engine can do.
 
 A task is one training of a sweep, or a share of the clips of an audit. It is done where ``l2i
-task`` finds two variables: ``L2I_JOB`` (what there is to do, `JobSpec.payload`) and an index, ``L2I_TASK_INDEX``
-or that of the engine. How a task ends tells the engine whether to try again:
+task`` finds two variables: ``L2I_JOB`` (what there is to do, `JobSpec.payload`) and an index,
+``L2I_TASK_INDEX`` or that of the engine. How a task ends tells the engine whether to try again:
 
 ==============  ================================================================
 exit code       what it means
@@ -246,6 +246,11 @@ def list_jobs(root: Path) -> list[Job]:
     """Jobs that were submitted from here, the newest first."""
     jobs = [_read(path) for path in _folder(root).glob("*/job.json")]
     return sorted((j for j in jobs if j is not None), key=lambda j: j.submitted, reverse=True)
+
+
+def known_job(root: Path, job_id: str) -> Job | None:
+    """The job of this very id, where it was submitted from here."""
+    return _read(_folder(root) / job_id / "job.json")
 
 
 def find_job(root: Path, word: str) -> Job:

@@ -8,7 +8,7 @@ A process of its own keeps each job, which the terminal that began it does not e
     mlruns/work/jobs/<id>/lock               held while the process lives
     mlruns/work/jobs/<id>/cancelled          somebody wants no more of it
 
-Here is what a client asks; what the process does is in `l2i.launch.keeper`.
+Here is what a client asks, and the engine `Local`; what the process does is in `l2i.launch.keeper`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from l2i.errors import LaunchError
-from l2i.launch.job import Job, JobState, State, TaskState, find_job, keep_job
+from l2i.launch.job import Check, Job, JobState, State, TaskState, keep_job, known_job
 from l2i.launch.keeper import POLL_S, Process, task_record
 from l2i.launch.processes import GRACE_S
 from l2i.launch.spec import JobSpec
 from l2i.storage import FileLock, atomic_write_text, disk_errors
 
-__all__ = ["KeptHere", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
+__all__ = ["KeptHere", "Local", "Process", "begin", "cancel", "is_alive", "job_state", "log_lines"]
 
 
 def begin(
@@ -202,13 +202,6 @@ class KeptHere:
     def _folder(self, job: Job | JobSpec) -> Path:
         return self._root / "work" / "jobs" / job.id
 
-    def _known(self, spec: JobSpec) -> Job | None:
-        """This very job, where it was begun before."""
-        try:
-            return find_job(self._root, spec.id)
-        except LaunchError:
-            return None
-
     def _begin(
         self,
         spec: JobSpec,
@@ -217,7 +210,7 @@ class KeptHere:
         last: Sequence[str] = (),
     ) -> Job:
         """Begin the tasks; a job whose keeper is gone goes on."""
-        known = self._known(spec)
+        known = known_job(self._root, spec.id)
         job = known or Job(spec.id, self.name, spec)
         if known is None:
             keep_job(self._root, job)
@@ -243,3 +236,24 @@ class KeptHere:
     def cancel(self, job: Job) -> None:
         """Ask the tasks that run to end; those that wait are not begun."""
         cancel(self._folder(job))
+
+
+class Local(KeptHere):
+    """This machine, in the current folder: as ``l2i sweep``, and unattended."""
+
+    name = "local"
+
+    def check(self, spec: JobSpec) -> list[Check]:
+        """Nothing is needed but this very program."""
+        checks = [Check(f"{sys.executable} has l2i.")]
+        if spec.gpus:
+            checks.append(Check("GPUs are what this machine has; l2i doctor says.", None))
+        return checks
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Begin the tasks; a job whose keeper is gone goes on."""
+        # -P: a random.py in the current folder is not the module of that name.
+        l2i = [sys.executable, "-P", "-m", "l2i"]
+        process = Process([*l2i, *spec.command], [], [], [])
+        last = [*l2i, "jobs", "reconcile", spec.id]  # It closes the run above the tasks.
+        return self._begin(spec, [process] * len(spec.tasks), spec.variables(self.name), last)

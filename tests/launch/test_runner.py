@@ -15,8 +15,7 @@ import pytest
 import l2i
 from l2i.errors import LaunchError
 from l2i.launch.job import JobState, State
-from l2i.launch.local import Local
-from l2i.launch.runner import Process, begin, cancel, is_alive, job_state, log_lines
+from l2i.launch.runner import Local, Process, begin, cancel, is_alive, job_state, log_lines
 from l2i.launch.spec import JobSpec, Task
 
 

@@ -18,7 +18,7 @@ import l2i
 from l2i.config import read_toml
 from l2i.errors import LaunchError, StoreError
 from l2i.launch.job import Check, Job, keep_job
-from l2i.launch.local import Local
+from l2i.launch.runner import Local
 from l2i.launch.spec import JobSpec, Task
 from l2i.recipes.tables.sweep_file import read_sweep
 from l2i.recipes.training.train import Outcome
