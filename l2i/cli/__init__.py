@@ -66,10 +66,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluate:evaluate", "Measure a run again on its test clips."),
         "benchmark": ("benchmark:benchmark", "Compare explanation methods in one table."),
         "audit": ("audit:audit", "Find what a model goes by and should not."),
-        "overlap": ("overlap:overlap", "Measure a run on mixtures of two clips."),
-        "noise": ("noise:noise", "Measure a run on clips with noise added."),
+        "overlap": ("mixtures:overlap", "Measure a run on mixtures of two clips."),
+        "noise": ("mixtures:noise", "Measure a run on clips with noise added."),
         "ground-truth": (
-            "ground_truth:ground_truth",
+            "mixtures:ground_truth",
             "Compare explanations with the known sources.",
         ),
         "shortcut": ("shortcut:shortcut", "Plant a cue in one class, and look for it."),

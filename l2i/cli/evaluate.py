@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from l2i.cli import measuring, options
-from l2i.cli.base import Command, answered, emit_table
+from l2i.cli.base import Command, answered
 
 
 @click.command(
@@ -46,10 +46,7 @@ def evaluate(run: str, out: Path | None, **given: Any) -> None:
         click.echo("\nBy the published rule, over tau:" if beside else "")
         names = ["faithfulness_probability", "random_probability", "random_probability_std"]
         names += ["faithfulness_logit", "random_logit", "components_removed"]
-        head = ["tau", *measuring.heads(names)]
-        rows = [
-            [f"{c['threshold']:g}", *(measuring.figure(c[name]) for name in names)] for c in curve
-        ]
-        emit_table(head, rows, right=list(range(7)))
+        lines = [([f"{c['threshold']:g}"], c) for c in curve]
+        measuring.show_scores(["tau"], names, lines, numbers_from=0)
     measuring.caution(result["warnings"])
     measuring.kept(result, out)

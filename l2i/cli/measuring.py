@@ -209,6 +209,18 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
+def show_scores(
+    head: Sequence[str],
+    names: Sequence[str],
+    lines: Iterable[tuple[Sequence[object], Mapping[str, float | None]]],
+    numbers_from: int = 1,
+) -> None:
+    """A table of figures side by side: a line has words of its own, and its scores."""
+    rows = [[*words, *(figure(scores.get(name)) for name in names)] for words, scores in lines]
+    whole = [*head, *heads(names)]
+    emit_table(whole, rows, right=range(numbers_from, len(whole)))
+
+
 def show_differences(lines: Sequence[Mapping[str, Any]], meaning: Mapping[str, Any]) -> None:
     """A table of paired differences: their means, 95 % intervals, and corrected p values."""
     rows = [
