@@ -14,7 +14,7 @@ from PIL import Image
 
 from l2i import plots
 from l2i.dsp.spectrogram import SpectrogramSettings
-from l2i.plots import charts
+from l2i.plots import panels
 from l2i.plots.panels import _panels as panels_of
 
 
@@ -22,7 +22,7 @@ def test_the_epoch_that_was_kept_is_marked(tmp_path: Path, monkeypatch: pytest.M
     """By a line at it, which need not be where the validation loss is lowest; a stage of which it
     is not known has none."""
     drawn: list[Any] = []
-    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     epochs = [{"loss": 1 / n, "validation_loss": n} for n in (1, 2, 3, 4)]
     histories = {"classifier": epochs, "interpreter": epochs}
     plots.training_curves(histories, tmp_path / "curves.png", {"classifier": 3})
@@ -44,7 +44,7 @@ def test_counts_stand_in_their_cells(
     """Every count but nought, its class to the left and what was decided below; a title only where
     the counts on the diagonal are right."""
     drawn: list[Any] = []
-    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     classes = ["a", "$b$"]
     counts = np.array([[1, 3, 0, 2], [0, 0, 1, 5]])[:, : 4 if answers else 2]
     plots.confusion_matrix(counts, classes, answers or classes, tmp_path / "counts.png")
@@ -63,7 +63,7 @@ def test_the_numbers_under_a_sweep_do_not_run_into_one_another(
     scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     children = [
         {"setting": "all", "scores": dict.fromkeys("abc", scale * (1 + 0.9 * n))}
         for n in range(-2, 3)
@@ -99,7 +99,7 @@ def test_an_explanation_has_room_for_all_that_is_written(
     noise = np.random.default_rng(0).random((3, 129, 250))
     words = ["original: 100% crackling_fire", "explanation: silent", "removal: 9% crackling_fire"]
     settings = SpectrogramSettings(rate, 4096, rate // 100, 64)
-    plots.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
+    panels.explanation(noise, words, components, settings, "A clip", tmp_path / "picture.png")
 
     figure = panels_of(3, 2.5, rate / 2000).figure
     assert {text.get_text() for text in figure.axes[-2].texts} >= {str(k) for k, _ in components}
@@ -116,7 +116,7 @@ def _picture(path: Path, level: np.ndarray, components: list[tuple[int, float]])
     """RGB pixels of a picture of three spectrograms of one level [F, T]."""
     settings = SpectrogramSettings(8000, 256, 80)
     words = ["original", "explanation", "removal"]
-    plots.explanation([level, level / 10, 0 * level], words, components, settings, "A clip", path)
+    panels.explanation([level, level / 10, 0 * level], words, components, settings, "A clip", path)
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 

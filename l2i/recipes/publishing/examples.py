@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from l2i import plots
 from l2i.config import Explanation as ExplanationSettings
 from l2i.config import Warn
 from l2i.dsp.audio import write_audio
@@ -39,6 +38,7 @@ from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import hear
 from l2i.pages import Figure, Media, MediaList, write_listening_page
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
+from l2i.plots import panels
 from l2i.recipes.opening.bundle import explainer_of
 from l2i.storage import write_json
 from l2i.types import Clip
@@ -156,7 +156,7 @@ def write_explanation(
         return f"{word}: {'silent' if value is None else f'{value:.0%} {name}'}"
 
     heading = title if explained is None else f"{title}, explained as {name}"
-    plots.explanation(
+    panels.explanation(
         spectra,
         [
             said_of("original", float(p[c])),
