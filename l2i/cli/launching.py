@@ -195,8 +195,7 @@ def _alive(tags: dict[str, str]) -> tuple[bool | None, str]:
 
 
 def _on_batch(native: str, region: str) -> tuple[bool | None, str]:
-    from l2i.launch.aws import aws_errors, client, region_of
-    from l2i.launch.aws_jobs import attempt_states
+    from l2i.launch.aws import attempt_states, aws_errors, client, region_of
 
     with aws_errors("show its jobs"):
         jobs = client("batch", region_of(region)).describe_jobs(jobs=[native])["jobs"]

@@ -5,10 +5,9 @@ A **job** is a sweep's trainings, each a **task**. It is described once (`JobSpe
 
     job         the protocol Launcher, states and exit codes, and jobs that were submitted
     spec        a job's description, JobSpec, and what of it a task is told
-    aws         clients of AWS, and its errors as sentences
+    aws         AWS in our words: clients, errors as sentences, jobs
     docker      containers of an image on this machine
     aws_batch   an array job of AWS Batch
-    aws_jobs    jobs as AWS Batch has them, in its words and in ours
     aws_setup   the queue it needs, as a stack of CloudFormation
     aws_template    that stack's template, and policies of IAM
     exports     files for what others run: SkyPilot, Kubernetes, Slurm

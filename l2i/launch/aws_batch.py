@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from l2i.errors import LaunchError
-from l2i.launch.aws import aws_errors, client, listed, region_of
-from l2i.launch.aws_jobs import (
+from l2i.launch.aws import (
     CANCELLED,
     LOG_GROUP,
     RETRY,
     attempt_states,
+    aws_errors,
+    client,
     container,
     differences,
+    listed,
     rebuilt,
+    region_of,
     roles_of,
 )
 from l2i.launch.job import Check, Job, JobState, State, keep_job

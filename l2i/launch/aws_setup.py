@@ -29,8 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l2i.errors import LaunchError
-from l2i.launch.aws import aws_errors, client, listed, region_of
-from l2i.launch.aws_jobs import LOG_GROUP
+from l2i.launch.aws import LOG_GROUP, aws_errors, client, listed, region_of
 from l2i.launch.aws_template import Setup, policies, stack_name, submitter_policy, template
 
 __all__ = ["Setup", "Step", "policies", "setup", "submitter_policy", "teardown", "template"]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l2i.launch.aws_jobs import LOG_GROUP, RETRY, container
+from l2i.launch.aws import LOG_GROUP, RETRY, container
 from l2i.launch.spec import JobSpec, Task
 
 _JOIN = "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"

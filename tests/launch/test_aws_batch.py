@@ -21,8 +21,8 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from l2i.errors import LaunchError, UsageError
 from l2i.launch import aws_setup
+from l2i.launch.aws import RETRY
 from l2i.launch.aws_batch import AwsBatch
-from l2i.launch.aws_jobs import RETRY
 from l2i.launch.job import State, list_jobs
 from l2i.launch.spec import JobSpec, Task
 from tests.launch.conftest import IMAGE, REGION, Batch, point_at_batch
