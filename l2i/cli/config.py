@@ -9,6 +9,8 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Group
+from l2i.errors import ConfigError, UsageError
+from l2i.registry import did_you_mean, nearest
 
 _dataset = options.dataset("Name of the data set.  [default: demo]")
 
@@ -40,8 +42,6 @@ def show(
     explain KEY' explains them, too.
     """
     from l2i.config import resolve
-    from l2i.errors import UsageError
-    from l2i.registry import did_you_mean
 
     settings = resolve(file, dataset=dataset, overrides=overrides)
     if section is None:
@@ -70,8 +70,6 @@ def explain(key: str, dataset: str | None) -> None:
     'parts.gates' say.
     """
     from l2i.config import Config, meanings, resolve
-    from l2i.errors import UsageError
-    from l2i.registry import nearest
 
     settings = resolve(dataset=dataset)
     known = meanings(Config)
@@ -107,7 +105,6 @@ def explain(key: str, dataset: str | None) -> None:
 def check(files: tuple[Path, ...]) -> None:
     """Check files of settings; every mistake in every one is named."""
     from l2i.config import resolve
-    from l2i.errors import ConfigError
 
     problems: list[str] = []
     for file in files:

@@ -14,8 +14,10 @@ import click
 
 from l2i.cli import kinds, options
 from l2i.cli.base import Group, answered, emit_json, emit_table, emit_text, wants_json
-from l2i.errors import UsageError
+from l2i.data import DATASETS, card, open_dataset, refuse_folder
+from l2i.errors import DataError, UsageError
 from l2i.run.progress import Progress
+from l2i.storage import disk_usage, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,9 +43,6 @@ def data() -> None:
 @options.as_json
 def list_(data_dir: Path | str | None) -> None:
     """List all data sets, and whether they are at hand."""
-    from l2i.data import DATASETS, card
-    from l2i.storage import format_bytes
-
     cards = [card(name) for name in DATASETS]
     places = {c.name: _place(c, data_dir) for c in cards}
     if answered([{**_summary(c), "path": places[c.name]} for c in cards]):
@@ -75,10 +74,8 @@ def _at_hand(c: Card, place: str | None) -> str:
 def info(name: str, data_dir: Path | str | None) -> None:
     """Show a data set: classes, licence, splits, labels, place."""
     from l2i import config
-    from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
     from l2i.data.cache import WaveformCache
-    from l2i.storage import format_bytes
 
     refuse_folder(name, options.resolved(data_dir) or "")
     c, place = card(name), _place(card(name), data_dir)
@@ -140,7 +137,6 @@ def _classes_of(dataset: DataSet, seconds: Mapping[str, float]) -> list[dict[str
     """A row per class, by the first fold; none where there is no split, which training says."""
     from l2i import config
     from l2i.data.survey import class_table
-    from l2i.errors import DataError
 
     usual = config.Dataset()
     fold = dataset.card.folds[0] if dataset.card.folds else 1
@@ -175,7 +171,6 @@ def _classes(names: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def _cache_line(entries: list[Any]) -> str:
-    from l2i.storage import format_bytes
 
     if not entries:
         return "nothing"
@@ -247,7 +242,6 @@ def check(name: str, data_dir: Path | str | None, decode: bool, progress: Progre
     Ends with exit code 1 if there are any.
     """
     from l2i import config
-    from l2i.data import card, open_dataset, refuse_folder
     from l2i.data.base import class_counts
     from l2i.recipes.opening.disk import disk_of, disk_sentence
 
@@ -310,9 +304,7 @@ def clean(name: str | None, yes: bool) -> None:
 
     The data sets themselves are not touched; the next run decodes its clips anew.
     """
-    from l2i.data import card
     from l2i.data.cache import WaveformCache
-    from l2i.storage import disk_usage, format_bytes
 
     if name is not None:
         card(name)  # A name that is not known is said, not passed over.
@@ -348,7 +340,6 @@ def _place(c: Card, data_dir: Path | str | None) -> str | None:
         return None
     if isinstance(data_dir, str):
         from l2i.data.remote import find
-        from l2i.errors import DataError
 
         try:
             return str(find(c, data_dir))

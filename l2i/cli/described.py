@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 from l2i.cli import options
+from l2i.data import refuse_folder
+from l2i.run.runs import resolve_run
+from l2i.run.store import locate
 
 # Settings that name a file of weights; at s3:// it is an input of every task.
 _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weights")
@@ -18,7 +21,6 @@ _FILES = ("classifier.audioset_weights", "classifier.weights", "dictionary.weigh
 def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[Any, Any]:
     """The description of a job, from the words; and the sweep, where FILE is one."""
     from l2i.config import read_toml, resolve
-    from l2i.data import refuse_folder
     from l2i.launch.spec import JobSpec, Task
     from l2i.recipes.tables.sweep_file import read_sweep
 
@@ -71,7 +73,6 @@ def describe(file: Path, on: str, image: str, given: dict[str, Any]) -> tuple[An
 def describe_audit(word: str, shares: int, on: str, image: str, given: dict[str, Any]) -> Any:
     """The description of the job that hears the clips of an audit."""
     from l2i.launch.spec import JobSpec, Task
-    from l2i.run.runs import resolve_run
 
     here, laid = _place(on, given)
     run = resolve_run(word)
@@ -108,8 +109,6 @@ def _place(on: str, given: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
 
 def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, Any]:
     """Where a job's tasks write, and what each needs."""
-    from l2i.run.store import locate
-
     store = locate()
     outputs = {"tracking": store.uri}
     if store.artifacts_chosen and store.artifacts:

@@ -13,6 +13,7 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Command, answered
+from l2i.errors import L2IError, StoreError
 from l2i.storage import existing
 
 _GIB = 2**30
@@ -94,7 +95,6 @@ def _formats() -> Iterator[Finding]:
 
 
 def _store() -> Iterator[Finding]:
-    from l2i.errors import StoreError
     from l2i.run.store import connect, locate
 
     try:
@@ -151,7 +151,6 @@ def _disk() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     from l2i import config
     from l2i.data import DATASETS, open_dataset
-    from l2i.errors import L2IError
 
     for name in DATASETS:
         if name == "folder":

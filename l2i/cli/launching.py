@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from l2i.cli.base import emit_table
+from l2i.errors import L2IError, LaunchError, StoreError
+from l2i.run.family import close_run, members
+from l2i.run.runs import running
+from l2i.run.search import RunInfo
+from l2i.run.store import locate
 
 if TYPE_CHECKING:
     from l2i.launch.job import Job, JobState, Launcher
-    from l2i.run.search import RunInfo
 
 _POLL_S = 2.0
 # A parent run is made with its job, which may wait in a queue that cannot be asked from here.
@@ -22,8 +26,6 @@ _QUEUED_S = 86_400.0
 
 def root() -> Path:
     """The store's local folder, which also keeps jobs."""
-    from l2i.run.store import locate
-
     return locate().root
 
 
@@ -44,9 +46,6 @@ def job_of(word: str) -> tuple[Job, Launcher]:
 
 def task_runs(job: Job) -> list[RunInfo | None]:
     """The run of each task of a job, where there is one, and the store can be read from here."""
-    from l2i.errors import StoreError
-    from l2i.run.family import members
-
     keys = job.spec.sweep or job.spec.tasks[0].key
     try:
         runs = members(keys) if keys else {}
@@ -64,8 +63,6 @@ def task_runs(job: Job) -> list[RunInfo | None]:
 
 def link_of(run: RunInfo) -> str:
     """The address of a run's page; empty where no server shows it."""
-    from l2i.run.store import locate
-
     store = locate()
     if not store.is_server:
         return ""
@@ -161,9 +158,6 @@ def watch(launcher: Launcher, job: Job, quiet: bool = False) -> int:
 def reconcile_runs(job: Job | None = None) -> list[dict[str, Any]]:
     """Close what is gone, of one job or of all; one dict per run that was looked at, with
     ``verdict``."""
-    from l2i.run.family import close_run
-    from l2i.run.runs import running
-
     changed = []
     for run in running({"l2i.job": job.id if job else None}):
         alive, why = _alive(run.tags)
@@ -176,7 +170,6 @@ def reconcile_runs(job: Job | None = None) -> list[dict[str, Any]]:
 
 def _alive(tags: dict[str, str]) -> tuple[bool | None, str]:
     """Whether a run's task is going on, as its engine says; None: it cannot be asked."""
-    from l2i.errors import L2IError
     from l2i.launch.job import known_job
 
     engine, native = tags.get("l2i.engine", ""), tags.get("l2i.native", "")
@@ -207,7 +200,6 @@ def _on_batch(native: str, region: str) -> tuple[bool | None, str]:
 
 
 def _here(job: str, index: int) -> tuple[bool | None, str]:
-    from l2i.errors import LaunchError
     from l2i.launch.runner import is_alive, job_state
 
     folder: Path = root() / "work" / "jobs" / job
@@ -224,9 +216,6 @@ def close_parents(job: Job | None = None, *, cancelled: bool = False) -> list[di
 
     What is `cancelled` ends in a while, whatever its runs say until then.
     """
-    from l2i.run.family import close_run, members
-    from l2i.run.runs import running
-
     parents = []
     own = {"l2i.signature": job.spec.sweep} if job else {}
     for run in running({"l2i.kind": "sweep", **own}):
@@ -255,7 +244,6 @@ def close_parents(job: Job | None = None, *, cancelled: bool = False) -> list[di
 def _pending(sweep: str, but: Job | None) -> bool | None:
     """Whether a job that was submitted from here, `but` for one, still has to do with a sweep;
     None: none was."""
-    from l2i.errors import LaunchError
     from l2i.launch.job import list_jobs
 
     jobs = [job for job in list_jobs(root()) if job.spec.sweep == sweep]

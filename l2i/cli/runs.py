@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
 from l2i.cli import measuring, options
 from l2i.cli.base import Group, answered, emit_table
 from l2i.cli.transfer import export, import_, relocate
-from l2i.errors import UsageError
+from l2i.errors import L2IError, UsageError
 from l2i.metrics import METRICS, SHORT, meanings, short
 from l2i.registry import did_you_mean, nearest
-
-if TYPE_CHECKING:
-    from l2i.run.search import RunInfo
+from l2i.run.address import as_text
+from l2i.run.bin import collect_garbage, delete_run, find_garbage
+from l2i.run.runs import list_runs, resolve_run
+from l2i.run.search import RunInfo
 
 # What a run is judged by, and the head of its column; shown where any run has it.
 _FIGURES = {f"test/{name}": SHORT[name] for name in ("accuracy", "auprc_macro", "fidelity_top1")}
@@ -172,7 +172,6 @@ def runs(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from l2i.run.runs import list_runs
 
     key, lower = _metric(sort) if sort else ("", None)
     listed = list_runs(
@@ -226,8 +225,6 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
     """The settings that are not as the data set's preset has them; all of a run that is about
     another one, whose parameters are no settings."""
     from l2i.config import resolve
-    from l2i.errors import L2IError
-    from l2i.run.address import as_text
 
     spec = params.get("classifier.spec") or None
     try:
@@ -247,8 +244,6 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
 @options.as_json
 def show(run: str, whole: bool) -> None:
     """Show all details of one run: figures, settings that differ from the preset, tags."""
-    from l2i.run.runs import resolve_run
-
     info = resolve_run(run)
     if answered(_as_json(info)):
         return
@@ -287,9 +282,6 @@ def delete(run: str, yes: bool) -> None:
     Its files stay where they are until 'l2i runs gc' empties the bin; 'mlflow runs restore' takes
     it out again.
     """
-    from l2i.run.bin import delete_run
-    from l2i.run.runs import resolve_run
-
     info = resolve_run(run)
     if not yes and not click.confirm(f"Delete run {info.name} ({info.id[:8]})?", err=True):
         click.echo("Nothing was deleted.", err=True)
@@ -308,8 +300,6 @@ def gc(stages: bool, dry_run: bool, yes: bool) -> None:
     Runs whose model is registered are kept. With --stages also the classifiers, dictionaries and
     interpreters that other trainings could share: they would be trained again.
     """
-    from l2i.run.bin import collect_garbage, find_garbage
-
     garbage = find_garbage(stages=stages)
     for run in garbage.kept:
         click.echo(f"{run.name} ({run.id[:8]}) is kept: its model is registered.", err=True)

@@ -10,8 +10,11 @@ import click
 from l2i.cli import kinds, launching, options
 from l2i.cli.base import Command, Option, answered, emit_json
 from l2i.cli.described import describe, describe_audit
+from l2i.errors import StoreError, UsageError
 from l2i.registry import did_you_mean
+from l2i.run.family import make_parent
 from l2i.run.progress import Progress
+from l2i.storage import atomic_write_text, disk_errors
 
 _ON = ["local", "docker", "aws-batch", "skypilot", "kubernetes", "slurm"]
 
@@ -184,8 +187,6 @@ def submit(
         if write is None:
             click.echo(text, nl=False)
         else:
-            from l2i.storage import atomic_write_text, disk_errors
-
             with disk_errors(write):
                 atomic_write_text(write, text)
             if not progress.quiet:
@@ -227,8 +228,6 @@ def _cost(spec: Any) -> str:
 
 def _bound(spec: Any, limit: float | None) -> None:
     if limit is not None and spec.gpu_hours > limit:
-        from l2i.errors import UsageError
-
         raise UsageError(
             f"{_cost(spec)} That is more than --max-gpu-hours {limit:g}: lower --timeout or "
             "--attempts, or split the file."
@@ -239,10 +238,8 @@ def _parent(spec: Any, wanted: Any) -> str:
     """The id of the run above a sweep's tasks, which is made now; empty where there is none."""
     if wanted is None:
         return ""
-    from l2i.errors import StoreError
     from l2i.launch.job import known_job
     from l2i.recipes.tables.sweep_file import facts
-    from l2i.run.family import make_parent
 
     known = known_job(launching.root(), spec.id)
     try:

@@ -9,7 +9,7 @@ import click
 
 from l2i.cli import options
 from l2i.cli.base import Command, Option, answered, emit_table
-from l2i.run.progress import Progress
+from l2i.run.progress import Progress, duration
 
 
 @click.command(
@@ -67,7 +67,6 @@ def sweep(
 
 def _plan(wanted: Any, jobs: int) -> int:
     from l2i.recipes.tables.sweep import check_parts, states, time_of_one
-    from l2i.run.progress import duration
 
     check_parts(wanted)
     children = states(wanted)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
+from l2i.cli import say_unsent
 from l2i.cli.base import Command
 from l2i.cli.options import number
+from l2i.errors import DataError, L2IError, StoreError, UsageError
+from l2i.run.family import find_parent, make_parent, member_tag
+from l2i.run.progress import Progress
+from l2i.run.signals import signals_as_exit
+from l2i.run.store import connect, locate
+from l2i.storage import atomic_write_text, disk_errors, s3
+from l2i.storage.patience import patiently
 
 # Where engines say which task of an array this is, and which attempt of it.
 _INDEX = (
@@ -43,20 +51,14 @@ def task(job: str, index: int | None) -> int:
     It goes on where an earlier attempt stopped, on whatever machine that was. Exit code 0: done;
     75: stopped, and worth another attempt; 70: a bug; 1 and 2: what the job says is wrong.
     """
-    from l2i.errors import L2IError
     from l2i.launch.job import BUG, RUN_AGAIN
 
-    def stop(_number: int, _frame: object) -> None:
-        raise SystemExit(RUN_AGAIN)
-
-    # As the first process of a container Python would not even hear it.
-    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return _do(job, index)
+        # As the first process of a container Python would not even hear it.
+        with signals_as_exit():
+            return _do(job, index)
     except SystemExit as end:
-        # 128 and a signal: a run that was stopped in order.
-        stopped = isinstance(end.code, int) and (end.code == RUN_AGAIN or end.code > 128)
-        if not stopped:
+        if not isinstance(end.code, int) or end.code <= 128:
             raise
         click.echo("Stopped; another attempt goes on from the last checkpoint.", err=True)
         return RUN_AGAIN
@@ -67,20 +69,13 @@ def task(job: str, index: int | None) -> int:
 
         traceback.print_exc()
         return BUG
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _do(job: str, index: int | None) -> int:
-    from l2i.cli import say_unsent
     from l2i.config import resolve, toml_of
-    from l2i.errors import UsageError
     from l2i.launch.job import RUN_AGAIN
     from l2i.launch.spec import decode
     from l2i.recipes.tables.sweep_file import facts, read_sweep
-    from l2i.run.progress import Progress
-    from l2i.run.store import locate
-    from l2i.storage import atomic_write_text, disk_errors
 
     payload = decode(job)
     place = index if index is not None else int(_first(_INDEX, "0"))
@@ -116,7 +111,6 @@ def _do(job: str, index: int | None) -> int:
 
     from l2i.recipes.tables.sweep_table import gather
     from l2i.recipes.training.train import train
-    from l2i.run.family import find_parent, make_parent
 
     marks = _marks(payload["job"], place, group, key)
     parent = payload["parent"]
@@ -140,7 +134,6 @@ def _do(job: str, index: int | None) -> int:
 def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
     """A share of an audit."""
     from l2i.audit import hear_share
-    from l2i.cli import say_unsent
     from l2i.launch.job import RUN_AGAIN
 
     run, shares, options = payload["audit"]["run"], payload["audit"]["shares"], payload["options"]
@@ -161,8 +154,6 @@ def _hear(payload: dict[str, Any], share: int, progress: Any) -> int:
 
 def _marks(job: str, place: int, group: str, key: str) -> dict[str, str]:
     """The tags of a task's run: what it is a part of, and who does it."""
-    from l2i.run.family import member_tag
-
     attempt = _first(_ATTEMPT, str(1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))))
     native = _first(_NATIVE, "")
     marks = {
@@ -181,11 +172,6 @@ def _marks(job: str, place: int, group: str, key: str) -> dict[str, str]:
 
 def _fetch(uri: str, target: str, progress: Any) -> None:
     """An input, once per machine."""
-    from pathlib import Path
-
-    from l2i.errors import DataError
-    from l2i.storage import s3
-
     path = Path(target)
     place = s3.Location.parse(uri)
     above = s3.Location(place.bucket, place.prefix.rpartition("/")[0])
@@ -199,10 +185,6 @@ def _fetch(uri: str, target: str, progress: Any) -> None:
 
 def _reach() -> None:
     """Wait for the run store: a task that was scheduled should not end for a moment's absence."""
-    from l2i.errors import StoreError
-    from l2i.run.store import connect, locate
-    from l2i.storage.patience import patiently
-
     patiently(
         lambda: connect(locate()),
         lambda error: isinstance(error, StoreError),

@@ -11,7 +11,9 @@ import click
 
 from l2i.cli import kinds, measuring, options
 from l2i.cli.base import Command, Option, answered
+from l2i.metrics import METRICS, meanings
 from l2i.run.progress import Progress
+from l2i.run.store import locate
 
 
 @click.command(
@@ -98,7 +100,6 @@ def train(
 
     config = resolve(file, dataset=dataset, overrides=overrides, options=options.settings(given))
     # Not before the words are known to be right: torch takes seconds to import.
-    from l2i.metrics import METRICS, meanings
     from l2i.recipes.training.train import train as run_train
 
     done = run_train(
@@ -131,8 +132,6 @@ def train(
     measuring.caution(done.warnings)
     progress.say("'l2i listen' plays what it explained; 'l2i ui' shows all runs.")
     if register:
-        from l2i.run.store import locate
-
         progress.say("Its model is registered. To serve it:")
         # MLflow looks elsewhere by itself; an address that is set already may have a password.
         if "MLFLOW_TRACKING_URI" not in os.environ:

@@ -8,6 +8,9 @@ import click
 
 from l2i.cli import kinds, options
 from l2i.cli.base import Command, answered, emit_table
+from l2i.run import outbox, transfer
+from l2i.run.runs import resolve_run
+from l2i.run.store import locate
 
 
 @click.command(
@@ -28,16 +31,13 @@ def export(names: tuple[str, ...], target: Path | str) -> None:
     Parameters, every step of every metric, tags and artifacts; 'l2i runs import' makes runs of
     them elsewhere.
     """
-    from l2i.run.runs import resolve_run
-    from l2i.run.transfer import export_archive, export_run
-
     infos = [resolve_run(name) for name in names]
     if isinstance(target, Path) and target.suffix.lower() == ".zip" and not target.is_dir():
-        export_archive(infos, target)
+        transfer.export_archive(infos, target)
         click.echo(target)
         return
     for info in infos:
-        click.echo(export_run(info, target))
+        click.echo(transfer.export_run(info, target))
 
 
 @click.command(
@@ -61,9 +61,7 @@ def import_(source: Path | str, experiment: str | None) -> None:
 
     What was imported before is found, and not made again.
     """
-    from l2i.run.transfer import import_runs
-
-    imported = import_runs(source, experiment=experiment)
+    imported = transfer.import_runs(source, experiment=experiment)
     rows = [[run[:8], name, "imported" if new else "there already"] for run, name, new in imported]
     emit_table(["id", "name", "state"], rows)
 
@@ -76,9 +74,7 @@ def relocate() -> None:
 
     Run it where 'mlruns' lies now, when no run is being written.
     """
-    from l2i.run.transfer import relocate as mend
-
-    moved = mend()
+    moved = transfer.relocate()
     for name, old, new in moved:
         click.echo(f"{name}: {old} -> {new}")
     if not moved:
@@ -101,10 +97,7 @@ def sync(patience: float) -> int:
     kept in mlruns/work/outbox, and sent by this command, in order and once. Exit code 3: not all
     could be sent yet.
     """
-    from l2i.run.outbox import sync as send_pending
-    from l2i.run.store import locate
-
-    outcomes = send_pending(locate(), patience)
+    outcomes = outbox.sync(locate(), patience)
     lines = [
         {"run": box.run_id, "name": box.name, "left": box.pending, "why": why}
         for box, why in outcomes

@@ -15,6 +15,11 @@ import click
 from l2i.cli import options
 from l2i.cli.base import Command
 from l2i.errors import StoreError, UsageError
+from l2i.run.artifacts import download
+from l2i.run.runs import no_runs, resolve_run
+from l2i.run.signals import signals_as_exit
+from l2i.run.store import locate
+from l2i.run.view import MODE
 
 _PORT = 5000
 
@@ -100,7 +105,6 @@ def _serve(command: list[str], environment: dict[str, str], at: Callable[[], boo
     """Run the server until it ends or we are told to; it leaves no process behind. `at` is asked
     until it says that the server answers."""
     from l2i.launch import processes
-    from l2i.run.signals import signals_as_exit
 
     server = processes.start(command, environment)
     try:
@@ -145,8 +149,6 @@ def _open(address: str) -> None:
 
 
 def _store() -> Any:
-    from l2i.run.runs import no_runs
-    from l2i.run.store import locate
 
     store = locate()
     if not store.exists:
@@ -180,9 +182,6 @@ def ui(run: str | None, port: int, host: str, names: tuple[str, ...]) -> None:
     MLflow's page of that run. Where MLFLOW_TRACKING_URI is a server, it has MLflow's pages already,
     and only their address is printed.
     """
-    from l2i.run.runs import resolve_run
-    from l2i.run.view import MODE
-
     store = _store()
     page = "/"
     if run or store.is_server:
@@ -210,9 +209,6 @@ def listen(run: str, port: int | None, host: str, names: tuple[str, ...], no_bro
     is printed when the page is there. Where MLFLOW_TRACKING_URI is a server, the page is fetched
     from it, and opened as a file.
     """
-    from l2i.run.artifacts import download
-    from l2i.run.runs import resolve_run
-
     store = _store()
     info = resolve_run(run)
     # A run's own; those of what was made of one.
