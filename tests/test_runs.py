@@ -45,7 +45,7 @@ def _by_hand(store: Store, *, age_s: float = 0.0, **tags: str) -> str:
     client = connect(store)
     start = int(1000 * (time.time() - age_s))
     tagged = {f"l2i.{key}": value for key, value in {"signature": "s", **tags}.items()}
-    run = client.create_run(experiment_id(store, client, "demo"), start, tagged, "by hand")
+    run = client.create_run(experiment_id(store, "demo"), start, tagged, "by hand")
     return str(run.info.run_id)
 
 
@@ -267,7 +267,7 @@ def test_digits_that_fit_several_runs_are_refused(
     def given() -> Iterator[uuid.UUID]:
         yield from map(uuid.UUID, ids)
 
-    client, experiment = connect(store), experiment_id(store, connect(store), "demo")
+    client, experiment = connect(store), experiment_id(store, "demo")
     draw = given()
     with monkeypatch.context() as patch:
         patch.setattr(

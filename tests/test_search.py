@@ -58,7 +58,7 @@ def _fill(store: Store, many: int = 0) -> Store:
         tags = {"l2i.signature": name, "l2i.dataset": "esc10", "mlflow.l2i.lock": "/x"}
         if kind:
             tags["l2i.kind"] = kind
-        where = experiment_id(store, client, experiment)
+        where = experiment_id(store, experiment)
         run_id = client.create_run(where, start, tags, name).info.run_id
         client.log_param(run_id, "classifier.epochs", 3)
         if score is not None:

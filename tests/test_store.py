@@ -213,7 +213,7 @@ def test_two_processes_may_make_the_store_at_once(child: Callable[[str], Popen[s
         from l2i.run.store import connect, experiment_id, locate
         import mlflow
         sys.stdin.readline()
-        print(experiment_id(locate(), connect(locate()), "demo"))
+        print(experiment_id(locate(), "demo"))
     """
     processes = [child(code) for _ in range(2)]
     for process in processes:
@@ -227,15 +227,15 @@ def test_two_processes_may_make_the_store_at_once(child: Callable[[str], Popen[s
         "mlflow.db",
         ".mlflow.db.lock",
     }
-    assert experiment_id(locate(), connect(locate()), "demo") == outputs[0].strip()
+    assert experiment_id(locate(), "demo") == outputs[0].strip()
 
 
 def test_an_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> None:
     """In a folder named after it, also where its name holds what a folder's may not."""
     client = connect(store)
     for name, folder in (("demo", "demo"), ("mine/second try", "mine-second-try"), ("..", None)):
-        number = experiment_id(store, client, name)
-        assert experiment_id(store, client, name) == number
+        number = experiment_id(store, name)
+        assert experiment_id(store, name) == number
         place = local_path(client.get_experiment(number).artifact_location)
         assert place == store.root / "artifacts" / (folder or "experiment")
 
@@ -278,40 +278,40 @@ def test_a_store_that_was_moved_is_refused(
 ) -> None:
     """MLflow would go on writing artifacts to the old place without a word. The message names
     both places; with the old place chosen on purpose it goes on."""
-    experiment_id(store, connect(store), "demo")
+    experiment_id(store, "demo")
     shutil.copytree("mlruns", tmp_path / "mlruns")
     monkeypatch.chdir(tmp_path)
     moved = locate()
     assert moved.database != store.database
     with pytest.raises(StoreError) as caught:
-        experiment_id(moved, connect(moved), "demo")
+        experiment_id(moved, "demo")
     message = str(caught.value)
     assert str(store.root / "artifacts" / "demo") in message
     assert str(moved.root / "artifacts" / "demo") in message
     assert "moved, copied or mounted elsewhere" in message
-    assert experiment_id(moved, connect(moved), "another")
+    assert experiment_id(moved, "another")
     monkeypatch.setenv("L2I_ARTIFACTS", str(store.root / "artifacts"))
-    assert experiment_id(locate(), connect(moved), "demo")
+    assert experiment_id(locate(), "demo")
 
 
 def test_a_store_behind_a_link_is_not_moved(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The same folder by another name."""
-    number = experiment_id(store, connect(store), "demo")
+    number = experiment_id(store, "demo")
     (tmp_path / "link").symlink_to(Path.cwd())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/link/mlruns/mlflow.db")
-    assert experiment_id(locate(), connect(locate()), "demo") == number
+    assert experiment_id(locate(), "demo") == number
 
 
 def test_another_place_asked_for_later_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An experiment's place is decided once: asked for a bucket now, it says where it is."""
-    experiment_id(store, connect(store), "demo")
+    experiment_id(store, "demo")
     monkeypatch.setenv("L2I_ARTIFACTS", "s3://bucket/prefix")
     with pytest.raises(StoreError, match=r"not in s3://bucket/prefix/demo"):
-        experiment_id(locate(), connect(store), "demo")
+        experiment_id(locate(), "demo")
 
 
 def test_experiments_of_a_server_and_in_the_bin_are_refused(store: Store) -> None:
@@ -319,11 +319,11 @@ def test_experiments_of_a_server_and_in_the_bin_are_refused(store: Store) -> Non
     client = connect(store)
     client.create_experiment("served", artifact_location="mlflow-artifacts:/7")
     with pytest.raises(StoreError, match="made through a tracking server"):
-        experiment_id(store, client, "served")
-    number = experiment_id(store, client, "binned")
+        experiment_id(store, "served")
+    number = experiment_id(store, "binned")
     client.delete_experiment(number)
     with pytest.raises(StoreError, match=rf"is in the bin: .* -x {number}"):
-        experiment_id(store, client, "binned")
+        experiment_id(store, "binned")
 
 
 @pytest.mark.parametrize("name", ["100%20x", "what? #1", "50%"])

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from l2i.errors import StoreError
-from l2i.run.store import Store, store_errors
+from l2i.run.store import Store, connect, store_errors
 from l2i.storage import is_s3, s3
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 
 def send_event(
     store: Store,
-    client: MlflowClient,
     run_id: str,
     artifact_uri: str,
     kind: str,
@@ -31,7 +27,6 @@ def send_event(
     Parameters
     ----------
     store : Store
-    client : MlflowClient
     run_id, artifact_uri : str
     kind, data
         See `Outbox.add`.
@@ -46,6 +41,7 @@ def send_event(
     """
     from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 
+    client = connect(store)
     with store_errors(store, "written"):
         if kind == "params":
             _once_more(client.log_batch, run_id, params=[Param(k, v) for k, v in data.items()])
@@ -97,7 +93,7 @@ def _once_more(log: Callable[..., object], run_id: str, **what: Any) -> None:
         log(run_id, **what)
 
 
-def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]:
+def _new(client: Any, run_id: str, metrics: Sequence[Any]) -> list[Any]:
     """Those that the store does not have."""
     there = {
         key: {m.step for m in client.get_metric_history(run_id, key)}
@@ -106,9 +102,7 @@ def _new(client: MlflowClient, run_id: str, metrics: Sequence[Any]) -> list[Any]
     return [m for m in metrics if m.step not in there[m.key]]
 
 
-def _register(
-    client: MlflowClient, run_id: str, artifact_uri: str, data: Mapping[str, str]
-) -> None:
+def _register(client: Any, run_id: str, artifact_uri: str, data: Mapping[str, str]) -> None:
     """Make the run's model a version of a registered one, unless it is one already."""
     from mlflow.exceptions import MlflowException
 

@@ -61,7 +61,6 @@ def make_parent(
         The store cannot be reached, or refuses.
     """
     store = locate()
-    client = connect(store)
     parent = find_parent(experiment, signature)
     if parent is not None and params.keys() <= parent.params.keys():
         return parent.id
@@ -69,14 +68,14 @@ def make_parent(
         # Whoever made it did not come to write its parameters.
         run_id, uri = parent.id, parent.artifact_uri
     else:
-        where = experiment_id(store, client, experiment)
+        where = experiment_id(store, experiment)
         texts = {key: as_text(value) for key, value in tags.items()}
         texts |= {"l2i.signature": signature, "mlflow.source.name": "l2i"}
         with store_errors(store, "written"):
-            made = client.create_run(where, run_name=name, tags=texts).info
+            made = connect(store).create_run(where, run_name=name, tags=texts).info
         run_id, uri = str(made.run_id), made.artifact_uri
     texts = {key: as_text(value) for key, value in params.items()}
-    send_event(store, client, run_id, uri, "params", texts)
+    send_event(store, run_id, uri, "params", texts)
     return run_id
 
 
@@ -91,11 +90,10 @@ def write_parent(
     """Write a table's figures, without those that are None, and the files of a folder to the run
     above; the newest step, how many children they are of, is what is shown."""
     store = locate()
-    client = connect(store)
     now = time.time_ns() // 1_000_000
     points = [[key, value, now, step] for key, value in figures.items() if value is not None]
     for kind, data in (("metrics", points), ("files", ""), ("tags", dict(tags or {}))):
-        send_event(store, client, run.id, run.artifact_uri, kind, data, files, unsure=True)
+        send_event(store, run.id, run.artifact_uri, kind, data, files, unsure=True)
     if run.status != status:
         close_run(run.id, status)
 

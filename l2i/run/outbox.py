@@ -31,7 +31,7 @@ from typing import Any
 
 from l2i.errors import StoreError
 from l2i.run.events import send_event
-from l2i.run.store import Store, connect, local_path, mask
+from l2i.run.store import Store, local_path, mask
 from l2i.storage import FileLock, atomic_write_text, disk_errors, s3
 
 UNSENT: list[str] = []
@@ -197,15 +197,12 @@ class Outbox:
         StoreError
             The store is away, or refuses.
         """
-        client = connect(self._store)
         uri = str(self.about.get("artifact_uri", ""))
         for number, event in self._read(self._sent):
             files = self.folder / "files" / str(number)
             try:
-                send_event(
-                    *(self._store, client, self.run_id, uri, event["kind"], event["data"], files),
-                    unsure=self._unsure,
-                )
+                what = (event["kind"], event["data"], files)
+                send_event(self._store, self.run_id, uri, *what, unsure=self._unsure)
             except BaseException:
                 self._unsure = True
                 raise

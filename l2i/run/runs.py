@@ -119,8 +119,7 @@ def register(run: RunInfo, name: str, path: str) -> None:
     model `name`, which is made where there is none, unless it is one."""
     store = locate()
     check_own(store, run.id, run.artifact_uri)
-    data = {"name": name, "path": path}
-    send_event(store, connect(store), run.id, run.artifact_uri, "register", data)
+    send_event(store, run.id, run.artifact_uri, "register", {"name": name, "path": path})
 
 
 def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -> RunInfo | None:

@@ -329,7 +329,7 @@ def _check_location(store: Store, name: str, actual: str, expected: str | None) 
         )
 
 
-def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
+def experiment_id(store: Store, name: str) -> str:
     """The id of an experiment, which is made where there is none.
 
     Raises
@@ -339,7 +339,7 @@ def experiment_id(store: Store, client: MlflowClient, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    expected = _expected(store, name)
+    client, expected = connect(store), _expected(store, name)
     with store_errors(store, "read"):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:

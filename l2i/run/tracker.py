@@ -37,7 +37,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from l2i.errors import StoreError
 from l2i.run.address import Store, locate, lost_with_container, mask
@@ -48,9 +48,6 @@ from l2i.run.store import connect, experiment_id, store_errors
 from l2i.run.writing import STOPPED_WAIT_S, Tracker
 from l2i.storage import FileLock
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
 __all__ = ["Tracker", "check_place", "open_run"]
 
 # A task of a job has more: engines that stop a container give it 30 seconds.
@@ -58,9 +55,10 @@ _STOPPED_TASK_WAIT_S = 20.0
 
 
 def _take_over(
-    store: Store, client: MlflowClient, experiment: str, signature: str, owner: str
+    store: Store, experiment: str, signature: str, owner: str
 ) -> tuple[Any, FileLock] | None:
     """The newest unfinished run of a signature, locked, or None."""
+    client = connect(store)
     query = f"tags.`l2i.signature` = '{signature}' AND attributes.status != 'FINISHED'"
     with store_errors(store, "read"):
         candidates = client.search_runs(
@@ -88,12 +86,12 @@ def _take_over(
 
 
 def _new(
-    store: Store, client: MlflowClient, experiment: str, name: str, signature: str, owner: str
+    store: Store, experiment: str, name: str, signature: str, owner: str
 ) -> tuple[Any, FileLock]:
     with suppress(Exception):
         os.environ.setdefault("LOGNAME", getpass.getuser())
     with store_errors(store, "written"):
-        run = client.create_run(
+        run = connect(store).create_run(
             experiment,
             run_name=name,
             tags={
@@ -117,8 +115,7 @@ def check_place(experiment: str) -> None:
     StoreError
         The store cannot be opened, or was moved.
     """
-    store = locate()
-    experiment_id(store, connect(store), experiment)
+    experiment_id(locate(), experiment)
 
 
 def _verdict(error: BaseException) -> tuple[str, str]:
@@ -177,23 +174,22 @@ def open_run(
         The store cannot be opened or written, or was moved.
     """
     store = locate()
-    client = connect(store)
+    connect(store)
     sync(store, STOPPED_WAIT_S)
     reap(store)
     if on_away is not None and (warning := lost_with_container(store)):
         on_away(warning)
-    where = experiment_id(store, client, experiment)
+    where = experiment_id(store, experiment)
     with signals_as_exit() as ignore_signals:
         tracker: Tracker | None = None
         lock: FileLock | None = None
         try:
-            taken = _take_over(store, client, where, signature, owner) if resume else None
-            run, lock = taken or _new(store, client, where, mask(name), signature, owner)
+            taken = _take_over(store, where, signature, owner) if resume else None
+            run, lock = taken or _new(store, where, mask(name), signature, owner)
             run_id = run.info.run_id
             folder = store.folder(run_id) if work_dir is None else work_dir / f"run-{run_id}"
             tracker = Tracker(
                 store,
-                client,
                 run,
                 folder=folder,
                 lock=lock,

@@ -207,7 +207,7 @@ def _import(
     # Whoever does a run that was RUNNING when it was exported, nobody does this one.
     running = document["status"] not in ("FINISHED", "FAILED", "KILLED")
     status = "KILLED" if running else str(document["status"])
-    where = experiment_id(store, client, experiment or str(document["experiment"]))
+    where = experiment_id(store, experiment or str(document["experiment"]))
     with store_errors(store, "read"):
         existing = client.search_runs([where], f"tags.`l2i.imported_from` = '{_id(origin)}'")
         existing += client.search_runs([where], f"attributes.run_id = '{_id(origin)}'")
@@ -225,7 +225,7 @@ def _import(
     run_id, uri = run.info.run_id, run.info.artifact_uri
     lock = FileLock(store.lock(run_id))
     lock.take()
-    put = partial(send_event, store, client, run_id, uri)
+    put = partial(send_event, store, run_id, uri)
     try:
         params = list(document["params"].items())
         for start in range(0, len(params), 100):

@@ -12,19 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from l2i.run.address import Store, as_text, kept_tag, known_tags, mask
 from l2i.run.artifacts import fetch_artifact, list_artifacts
 from l2i.run.events import send_event
 from l2i.run.outbox import UNSENT, Outbox, is_remote
 from l2i.run.runs import mount_namespace
-from l2i.run.store import store_errors
+from l2i.run.store import connect, store_errors
 from l2i.storage import FileLock, is_output, mark_output
 from l2i.storage.patience import patience_s
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 # What one request to a tracking server may hold.
 _BATCH_PARAMS = 100
@@ -57,7 +54,6 @@ class Tracker:
     def __init__(
         self,
         store: Store,
-        client: MlflowClient,
         run: Any,
         *,
         folder: Path,
@@ -66,7 +62,6 @@ class Tracker:
         stopped_wait_s: float,
     ) -> None:
         self._store = store
-        self._client = client
         self._lock = lock
         self._artifact_uri: str = run.info.artifact_uri
         self._outbox = (
@@ -89,7 +84,7 @@ class Tracker:
             with store_errors(store, "read"):
                 for key in run.data.metrics:
                     if not key.startswith("system/"):
-                        history = client.get_metric_history(self.run_id, key)
+                        history = connect(store).get_metric_history(self.run_id, key)
                         last = max(history, key=lambda m: m.step)
                         self._last[key] = (last.step, last.value)
         for event in self._outbox.unsent() if self._outbox is not None else ():
@@ -100,8 +95,7 @@ class Tracker:
         if self._outbox is not None:
             self._outbox.add(kind, data, files)
             return
-        run = (self._store, self._client, self.run_id, self._artifact_uri)
-        send_event(*run, kind, data, files or Path())
+        send_event(self._store, self.run_id, self._artifact_uri, kind, data, files or Path())
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Write parameters once.
