@@ -10,7 +10,6 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ import pytest
 
 from l2i import config
 from l2i.data import card, open_dataset
-from l2i.data.base import Card, Remote
-from l2i.data.fetch import _complete, download, fetch, fetch_card, target_folder, verify
+from l2i.data.base import Card, Entry, Remote
+from l2i.data.esc50 import ESC10
+from l2i.data.fetch import download, fetch, target_folder, verify
+from l2i.data.sust import SUST
 from l2i.errors import DataError, StoreError
 from l2i.storage import file_lock
 from tests import miniatures
@@ -406,11 +407,13 @@ def _tarred(root: Path, inside: str) -> bytes:
 
 
 @pytest.fixture
-def esc10(server: Server, tmp_path: Path) -> Card:
+def esc10(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
     """ESC-10's card, its archive on the local server."""
     root = miniatures.esc50(tmp_path / "source", esc10_only=True)
     remote = server.add("ESC-50-master.zip", _zipped(root))
-    return replace(card("esc10"), remotes=(replace(remote, unpack=True),))
+    made = replace(card("esc10"), remotes=(replace(remote, unpack=True),))
+    monkeypatch.setattr("l2i.data.esc50.ESC10", Entry(made, ESC10.open))
+    return made
 
 
 def _opens(name: str, folder: Path) -> int:
@@ -423,14 +426,16 @@ def test_a_data_set_is_fetched_unpacked_and_found(esc10: Card, tmp_path: Path) -
     """On its shelf, under its name, without the archive's wrapping or anything left over."""
     steps: list[str] = []
     shelf = tmp_path / "shelf"
-    target = fetch_card(esc10, partial(_complete, "esc10"), shelf, on_step=steps.append)
+    target = fetch("esc10", shelf, on_step=steps.append)
     assert target == target_folder(esc10, shelf) == shelf / "esc50"
     assert _opens("esc10", target) == _opens("esc10", shelf) == 50
     assert [p.name for p in shelf.iterdir() if not p.name.endswith(".lock")] == ["esc50"]
     assert [line.split()[0] for line in steps] == ["Fetching", "Unpacking", "Checking"]
 
 
-def test_sust_is_fetched_from_many_files(server: Server, tmp_path: Path) -> None:
+def test_sust_is_fetched_from_many_files(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lists beside archives: all in one folder, as `open_dataset` wants them."""
     root = miniatures.sust(tmp_path / "source")
     remotes = (
@@ -439,7 +444,8 @@ def test_sust_is_fetched_from_many_files(server: Server, tmp_path: Path) -> None
         server.add("README.md", b"read me"),
     )
     made = replace(card("sust"), remotes=remotes)
-    target = fetch_card(made, partial(_complete, "sust"), tmp_path / "shelf")
+    monkeypatch.setattr("l2i.data.sust.SUST", Entry(made, SUST.open))
+    target = fetch("sust", tmp_path / "shelf")
     assert _names(target) == ["README.md", "annotations.csv", "audio-0"]
     assert _opens("sust", target) == 21
 
@@ -448,17 +454,13 @@ def test_fetch_asks_the_registry(
     esc10: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By name; the user's shelf is where ``L2I_DATA_DIR`` says."""
-    from l2i.data.base import Entry
-    from l2i.data.esc50 import ESC10
-
-    monkeypatch.setattr("l2i.data.esc50.ESC10", Entry(esc10, ESC10.open))
     monkeypatch.setenv("L2I_DATA_DIR", str(tmp_path / "shelf"))
     assert fetch("esc10") == tmp_path / "shelf" / "esc50"
     assert _opens("esc10", tmp_path / "shelf") == 50
 
 
 def test_files_fetched_and_unpacked_before_are_not_fetched_again(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at the third file of three, the next call asks for that one only."""
     root = miniatures.sust(tmp_path / "source")
@@ -468,12 +470,13 @@ def test_files_fetched_and_unpacked_before_are_not_fetched_again(
         server.add("README.md", b"read me", statuses=[403]),
     )
     made = replace(card("sust"), remotes=remotes)
+    monkeypatch.setattr("l2i.data.sust.SUST", Entry(made, SUST.open))
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match="403"):
-        fetch_card(made, partial(_complete, "sust"), shelf)
+        fetch("sust", shelf)
     assert not target_folder(made, shelf).exists()
     server.asked.clear()
-    fetch_card(made, partial(_complete, "sust"), shelf)
+    fetch("sust", shelf)
     assert [name for name, _ in server.asked] == ["README.md"]
     assert _opens("sust", shelf) == 21
 
@@ -491,7 +494,7 @@ def test_a_folder_that_is_not_empty_is_never_written_into(
     else:
         (target / name).write_text("mine")
     with pytest.raises(DataError, match=f"{target} is not empty, and nothing in it is overwritten"):
-        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
+        fetch("esc10", tmp_path)
     assert _names(target) == [name] and server.asked == []
 
 
@@ -499,7 +502,7 @@ def test_a_file_in_the_way_is_said(esc10: Card, server: Server, tmp_path: Path) 
     """It stays as it was."""
     target_folder(esc10, tmp_path).write_text("mine")
     with pytest.raises(DataError, match="is a file, where a folder is to be"):
-        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
+        fetch("esc10", tmp_path)
     assert target_folder(esc10, tmp_path).read_text() == "mine" and server.asked == []
 
 
@@ -507,13 +510,13 @@ def test_a_file_in_place_of_the_shelf_is_said(esc10: Card, tmp_path: Path) -> No
     """As a sentence that names it."""
     (tmp_path / "shelf").write_text("mine")
     with pytest.raises(StoreError, match="shelf"):
-        fetch_card(esc10, partial(_complete, "esc10"), tmp_path / "shelf")
+        fetch("esc10", tmp_path / "shelf")
 
 
 def test_an_empty_folder_is_taken(esc10: Card, tmp_path: Path) -> None:
     """Made beforehand, it is filled."""
     target_folder(esc10, tmp_path).mkdir()
-    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch("esc10", tmp_path)) == 50
 
 
 @pytest.mark.parametrize(
@@ -540,11 +543,11 @@ def test_an_unsafe_archive_is_refused_whole(
     server.files["ESC-50-master.zip"].content = data.getvalue()
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match=r"was not unpacked: its member .* would leave the folder"):
-        fetch_card(esc10, partial(_complete, "esc10"), shelf)
+        fetch("esc10", shelf)
     assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/l2i-evil.txt").exists()
     assert not target_folder(esc10, shelf).exists()
     server.files["ESC-50-master.zip"].content = good
-    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), shelf)) == 50
+    assert _opens("esc10", fetch("esc10", shelf)) == 50
 
 
 def test_a_corrupted_archive_is_said_and_fetched_anew(
@@ -555,14 +558,14 @@ def test_a_corrupted_archive_is_said_and_fetched_anew(
     at = good.index(b"RIFF") + 100
     server.files["ESC-50-master.zip"].content = good[:at] + b"XXXX" + good[at + 4 :]
     with pytest.raises(DataError, match=r"ESC-50-master\.zip is damaged"):
-        fetch_card(esc10, partial(_complete, "esc10"), tmp_path)
+        fetch("esc10", tmp_path)
     assert not target_folder(esc10, tmp_path).exists()
     server.files["ESC-50-master.zip"].content = good
-    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch("esc10", tmp_path)) == 50
 
 
 def test_what_is_not_the_data_set_does_not_become_the_target(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive that lacks clips is kept apart, said, and can be begun anew."""
     root = miniatures.esc50(tmp_path / "source", esc10_only=True)
@@ -571,9 +574,10 @@ def test_what_is_not_the_data_set_does_not_become_the_target(
         path.unlink()
     remote = replace(server.add("a.zip", _zipped(root)), unpack=True)
     made = replace(card("esc10"), remotes=(remote,))
+    monkeypatch.setattr("l2i.data.esc50.ESC10", Entry(made, ESC10.open))
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match=r"gave is not ESC-10: .*lacks 2 of 50 clips") as caught:
-        fetch_card(made, partial(_complete, "esc10"), shelf)
+        fetch("esc10", shelf)
     work = shelf / ".esc50.download"
     assert f"remove {work} to begin anew" in str(caught.value)
     assert work.is_dir() and not target_folder(made, shelf).exists()
@@ -590,7 +594,7 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
         waiting.set()
 
     def second() -> None:
-        folders.append(fetch_card(esc10, partial(_complete, "esc10"), shelf, on_step=say))
+        folders.append(fetch("esc10", shelf, on_step=say))
 
     thread = threading.Thread(target=second)
     with file_lock(shelf / ".esc50.lock"):
@@ -598,7 +602,7 @@ def test_two_at_once_fetch_once(esc10: Card, server: Server, tmp_path: Path) -> 
         assert waiting.wait(60)
         # What the first does while it holds the lock.
         other = tmp_path / "other"
-        fetch_card(esc10, partial(_complete, "esc10"), other)
+        fetch("esc10", other)
         (other / "esc50").rename(shelf / "esc50")
     thread.join(60)
     assert folders == [shelf / "esc50"]
@@ -616,6 +620,6 @@ def test_a_disk_that_fills_is_said_and_gone_on_with(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StoreError, match="The disk is full"):
-        fetch_card(esc10, partial(_complete, "esc10"), tmp_path, progress=full)
+        fetch("esc10", tmp_path, progress=full)
     assert (tmp_path / ".esc50.download" / "ESC-50-master.zip.part").stat().st_size > 0
-    assert _opens("esc10", fetch_card(esc10, partial(_complete, "esc10"), tmp_path)) == 50
+    assert _opens("esc10", fetch("esc10", tmp_path)) == 50

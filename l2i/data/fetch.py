@@ -22,11 +22,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2i.data import DATASETS
+from l2i import config
+from l2i.data import DATASETS, open_dataset
 from l2i.data.base import Card, Remote, listed
 from l2i.data.places import data_folder
 from l2i.errors import DataError
@@ -58,7 +58,6 @@ def fetch(
     data_dir: str | Path = "",
     progress: ByteProgress | None = None,
     on_step: Callable[[str], None] | None = None,
-    pause_s: float = _PAUSE_S,
 ) -> Path:
     """Fetch a data set from its official source.
 
@@ -72,8 +71,6 @@ def fetch(
         Told (file name, bytes done, bytes in all or None).
     on_step : callable, optional
         Told in words what begins now, and of pauses.
-    pause_s : float
-        Before the first retry; each further one waits twice as long, up to a minute.
 
     Returns
     -------
@@ -88,32 +85,7 @@ def fetch(
     StoreError
         The disk is full: what is there so far is kept, and gone on with.
     """
-    complete = partial(_complete, name)
-    return fetch_card(DATASETS[name].card, complete, data_dir, progress, on_step, pause_s)
-
-
-def _complete(name: str, folder: Path) -> None:
-    """Refuse what was unpacked, unless the data set opens, and all its files are there."""
-    from l2i import config
-    from l2i.data import open_dataset
-
-    data = open_dataset(config.Dataset(name=name, data_dir=str(folder)))
-    if missing := data.check(decode=False).missing:
-        raise DataError(
-            f"What was fetched lacks {len(missing)} of {len(data.clips())} clips: "
-            f"{listed(missing)}."
-        )
-
-
-def fetch_card(
-    card: Card,
-    complete: Callable[[Path], None],
-    data_dir: str | Path = "",
-    progress: ByteProgress | None = None,
-    on_step: Callable[[str], None] | None = None,
-    pause_s: float = _PAUSE_S,
-) -> Path:
-    """`fetch` for any card; `complete` raises where the folder it is given is no data set."""
+    card = DATASETS[name].card
     if not card.remotes:
         if card.name.startswith("demo"):
             raise DataError(f"The data set {card.name!r} is made on the spot: nothing to fetch.")
@@ -146,7 +118,7 @@ def fetch_card(
             if done.exists():
                 continue
             say(f"Fetching {remote.url}")
-            file = download(remote, work, progress, say, pause_s)
+            file = download(remote, work, progress, say)
             if remote.unpack:
                 say(f"Unpacking {remote.name}")
                 try:
@@ -165,7 +137,7 @@ def fetch_card(
         whole = inside[0] if len(inside) == 1 and inside[0].is_dir() else contents
         say("Checking what was fetched")
         try:
-            complete(whole)
+            _complete(name, whole)
         except DataError as error:
             # Gigabytes are not thrown away over what may be mended by hand.
             raise DataError(
@@ -177,6 +149,16 @@ def fetch_card(
         os.replace(whole, target)
         shutil.rmtree(work)
     return target
+
+
+def _complete(name: str, folder: Path) -> None:
+    """Refuse what was unpacked, unless the data set opens, and all its files are there."""
+    data = open_dataset(config.Dataset(name=name, data_dir=str(folder)))
+    if missing := data.check(decode=False).missing:
+        raise DataError(
+            f"What was fetched lacks {len(missing)} of {len(data.clips())} clips: "
+            f"{listed(missing)}."
+        )
 
 
 def verify(path: Path, remote: Remote) -> None:
