@@ -16,11 +16,11 @@ Over 300 lines: one object, which reads, weighs and writes windows by the same b
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -43,23 +43,6 @@ SOUNDS = ("original", "explanation", "removal")
 
 # Beyond it, the header of a WAV file cannot tell how long the file is.
 _LARGEST_WAV = 4 * 10**9
-
-
-class Heard(Protocol):
-    """What is known of one explained window: an `l2i.Explained`."""
-
-    @property
-    def audio(self) -> NDArray[np.float32]: ...
-    @property
-    def removal(self) -> NDArray[np.float32]: ...
-    @property
-    def holds(self) -> bool: ...
-    @property
-    def kept(self) -> float: ...
-    @property
-    def verdict(self) -> str: ...
-    @property
-    def probabilities(self) -> Mapping[str, tuple[float, float, float]]: ...
 
 
 _NONE_HOLDS = {
@@ -114,7 +97,7 @@ class Recording:
     probabilities: dict[str, float] = field(repr=False)
     windows: int
     _size: tuple[int, int] = field(repr=False)
-    _explain: Callable[[NDArray[np.float32], str], Heard] = field(repr=False)
+    _explain: Callable[[NDArray[np.float32], str], Any] = field(repr=False)
 
     @classmethod
     def of(

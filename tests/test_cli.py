@@ -833,11 +833,8 @@ def test_doctor_ends_with_1_where_nothing_works(
 
     def checks(*answers: tuple[str, bool]) -> Any:
         return [
-            ("broken", breaks),
-            *[
-                ("x", lambda a=a, b=b: iter([doctor.Finding("x", a, "So it is.", b)]))
-                for a, b in answers
-            ],
+            breaks,
+            *[lambda a=a, b=b: iter([doctor.Finding("x", a, "So it is.", b)]) for a, b in answers],
         ]
 
     monkeypatch.setattr(doctor, "_CHECKS", checks(("yes", True), ("no", False)))

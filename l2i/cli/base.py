@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from itertools import zip_longest
 from textwrap import wrap
 from typing import Any
@@ -131,18 +131,6 @@ def _refuse_unknown_variables(ctx: click.Context) -> None:
         )
 
 
-@contextmanager
-def _without_variables(command: click.Command) -> Iterator[None]:
-    """No note of a variable at each option: they would be half of the help."""
-    options = [p for p in command.params if isinstance(p, click.Option)]
-    shown = [option.show_envvar for option in options]
-    for option in options:
-        option.show_envvar = False
-    yield
-    for option, show in zip(options, shown, strict=True):
-        option.show_envvar = show
-
-
 def _end(formatter: click.HelpFormatter, ctx: click.Context, examples: Sequence[str]) -> None:
     """Examples, and the variables in one line."""
     if examples:
@@ -176,10 +164,14 @@ class _Helped(click.Command):
             raise click.NoSuchOption(error.option_name, possibilities=like, ctx=ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Without their variables, which the last line names; a group's subcommands come after
-        them."""
-        with _without_variables(self):
-            super().format_options(ctx, formatter)
+        """Without their variables, which would be half of the help, and which the last line names;
+        a group's subcommands come after them."""
+        named = [p for p in self.params if isinstance(p, click.Option) and p.show_envvar]
+        for option in named:
+            option.show_envvar = False
+        super().format_options(ctx, formatter)
+        for option in named:
+            option.show_envvar = True
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Examples come last, where the eye is when the help has scrolled by."""

@@ -17,11 +17,12 @@ _WHERE = {
 @click.argument("shell", type=click.Choice(list(_WHERE)))
 def completion(shell: str) -> None:
     """Print the script that makes SHELL complete l2i's commands and options."""
-    from click.shell_completion import BashComplete, FishComplete, ZshComplete
+    from click.shell_completion import get_completion_class
 
     from l2i.cli import cli
 
-    kind = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
+    kind = get_completion_class(shell)
+    assert kind is not None
     # BashComplete.source asks the bash on PATH for its version; the script itself needs no bash.
     maker = kind(cli, {}, "l2i", "_L2I_COMPLETE")
     click.echo(maker.source_template % maker.source_vars())

@@ -128,10 +128,7 @@ def _needs(on: str, image: str, given: dict[str, Any], here: bool) -> dict[str, 
         "gpus": gpus,
         "vcpus": given["vcpus"] or (4 if gpus else 2),
         "memory_mib": given["memory_mib"] or (14_000 if gpus else 4096),
-        "shared_memory_mib": given["shared_memory_mib"],
-        "timeout_s": given["timeout_s"],
-        "attempts": given["attempts"],
-        "parallel": given["parallel"],
+        **{key: given[key] for key in ("shared_memory_mib", "timeout_s", "attempts", "parallel")},
         "environment": _environment(given["environment"]),
         "secrets": {
             name: source or name

@@ -79,7 +79,7 @@ def _torchaudio() -> Iterator[Finding]:
         yield Finding("torchaudio", "yes", f"torchaudio {torchaudio.__version__} can be imported.")
 
 
-def _formats() -> Iterator[Finding]:
+def _audio() -> Iterator[Finding]:
     try:
         import soundfile
     except (ImportError, OSError) as error:
@@ -163,30 +163,23 @@ def _data() -> Iterator[Finding]:
             yield Finding("data", "yes", f"{name} is here, with {clips} clips.")
 
 
-_CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
-    ("python", _python),
-    ("torch", _torch),
-    ("torchaudio", _torchaudio),
-    ("audio", _formats),
-    ("store", _store),
-    ("cpu", _cpu),
-    ("memory", _memory),
-    ("disk", _disk),
-    ("data", _data),
+# Each is called by what it is about.
+_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    *(_python, _torch, _torchaudio, _audio, _store, _cpu, _memory, _disk, _data),
 )
 
 
 def examine() -> list[Finding]:
     """Every finding; a check that breaks is itself a finding (unknown)."""
     findings: list[Finding] = []
-    for about, check in _CHECKS:
+    for check in _CHECKS:
         try:
             findings += check()
         except Exception as error:
             # A broken installation breaks in ways nobody foresees; the rest is still worth saying.
             first = str(error).splitlines()[0] if str(error) else ""
             sentence = f"This check broke: {type(error).__name__}: {first}"
-            findings.append(Finding(about, "unknown", sentence))
+            findings.append(Finding(check.__name__.strip("_"), "unknown", sentence))
     return findings
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -155,15 +156,7 @@ class _Runs(Group):
 @options.details_as_json
 @click.pass_context
 def runs(
-    ctx: click.Context,
-    experiment: str | None,
-    limit: int,
-    sort: str | None,
-    status: str | None,
-    kind: str | None,
-    tags: dict[str, str],
-    where: str,
-    words: tuple[str, ...] = (),
+    ctx: click.Context, sort: str | None, where: str, words: tuple[str, ...] = (), **given: Any
 ) -> None:
     """List runs, the newest first, and their main figures; show, move and delete them.
 
@@ -174,24 +167,15 @@ def runs(
         return
 
     key, lower = _metric(sort) if sort else ("", None)
-    listed = list_runs(
-        experiment,
-        limit,
-        status=status,
-        kind=kind,
-        tags=tags,
-        words=words,
-        where=_query(where),
-        best=key,
-        # A metric of the user's own is not known here: the highest is the first.
-        lower=bool(lower),
-    )
+    # A metric of the user's own is not known here: the highest is the first.
+    asked = {"words": words, "where": _query(where), "best": key, "lower": bool(lower)}
+    listed = list_runs(**given, **asked)
     if sort and listed:
         _check_sort(sort, key, listed)
     if answered([_as_json(run) for run in listed]):
         return
     if not listed:
-        if experiment or status or kind or tags or where or words:
+        if where or words or any(given[name] for name in ("experiment", "status", "kind", "tags")):
             from l2i.cli import COMMANDS
 
             near = nearest(words[0], runs.list_commands(ctx)) if words else None

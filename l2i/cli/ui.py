@@ -25,12 +25,7 @@ _PORT = 5000
 
 
 def _free(host: str, port: int) -> int:
-    """The port, or, of port 0, one that is free.
-
-    Raises
-    ------
-    UsageError
-    """
+    """The port, or, of port 0, one that is free; refused where it is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -82,14 +82,7 @@ class _Panels:
 
     There may be hundreds of such pictures, and matplotlib takes half a second for one. Axes, their
     numbers and the colour bar are drawn once; of each picture it writes the words alone, and
-    spectrograms and bars are put in as pixels.
-
-    Parameters
-    ----------
-    count : int
-        How many spectrograms.
-    seconds, kilohertz : float
-        Where their axes end.
+    spectrograms and bars are put in as pixels. Axes end at so many seconds and kilohertz.
     """
 
     def __init__(self, count: int, seconds: float, kilohertz: float) -> None:

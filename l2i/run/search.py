@@ -176,13 +176,7 @@ def _versions() -> Path | None:
 
 
 def _reader(store: Store) -> sqlite3.Connection:
-    """A connection that only reads.
-
-    Raises
-    ------
-    sqlite3.Error
-        It is no sqlite file, or a newer MLflow wrote it.
-    """
+    """A connection that only reads; sqlite3.Error: it is no sqlite file, or of a newer MLflow."""
     if store.database is None:
         raise sqlite3.NotSupportedError
     base = read_only(store.database, 1.0)
