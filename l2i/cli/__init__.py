@@ -72,7 +72,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "mixtures:ground_truth",
             "Compare explanations with the known sources.",
         ),
-        "shortcut": ("shortcut:shortcut", "Plant a cue in one class, and look for it."),
+        "shortcut": ("audit:shortcut", "Plant a cue in one class, and look for it."),
         "components": ("evaluate:components", "Show what a model learnt as a whole."),
         "compare": ("benchmark:compare", "Set runs side by side, clip by clip."),
     },
@@ -81,7 +81,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "ui": ("ui:ui", "Look at all runs, in a browser."),
         "sync": ("transfer:sync", "Upload what MLflow or S3 missed."),
         "doctor": ("doctor:doctor", "Check this machine: Python, torch, GPU, disk, data."),
-        "completion": ("completion:completion", "Print a shell's completion script."),
+        "completion": ("doctor:completion", "Print a shell's completion script."),
     },
     "Jobs": {
         "submit": ("submit:submit", "Submit the variants of a file as a job."),
