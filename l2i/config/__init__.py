@@ -15,7 +15,6 @@ setting does not train the classifier again.
 ============  ============================================================
 ``schema``    the settings: sections of names, ranges, defaults, meanings
 ``tree``      the whole of them, and its signatures
-``text``      what a setting means, in words; TOML that is read back
 ``layers``    files, presets and words, laid over each other and validated
 ============  ============================================================
 """
@@ -34,8 +33,7 @@ from l2i.config.schema import (
     Spectrogram,
     Warn,
 )
-from l2i.config.text import meanings, toml_of
-from l2i.config.tree import STAGES, Config, flatten
+from l2i.config.tree import STAGES, Config, flatten, meanings, toml_of
 
 __all__ = [
     "STAGES",

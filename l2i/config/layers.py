@@ -10,8 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from l2i.config.text import meanings
-from l2i.config.tree import Config
+from l2i.config.tree import Config, meanings
 from l2i.environment import usual_data_dir
 from l2i.errors import ConfigError
 from l2i.registry import nearest
