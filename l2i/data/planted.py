@@ -219,21 +219,9 @@ class Planted:
     base: DataSet
     cue: Cue
     card: Card
-
-    @property
-    def root(self) -> Path | None:
-        """The base's."""
-        return self.base.root
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.base.sample_rate
-
-    @property
-    def n_samples(self) -> int:
-        """S."""
-        return self.base.n_samples
+    root: Path | None
+    sample_rate: int
+    n_samples: int
 
     @property
     def generator(self) -> str:
@@ -334,7 +322,8 @@ def _entry(word: str) -> Entry:
 
     def opened(wanted: config.Dataset) -> DataSet:
         base = DATASETS[cue.dataset].open(wanted.model_copy(update={"name": cue.dataset}))
-        return Planted(base, cue, planted_card(base.card, cue))
+        form = (base.root, base.sample_rate, base.n_samples)
+        return Planted(base, cue, planted_card(base.card, cue), *form)
 
     return Entry(card, opened)
 
