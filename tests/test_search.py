@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -71,28 +72,28 @@ def _fill(store: Store, many: int = 0) -> Store:
     return store
 
 
-def _ask(store: Store, wanted: Wanted, experiment: str | None, binned: bool) -> list[RunInfo]:
-    return [run for page in search._ask(store, wanted, experiment, binned) for run in page]
+def _ask(store: Store, wanted: Wanted) -> list[RunInfo]:
+    return [run for page in search._ask(store, wanted) for run in page]
 
 
-def _read(store: Store, wanted: Wanted, experiment: str | None, binned: bool) -> list[RunInfo]:
-    return [run for page in search._read(store, wanted, experiment, binned) for run in page]
+def _read(store: Store, wanted: Wanted) -> list[RunInfo]:
+    return [run for page in search._read(store, wanted) for run in page]
 
 
 def test_the_file_and_mlflow_say_the_same(store: Store) -> None:
     """Each run with all that is known of it, in the same order, for every kind of question."""
     filled = _fill(store, many=130)
-    (first,) = _read(filled, Wanted(name="b"), None, False)
+    (first,) = _read(filled, Wanted(name="b"))
     assert (first.metrics, first.experiment) == ({"test/ff_mean": 0.9}, "demo")
     for wanted in (*_WANTED, Wanted(run_id=first.id), Wanted(run_id=first.id[:7])):
         for experiment in (None, "demo", "nobody"):
             for binned in (False, True):
-                own = _read(filled, wanted, experiment, binned)
-                theirs = _ask(filled, wanted, experiment, binned)
+                asked = replace(wanted, experiment=experiment, binned=binned)
+                own, theirs = _read(filled, asked), _ask(filled, asked)
                 # A NaN is not equal to itself; its text is.
                 assert [repr(run) for run in own] == [repr(run) for run in theirs], wanted
-    assert len(_read(filled, Wanted(), None, False)) == 135, "more than a page"
-    assert [run.name for run in _read(filled, Wanted(), None, True)] == ["gone"]
+    assert len(_read(filled, Wanted())) == 135, "more than a page"
+    assert [run.name for run in _read(filled, Wanted(binned=True))] == ["gone"]
     names = {e.name for e in connect(filled).search_experiments()}
     assert set(experiment_names(filled)) == names >= {"demo", "other", "many"}
 
@@ -116,7 +117,7 @@ def test_a_file_that_does_not_answer_is_left_to_mlflow(
         base.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
     newer = Store(filled.uri, filled.root, filled.artifacts, filled.artifacts_chosen, kept)
     with pytest.raises(sqlite3.Error):
-        _read(newer, wanted, None, False)
+        _read(newer, wanted)
     # MLflow is asked by the store's address, which is that of the file that is right.
     (run,) = search_runs(newer, wanted)
     assert repr(run) == repr(expected)

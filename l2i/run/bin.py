@@ -80,7 +80,7 @@ def find_garbage(*, stages: bool = False) -> Garbage:
         raise StoreError(
             f"{store.shown} is a server: its bin is emptied where it runs, by 'mlflow gc'."
         )
-    binned = search_runs(store, Wanted(tags=OURS), limit=1_000_000, binned=True)
+    binned = search_runs(store, Wanted(tags=OURS, binned=True), limit=1_000_000)
     with store_errors(store, "read"):
         registered = {v.run_id for v in connect(store).search_model_versions(max_results=10_000)}
     kept = [run for run in binned if run.id in registered]

@@ -37,8 +37,8 @@ def members(signature: str, *, finished: bool = False) -> dict[str, RunInfo]:
 
 def find_parent(experiment: str, signature: str) -> RunInfo | None:
     """The run above all of a sweep, the first where there are several; None where there is none."""
-    wanted = Wanted(tags={"l2i.signature": signature, "l2i.kind": "sweep"})
-    runs = search_runs(locate(), wanted, experiment=experiment, limit=100)
+    tags = {"l2i.signature": signature, "l2i.kind": "sweep"}
+    runs = search_runs(locate(), Wanted(tags=tags, experiment=experiment), limit=100)
 
     def begin(run: RunInfo) -> tuple[float, str]:
         return run.start.timestamp() if run.start else float("inf"), run.id

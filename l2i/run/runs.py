@@ -129,8 +129,8 @@ def find_finished(experiment: str, signature: str, tag: str = "l2i.signature") -
         return None
     # A run may be done, and its store not have heard of it.
     sync(store, 5.0)
-    wanted = Wanted(status="FINISHED", tags={tag: signature})
-    return next(iter(search_runs(store, wanted, experiment=experiment, kinds=MODELS)), None)
+    wanted = Wanted(status="FINISHED", tags={tag: signature}, experiment=experiment)
+    return next(iter(search_runs(store, wanted, kinds=MODELS)), None)
 
 
 def list_runs(
@@ -203,11 +203,11 @@ def list_runs(
         where=where,
         best=best,
         lower=lower,
+        experiment=experiment,
+        words=words,
     )
     try:
-        runs = search_runs(
-            store, wanted, experiment=experiment, limit=limit, kinds=kinds, words=words
-        )
+        runs = search_runs(store, wanted, limit=limit, kinds=kinds)
     except StoreError as error:
         status_of = getattr(error.__cause__, "get_http_status_code", None)
         if where and status_of is not None and status_of() == 400:

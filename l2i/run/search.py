@@ -104,6 +104,12 @@ class Wanted:
         A metric by which the best come first, and runs without it last.
     lower : bool
         Whether the lowest is the best.
+    experiment : str, optional
+        By default all of them.
+    words : sequence of str
+        What they are about, all of it: see `RunInfo.is_about`.
+    binned : bool
+        Those in MLflow's bin, in place of all others.
     """
 
     status: str = ""
@@ -113,6 +119,9 @@ class Wanted:
     where: str = ""
     best: str = ""
     lower: bool = False
+    experiment: str | None = None
+    words: Sequence[str] = ()
+    binned: bool = False
 
     def query(self) -> str:
         """The same in MLflow's language, which has no escape for a quote.
@@ -132,11 +141,11 @@ class Wanted:
         best = [f"metrics.`{self.best}` {'ASC' if self.lower else 'DESC'}"] if self.best else []
         return [*best, "attributes.start_time DESC"]
 
-    def sql(self, experiment: str | None, binned: bool) -> tuple[str, list[str]]:
+    def sql(self) -> tuple[str, list[str]]:
         """The same for the tables of a store, as a query and its values."""
         parts = ["r.lifecycle_stage = ?", "e.lifecycle_stage = 'active'"]
-        values = ["deleted" if binned else "active"]
-        equal = {"e.name": experiment, "r.status": self.status, "r.name": self.name}
+        values = ["deleted" if self.binned else "active"]
+        equal = {"e.name": self.experiment, "r.status": self.status, "r.name": self.name}
         for column, value in equal.items():
             if value:
                 parts.append(f"{column} = ?")
@@ -202,11 +211,9 @@ def _pairs(base: sqlite3.Connection, table: str, ids: Sequence[str]) -> dict[str
     return pairs
 
 
-def _read(
-    store: Store, wanted: Wanted, experiment: str | None, binned: bool
-) -> Iterator[list[RunInfo]]:
+def _read(store: Store, wanted: Wanted) -> Iterator[list[RunInfo]]:
     with closing(_reader(store)) as base:
-        rows = base.execute(*wanted.sql(experiment, binned))
+        rows = base.execute(*wanted.sql())
         while some := rows.fetchmany(_PAGE):
             ids = [row[0] for row in some]
             params, tags, metrics = (
@@ -249,20 +256,18 @@ def _experiments(store: Store) -> dict[str, str]:
             return names
 
 
-def _ask(
-    store: Store, wanted: Wanted, experiment: str | None, binned: bool
-) -> Iterator[list[RunInfo]]:
+def _ask(store: Store, wanted: Wanted) -> Iterator[list[RunInfo]]:
     from mlflow.entities import ViewType
 
     client = connect(store)
     experiments = _experiments(store)
-    places = [i for i, name in experiments.items() if experiment in (None, name)]
+    places = [i for i, name in experiments.items() if wanted.experiment in (None, name)]
     token = None
     while places:
         page = client.search_runs(
             places,
             wanted.query(),
-            ViewType.DELETED_ONLY if binned else ViewType.ACTIVE_ONLY,
+            ViewType.DELETED_ONLY if wanted.binned else ViewType.ACTIVE_ONLY,
             max_results=_PAGE,
             order_by=wanted.order(),
             page_token=token,
@@ -309,31 +314,18 @@ def experiment_names(store: Store) -> list[str]:
 
 
 def search_runs(
-    store: Store,
-    wanted: Wanted,
-    *,
-    experiment: str | None = None,
-    limit: int = 1,
-    kinds: Container[str] | None = None,
-    words: Sequence[str] = (),
-    binned: bool = False,
+    store: Store, wanted: Wanted, *, limit: int = 1, kinds: Container[str] | None = None
 ) -> list[RunInfo]:
-    """The runs that are wanted and are about all `words` (`RunInfo.is_about`), newest first; none
-    where there is no store yet, which is not made.
+    """The runs that are wanted, newest first; none where there is no store yet, which is not made.
 
     Parameters
     ----------
     store : Store
     wanted : Wanted
-    experiment : str, optional
-        By default all of them.
     limit : int
         How many at most.
     kinds : container of str, optional
         Only runs of these kinds.
-    words : sequence of str
-    binned : bool
-        Those in MLflow's bin, in place of all others.
 
     Raises
     ------
@@ -344,7 +336,8 @@ def search_runs(
     def take(pages: Iterable[list[RunInfo]]) -> list[RunInfo]:
         runs: list[RunInfo] = []
         for page in pages:
-            runs += [r for r in page if (kinds is None or r.kind in kinds) and r.is_about(words)]
+            of_kind = [run for run in page if kinds is None or run.kind in kinds]
+            runs += [run for run in of_kind if run.is_about(wanted.words)]
             if len(runs) >= limit:
                 break
         return runs[:limit]
@@ -353,8 +346,8 @@ def search_runs(
         return []
     if not wanted.where:
         try:
-            return take(_read(store, wanted, experiment, binned))
+            return take(_read(store, wanted))
         except sqlite3.Error:
             pass  # MLflow waits for a lock, and says what is wrong with a file.
     with store_errors(store, "read"):
-        return take(_ask(store, wanted, experiment, binned))
+        return take(_ask(store, wanted))
