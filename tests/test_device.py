@@ -29,7 +29,7 @@ from l2i.run.device import (
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with neither CUDA nor MPS."""
     monkeypatch.setattr(device, "cuda_problem", lambda: "torch sees no CUDA device")
-    monkeypatch.setattr(device, "_has_mps", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_auto_takes_cuda_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("no_gpu")
 def test_mps_is_taken_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32."""
-    monkeypatch.setattr(device, "_has_mps", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     place, dtype, sentences = pick_device("auto", "auto")
     assert (place.type, dtype, sentences) == ("mps", torch.float32, ["Device: mps, float32."])
     with pytest.raises(DeviceError, match="bfloat16 is not offered on mps"):

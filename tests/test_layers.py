@@ -147,10 +147,10 @@ def test_a_room_imports_from_those_above_it(room: str) -> None:
 
 
 def test_few_modules_know_mlflow() -> None:
-    """`store` and five others, as ``l2i/run/__init__.py`` says, keep runs; one recipe
+    """`store` and four others, as ``l2i/run/__init__.py`` says, keep runs; one recipe
     makes a model of MLflow's kind, and one serves its pages."""
     who = {_module(p) for p in SOURCES for name, _, _ in _imports(p) if _of(name, "mlflow")}
-    names = ("store", "search", "bin", "events", "writing", "tracker")
+    names = ("store", "search", "bin", "events", "writing")
     keep = {f"l2i.run.{name}" for name in names}
     assert who == keep | {"l2i.recipes.publishing.served", "l2i.recipes.publishing.site"}
 

@@ -20,7 +20,7 @@
     tracker      one run, from its start to its end, through crashes
     writing      what it says while it is done
 
-`store`, `search`, `bin`, `events`, `writing` and `tracker` are the only code that knows MLflow.
+`store`, `search`, `bin`, `events` and `writing` are the only code that knows MLflow.
 They import it when they first need it, which who only reads a sqlite file does not. Nothing is
 imported here, so that a command that only needs `progress` pays for nothing else.
 """

@@ -66,12 +66,6 @@ def _why_no_device() -> str:
     return "torch sees no CUDA device"
 
 
-def _has_mps() -> bool:
-    import torch
-
-    return torch.backends.mps.is_available()
-
-
 def cpu_has_bfloat16() -> bool:
     """Whether the processor has instructions for bfloat16 (AVX512-BF16, AMX, or ARM's).
 
@@ -112,13 +106,13 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
     why = ""
     if name == "auto":
         problem = cuda_problem()
-        name = "cuda" if problem is None else "mps" if _has_mps() else "cpu"
+        name = "cuda" if problem is None else "mps" if torch.backends.mps.is_available() else "cpu"
         why = f" ({problem})" if name == "cpu" else ""
     elif name == "cuda":
         problem = cuda_problem()
         if problem is not None:
             raise DeviceError(f"--device cuda cannot be had: {problem}; take --device auto.")
-    elif name == "mps" and not _has_mps():
+    elif name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps cannot be had: it needs macOS on Apple silicon.")
 
     shown = torch.cuda.get_device_name() if name == "cuda" else name

@@ -44,15 +44,12 @@ def send_event(
     client = connect(store)
     with store_errors(store, "written"):
         if kind == "params":
-            _once_more(client.log_batch, run_id, params=[Param(k, v) for k, v in data.items()])
+            _log(client, run_id, params=[Param(k, v) for k, v in data.items()])
         elif kind == "metrics":
             metrics = [Metric(k, float(v), t, step) for k, v, t, step in data]
-            if unsure:
-                metrics = _new(client, run_id, metrics)
-            if metrics:
-                _once_more(client.log_batch, run_id, metrics=metrics)
+            _log(client, run_id, metrics=_new(client, run_id, metrics) if unsure else metrics)
         elif kind == "tags":
-            _once_more(client.log_batch, run_id, tags=[RunTag(k, v) for k, v in data.items()])
+            _log(client, run_id, tags=[RunTag(k, v) for k, v in data.items()])
         elif kind == "untag":
             if data in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, data)
@@ -74,6 +71,14 @@ def send_event(
             client.set_terminated(run_id, data["status"], data["time"])
         else:
             raise StoreError(f"There is no event of kind {kind!r}; a newer l2i wrote it.")
+
+
+def _log(client: Any, run_id: str, **what: Sequence[Any]) -> None:
+    """Log parameters, metrics or tags, as many in a request as a tracking server takes."""
+    for kind, items in what.items():
+        size = 1000 if kind == "metrics" else 100
+        for start in range(0, len(items), size):
+            _once_more(client.log_batch, run_id, **{kind: items[start : start + size]})
 
 
 def _once_more(log: Callable[..., object], run_id: str, **what: Any) -> None:

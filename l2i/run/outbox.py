@@ -269,12 +269,8 @@ class Outbox:
             self._thread = None
         if self.pending:
             return why
-        self.remove()
-        return ""
-
-    def remove(self) -> None:
-        """Remove the folder, once all is sent."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        return ""
 
 
 def outboxes(store: Store) -> list[Outbox]:

@@ -227,16 +227,13 @@ def _import(
     lock.take()
     put = partial(send_event, store, run_id, uri)
     try:
-        params = list(document["params"].items())
-        for start in range(0, len(params), 100):
-            put("params", dict(params[start : start + 100]))
+        put("params", document["params"])
         points = [
             [key, value, moment, step]
             for key, history in document["metrics"].items()
             for step, value, moment in history
         ]
-        for start in range(0, len(points), 1000):
-            put("metrics", points[start : start + 1000])
+        put("metrics", points)
         if any((folder / "artifacts").glob("*")):
             put("files", "", folder / "artifacts")
         end = document["end"] or round(1000 * time.time())

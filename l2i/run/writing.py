@@ -8,9 +8,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,11 @@ from l2i.run.store import connect, store_errors
 from l2i.storage import FileLock, is_output, mark_output
 from l2i.storage.patience import patience_s
 
-# What one request to a tracking server may hold.
-_BATCH_PARAMS = 100
-_BATCH_METRICS = 1000
 # Often enough for a run of three minutes, seldom enough to cost nothing.
 _SYSTEM_INTERVAL_S = 5.0
 STOPPED_WAIT_S = 5.0
 """How long a run that was stopped or failed waits for its store, before it leaves the rest to
 `l2i sync`: who stops a container kills it after ten."""
-
-
-def _chunks(values: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    items = iter(values.items())
-    while chunk := dict(islice(items, size)):
-        yield chunk
 
 
 class Tracker:
@@ -111,8 +101,8 @@ class Tracker:
             for key, text in texts.items()
             if self._params.get(key, text) != text
         ]
-        for chunk in _chunks(new, _BATCH_PARAMS):
-            self._put("params", chunk)
+        if new:
+            self._put("params", new)
         self._params.update(new)
         if changed:
             self.tags({"l2i.changed_params": "; ".join(changed)})
@@ -150,8 +140,8 @@ class Tracker:
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         now = time.time_ns() // 1_000_000
-        for chunk in _chunks(values, _BATCH_METRICS):
-            self._put("metrics", [[key, value, now, step] for key, value in chunk.items()])
+        if values:
+            self._put("metrics", [[key, value, now, step] for key, value in values.items()])
             # MLflow shows figures in the order in which they came first: the machine's come last.
             self._watch()
         self._last.update({key: (step, value) for key, value in values.items()})
@@ -159,8 +149,8 @@ class Tracker:
     def tags(self, values: Mapping[str, Any]) -> None:
         """Write tags; a later value replaces an earlier one."""
         texts = {key: as_text(value) for key, value in values.items()}
-        for chunk in _chunks({kept_tag(k): text for k, text in texts.items()}, _BATCH_PARAMS):
-            self._put("tags", chunk)
+        if texts:
+            self._put("tags", {kept_tag(k): text for k, text in texts.items()})
         self._tags.update(texts)
 
     def input(self, name: str, digest: str, source: str) -> None:
