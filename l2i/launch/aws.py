@@ -197,12 +197,6 @@ def differences(
     ]
 
 
-def roles_of(base: Mapping[str, Any] | None) -> dict[str, str]:
-    """The roles of a job definition."""
-    has = base["containerProperties"] if base else {}
-    return {k: str(has[k]) for k in ("jobRoleArn", "executionRoleArn") if has.get(k)}
-
-
 def attempt_states(index: int, described: Mapping[str, Any]) -> TaskState:
     """What `describe_jobs` says of one task."""
     if not described:

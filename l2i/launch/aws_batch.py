@@ -31,7 +31,6 @@ from l2i.launch.aws import (
     listed,
     rebuilt,
     region_of,
-    roles_of,
 )
 from l2i.launch.job import Check, Job, JobState, State, keep_job
 from l2i.launch.spec import JobSpec
@@ -73,12 +72,8 @@ class AwsBatch:
                 f"{MAX_TASKS}: split the file."
             )
 
-    def _base(self) -> dict[str, Any] | None:
-        """The newest revision of the job definition that is set up for the queue."""
-        return next(iter(self._revisions()), None)
-
     def _revisions(self) -> list[dict[str, Any]]:
-        """All of that job definition, the newest first."""
+        """All of the job definition that is set up for the queue, the newest first."""
         how = {"jobDefinitionName": self._definition, "status": "ACTIVE"}
         with aws_errors("show its job definitions"):
             every = listed(self._batch, "describe_job_definitions", "jobDefinitions", **how)
@@ -130,21 +125,18 @@ class AwsBatch:
     def check(self, spec: JobSpec) -> list[Check]:
         """Limits, queue, compute environments and image."""
         self._limits(spec)
-        return [*self._check_queue(), Check(f"Image {self._image(spec, self._base())}.")]
+        return [*self._check_queue(), Check(f"Image {self._image(spec, self._revisions())}.")]
 
-    def _image(self, spec: JobSpec, base: Mapping[str, Any] | None) -> str:
-        image = spec.image or (base["containerProperties"]["image"] if base else "")
+    def _image(self, spec: JobSpec, revisions: list[dict[str, Any]]) -> str:
+        """The description's, or else the newest revision's; of ECR under its tag, by its digest."""
+        image = spec.image or (revisions[0]["containerProperties"]["image"] if revisions else "")
         if not image:
             raise LaunchError(
                 f"There is no image: give --image NAME@sha256:..., or set the queue up with one "
                 f"('l2i batch setup --queue {self._queue} --image ...')."
             )
-        if not re.search(r"sha256:[0-9a-f]{64}$", image):
-            image = self._by_digest(image)
-        return image
-
-    def _by_digest(self, image: str) -> str:
-        """An image of ECR under its tag, by its digest."""
+        if re.search(r"sha256:[0-9a-f]{64}$", image):
+            return image
         match = re.fullmatch(
             r"(?P<account>\d+)\.dkr\.ecr\.(?P<region>[\w-]+)\.amazonaws\.com(?:\.cn)?/"
             r"(?P<name>[^:@]+)(?::(?P<tag>[\w.-]+))?",
@@ -170,15 +162,16 @@ class AwsBatch:
         """Submit it, unless the queue has it already."""
         self._limits(spec)
         self._check_queue()
-        base = self._base()
-        roles = roles_of(base)
-        resolved = spec.model_copy(update={"image": self._image(spec, base)})
+        revisions = self._revisions()
+        resolved = spec.model_copy(update={"image": self._image(spec, revisions)})
         # Under the name that the description as given has: what a default stands for now is no
         # reason to do it all again.
-        known = self._known(spec)
-        new = known is None
-        if known is None:
-            definition = self._register(resolved, roles)
+        own = [job for job in self._jobs(spec.id) if job["jobName"] == spec.id]
+        # Batch forgets after a week or more.
+        known = max(own, key=lambda j: int(j.get("createdAt", 0)), default=None)
+        native = str(known["jobId"]) if known else ""
+        if not known:
+            definition = self._register(resolved, revisions)
             variables = spec.variables(self.name) | {"L2I_IMAGE_DIGEST": resolved.image}
             how: dict[str, Any] = {
                 "jobName": spec.id,
@@ -197,22 +190,18 @@ class AwsBatch:
             if len(spec.tasks) > 1:
                 how["arrayProperties"] = {"size": len(spec.tasks)}
             with aws_errors("take the job"):
-                known = str(self._batch.submit_job(**how)["jobId"])
-        job = Job(spec.id, self.name, spec, known, self._place, new=new)
+                native = str(self._batch.submit_job(**how)["jobId"])
+        job = Job(spec.id, self.name, spec, native, self._place, new=not known)
         keep_job(self._root, job)
         return job
 
-    def _known(self, spec: JobSpec) -> str | None:
-        """The id of this very job, where the queue has it: Batch forgets after a week or more."""
-        own = [job for job in self._jobs(spec.id) if job["jobName"] == spec.id]
-        newest = max(own, key=lambda j: int(j.get("createdAt", 0)), default=None)
-        return str(newest["jobId"]) if newest else None
-
-    def _register(self, spec: JobSpec, roles: Mapping[str, str]) -> str:
+    def _register(self, spec: JobSpec, revisions: list[dict[str, Any]]) -> str:
         """A revision of the job definition that fits."""
+        base = revisions[0]["containerProperties"] if revisions else {}
+        roles = {key: base.get(key, "") for key in ("jobRoleArn", "executionRoleArn")}
         wanted = container(spec, roles)
         keys = ("image", "secrets", "linuxParameters", "jobRoleArn", "executionRoleArn")
-        for old in self._revisions():
+        for old in revisions:
             if not differences(old["containerProperties"], wanted, keys):
                 return str(old["jobDefinitionArn"])
         with aws_errors("register the job definition"):
