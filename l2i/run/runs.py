@@ -13,6 +13,7 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from l2i.errors import StoreError, UsageError
 from l2i.registry import did_you_mean
@@ -22,7 +23,7 @@ from l2i.run.search import MODELS, RunInfo, Wanted, experiment_names, search_run
 from l2i.run.store import Store, check_own, connect, locate, store_errors
 from l2i.storage import FileLock
 
-OURS: Mapping[str, str | None] = {"l2i.signature": None}
+OURS: dict[str, str | None] = {"l2i.signature": None}
 """The tag that all runs of this package have."""
 # A run is made a moment before it is locked; a younger one without a lock is given that moment.
 _GRACE_S = 60.0
@@ -140,10 +141,7 @@ def list_runs(
     status: str | None = None,
     kind: str | None = None,
     tags: Mapping[str, str] | None = None,
-    words: Sequence[str] = (),
-    where: str = "",
-    best: str = "",
-    lower: bool = False,
+    **more: Any,
 ) -> list[RunInfo]:
     """The newest runs that this package made, newest first; empty where there is no store.
 
@@ -160,20 +158,13 @@ def list_runs(
         ``train``, ``import``, ``sweep``, ``overlap``, ...; ``all``: of every kind.
     tags : mapping of str to str, optional
         All of them; a name without a dot is one of ours: ``dataset`` is ``l2i.dataset``.
-    words : sequence of str
-        All of them in a run's name, experiment, data set or method, whatever the case.
-    where : str
-        More, in MLflow's language: ``metrics.`test/accuracy` > 0.9``.
-    best : str
-        A metric by which the best come first in place of the newest, ``test/accuracy`` say; runs
-        that have none come last.
-    lower : bool
-        Whether the lowest is the best.
+    **more
+        What else `Wanted` has: ``words``, ``where``, ``best``, ``lower``.
 
     Raises
     ------
     UsageError
-        There is no such experiment, or MLflow does not understand `where` or `best`.
+        There is no such experiment, or MLflow does not understand ``where`` or ``best``.
     """
     if not locate().exists:
         return []
@@ -192,28 +183,19 @@ def list_runs(
         if set(name) & set("`'\"") or "'" in value:
             raise UsageError(f"A tag that is looked for has no quotes: {key}={value}.")
         asked[name] = value
-    if "`" in best:
-        raise UsageError(f"A metric's name has no back-tick: {best}.")
+    wanted = Wanted((status or "").upper(), tags=OURS | asked, experiment=experiment, **more)
+    if "`" in wanted.best:
+        raise UsageError(f"A metric's name has no back-tick: {wanted.best}.")
     kinds: Container[str] | None = MODELS | {"sweep"}
     if kind:
         kinds = None if kind == "all" else {kind}
-    wanted = Wanted(
-        status=(status or "").upper(),
-        tags={**OURS, **asked},
-        where=where,
-        best=best,
-        lower=lower,
-        experiment=experiment,
-        words=words,
-    )
     try:
         runs = search_runs(store, wanted, limit=limit, kinds=kinds)
     except StoreError as error:
         status_of = getattr(error.__cause__, "get_http_status_code", None)
-        if where and status_of is not None and status_of() == 400:
-            raise UsageError(
-                f"MLflow does not understand {where!r}: {str(error.__cause__).splitlines()[0]}"
-            ) from None
+        if wanted.where and status_of is not None and status_of() == 400:
+            first = str(error.__cause__).splitlines()[0]
+            raise UsageError(f"MLflow does not understand {wanted.where!r}: {first}") from None
         raise
     # Where the process is gone, `reap` takes what is not sent for killed.
     killed = [run.id for run in runs if run.status == "KILLED"]
