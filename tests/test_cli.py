@@ -346,7 +346,7 @@ def test_what_happened_is_the_exit_code(
     def broken(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("l2i.run.runs.list_runs", broken)
+    monkeypatch.setattr("l2i.cli.runs.list_runs", broken)
     assert say("runs") == Said(code, "", err)
 
 
@@ -392,7 +392,7 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("l2i.run.runs.list_runs", broken)
+    monkeypatch.setattr("l2i.cli.runs.list_runs", broken)
     with pytest.raises(ZeroDivisionError):
         main(["runs"])
 

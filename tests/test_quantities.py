@@ -23,9 +23,9 @@ from tests.test_cli_data import Say
         (kinds.MINUTES, "5m", 5),
         (kinds.MINUTES, "5", 5),
         (kinds.MINUTES, "30s", 0.5),
-        (kinds.timeout_s(60), "6h", 21_600),
-        (kinds.memory_mib(256), "14GiB", 14_336),
-        (kinds.memory_mib(256), "14000", 14_000),
+        (kinds.Quantity(kinds.TIME, 60, whole=True), "6h", 21_600),
+        (kinds.Quantity(kinds.SIZE_MIB, 256, whole=True), "14GiB", 14_336),
+        (kinds.Quantity(kinds.SIZE_MIB, 256, whole=True), "14000", 14_000),
     ],
 )
 def test_a_number_with_its_unit(kind: kinds.Quantity, text: str, value: float) -> None:
@@ -43,7 +43,7 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
 def test_too_little_is_refused() -> None:
     """With the least there may be."""
     with pytest.raises(click.BadParameter, match="5s is not in the range: it must be 60 s or more"):
-        kinds.timeout_s(60).convert("5s", None, None)
+        kinds.Quantity(kinds.TIME, 60, whole=True).convert("5s", None, None)
 
 
 def test_every_setting_has_a_meaning() -> None:

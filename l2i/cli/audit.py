@@ -200,15 +200,11 @@ def _end(fail_on: str | None, suspects: int) -> None:
     help="Class whose clips come twice, under two names.",
 )
 @click.option(
-    "--hz",
-    type=kinds.FiniteRange(0, min_open=True),
-    default=3000.0,
-    metavar="HZ",
-    help="Frequency of the beep.",
+    "--hz", type=kinds.POSITIVE, default=3000.0, metavar="HZ", help="Frequency of the beep."
 )
 @click.option(
     "--ms",
-    type=kinds.FiniteRange(0, min_open=True),
+    type=kinds.POSITIVE,
     default=100.0,
     metavar="MS",
     help="Length of the beep in milliseconds.",

@@ -74,9 +74,7 @@ _secret = options.several(
 @options.shared_memory
 @click.option("--spot/--no-spot", default=True, help="Use Spot machines.")
 @click.option(
-    "--on-demand/--no-on-demand",
-    default=True,
-    help="Use on-demand machines if Spot has none.",
+    "--on-demand/--no-on-demand", default=True, help="Use on-demand machines if Spot has none."
 )
 @options.several(
     "--subnet", "subnets", metavar="ID", help="Subnet of the machines", default="all of the VPC"

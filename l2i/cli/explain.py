@@ -54,14 +54,14 @@ from l2i.run.progress import Progress
 @click.option(
     "--duration",
     "duration_s",
-    type=kinds.FiniteRange(min=0, min_open=True),
+    type=kinds.POSITIVE,
     metavar="SECONDS",
     help="Explain so much of each file.  [default: all of it]",
 )
 @click.option(
     "--window",
     "window_s",
-    type=kinds.FiniteRange(min=0, min_open=True),
+    type=kinds.POSITIVE,
     metavar="SECONDS",
     help="Explain what is longer in windows of so much.  [default: see above]",
 )
@@ -71,11 +71,7 @@ from l2i.run.progress import Progress
 @options.quiet
 @options.as_json
 def explain(
-    words: tuple[str, ...],
-    classifier: str | None,
-    out: Path,
-    progress: Progress,
-    **given: Any,
+    words: tuple[str, ...], classifier: str | None, out: Path, progress: Progress, **given: Any
 ) -> None:
     """Explain AUDIO files with the networks of RUN, or for any --classifier.
 
@@ -102,28 +98,28 @@ def explain(
             )
         audio = _files(words)
         results = _explain_any(classifier, audio, out, progress, failed, given)
-        _end(results, out, failed, len(audio))
-        return
-    run, *rest = words
-    if not rest and not (Path(run).suffix or Path(run).exists()):
-        raise click.UsageError(f"Give AUDIO files, too, such as 'l2i explain {run} my.wav'.")
-    if not rest or (Path(run).suffix and Path(run).is_file()):
-        raise click.UsageError(
-            f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a --classifier."
-        )
-    audio = _files(rest)
-    from l2i.recipes.publishing.explain import explain as run_explain
+    else:
+        run, *rest = words
+        if not rest and not (Path(run).suffix or Path(run).exists()):
+            raise click.UsageError(f"Give AUDIO files, too, such as 'l2i explain {run} my.wav'.")
+        if not rest or (Path(run).suffix and Path(run).is_file()):
+            raise click.UsageError(
+                f"Give a RUN and AUDIO files, such as 'l2i explain latest {run}', or a "
+                "--classifier."
+            )
+        audio = _files(rest)
+        from l2i.recipes.publishing.explain import explain as run_explain
 
-    given["method"] = options.file_word(given["method"])
-    results = run_explain(
-        run,
-        audio,
-        progress,
-        out=out,
-        on_failure=failed.append,
-        **measuring.arguments(given),
-    )
-    _end(results, out, failed, len(audio))
+        given["method"] = options.file_word(given["method"])
+        asked = measuring.arguments(given)
+        results = run_explain(run, audio, progress, out=out, on_failure=failed.append, **asked)
+    if not answered(results) and results:
+        _show(results, out)
+    if failed:
+        # Those that could be were explained: this is said last, where it is seen.
+        reasons = "".join(f"\n  - {error}" for error in failed)
+        several = f"{len(failed)} of {len(audio)} files could not be explained:{reasons}"
+        raise DataError(several if len(audio) > 1 else str(failed[0]))
 
 
 def _files(words: Sequence[str]) -> list[Path]:
@@ -144,19 +140,6 @@ def _files(words: Sequence[str]) -> list[Path]:
             raise DataError(f"The folder {path} has no sound file.")
         files += inside
     return files
-
-
-def _end(results: list[dict[str, Any]], out: Path, failed: list[DataError], n: int) -> None:
-    if not answered(results) and results:
-        _show(results, out)
-    if failed:
-        # Those that could be were explained: this is said last, where it is seen.
-        reasons = "".join(f"\n  - {error}" for error in failed)
-        raise DataError(
-            f"{len(failed)} of {n} files could not be explained:{reasons}"
-            if n > 1
-            else str(failed[0])
-        )
 
 
 def _explain_any(

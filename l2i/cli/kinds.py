@@ -95,20 +95,10 @@ class Quantity(click.ParamType):
         return round(total) if self.whole else total
 
 
-_TIME = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = {"MiB": 1.0, "M": 1.0, "GiB": 1024.0, "G": 1024.0}
-DURATION_S = Quantity(_TIME)
-MINUTES = Quantity({name: worth / 60 for name, worth in _TIME.items()})
-
-
-def timeout_s(least: int) -> Quantity:
-    """Whole seconds."""
-    return Quantity(_TIME, least, whole=True)
-
-
-def memory_mib(least: int) -> Quantity:
-    """Whole MiB."""
-    return Quantity(_SIZE, least, whole=True)
+TIME = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+SIZE_MIB = {"MiB": 1.0, "M": 1.0, "GiB": 1024.0, "G": 1024.0}
+DURATION_S = Quantity(TIME)
+MINUTES = Quantity({name: worth / 60 for name, worth in TIME.items()})
 
 
 class Word(click.ParamType):
@@ -155,7 +145,7 @@ def _check_dataset(word: str) -> None:
         )
 
 
-FINITE = _Finite()
+FINITE, POSITIVE = _Finite(), FiniteRange(0, min_open=True)
 FOLDER, PLACE = _Place(anywhere=False), _Place(anywhere=True)
 DATASET = Word(_check_dataset, _datasets)
 METHOD = Word(METHODS.where, lambda: METHODS)

@@ -36,9 +36,7 @@ METHODS_HELP = f"{', '.join(METHODS)}, or one of your own as MODULE:NAME or FILE
 
 out = options.out_dir("Also write tables, pictures and sounds to DIR.")
 keep: options.Decorator = click.option(
-    "--keep/--no-keep",
-    default=True,
-    help="Log the result in MLflow as a child of RUN.",
+    "--keep/--no-keep", default=True, help="Log the result in MLflow as a child of RUN."
 )
 limit = options.number(
     "--limit", help="Use only N test clips, evenly over the classes (a quick look)."

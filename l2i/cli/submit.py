@@ -86,7 +86,7 @@ class _Engine(click.Choice[str]):
     "timeout_s",
     cls=Option,
     old="--timeout-s",
-    type=kinds.timeout_s(60),
+    type=kinds.Quantity(kinds.TIME, 60, whole=True),
     default="6h",
     metavar="TIME",
     help="Stop each attempt after this time; a bare number is seconds.",
