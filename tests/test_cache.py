@@ -547,7 +547,7 @@ def test_entries_say_what_is_there(cache: WaveformCache, files: Files) -> None:
     cache.open(files, files.clips())
     (entry,) = cache.entries("demo")
     assert (entry.dataset, entry.path) == ("demo", made.path)
-    assert (entry.n_clips, entry.sample_rate, entry.n_samples) == (6, 100, 50)
+    assert (entry.n_clips, entry.sample_rate) == (6, 100)
     assert entry.n_bytes == sum(p.stat().st_size for p in made.path.iterdir()) > 6 * 50 * 4
     assert {e.dataset for e in cache.entries()} == {"demo", "folder"}
     assert cache.entries("esc10") == []

@@ -122,7 +122,6 @@ class CacheEntry:
     path: Path
     n_clips: int
     sample_rate: int
-    n_samples: int
     n_bytes: int
 
 
@@ -215,7 +214,6 @@ class WaveformCache:
                     path,
                     len(index["ids"]),
                     index["sample_rate"],
-                    index["n_samples"],
                     disk_usage(path),
                 )
             except (OSError, ValueError, KeyError, TypeError):

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from l2i.data import survey
 from l2i.data.cards import Card, DataSet, Progress, Report, Waveform, in_threads, listed
 from l2i.data.split import make_split
+from l2i.dsp.audio import read_audio
 from l2i.errors import DataError
 from l2i.types import Clip, Split
 
@@ -60,8 +62,6 @@ class Files:
 
     def load(self, clip: Clip) -> Waveform:
         """Decode one clip, float32 ``[S]``; see `l2i.dsp.audio.read_audio`."""
-        from l2i.dsp.audio import read_audio
-
         assert clip.path is not None, clip
         return read_audio(clip.path, self.sample_rate, self.n_samples)
 
@@ -71,9 +71,6 @@ class Files:
 
     def check(self, decode: bool = True, progress: Progress | None = None) -> Report:
         """Look at every file and, with `decode`, listen to all of it."""
-        from l2i.data import survey
-        from l2i.dsp.audio import read_audio
-
         clips = self.listed_clips
         sides = survey.sides_of(clips)
         missing = [c for c in clips if c.path is None or not c.path.is_file()]

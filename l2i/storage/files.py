@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import errno
 import json
+import lzma
 import os
 import secrets
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -34,6 +37,12 @@ _REFUSED = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
+# What Python's readers of archives raise where bytes make no sense to them.
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+    # In a zip: a method or version that is not known, a name that is no text, odd numbers.
+    *(NotImplementedError, ValueError, OverflowError, struct.error),
+)
 
 
 def format_bytes(n: int) -> str:
@@ -235,7 +244,7 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
                 return _extract_zip(archive, target)
             if tarfile.is_tarfile(archive):
                 return _extract_tar(archive, target)
-    except _damage() as error:
+    except _DAMAGE as error:
         raise DataError(f"The archive {archive} is damaged: {error}.") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not archive.exists():
@@ -245,19 +254,6 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
             raise DataError(f"The archive {archive} is damaged: {error}.") from error
         raise
     raise DataError(f"{archive} is neither a zip nor a tar archive.")
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What Python's readers of archives raise where bytes make no sense to them."""
-    import lzma
-    import struct
-    import zlib
-
-    return (
-        *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
-        # In a zip: a method or version that is not known, a name that is no text, odd numbers.
-        *(NotImplementedError, ValueError, OverflowError, struct.error),
-    )
 
 
 def _refuse(archive: Path, name: str, why: str) -> DataError:

@@ -40,7 +40,7 @@ __all__ = [
 
 _PIECE = 8 << 20
 T = TypeVar("T")
-# Of the record of what was fetched.
+# Of the record of what was fetched, and of who is told.
 _lock = threading.Lock()
 
 
@@ -131,17 +131,6 @@ def _each(work: Callable[[T], bool], items: Iterable[T]) -> int:
         return sum(pool.map(work, items))
 
 
-def _one_at_a_time(on_bytes: Callable[[int], None] | None) -> Callable[[int], None]:
-    lock = threading.Lock()
-
-    def tell(n: int) -> None:
-        if on_bytes is not None:
-            with lock:
-                on_bytes(n)
-
-    return tell
-
-
 def _in_pieces(size: int) -> Any:
     """How boto3 moves so many bytes: one piece needs no threads beside those of `_each`."""
     from boto3.s3.transfer import TransferConfig
@@ -168,13 +157,7 @@ def _unwrapped() -> Iterator[None]:
         raise last or (before if isinstance(before, ClientError) else error) from None
 
 
-def send(
-    source: Path,
-    place: Location,
-    *,
-    patience_s: float | None = None,
-    on_bytes: Callable[[int], None] | None = None,
-) -> int:
+def send(source: Path, place: Location, *, patience_s: float | None = None) -> int:
     """Send a file, or all that a folder holds, below a location.
 
     Objects of which the store has the same bytes already are left alone, so that sending again
@@ -187,8 +170,6 @@ def send(
         A file's own name in the store, or a folder's prefix.
     patience_s : float
         How long the store may be away; by default as ``L2I_PATIENCE`` says.
-    on_bytes : callable, optional
-        Called with the bytes done since the last call.
 
     Returns
     -------
@@ -205,7 +186,6 @@ def send(
     if source.is_dir():
         there = {f.name: f for f in listing(place, patience_s=patience_s)}
         files = sorted(p for p in source.rglob("*") if p.is_file())
-    tell = _one_at_a_time(on_bytes)
 
     def one(path: Path) -> bool:
         name = path.relative_to(source).as_posix()
@@ -221,7 +201,6 @@ def send(
 
         if changed:
             ask(target, "write", put, patience_s)
-        tell(size)
         return changed
 
     return _each(one, files)
@@ -282,7 +261,12 @@ def fetch(
                 f"{place} has an object {file.name!r}, whose name leaves the folder: nothing was "
                 "fetched."
             )
-    tell = _one_at_a_time(on_bytes)
+
+    def tell(n: int) -> None:
+        if on_bytes is not None:
+            with _lock:
+                on_bytes(n)
+
     # By ETag, which the bytes of a large object alone do not tell.
     record = folder / ".l2i-fetched"
     known: dict[str, str] = {}
