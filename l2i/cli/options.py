@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from l2i.cli import kinds
 from l2i.cli.base import JSON, Option
 from l2i.run.progress import Progress
-
-if TYPE_CHECKING:
-    from l2i.types import Classifier
+from l2i.types import Classifier
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

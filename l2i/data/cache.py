@@ -222,20 +222,18 @@ class WaveformCache:
                 entries.append(entry)
         return entries
 
-    def clean(self, name: str | None = None) -> list[CacheEntry]:
+    def clean(self, name: str | None = None) -> None:
         """Remove the entries of one data set, or all, and what killed processes left.
 
         Whoever has an entry mapped keeps it until they let go.
         """
-        removed = self.entries(name)
-        for entry in removed:
+        for entry in self.entries(name):
             with file_lock(_lock_of(entry.path)):
                 shutil.rmtree(entry.path, ignore_errors=True)
                 _lock_of(entry.path).unlink(missing_ok=True)
         self._sweep(None)
         # The memo is of all data sets, and costs one reading of their files.
         digests_file(self.folder).unlink(missing_ok=True)
-        return removed
 
     def leftovers(self) -> list[Path]:
         """Half-made entries, of killed processes and of those at work now."""

@@ -129,7 +129,7 @@ def _open_unlabelled(wanted: config.Dataset) -> DataSet:
     root = candidates(_CARD, wanted.data_dir)[0]
     if not root.is_dir() or _list_in(root):
         return _open(wanted)
-    loose = [p for p in sorted(root.iterdir()) if p.is_file() and _is_sound(p)]
+    loose = _loose(root)
     classes = [p for p in _visible(root) if not _no_class(p)]
     if not loose and len(classes) > 1:
         return _open(wanted)
@@ -262,13 +262,11 @@ def _class_folders(root: Path) -> tuple[Path, list[Path]]:
     above = root
     while True:
         inside = [p for p in _visible(above) if not _no_class(p)]
-        if len(inside) != 1 or any(_is_sound(p) for p in above.iterdir() if p.is_file()):
+        if len(inside) != 1 or _loose(above):
             break
         below = inside[0]
         # A class, if there are sounds in it; and links may lead round in circles.
-        if any(_is_sound(p) for p in below.iterdir() if p.is_file()) or below.is_symlink():
-            break
-        if not _visible(below):
+        if _loose(below) or below.is_symlink() or not _visible(below):
             break
         above = below
     sides = {_SPLITS.get(p.name.lower()) for p in inside}

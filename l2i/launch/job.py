@@ -191,23 +191,18 @@ class Launcher(Protocol):
 
         What cannot be submitted is an error.
         """
-        ...
 
     def submit(self, spec: JobSpec) -> Job:
         """Begin it; where this very job was begun before, that one is given back."""
-        ...
 
     def status(self, job: Job) -> JobState:
         """How far it is."""
-        ...
 
     def logs(self, job: Job, index: int, *, follow: bool = False) -> Iterator[str]:
         """Lines that a task has said, of all attempts; with `follow` until it is over."""
-        ...
 
     def cancel(self, job: Job) -> None:
         """End what is not over; a job that is over is left as it is."""
-        ...
 
 
 # --- jobs that were submitted from here ---------------------------------------------------------

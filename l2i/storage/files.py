@@ -213,7 +213,7 @@ def is_inside(name: str) -> bool:
     )
 
 
-def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
+def safe_extract(archive: str | Path, target: str | Path) -> None:
     """Unpack a zip or tar (plain, gz, bz2, xz) archive of files and folders, and nothing else.
 
     The whole list of members is judged before the first is written. Permissions and owners are
@@ -223,11 +223,6 @@ def safe_extract(archive: str | Path, target: str | Path) -> list[Path]:
     ----------
     archive, target : path
         The archive, and the folder to unpack into (made where absent; files in it are replaced).
-
-    Returns
-    -------
-    list of Path
-        The files written.
 
     Raises
     ------
@@ -260,7 +255,7 @@ def _refuse(archive: Path, name: str, why: str) -> DataError:
     return DataError(f"The archive {archive} was not unpacked: its member {name!r} {why}.")
 
 
-def _extract_zip(archive: Path, target: Path) -> list[Path]:
+def _extract_zip(archive: Path, target: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         for member in members:
@@ -274,10 +269,10 @@ def _extract_zip(archive: Path, target: Path) -> list[Path]:
             if member.flag_bits & 1:
                 raise _refuse(archive, member.filename, "is encrypted")
         files = {m.filename: partial(file.open, m) for m in members if not m.is_dir()}
-        return _write_all(archive, target, files, [m.filename for m in members if m.is_dir()])
+        _write_all(archive, target, files, [m.filename for m in members if m.is_dir()])
 
 
-def _extract_tar(archive: Path, target: Path) -> list[Path]:
+def _extract_tar(archive: Path, target: Path) -> None:
     with tarfile.open(archive) as file:
         members = file.getmembers()
         # A tar says where it ends, and the rest is not read: but there is the checksum of it all.
@@ -289,12 +284,12 @@ def _extract_tar(archive: Path, target: Path) -> list[Path]:
             if not (member.isfile() or member.isdir()):
                 raise _refuse(archive, member.name, "is a link or a device")
         files = {m.name: partial(file.extractfile, m) for m in members if m.isfile()}
-        return _write_all(archive, target, files, [m.name for m in members if m.isdir()])
+        _write_all(archive, target, files, [m.name for m in members if m.isdir()])
 
 
 def _write_all(
     archive: Path, target: Path, files: Mapping[str, Callable[[], Any]], folders: Sequence[str]
-) -> list[Path]:
+) -> None:
     """Write the files of an archive, by name and what opens them, and make its folders."""
     paths = {name: PurePosixPath(name) for name in files}
     inner = {parent for path in paths.values() for parent in path.parents}
@@ -304,7 +299,6 @@ def _write_all(
             raise _refuse(archive, name, "is a file and a folder at once")
     for folder in (".", *folders):
         (target / folder).mkdir(parents=True, exist_ok=True)
-    written = []
     for name, opened in files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -318,5 +312,3 @@ def _write_all(
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-        written.append(path)
-    return written
