@@ -1,12 +1,10 @@
-"""``l2i runs``: a table of runs and their main figures.
-
-Over 300 lines: a command of ten, each a few lines.
-"""
+"""``l2i runs``: a table of runs and their main figures."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import click
@@ -27,18 +25,9 @@ _FIGURES = {f"test/{name}": SHORT[name] for name in ("accuracy", "auprc_macro", 
 
 
 def _as_json(run: RunInfo) -> dict[str, object]:
-    return {
-        "id": run.id,
-        "name": run.name,
-        "experiment": run.experiment,
-        "status": run.status,
-        "start": run.start.isoformat() if run.start else None,
-        "end": run.end.isoformat() if run.end else None,
-        "artifact_uri": run.artifact_uri,
-        "metrics": run.metrics,
-        "params": run.params,
-        "tags": run.tags,
-    }
+    names = ("id", "name", "experiment", "status", "start", "end", "artifact_uri")
+    facts = {name: getattr(run, name) for name in (*names, "metrics", "params", "tags")}
+    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in facts.items()}
 
 
 # A figure's name, bare or with its folder, before a comparison with a number.
@@ -68,17 +57,6 @@ def _query(where: str) -> str:
         return match[0] if lower is None else f"metrics.`{key}`"
 
     return _COMPARED.sub(spelt, where)
-
-
-def _check_sort(word: str, key: str, listed: list[RunInfo]) -> None:
-    """Refuse to sort by a figure that no run has: those that have it would come first."""
-    if any(key in run.metrics for run in listed):
-        return
-    names = {name.removeprefix("test/") for run in listed for name in run.metrics}
-    hint = did_you_mean(word, sorted(names))
-    raise UsageError(
-        f"No run of this list has a figure {word!r}{hint} 'l2i runs show RUN' shows those of one."
-    )
 
 
 def _families(listed: list[RunInfo]) -> Iterator[tuple[RunInfo, int]]:
@@ -170,8 +148,14 @@ def runs(
     # A metric of the user's own is not known here: the highest is the first.
     asked = {"words": words, "where": _query(where), "best": key, "lower": bool(lower)}
     listed = list_runs(**given, **asked)
-    if sort and listed:
-        _check_sort(sort, key, listed)
+    if sort and listed and not any(key in run.metrics for run in listed):
+        # Those that have it would come first.
+        names = {name.removeprefix("test/") for run in listed for name in run.metrics}
+        hint = did_you_mean(sort, sorted(names))
+        raise UsageError(
+            f"No run of this list has a figure {sort!r}{hint} 'l2i runs show RUN' shows those of "
+            "one."
+        )
     if answered([_as_json(run) for run in listed]):
         return
     if not listed:

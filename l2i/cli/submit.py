@@ -188,7 +188,11 @@ def submit(
         raise click.UsageError("Give a FILE, or --audit and --shares.")
     else:
         spec, wanted = _describe(file, on, image, given)
-    _bound(spec, max_gpu_hours)
+    if max_gpu_hours is not None and spec.gpu_hours > max_gpu_hours:
+        raise UsageError(
+            f"{_cost(spec)} That is more than --max-gpu-hours {max_gpu_hours:g}: lower --timeout "
+            "or --attempts, or split the file."
+        )
     if on in EXPORTS:
         text = EXPORTS[on](spec)
         if not dry_run and (parent := _parent(spec, wanted)):
@@ -233,14 +237,6 @@ def _cost(spec: Any) -> str:
     if spec.gpus:
         return f"At most {spec.gpu_hours:g} GPU hours ({product} x {spec.gpus} GPU)."
     return f"At most {spec.bound_hours:g} hours ({product}), no GPU."
-
-
-def _bound(spec: Any, limit: float | None) -> None:
-    if limit is not None and spec.gpu_hours > limit:
-        raise UsageError(
-            f"{_cost(spec)} That is more than --max-gpu-hours {limit:g}: lower --timeout or "
-            "--attempts, or split the file."
-        )
 
 
 def _parent(spec: Any, wanted: Any) -> str:

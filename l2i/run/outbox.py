@@ -32,7 +32,7 @@ from typing import Any
 from l2i.errors import StoreError
 from l2i.run.events import send_event
 from l2i.run.store import Store, local_path, mask
-from l2i.storage import FileLock, atomic_write_text, disk_errors, s3
+from l2i.storage import FileLock, atomic_write_text, disk_errors, s3, write_json
 
 UNSENT: list[str] = []
 """Sentences about what this process could not send; the command line ends with exit code 3."""
@@ -88,29 +88,23 @@ class Outbox:
         self._stop = False
         self._on_away: Any = None
         self.name = str(self.about.get("name", run_id))
-        self._load()
+        if self._events.exists():
+            raw = self._events.read_bytes()
+            whole = raw.rfind(b"\n") + 1
+            if whole < len(raw):
+                # A line that a crash cut was never promised to anybody.
+                os.truncate(self._events, whole)
+            self._count = raw[:whole].count(b"\n")
+            with suppress(OSError, ValueError):
+                self._sent = min(self._count, int((self.folder / "sent").read_text()))
 
     # --- keeping ----------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        if not self._events.exists():
-            return
-        raw = self._events.read_bytes()
-        whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
-            # A line that a crash cut was never promised to anybody.
-            with open(self._events, "rb+") as file:
-                file.truncate(whole)
-        self._count = raw[:whole].count(b"\n")
-        with suppress(OSError, ValueError):
-            self._sent = min(self._count, int((self.folder / "sent").read_text()))
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Write down which run this is, for who finds the folder."""
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"store": mask(self._store.uri), **about}, indent=2)
-            atomic_write_text(self.folder / "about.json", text + "\n")
+            write_json(self.folder / "about.json", {"store": mask(self._store.uri), **about})
 
     @property
     def about(self) -> dict[str, Any]:

@@ -112,18 +112,14 @@ def _write(run: RunInfo, folder: Path) -> None:
         "name": run.name,
         "experiment": run.experiment,
         "status": run.status,
-        "start": _milliseconds(run.start),
-        "end": _milliseconds(run.end),
+        "start": run.start and round(1000 * run.start.timestamp()),
+        "end": run.end and round(1000 * run.end.timestamp()),
         "params": run.params,
         "tags": {k: mask(v) for k, v in run.tags.items()},
         "metrics": metrics,
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
     atomic_write_text(folder / "run.json", text + "\n")
-
-
-def _milliseconds(moment: Any) -> int | None:
-    return None if moment is None else round(1000 * moment.timestamp())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -99,16 +99,6 @@ def _takes_files(folder: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    # A rename is on disk only once its folder is; not every file system can be asked.
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path in the folder of `path`, renamed to it when the block ends well.
@@ -143,7 +133,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        # A rename is on disk only once its folder is; not every file system can be asked.
+        with suppress(OSError):
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
