@@ -134,7 +134,7 @@ class _Runs(Group):
 @options.details_as_json
 @click.pass_context
 def runs(
-    ctx: click.Context, sort: str | None, where: str, words: tuple[str, ...] = (), **given: Any
+    ctx: click.Context, /, sort: str | None, where: str, words: tuple[str, ...] = (), **given: Any
 ) -> None:
     """List runs, the newest first, and their main figures; show, move and delete them.
 
@@ -146,8 +146,7 @@ def runs(
 
     key, lower = _metric(sort) if sort else ("", None)
     # A metric of the user's own is not known here: the highest is the first.
-    asked = {"words": words, "where": _query(where), "best": key, "lower": bool(lower)}
-    listed = list_runs(**given, **asked)
+    listed = list_runs(**given, words=words, where=_query(where), best=key, lower=bool(lower))
     if sort and listed and not any(key in run.metrics for run in listed):
         # Those that have it would come first.
         names = {name.removeprefix("test/") for run in listed for name in run.metrics}
