@@ -131,21 +131,6 @@ def _refuse_unknown_variables(ctx: click.Context) -> None:
         )
 
 
-def _end(formatter: click.HelpFormatter, ctx: click.Context, examples: Sequence[str]) -> None:
-    """Examples, and the variables in one line."""
-    if examples:
-        with formatter.section("Examples"):
-            for line in examples:
-                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
-    options = [p for p in ctx.command.params if isinstance(p, click.Option) and not p.hidden]
-    names = [variables_of(option)[0] for option in options if variables_of(option)]
-    own = f"{_variable(*ctx.command_path.split()[1:])}_"
-    shown = [n if n in SHARED or not n.startswith(own) else f"{own}<OPTION>" for n in names]
-    if shown:
-        formatter.write_paragraph()
-        formatter.write_text(f"Variables: {', '.join(dict.fromkeys(sorted(shown, key=len)[::-1]))}")
-
-
 class _Helped(click.Command):
     """What `Command` and `Group` share: `example`, and a help that ends with it."""
 
@@ -174,9 +159,21 @@ class _Helped(click.Command):
             option.show_envvar = True
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples come last, where the eye is when the help has scrolled by."""
+        """Examples come last, where the eye is when the help has scrolled by, and the variables in
+        one line."""
         super().format_epilog(ctx, formatter)
-        _end(formatter, ctx, self.examples)
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        options = [p for p in self.params if isinstance(p, click.Option) and not p.hidden]
+        names = [variables_of(option)[0] for option in options if variables_of(option)]
+        own = f"{_variable(*ctx.command_path.split()[1:])}_"
+        shown = [n if n in SHARED or not n.startswith(own) else f"{own}<OPTION>" for n in names]
+        if shown:
+            words = ", ".join(dict.fromkeys(sorted(shown, key=len)[::-1]))
+            formatter.write_paragraph()
+            formatter.write_text(f"Variables: {words}")
 
 
 class Command(_Helped):
