@@ -13,8 +13,6 @@ training neither waits nor fails. What is unsent when the run ends, or its proce
 sent by ``l2i sync``, or by the next command that needs the store. An event may be sent twice (the
 store took it, and went away before it said so), and counts once: of metrics the steps that the
 store has are left out, all others replace what is there.
-
-Over 300 lines: one queue: what is kept, sent and counted.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from typing import Any
 
 from l2i.errors import StoreError
 from l2i.run.events import send_event
-from l2i.run.store import Store, local_path, mask
+from l2i.run.store import Store, mask
 from l2i.storage import FileLock, atomic_write_text, disk_errors, s3, write_json
 
 UNSENT: list[str] = []
@@ -43,11 +41,6 @@ _HOPELESS = {
     *("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"),
     *("UNAUTHENTICATED", "INVALID_STATE", "BAD_REQUEST", "ENDPOINT_NOT_FOUND"),
 }
-
-
-def is_remote(store: Store, artifact_uri: str) -> bool:
-    """Whether anything a run writes leaves this machine."""
-    return store.database is None or local_path(artifact_uri) is None
 
 
 def _hopeless(error: BaseException) -> bool:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from l2i.run.address import Store, as_text, kept_tag, known_tags, mask
+from l2i.run.address import Store, as_text, kept_tag, known_tags, local_path, mask
 from l2i.run.artifacts import fetch_artifact, list_artifacts
 from l2i.run.events import send_event
-from l2i.run.outbox import UNSENT, Outbox, is_remote
+from l2i.run.outbox import UNSENT, Outbox
 from l2i.run.runs import mount_namespace
 from l2i.run.store import connect, store_errors
 from l2i.storage import FileLock, is_output, mark_output
@@ -54,9 +54,8 @@ class Tracker:
         self._store = store
         self._lock = lock
         self._artifact_uri: str = run.info.artifact_uri
-        self._outbox = (
-            Outbox(store, run.info.run_id) if is_remote(store, run.info.artifact_uri) else None
-        )
+        remote = store.database is None or local_path(self._artifact_uri) is None
+        self._outbox = Outbox(store, run.info.run_id) if remote else None
         self._stopped_wait_s = stopped_wait_s
         self._monitor: Any = None
         self._params: dict[str, str] = dict(run.data.params)
