@@ -168,6 +168,9 @@ def test_a_store_that_stays_away(
     answer = say("sync", "--patience", "0.2")
     assert answer.code == 3 and run.run_id[:8] in answer.out
     assert list_runs()[0].status == "UNSENT" and " unsent " in say("runs").out
+    assert "\nunsent; artifacts in" in say("runs", "show", "first").out
+    assert " unsent " in say("runs", "--status", "unsent").out
+    assert not list_runs(status="killed")
     remote.start()
     assert find_finished(EXPERIMENT, "a") is not None, "the next training sends it, too"
     answer = say("sync")

@@ -17,7 +17,7 @@ from l2i.metrics import METRICS, SHORT, meanings, short
 from l2i.registry import did_you_mean, nearest
 from l2i.run.address import as_text
 from l2i.run.bin import collect_garbage, delete_run, find_garbage
-from l2i.run.runs import list_runs, resolve_run
+from l2i.run.runs import list_runs, resolve_run, told_here
 from l2i.run.search import RunInfo
 
 # What a run is judged by, and the head of its column; shown where any run has it.
@@ -109,7 +109,7 @@ class _Runs(Group):
 )
 @click.option(
     "--status",
-    type=click.Choice(["running", "finished", "failed", "killed"]),
+    type=click.Choice(["running", "finished", "failed", "killed", "unsent"]),
     help="Only runs in this state.",
 )
 @click.option(
@@ -211,7 +211,7 @@ def _unusual(params: dict[str, str]) -> dict[str, str]:
 @options.as_json
 def show(run: str, whole: bool) -> None:
     """Show all details of one run: figures, settings that differ from the preset, tags."""
-    info = resolve_run(run)
+    info = told_here(resolve_run(run))
     if answered(_as_json(info)):
         return
     click.echo(f"Run {info.name} ({info.id}) of experiment {info.experiment}")

@@ -153,7 +153,7 @@ def list_runs(
     experiment : str, optional
     limit : int
     status : str, optional
-        ``running``, ``finished``, ``failed`` or ``killed``.
+        ``running``, ``finished``, ``failed``, ``killed`` or ``unsent``.
     kind : str, optional
         ``train``, ``import``, ``sweep``, ``overlap``, ...; ``all``: of every kind.
     tags : mapping of str to str, optional
@@ -183,24 +183,33 @@ def list_runs(
         if set(name) & set("`'\"") or "'" in value:
             raise UsageError(f"A tag that is looked for has no quotes: {key}={value}.")
         asked[name] = value
-    wanted = Wanted((status or "").upper(), tags=OURS | asked, experiment=experiment, **more)
+    # The store has both as killed.
+    killed = status in ("killed", "unsent")
+    stored = "KILLED" if killed else (status or "").upper()
+    wanted = Wanted(stored, tags=OURS | asked, experiment=experiment, **more)
     if "`" in wanted.best:
         raise UsageError(f"A metric's name has no back-tick: {wanted.best}.")
     kinds: Container[str] | None = MODELS | {"sweep"}
     if kind:
         kinds = None if kind == "all" else {kind}
     try:
-        runs = search_runs(store, wanted, limit=limit, kinds=kinds)
+        runs = search_runs(store, wanted, limit=10_000 if killed else limit, kinds=kinds)
     except StoreError as error:
         status_of = getattr(error.__cause__, "get_http_status_code", None)
         if wanted.where and status_of is not None and status_of() == 400:
             first = str(error.__cause__).splitlines()[0]
             raise UsageError(f"MLflow does not understand {wanted.where!r}: {first}") from None
         raise
-    # Where the process is gone, `reap` takes what is not sent for killed.
-    killed = [run.id for run in runs if run.status == "KILLED"]
-    done = {run_id for run_id in killed if Outbox(store, run_id).ends == "FINISHED"}
-    return [replace(run, status="UNSENT") if run.id in done else run for run in runs]
+    return [run for run in map(told_here, runs) if status in (None, run.status.lower())][:limit]
+
+
+def told_here(run: RunInfo) -> RunInfo:
+    """A run, ``UNSENT`` where it is done and the store is not told yet.
+
+    Where the process is gone, `reap` takes it for killed.
+    """
+    done = run.status == "KILLED" and Outbox(locate(), run.id).ends == "FINISHED"
+    return replace(run, status="UNSENT") if done else run
 
 
 def _named(runs: Sequence[RunInfo]) -> str:
