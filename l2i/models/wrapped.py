@@ -27,8 +27,10 @@ Over 300 lines: one wrapper, and a docstring that is its manual.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -126,9 +128,11 @@ def wrap(
         kind = Task(task)
     except ValueError:
         raise UsageError(f"task {task!r} is neither 'single-label' nor 'multi-label'.") from None
-    for word, rate in (("sample_rate", sample_rate), ("model_rate", model_rate)):
-        if rate is not None and not rate > 0:
-            raise UsageError(f"{word} {rate} must be above 0 Hz.")
+    numbers: dict[str, Any] = {"sample_rate": sample_rate, "model_rate": model_rate}
+    for word, value in (numbers | {"window_s": window_s, "hop_s": hop_s}).items():
+        if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
+            unit = "Hz" if word in numbers else "s"
+            raise UsageError(f"{word} {value!r} must be a number above 0 {unit}.")
     own_rate = int(model_rate or sample_rate)
     for word, value in (("window_s", window_s), ("hop_s", hop_s)):
         if value is not None and value * own_rate < 1:
