@@ -185,11 +185,11 @@ def test_explanations(make: Callable[[], Classifier], clips: Tensor) -> None:
     way = without_training(clf, components=4)
     e = way(clips, torch.tensor([0, 1, 0]))
     assert float((e.audio + e.removal - clips).abs().max()) < 1e-6
-    assert e.mask.shape == e.spectrum.shape and not e.mask.requires_grad
+    assert e.mask.shape == e.apart.spectrum.shape and not e.mask.requires_grad
     assert bool((e.mask >= 0).all()) and bool((e.mask <= 1).all()) and not e.mask[2].any()
-    assert e.activations[1].any()
+    assert e.apart.activations[1].any()
     quiet = way(1e-6 * clips[1:2], torch.tensor([1]))
-    torch.testing.assert_close(quiet.w, e.w[1:2], atol=1e-3, rtol=0)
+    torch.testing.assert_close(quiet.apart.w, e.apart.w[1:2], atol=1e-3, rtol=0)
     torch.testing.assert_close(clf.logits(clips), before)
 
 
