@@ -181,6 +181,8 @@ def test_garbage(store: Store, say: Callable[..., Said], monkeypatch: pytest.Mon
     stranger = store.folder("0" * 32)
     stranger.mkdir()
     assert "nothing to remove" in say("runs", "gc").out
+    # The list may be JSON; a command below it is none of it.
+    assert "nothing to remove" in say("runs", "--json", "gc").out
     for name in ("gone", "named"):
         assert say("runs", "delete", name, "--yes").code == 0
     artifacts = store.root / "artifacts" / "demo"

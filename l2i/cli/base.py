@@ -217,8 +217,9 @@ class Group(_Helped, click.Group):
 
 
 def wants_json() -> bool:
-    """Whether ``--json`` was given."""
-    return bool(click.get_current_context().meta.get(JSON))
+    """Whether ``--json`` was given, to this command: a group's is none of those below it."""
+    ctx = click.get_current_context()
+    return ctx.meta.get(JSON) is ctx
 
 
 def answered(value: Any) -> bool:

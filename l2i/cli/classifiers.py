@@ -99,6 +99,10 @@ def check(spec: str) -> None:
 
 def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
     """All hidden layers that can be read, or a sentence that says why there are none."""
+    import torch
+
+    from l2i.models.classifier import FrozenClassifier
+
     if not hasattr(clf, "chosen_layers"):
         return (
             [],
@@ -108,6 +112,14 @@ def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
         chosen = clf.chosen_layers()
     except L2IError as error:
         return [], str(error)
+    if isinstance(clf, FrozenClassifier):
+        second = torch.zeros(1, max(clf.sample_rate, clf.min_samples))
+        keys = ("channels", "rows", "frames")
+        return [
+            {"name": name, "axes": "B D F T", "kind": "Sequential", "chosen": True}
+            | dict(zip(keys, y.shape[1:], strict=True))
+            for name, y in zip(chosen, clf.features(second, chosen).maps, strict=True)
+        ], ""
     return [
         {
             "name": f.layer.name,

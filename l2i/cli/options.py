@@ -196,7 +196,7 @@ def _as_json(what: str) -> Decorator:
         "--json",
         is_flag=True,
         expose_value=False,
-        callback=lambda ctx, _param, given: ctx.meta.update({JSON: given}),
+        callback=lambda ctx, _param, given: ctx.meta.update({JSON: ctx if given else None}),
         help=f"Print {what} as JSON.",
     )
 

@@ -65,9 +65,9 @@ def test_differences_on_paper() -> None:
     second = _folder("second", [1] * 10, drops)
     comparison = compare([first, second])
     lines = {line["figure"]: line for line in comparison["differences"]}
-    assert set(lines) == {
+    assert [*lines] == [
         *("accuracy", "fidelity_top1", "fidelity_top3", "fidelity_top5", "average_drop")
-    }
+    ]
     top1, drop = lines["fidelity_top1"], lines["average_drop"]
     assert top1["difference"] == pytest.approx(0.6) and top1["clips"] == 10
     assert top1["p"] == pytest.approx(2 / 2**6)

@@ -273,6 +273,8 @@ def test_a_runs_classifier_is_one_of_any(
     sounds = {n: soundfile.read(tmp_path / "any" / "a" / f"{n}.wav")[0] for n in _SOUNDS}
     left = sounds["original"] - sounds["explanation"] - sounds["removal"]
     assert np.abs(left).max() < 3 / 2**15
+    answer = say("classifiers", "check", f"run:{single.outcome.name}")
+    assert answer.code == 0 and re.search(r"\* +\d+ +B D F T +\d+ +\d+ +\d+", answer.out)
 
 
 _SOUNDS = ("original", "explanation", "removal")

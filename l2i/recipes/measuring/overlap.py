@@ -285,7 +285,7 @@ def mixed_scenes(
 
     def scaled(x: NDArray[np.float32]) -> NDArray[np.float32]:
         if wanted.level == "peak":
-            return peak_normalise(torch.from_numpy(x)).numpy()
+            return peak_normalise(torch.from_numpy(x.copy())).numpy()
         level = rms(x)
         return x if level == 0 else (x / level).astype(np.float32)
 

@@ -8,7 +8,7 @@ folds are not drawn again here: a sweep tells their spread.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,19 +207,20 @@ def _read(word: str) -> _Measured:
         table = pd.read_csv(clips, dtype={"clip": str, "labels": str, "class": str})
         labels = table.get("labels", pd.Series(dtype=str)).fillna("")
         labels = labels.groupby(table["clip"]).first()
-        return _Measured(name, measured, settings, _per_clip(table, set(measured)), classes, labels)
+        return _Measured(name, measured, settings, _per_clip(table, measured), classes, labels)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"The figures of {name} cannot be read: {error}.") from None
 
 
-def _per_clip(table: pd.DataFrame, figures: set[str]) -> pd.DataFrame:
+def _per_clip(table: pd.DataFrame, figures: Container[str]) -> pd.DataFrame:
     """What each clip adds to the figures: of several classes in one clip, the mean."""
     by_clip = pd.DataFrame({"clip": table["clip"]})
     if "accuracy" in figures:
         by_clip["accuracy"] = (table["class"] == table["labels"]).astype(float)
     if "rank" in table:
-        for name in figures & {f"fidelity_top{k}" for k in (1, 3, 5)}:
-            by_clip[name] = (table["rank"] <= int(name[-1])).astype(float)
+        for k in (1, 3, 5):
+            if (name := f"fidelity_top{k}") in figures:
+                by_clip[name] = (table["rank"] <= k).astype(float)
     for figure, column in _COLUMNS.items():
         if column in table and figure in figures:
             by_clip[figure] = table[column].astype(float)
