@@ -2,7 +2,7 @@
 break a careless one.
 
 Each clip is two tones; the louder is the class. Its explanation is that tone alone, its removal
-the other one. Of `DISAGREEING` the interpreter says another class, and finds no component that
+the other one. About `DISAGREEING` the interpreter says another class, and finds no component that
 speaks for the classifier's: its explanation is silent.
 """
 

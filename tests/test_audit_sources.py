@@ -22,7 +22,7 @@ MICROPHONES = [f"mic-{n // 4 % 3}" for n in range(60)]
 
 
 def _notes(evidence: Any, groupings: Any) -> list[str]:
-    """Of sixty clips of two classes by turns, four of a recording."""
+    """Notes on sixty clips of two classes by turns, four of a recording."""
     n = len(evidence)
     nothing, zero = np.zeros(n, np.float32), np.zeros(n, np.int64)
     rows = Rows(

@@ -85,8 +85,8 @@ def test_silence() -> None:
 
 
 def test_alone_it_is_another_class() -> None:
-    """Where one class excludes the others, the other one is named. Of several at once, only the
-    first of the clip must stay the first."""
+    """Where one class excludes the others, the other one is named. Where several may be there
+    at once, only the first of the clip must stay the first."""
     cat = {"dog": 0.45, "cat": 0.55}
     (doubt,) = explanation_doubts(
         "dog", (_dog(0.8), cat, _dog(0.1)), SINGLE, peak=1, alone_peak=1, warn=Warn()

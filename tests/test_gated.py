@@ -532,7 +532,7 @@ def test_refined_gates_of_one_sound_among_several(
 
     monkeypatch.setattr("l2i.explanation.refined.objective", told)
     model = load().model  # type: ignore[attr-defined]
-    # Of a tone the other tone's logit is above zero, too, if only just.
+    # Where a tone sounds, the other tone's logit is above zero, too, if only just.
     model[7].bias = torch.nn.Parameter(torch.full((3,), -1.0))
     for task, there in (("multi-label", 1.0), ("single-label", 8.0)):
         clf = l2i.wrap(model, RATE, CLASSES, task)

@@ -291,8 +291,8 @@ def test_check_shows_hidden_layers(say: Say) -> None:
     _, _, table = answer.out.partition("Hidden layers; those marked *")
     head, *lines = table.splitlines()[1:]
     assert head.split() == ["layer", "axes", "D", "F", "T"]
-    # A convolution, then nine blocks of two: 28 in all. Of the blocks a third and two thirds of
-    # the way are read, and the last one.
+    # A convolution, then nine blocks of two: 28 in all. The blocks at a third and
+    # two thirds of the way are read, and the last one.
     assert lines[-1] == "... and 16 more (--json has all)" and len(lines) == 13
     marked = [line.split() for line in lines if line.startswith("*")]
     assert marked == [["*", n, "B", "D", "T", "4", "1", "100"] for n in ("4", "7", "10")]

@@ -386,8 +386,8 @@ def test_time_at_the_ends() -> None:
 
 def test_frames_by_their_order() -> None:
     """Two of five frames are active, and one of the two most relevant is: half of them, for
-    precision and recall. Of the six pairs of an active and another frame four are in order, one is
-    a tie. Level and scale play no part, and scikit-learn has the same."""
+    precision and recall. Among the six pairs of an active and another frame four are in order, one
+    is a tie. Level and scale play no part, and scikit-learn has the same."""
     part = torch.tensor([[[1.0, 0.0, 1.0, 0.0, 0.0]]])
     kept = torch.tensor([[[4.0, 3.0, 2.0, 2.0, 1.0]]]).sqrt()
     for scale in (1.0, 1e-3):

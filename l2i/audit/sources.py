@@ -27,7 +27,7 @@ from l2i.metrics.statistics import holm
 from l2i.types import Clip
 
 _COLUMNS = ("microphone", "mic", "device", "recorder", "sensor", "site")
-# Of a group: units of it; of the evidence: by how much a part's share must differ to be told.
+# How many units a group must have; by how much a part's share of the evidence must differ.
 _FEWEST, _WORTH, _LEVEL, _MOST = 3, 0.1, 0.05, 1000
 
 

@@ -263,7 +263,7 @@ class Planted:
         return clip.id in self._originals and self.cue.in_clip(clip.id)
 
     def parts(self, clip: Clip) -> dict[str, Waveform]:
-        """Of the cue's class, what it adds by that class and the sound by its own; else the
+        """In the cue's class, what it adds by that class and the sound by its own; else the
         base's."""
         original = self.original(clip)
         if original is None:

@@ -211,7 +211,7 @@ class GradCam(_Attribution):
         return classifier.to_bins(attribution.detach(), frames)[0]
 
     def _over_time(self, size: Tensor, target: int) -> Tensor:
-        """Of a classifier of which only the layers are known [F, T], alike for all bins."""
+        """For a classifier of which only the layers are known [F, T], alike for all bins."""
         classifier: Any = self.classifier
         layer = classifier.chosen_layers()[-1].layer
         with classifier.recorded(layer) as given:

@@ -78,7 +78,7 @@ def download(run: RunInfo, path: str) -> Path:
     Returns
     -------
     Path
-        Of artifacts that are local already, the artifact itself: do not change it.
+        Where artifacts are local already, the artifact itself: do not change it.
 
     Raises
     ------

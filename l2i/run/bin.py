@@ -56,7 +56,7 @@ class Garbage:
         Finished and half-finished stages, which trainings to come could use, and audits that were
         stopped.
     n_bytes : int
-        Of all the folders, and of the runs' artifacts on this machine.
+        What all the folders take, and the runs' artifacts on this machine.
     """
 
     runs: list[RunInfo]

@@ -86,7 +86,7 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
     name : {'auto', 'cpu', 'cuda', 'mps'}
         ``auto`` is CUDA where it works, else MPS, else the CPU.
     precision : {'float32', 'bfloat16', 'float16', 'auto'}
-        Of the matrix products under autocast; weights stay float32. ``auto`` is what the device
+        For the matrix products under autocast; weights stay float32. ``auto`` is what the device
         has instructions for: bfloat16, on an older CUDA device float16, float32 elsewhere.
 
     Returns

@@ -31,7 +31,7 @@ def send_event(
     kind, data
         See `Outbox.add`.
     files : Path
-        Of the event ``files``.
+        Those of the event ``files``.
     unsure : bool
         Whether the store may have it already.
 

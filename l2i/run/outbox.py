@@ -137,7 +137,7 @@ class Outbox:
             ``register`` or ``end``.
         data : JSON
         source : Path, optional
-            Of ``files``: a file, or a folder with all it holds; copied (or linked) here.
+            For ``files``: a file, or a folder with all it holds; copied (or linked) here.
         """
         with disk_errors(self.folder):
             with self._wake:

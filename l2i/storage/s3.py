@@ -40,7 +40,7 @@ __all__ = [
 
 _PIECE = 8 << 20
 T = TypeVar("T")
-# Of the record of what was fetched, and of who is told.
+# For the record of what was fetched, and of who is told.
 _lock = threading.Lock()
 
 

@@ -44,7 +44,7 @@ def _status(store: Store, run_id: str) -> tuple[str, str]:
 
 
 def test_what_was_begun_and_killed_becomes_the_parent(store: Store) -> None:
-    """Whole: with the parameters that nobody came to write. Of several runs it is the first."""
+    """Whole: with the parameters that nobody came to write. Among several runs it is the first."""
     client = connect(store)
     where = experiment_id(store, "demo")
     tags = {"l2i.kind": "sweep", "l2i.signature": "abc"}
