@@ -176,6 +176,14 @@ def test_nothing_of_this_machine_is_named() -> None:
         assert not re.search(r"/(home|Users|work|root)/", path.read_text(encoding="utf-8")), path
 
 
+def test_no_sentence_begins_with_of() -> None:
+    """Neither in a page or a preset, nor in what the code says of itself."""
+    begins = re.compile(r'(^\s*|[.:;] +|"""|# )Of ', re.M)
+    assert begins.search("All is there. Of these, one is new.")
+    for path in [*PAGES, *PRESETS.glob("*.toml"), *(REPOSITORY / "l2i").rglob("*.py")]:
+        assert not begins.search(path.read_text(encoding="utf-8")), path
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(REPOSITORY).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
     """To a file of the project, and to a heading of it where one is named."""
