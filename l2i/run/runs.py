@@ -183,10 +183,9 @@ def list_runs(
         if set(name) & set("`'\"") or "'" in value:
             raise UsageError(f"A tag that is looked for has no quotes: {key}={value}.")
         asked[name] = value
-    # The store has both as killed.
-    killed = status in ("killed", "unsent")
-    stored = "KILLED" if killed else (status or "").upper()
-    wanted = Wanted(stored, tags=OURS | asked, experiment=experiment, **more)
+    state = (status or "").upper()
+    killed = state in ("KILLED", "UNSENT")  # The store has both as killed.
+    wanted = Wanted("KILLED" if killed else state, tags=OURS | asked, experiment=experiment, **more)
     if "`" in wanted.best:
         raise UsageError(f"A metric's name has no back-tick: {wanted.best}.")
     kinds: Container[str] | None = MODELS | {"sweep"}
@@ -200,7 +199,7 @@ def list_runs(
             first = str(error.__cause__).splitlines()[0]
             raise UsageError(f"MLflow does not understand {wanted.where!r}: {first}") from None
         raise
-    return [run for run in map(told_here, runs) if status in (None, run.status.lower())][:limit]
+    return [run for run in map(told_here, runs) if state in ("", run.status)][:limit]
 
 
 def told_here(run: RunInfo) -> RunInfo:
