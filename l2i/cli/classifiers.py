@@ -99,9 +99,7 @@ def check(spec: str) -> None:
 
 def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
     """All hidden layers that can be read, or a sentence that says why there are none."""
-    import torch
-
-    from l2i.models.classifier import FrozenClassifier
+    from l2i.training.interpreter import layers_of
 
     if not hasattr(clf, "chosen_layers"):
         return (
@@ -109,17 +107,9 @@ def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
             "It offers no hidden layers; a classifier that l2i.wrap makes of a torch module does.",
         )
     try:
-        chosen = clf.chosen_layers()
+        chosen = layers_of(clf)
     except L2IError as error:
         return [], str(error)
-    if isinstance(clf, FrozenClassifier):
-        second = torch.zeros(1, max(clf.sample_rate, clf.min_samples))
-        keys = ("channels", "rows", "frames")
-        return [
-            {"name": name, "axes": "B D F T", "kind": "Sequential", "chosen": True}
-            | dict(zip(keys, y.shape[1:], strict=True))
-            for name, y in zip(chosen, clf.features(second, chosen).maps, strict=True)
-        ], ""
     return [
         {
             "name": f.layer.name,
@@ -128,7 +118,8 @@ def _layers(clf: Any) -> tuple[list[dict[str, Any]], str]:
             "channels": f.channels,
             "rows": f.rows,
             "frames": f.frames,
-            "chosen": f in chosen,
+            # The built-in network names its own without their axes.
+            "chosen": not {str(f.layer), f.layer.name}.isdisjoint(chosen),
         }
         for f in clf.layers()
     ], ""

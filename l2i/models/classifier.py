@@ -29,6 +29,8 @@ from l2i.dsp.spectrogram import (
 )
 from l2i.errors import CheckpointError
 from l2i.models.answers import Answers
+from l2i.models.axes import Layer
+from l2i.models.layers import Found
 from l2i.models.vgg import HIDDEN_MAPS, MIN_FRAMES, VGG, fold_batch_norm
 from l2i.types import Features, Task
 
@@ -134,6 +136,15 @@ class FrozenClassifier(Answers):
     def chosen_layers(self) -> tuple[str, ...]:
         """Layers that an interpreter reads where none are named, the last one deepest."""
         return tuple(reversed(HIDDEN_MAPS))
+
+    def layers(self) -> tuple[Found, ...]:
+        """Those, with the size of the map of a second, or of the shortest clip that is heard."""
+        names = self.chosen_layers()
+        maps = self.features(torch.zeros(1, max(self.sample_rate, self.min_samples)), names).maps
+        return tuple(
+            Found(Layer(name, "B D F T"), "Sequential", *y.shape[1:])
+            for name, y in zip(names, maps, strict=True)
+        )
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Complex spectrogram [B, F, T] of peak-normalised waveforms [B, S]."""
