@@ -20,6 +20,10 @@ prints it without a traceback. Any other exception is a bug of ours and keeps it
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -117,3 +121,21 @@ class StoreError(InputError):
 
 class DeviceError(InputError):
     """The device asked for is not there, or cannot do what was asked of it."""
+
+
+def need_positive(word: str, value: Any, unit: str) -> None:
+    """Refuse what is no finite number above 0.
+
+    Parameters
+    ----------
+    word : str
+        What the value is called where it was given.
+    value : object
+    unit : str
+
+    Raises
+    ------
+    UsageError
+    """
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise UsageError(f"{word} {value!r} must be above 0 {unit}, and a finite number.")

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from l2i.dsp.audio import read_part, resample
-from l2i.errors import DataError, UsageError
+from l2i.errors import DataError, UsageError, need_positive
 from l2i.explained import Component, Explained, Probabilities, write_explained
 from l2i.explanation.apart import Gated, domain_of
 from l2i.explanation.gates import without_training
@@ -240,8 +240,8 @@ def clips_of(
 ) -> tuple[list[NDArray[np.float32]], bool]:
     """Waveforms [S] at the classifier's rate, and whether several were meant."""
     rate = classifier.sample_rate
-    if sample_rate is not None and not sample_rate > 0:
-        raise UsageError(f"sample_rate {sample_rate} must be above 0 Hz.")
+    if sample_rate is not None:
+        need_positive("sample_rate", sample_rate, "Hz")
     if isinstance(sound, str | Path):
         return [_read(sound, rate)], False
     if isinstance(sound, Sequence) and sound and all(isinstance(s, str | Path) for s in sound):

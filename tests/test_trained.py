@@ -245,6 +245,7 @@ def test_a_method_that_learns_nothing_is_fitted_at_once(clf: Wrapped) -> None:
         ({"method": "os:path"}, "os:path is no explanation method"),
         ({"duration_s": 0}, "duration_s 0 must be above 0"),
         ({"sample_rate": 0}, "sample_rate 0 must be above 0"),
+        ({"sample_rate": "8000"}, "sample_rate '8000' must be above 0 Hz, and a finite number"),
         ({"validation_share": 1.5}, "validation_share = 1.5"),
         ({"seed": -1}, "seed = -1"),
         ({"n_fft": 256, "hop_length": 200}, "leaves gaps: .* at most 128"),

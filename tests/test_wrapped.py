@@ -162,14 +162,14 @@ class _Numpy(Scores):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"sample_rate": 0}, "sample_rate 0 must be a number above 0 Hz"),
-        ({"sample_rate": "16000"}, "sample_rate '16000' must be a number above 0 Hz"),
-        ({"window_s": float("nan")}, "window_s nan must be a number above 0 s"),
+        ({"sample_rate": 0}, "sample_rate 0 must be above 0 Hz"),
+        ({"sample_rate": "16000"}, "sample_rate '16000' must be above 0 Hz, and a finite number"),
+        ({"window_s": float("nan")}, "window_s nan must be above 0 s, and a finite number"),
         ({"classes": ["a", "b"]}, "gives 3 scores and has 2 class names"),
         ({"task": "both"}, "'both' is neither"),
         ({"pool": "median"}, "pool 'median' is neither"),
         ({"hop_s": 1.0}, "give window_s, too"),
-        ({"window_s": 0.0}, "window_s 0.0 must be a number above 0 s"),
+        ({"window_s": 0.0}, "window_s 0.0 must be above 0 s"),
         ({"window_s": 1e-6}, "shorter than a sample"),
         ({"model": nn.Dropout(0.5).train(), "front_end": lambda x: x}, "gives 8000 scores"),
         ({"model": lambda x: np.random.rand(len(x), 3) * 9}, "not deterministic: .* differ by"),
@@ -342,5 +342,5 @@ def test_maps_of_a_model_at_another_rate() -> None:
     features = clf.features(torch.randn(1, 2 * RATE), ["2=B D T"])
     assert features.maps[0].shape == (1, 4, 1, 500)
     assert len(clf.layers()) > 0
-    with pytest.raises(UsageError, match="model_rate -1 must be a number above 0 Hz"):
+    with pytest.raises(UsageError, match="model_rate -1 must be above 0 Hz"):
         l2i.wrap(network, RATE, ["a", "b"], model_rate=-1)

@@ -27,17 +27,15 @@ Over 300 lines: one wrapper, and a docstring that is its manual.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l2i.errors import UsageError
+from l2i.errors import UsageError, need_positive
 from l2i.models.axes import Layer, module_of, read, readable, tensor_of
 from l2i.models.hearing import TRIAL_S, Hearing, Pool, as_found, names_of, raised, told
 from l2i.models.layers import Found, choose, find
@@ -128,15 +126,15 @@ def wrap(
         kind = Task(task)
     except ValueError:
         raise UsageError(f"task {task!r} is neither 'single-label' nor 'multi-label'.") from None
-    numbers: dict[str, Any] = {"sample_rate": sample_rate, "model_rate": model_rate}
-    for word, value in (numbers | {"window_s": window_s, "hop_s": hop_s}).items():
-        if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
-            unit = "Hz" if word in numbers else "s"
-            raise UsageError(f"{word} {value!r} must be a number above 0 {unit}.")
+    need_positive("sample_rate", sample_rate, "Hz")
+    if model_rate is not None:
+        need_positive("model_rate", model_rate, "Hz")
     own_rate = int(model_rate or sample_rate)
     for word, value in (("window_s", window_s), ("hop_s", hop_s)):
-        if value is not None and value * own_rate < 1:
-            raise UsageError(f"{word} {value} is shorter than a sample.")
+        if value is not None:
+            need_positive(word, value, "s")
+            if value * own_rate < 1:
+                raise UsageError(f"{word} {value} is shorter than a sample.")
     if hop_s is not None and window_s is None:
         raise UsageError("hop_s is the step between windows: give window_s, too.")
     for word, given, known in (

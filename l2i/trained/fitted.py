@@ -22,7 +22,7 @@ from l2i.data import open_dataset
 from l2i.data.cards import in_threads
 from l2i.dsp.audio import fit_length, read_part
 from l2i.dsp.spectrogram import Domain
-from l2i.errors import CheckpointError, DataError, UsageError
+from l2i.errors import CheckpointError, DataError, UsageError, need_positive
 from l2i.explained import explain_by
 from l2i.explanation import MethodSettings, Subject, check_gradients, make_method
 from l2i.library import check_classifier, clips_of, targets_of
@@ -336,8 +336,7 @@ def gathered(
     """Clips [N, S] of one length, at the classifier's rate."""
     rate = classifier.sample_rate
     most = _LONGEST_S if duration_s is None else duration_s
-    if not most > 0:
-        raise UsageError(f"duration_s {duration_s} must be above 0.")
+    need_positive("duration_s", most, "s")
     if isinstance(sounds, str | Path) and Path(sounds).is_file():
         sounds = [sounds]
     if isinstance(sounds, str | Path):
