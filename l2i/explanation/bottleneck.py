@@ -30,6 +30,7 @@ from l2i.explanation import MethodSettings, Subject
 from l2i.explanation.families import ClipByClip
 from l2i.models.answers import log_probabilities
 from l2i.models.heard import Heard
+from l2i.models.optimizers import Adam
 
 _LEAST = 1e-6
 
@@ -93,7 +94,7 @@ class Iba(ClipByClip):
             # A channel that says nothing has nothing to be hidden.
             r = torch.where(spread > _LEAST, (map_ - mean) / spread.clamp_min(_LEAST), 0.0)
             a = torch.full_like(map_, self.start, requires_grad=True)
-            optimizer = torch.optim.Adam([a], self.learning_rate)
+            optimizer = Adam([a], self.learning_rate)
             for _ in range(self.steps):
                 share = _blurred(a.sigmoid(), self.blur)
                 drawn = draw.standard_normal((self.copies, *map_.shape[1:]), np.float32)

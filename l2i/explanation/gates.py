@@ -47,6 +47,7 @@ from l2i.explanation.families import ClipByClip
 from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
 from l2i.models.heard import Heard, finite_gradients, need_gradients
+from l2i.models.optimizers import Adam
 from l2i.models.players import coalitions, worth
 from l2i.types import Classifier
 
@@ -118,7 +119,7 @@ class Gates:
             pieces = max(2, round(frames * domain.hop_length / domain.sample_rate / self.piece_s))
             v = torch.full((*heard.activations.shape[:2], pieces), 2.0, device=waveform.device)
             v.requires_grad_()
-            optimizer = torch.optim.Adam([v], self.learning_rate)
+            optimizer = Adam([v], self.learning_rate)
             with torch.enable_grad():
                 for _ in range(self.steps):
                     gates = _spread(v, frames)

@@ -38,6 +38,7 @@ from l2i.explanation.apart import take_apart
 from l2i.explanation.families import ClipByClip
 from l2i.models.answers import log_odds
 from l2i.models.heard import Heard
+from l2i.models.optimizers import Adam
 
 # What the classifier hears at once.
 _AT_ONCE = 16
@@ -306,7 +307,7 @@ class Extremal(ClipByClip):
             cells = self.rows * self.times
             ideal = (torch.arange(cells, device=place.device) >= (1 - self.area) * cells).float()
             v = torch.full((self.rows, self.times), 1.0, device=place.device, requires_grad=True)
-            optimizer = torch.optim.Adam([v], self.learning_rate)
+            optimizer = Adam([v], self.learning_rate)
             target = torch.tensor([c], device=place.device)
             for _ in range(self.steps):
                 gates = v.sigmoid()

@@ -29,6 +29,7 @@ from l2i.models.answers import log_odds, objective
 from l2i.models.gate_head import gate
 from l2i.models.gated import split_sounds
 from l2i.models.heard import Heard, hear
+from l2i.models.optimizers import Adam
 
 # Chosen by validation clips of ESC-10's fold 1, alone and mixed.
 _STEPS, _RATE, _PIECE_S = 10, 1.0, 1.0
@@ -91,7 +92,7 @@ class RefinedGates(GatedL2I):
             seconds = frames * domain.hop_length / domain.sample_rate
             pieces = max(2, round(seconds / _PIECE_S))
             shift = torch.zeros(1, odds.shape[1], pieces, device=odds.device, requires_grad=True)
-            optimizer = torch.optim.Adam([shift], _RATE)
+            optimizer = Adam([shift], _RATE)
             weights = dict(_WEIGHTS[self.gating.preset])
             if clf.task == "multi-label" and float(target) > 0:
                 weights["size"] = min(weights["size"], _SIZE_OF_SEVERAL)

@@ -13,6 +13,7 @@
 ``heard``             clips, what a classifier says of them and by which channels of its
                       hidden maps; ``features``, kept
 ``checkpoint``        weights and settings in one file
+``optimizers``        Adam, without torch's compiler
 ``dictionary``        L2I's W; ``interpreter``, ``general``, ``losses``: the rest
 ``gated``             what gates make of a sound; ``gate_head``: their network
 ``players``           a clip as a game of its sounds

@@ -48,6 +48,7 @@ from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.gate_head import GateHead, gate
 from l2i.models.gated import Gating, Taken, split_sounds
 from l2i.models.heard import Heard, need_gradients
+from l2i.models.optimizers import Adam
 from l2i.registry import class_index
 from l2i.run.device import epoch_generator, learning_dtype
 from l2i.training.fitting import average_weights, best_epoch, keep_best
@@ -209,7 +210,7 @@ class GatesPart:
             if s.precision
             else None,
         )
-        optimizer = torch.optim.Adam(network.parameters(), s.learning_rate)
+        optimizer = Adam(network.parameters(), s.learning_rate)
         best = stage.restore(optimizer, network=network, averaged=averaged)
         done, total = len(stage.history), s.warm_epochs + s.epochs
         batches = mixer.batches

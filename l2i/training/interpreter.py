@@ -20,6 +20,7 @@ from l2i.models.features import FeatureStore, compute_features
 from l2i.models.general import GeneralInterpreter
 from l2i.models.interpreter import Interpreter, Psi
 from l2i.models.losses import fidelity_loss, reconstruction_loss, sparsity_loss
+from l2i.models.optimizers import Adam
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import average_weights, best_epoch, in_batches, keep_best, share_right
 from l2i.training.parts import Context, Sounds
@@ -98,7 +99,7 @@ class InterpreterPart:
             {"params": [p for p in network.parameters() if p is not network.theta]},
             {"params": [network.theta], "lr": i.head_learning_rate or i.learning_rate},
         ]
-        optimizer = torch.optim.Adam(groups, lr=i.learning_rate)
+        optimizer = Adam(groups, lr=i.learning_rate)
         # A clip has few of a tagger's hundreds of classes: a mean over all of them would count for
         # nothing beside the other losses. Ten are the published number.
         many = max(1.0, len(classifier.classes) / 10)

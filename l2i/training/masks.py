@@ -19,6 +19,7 @@ from l2i.dsp.spectrogram import Domain
 from l2i.errors import CheckpointError
 from l2i.models.checkpoint import load_weights, read_domain
 from l2i.models.heard import Heard, hear
+from l2i.models.optimizers import Adam
 from l2i.run.device import epoch_generator
 from l2i.training.fitting import best_epoch, in_batches, keep_best
 from l2i.training.interpreter import layers_of
@@ -146,9 +147,7 @@ class MaskPart:
         network = self.network(**shape).to(context.device)
         weights = sum(p.numel() for p in network.parameters())
         context.progress.say(f"The {self.name} has {weights / 1e6:.1f} million weights.")
-        optimizer = torch.optim.Adam(
-            network.parameters(), s.learning_rate, weight_decay=s.weight_decay
-        )
+        optimizer = Adam(network.parameters(), s.learning_rate, weight_decay=s.weight_decay)
         best = stage.restore(optimizer, network=network)
         done = len(stage.history)
         lessons = self.lessons(network, s, context, heard)

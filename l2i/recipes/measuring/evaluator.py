@@ -24,6 +24,7 @@ from l2i.metrics.sensitivity import tiles
 from l2i.models.checkpoint import load_checkpoint
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.losses import fidelity_loss
+from l2i.models.optimizers import Adam
 from l2i.models.vgg import VGG, fold_batch_norm
 from l2i.recipes.measuring.probes import Evaluator
 from l2i.recipes.opening.bundle import WEIGHTS, build_network, open_bundle
@@ -107,7 +108,7 @@ def tuned_on_masks(
     """
     # In evaluation mode: statistics of batch norms are those of whole clips.
     network = network.to(classifier.device).eval().requires_grad_(True)
-    optimizer = torch.optim.Adam(network.parameters(), lr=_RATE)
+    optimizer = Adam(network.parameters(), lr=_RATE)
     rng = np.random.default_rng([seed, len(rows)])
     with progress.task("evaluator", total=epochs * len(rows), unit="clip") as bar:
         for _ in range(epochs):

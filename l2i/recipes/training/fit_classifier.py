@@ -23,6 +23,7 @@ from l2i.models.augmentation import augment, cropped
 from l2i.models.checkpoint import load_checkpoint, load_weights, read_settings
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.features import allocate, memory_budget
+from l2i.models.optimizers import Adam, AdamW
 from l2i.models.published import fit, read_published
 from l2i.models.vgg import BLOCKS, MIN_FRAMES, VGG, first_blocks, fold_batch_norm, last_map_size
 from l2i.recipes.opening.bundle import build_classifier
@@ -143,7 +144,7 @@ def fit_classifier(
     # trunk that does not learn has nothing to freeze.
     ends = [max(1, round(share * c.epochs)) for share in (c.freeze_after if c.train_trunk else [])]
     groups = _parameter_groups(network, ends)
-    kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
+    kind = AdamW if c.optimizer == "adamw" else Adam
     optimizer = kind(
         [{"params": group} for group in groups], lr=c.learning_rate, weight_decay=c.weight_decay
     )
