@@ -17,6 +17,7 @@ import torch
 
 import l2i
 from l2i.errors import DataError, StoreError, UsageError
+from l2i.recording import Recording
 from tests.stores import Said
 from tests.test_gates import HIGH, LOW, RATE, TwoTones, _energy, _tone
 
@@ -162,6 +163,14 @@ def test_what_cannot_be_explained(
 
 
 # --- from the shell -----------------------------------------------------------------------------
+
+
+def test_a_file_of_more_than_a_minute(tmp_path: Path) -> None:
+    """Is explained in windows of half a minute (see ``tests/test_recording.py``)."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(61 * RATE), RATE)
+    e = l2i.explain(_classifier(), tmp_path / "a.wav", "low")
+    assert isinstance(e, Recording) and e.windows == 3
+
 
 USERS = """
 import torch

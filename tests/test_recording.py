@@ -23,11 +23,19 @@ from tests.test_gates import HIGH, LOW, RATE, TwoTones, _energy
 from tests.test_library import FAST, USERS
 
 Say = Callable[..., Said]
-SECONDS = 150
-# A window is 1875 hops of 128 samples, of which 188 are those of the window before.
-OVERLAP = 188 * 128
-STEP = 1875 * 128 - OVERLAP
+SECONDS = 40
+# A window is 500 hops of 128 samples, of which 50 are those of the window before.
+WINDOW_S = 8.0
+OVERLAP = 50 * 128
+STEP = 500 * 128 - OVERLAP
 SOUNDS = ("original", "explanation", "removal")
+
+
+@pytest.fixture(autouse=True)
+def _short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is longer than 15 s is explained in windows of 8 s: as much is shown by less sound."""
+    monkeypatch.setattr("l2i.library.MAX_SECONDS", 15.0)
+    monkeypatch.setattr("l2i.library.WINDOW_S", WINDOW_S)
 
 
 def _classifier() -> l2i.Classifier:
@@ -36,12 +44,12 @@ def _classifier() -> l2i.Classifier:
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Minutes of a low tone, on and off every second; from 70 s to 95 s there is a high one, which
+    """Minutes of a low tone, on and off every second; from 19 s to 25 s there is a high one, which
     sounds when the low one is off, and for a while with it."""
     t = np.arange(SECONDS * RATE) / RATE
     low, high = (0.3 * np.sin(2 * np.pi * hz * t) for hz in (LOW, HIGH))
     noise = 0.003 * np.random.default_rng(0).standard_normal(len(t))
-    x = low * (t % 1 < 0.6) + high * (t % 1 > 0.4) * ((t > 70) & (t < 95)) + noise
+    x = low * (t % 1 < 0.6) + high * (t % 1 > 0.4) * ((t > 19) & (t < 25)) + noise
     path = tmp_path_factory.mktemp("night") / "night.wav"
     soundfile.write(path, x.astype(np.float32), RATE, subtype="FLOAT")
     return path
@@ -61,22 +69,22 @@ def test_a_file_of_minutes(night: Path, tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(part["duration_s"])
         return read(*words, **part)
 
-    monkeypatch.setattr(recording, "read_part", counted)
     done: list[int] = []
-    e = l2i.explain(_classifier(), night, "high", on_clip=done.append, **FAST)
-    assert isinstance(e, recording.Recording) and e.windows == len(e) == 6 and not done
-    assert e.duration_s == SECONDS and "150 s, 6 windows, in the mean high" in str(e)
-    e.save(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "read_part", counted)
+        e = l2i.explain(_classifier(), night, "high", on_clip=done.append, **FAST)
+        assert isinstance(e, recording.Recording) and e.windows == len(e) == 6 and not done
+        assert e.duration_s == SECONDS and "40 s, 6 windows, in the mean high" in str(e)
+        e.save(tmp_path / "out")
     assert done == list(range(1, 7))
     # A window, and a sample that tells whether there is more.
-    assert max(asked) <= recording.WINDOW_S + 0.1 and len(asked) == 12
+    assert max(asked) <= WINDOW_S + 0.1 and len(asked) == 12
     assert sum(asked) <= 2 * (SECONDS + STEP / RATE)
 
     x, audio, removal = _read(tmp_path / "out")
     np.testing.assert_array_equal(x, read_audio(night, RATE))
     assert np.abs(audio + removal - x).max() < 1e-6
     # Where a window begins the one before still sounds, where that one ends it does: no step.
-    monkeypatch.undo()
     sounds = [window.explained.audio for window in e]
     for number in range(1, 6):
         seam, few = number * STEP, 8
@@ -88,7 +96,7 @@ def test_a_file_of_minutes(night: Path, tmp_path: Path, monkeypatch: pytest.Monk
         halves = (0.5 * (before + after))[OVERLAP // 2 - few : OVERLAP // 2 + few]
         np.testing.assert_allclose(middle, halves, atol=1e-3)
     assert any(np.abs(a[STEP:] - b[:OVERLAP]).max() > 0.01 for a, b in pairwise(sounds[:-1]))
-    there = torch.from_numpy(audio[72 * RATE : 93 * RATE])
+    there = torch.from_numpy(audio[20 * RATE : 24 * RATE])
     assert _energy(there, HIGH) > 10 * _energy(there, LOW)
 
     with open(tmp_path / "out" / "windows.csv", newline="") as file:
@@ -96,8 +104,8 @@ def test_a_file_of_minutes(night: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert list(table[0]) == ["start_s", "end_s", "probability", "alone", "without", "kept"]
     windows = np.array([[float(v) for v in row.values()] for row in table])
     assert windows[:, 0].tolist() == pytest.approx([n * STEP / RATE for n in range(6)], rel=1e-5)
-    assert windows[-1, 1] == SECONDS and np.abs(windows[:-1, 1] - windows[1:, 0] - 3).max() < 0.02
-    loud = (windows[:, 0] < 94) & (windows[:, 1] > 71)
+    assert windows[-1, 1] == SECONDS and np.abs(windows[:-1, 1] - windows[1:, 0] - 0.8).max() < 0.02
+    loud = (windows[:, 0] < 24) & (windows[:, 1] > 20)
     assert windows[loud, 2].min() > 0.5 > windows[~loud, 2].max()
     assert (windows[loud, 4] < 0.5 * windows[loud, 2]).all()
 
@@ -108,7 +116,7 @@ def test_a_file_of_minutes(night: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert np.abs(facts["shown"]["start_s"] - windows[loud, 0]).min() < 1e-3
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     (clip,) = json.loads(re.findall(r'id="facts">(.*?)</script>', page)[0])["clips"]
-    assert clip["duration_s"] == 30.0 and clip["holds"]
+    assert clip["duration_s"] == WINDOW_S and clip["holds"]
     assert "night.wav: the most telling of its 6 windows, " in clip["name"]
 
 
@@ -124,18 +132,23 @@ def test_windows_are_explained_as_clips(night: Path) -> None:
         for name, q in window.explained.probabilities.items():
             p[name].append(q.input)
         if number == 1:
-            one = l2i.explain(_classifier(), whole[STEP : STEP + 30 * RATE], "low", **FAST)
+            one = l2i.explain(
+                _classifier(), whole[STEP : STEP + round(WINDOW_S * RATE)], "low", **FAST
+            )
             np.testing.assert_allclose(window.explained.audio, one.audio, atol=1e-5)
     assert {n: np.mean(v) for n, v in p.items()} == pytest.approx(e.probabilities, abs=1e-5)
 
 
-@pytest.mark.parametrize("samples", [61 * RATE, 2 * STEP + 30 * RATE, 2 * STEP + 30 * RATE + 1])
+LAST = 2 * STEP + round(WINDOW_S * RATE)
+
+
+@pytest.mark.parametrize("samples", [16 * RATE, LAST, LAST + 1])
 def test_where_the_last_window_ends(samples: int, tmp_path: Path) -> None:
     """At the file's end, be that a window's or a sample after it; another rate is resampled."""
     x = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * samples)
     soundfile.write(tmp_path / "a.wav", x, 2 * RATE, subtype="FLOAT")
     e = l2i.explain(_classifier(), tmp_path / "a.wav", "low", components=2, steps=1)
-    assert e.windows == (3 if samples <= 2 * STEP + 30 * RATE else 4) and e.samples == samples
+    assert e.windows == (3 if samples <= LAST else 4) and e.samples == samples
     e.save(tmp_path / "out")
     whole, audio, removal = _read(tmp_path / "out")
     np.testing.assert_allclose(whole, read_audio(tmp_path / "a.wav", RATE), atol=1e-4)
@@ -146,11 +159,11 @@ def test_what_cannot_be_explained(night: Path, tmp_path: Path) -> None:
     """One sentence each, and nothing half-written."""
     with pytest.raises(UsageError, match="no class 'hihg'; did you mean 'high'"):
         l2i.explain(_classifier(), night, "hihg")
-    with pytest.raises(DataError, match="longer than 60 s: explain a part of it, or a file, alone"):
+    with pytest.raises(DataError, match="longer than 15 s: explain a part of it, or a file, alone"):
         l2i.explain(_classifier(), [night, night])
     copy = tmp_path / "copy.wav"
     x = read_audio(night, RATE)
-    x[140 * RATE] = np.nan
+    x[37 * RATE] = np.nan
     soundfile.write(copy, x, RATE, subtype="FLOAT")
     with pytest.raises(DataError, match=r"copy\.wav has samples that are NaN"):
         l2i.explain(_classifier(), copy, "high")
@@ -172,21 +185,21 @@ def test_from_the_shell(night: Path, say: Say) -> None:
         USERS.replace("from beside import names", 'names = ["low", "high"]')
     )
     words = ("--classifier", "tones.py:load", "--class", "high")
-    long = ("--start", "50", "--duration", "70")
+    long = ("--start", "10", "--duration", "20")
     answer = say("explain", str(night), *words, *long, "--json")
     assert answer.code == 0, answer.err
     (explanation,) = json.loads(answer.out)
     assert (
         explanation["windows"] == 3
-        and explanation["duration_s"] == 70
+        and explanation["duration_s"] == 20
         and explanation["class"] == "high"
     )
-    assert "70 s, 3 windows, in the mean high" in answer.err
+    assert "20 s, 3 windows, in the mean high" in answer.err
     folder = Path("explanations/night")
-    assert (folder / "windows.csv").read_text().splitlines()[1].startswith("50,80,")
-    assert sum(map(len, _read(folder))) == 3 * 70 * RATE
-    answer = say("explain", str(night), *words, *long, "--window", "20", "--json", "--out", "w")
+    assert (folder / "windows.csv").read_text().splitlines()[1].startswith("10,18,")
+    assert sum(map(len, _read(folder))) == 3 * 20 * RATE
+    answer = say("explain", str(night), *words, *long, "--window", "6", "--json", "--out", "w")
     (explanation,) = json.loads(answer.out)
-    assert explanation["window_s"] == pytest.approx(20, abs=0.02) and explanation["windows"] == 4
-    answer = say("explain", str(night), *words, "--start", "50", "--duration", "2")
+    assert explanation["window_s"] == pytest.approx(6, abs=0.02) and explanation["windows"] == 4
+    answer = say("explain", str(night), *words, "--start", "20", "--duration", "2")
     assert answer.code == 0 and "night.wav" in answer.out and not (folder / "windows.csv").exists()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from l2i.cli import main
 from l2i.config import Config, resolve
 from l2i.recipes.training.train import Outcome, train
 from l2i.run.progress import Progress
+from l2i.training.stage import Stage, open_stage
 from tests.conftest import forget_variables
 
 SMALL = """
@@ -73,6 +75,33 @@ def small_config(name: str = "demo", *overrides: str) -> Config:
     """The small experiment."""
     Path("small.toml").write_text(SMALL.format(name=name), encoding="utf-8")
     return resolve("small.toml", overrides=overrides)
+
+
+def stages_of(config: Config, last: str = "", progress: Progress | None = None) -> dict[str, Path]:
+    """Train the stages of a run, up to one of them or all, and no more: nothing is measured, drawn
+    or explained. What each stage left, by its name."""
+    left: dict[str, Path] = {}
+
+    class Enough(Exception):
+        pass
+
+    def enough(*_: object) -> None:
+        raise Enough
+
+    @contextmanager
+    def noted(name: str, *words: Any, **more: Any) -> Iterator[Stage]:
+        with open_stage(name, *words, **more) as stage:
+            yield stage
+        left[name] = stage.result
+        if name == last:
+            raise Enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("l2i.recipes.training.train.open_stage", noted)
+        patch.setattr("l2i.recipes.training.train.evaluate_run", enough)
+        with pytest.raises(Enough):
+            train(config, progress or Progress(quiet=True))
+    return left
 
 
 def main_code(*words: str) -> int:

@@ -32,7 +32,7 @@ from l2i.run.runs import resolve_run
 from l2i.training.interpreter import build_interpreter
 from l2i.training.stage import Stage
 from tests.conftest import REPOSITORY
-from tests.recipes.conftest import Finished, main_code, small_config
+from tests.recipes.conftest import Finished, main_code, small_config, stages_of
 
 QUIET = Progress(quiet=True)
 GOLDEN = json.loads((REPOSITORY / "tests" / "golden" / "train.json").read_text())
@@ -55,11 +55,9 @@ def test_golden_numbers(
     differed by 2.1 % from one machine to another.
     """
     monkeypatch.chdir(tmp_path)
-    made = Finished(tmp_path, train(small_config(name, "classifier.width=1"), QUIET))
+    left = stages_of(small_config(name, "classifier.width=1"))
     for stage, wanted in GOLDEN[kind].items():
-        _, document = load_checkpoint(
-            made.artifacts / "model" / "artifacts" / f"{stage}.safetensors", stage
-        )
+        _, document = load_checkpoint(left[stage], stage)
         key = "objective" if stage == "dictionary" else "loss"
         key = "reconstruction" if stage == "interpreter" else key
         values = [figures[key] for figures in document["history"]]
@@ -270,16 +268,8 @@ def test_frozen_blocks_learn_no_more(bench: Path, watched: _Watched) -> None:
     runs = {}
     for shares in ([], [0.25, 0.5]):
         watched.clear()
-        train(
-            small_config(
-                "demo",
-                f"classifier.freeze_after={shares}",
-                "classifier.epochs=4",
-                "classifier.schedule=constant",
-                "interpreter.epochs=1",
-            ),
-            QUIET,
-        )
+        words = (f"classifier.freeze_after={shares}", "classifier.schedule=constant")
+        stages_of(small_config("demo", *words, "classifier.epochs=4"), "classifier")
         runs[len(shares)] = [state for state, _ in watched]
         assert len(watched) == 4
     plain, frozen = runs[0], runs[2]
@@ -305,8 +295,8 @@ def test_frozen_blocks_learn_no_more(bench: Path, watched: _Watched) -> None:
 
 def test_blocks_to_be_frozen_have_cycles_of_their_own(bench: Path, watched: _Watched) -> None:
     """The rate of each is the greatest a fifth into its own share, and nothing at its end."""
-    over = ["classifier.freeze_after=[0.5]", "classifier.epochs=10", "interpreter.epochs=1"]
-    train(small_config("demo", *over), QUIET)
+    over = ["classifier.freeze_after=[0.5]", "classifier.epochs=10"]
+    stages_of(small_config("demo", *over), "classifier")
     own, rest = zip(*(rates for _, rates in watched), strict=True)
     assert own[1] == max(own[:5]) > 0.9e-3 and own[4] < 0.05e-3
     assert rest[2] == max(rest) > 0.9e-3 and rest[4] > 0.5e-3 and rest[9] < 0.05e-3
@@ -392,16 +382,9 @@ def test_audioset_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     trunk["module.layer19.0.weight"] = torch.zeros(527, 1024, 1, 1)
     torch.save(trunk, "audioset.pkl")
     over = ["classifier.audioset_weights=audioset.pkl", "classifier.train_trunk=false"]
-    over += ["classifier.epochs=1", "interpreter.epochs=1", "output.clips=0", "classifier.width=1"]
-    done = train(small_config("demo", *over), QUIET)
-    info = resolve_run(done.run_id)
-    path = (
-        Path(info.artifact_uri.removeprefix("file://"))
-        / "model"
-        / "artifacts"
-        / "classifier.safetensors"
-    )
-    tensors, _ = load_checkpoint(path, "classifier")
+    over += ["classifier.epochs=1", "classifier.width=1"]
+    left = stages_of(small_config("demo", *over), "classifier")
+    tensors, _ = load_checkpoint(left["classifier"], "classifier")
     for name, value in trunk.items():
         key = "netx." + name.removeprefix("module.")
         if key in tensors:
@@ -501,12 +484,12 @@ def test_a_clip_left_over_is_learnt_from(tmp_path: Path, monkeypatch: pytest.Mon
         return above(self, y, blocks)
 
     monkeypatch.setattr(VGG, "above", noted)
-    few = ("dataset.clips_per_class=5", "classifier.epochs=1", "interpreter.epochs=1")
-    train(small_config("demo", *few), QUIET)
+    few = ("dataset.clips_per_class=5", "classifier.epochs=1")
+    stages_of(small_config("demo", *few), "classifier")
     n = sum(sizes)
     size = next(size for size in range(2, n) if n % size == 1)
     sizes.clear()
-    train(small_config("demo", *few, f"classifier.batch_size={size}"), QUIET)
+    stages_of(small_config("demo", *few, f"classifier.batch_size={size}"), "classifier")
     few_each, larger = divmod(n, n // size + 1)
     assert sizes == [few_each + 1] * larger + [few_each] * (n // size + 1 - larger)
     assert few_each > 1
@@ -531,7 +514,7 @@ def test_the_classifier_may_be_trained_in_bfloat16(
 
     monkeypatch.setattr(VGG, "above", noted)
     brief = ("classifier.epochs=1", "interpreter.epochs=1", "dataset.clips_per_class=5")
-    train(small_config("demo", *brief, "classifier.precision=auto"), Progress())
+    stages_of(small_config("demo", *brief, "classifier.precision=auto"), progress=Progress())
     assert "The classifier is trained in bfloat16." in capsys.readouterr().err
     # Trained, validated, and then used.
     phases = [phase for phase, _ in groupby(seen)]
@@ -539,7 +522,7 @@ def test_the_classifier_may_be_trained_in_bfloat16(
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match=r"no bfloat16; take classifier\.precision float32"):
         train(small_config("demo", *brief, "classifier.precision=bfloat16"), QUIET)
-    train(small_config("demo", *brief, "classifier.precision=auto"), Progress(), again=True)
+    stages_of(small_config("demo", *brief, "classifier.precision=auto"), "classifier", Progress())
     assert "trained in" not in capsys.readouterr().err
 
 
@@ -549,9 +532,7 @@ _ONE_STEP = ("interpreter.epochs=1", "interpreter.batch_size=64", "interpreter.l
 def _interpreter_after(*overrides: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights before the only step of a training, and those it keeps."""
     config = small_config("demo", *_ONE_STEP, *overrides)
-    done = train(config, QUIET)
-    path = Finished(Path.cwd(), done).artifacts / "model" / "artifacts" / "interpreter.safetensors"
-    after, document = load_checkpoint(path, "interpreter")
+    after, document = load_checkpoint(stages_of(config)["interpreter"], "interpreter")
     torch.manual_seed(config.run.seed)
     return dict(build_interpreter(document).state_dict()), after
 
