@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def aws(batch_server: Batch, monkeypatch: pytest.MonkeyPatch) -> Batch:
     point_at_batch(batch_server, monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
     return batch_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_read_once() -> Iterator[None]:
+    """Each session of botocore reads the descriptions of AWS's services anew: megabytes of JSON, a
+    quarter of what these tests take."""
+    from botocore.loaders import JSONFileLoader
+
+    load = JSONFileLoader.load_file
+    once = cache(partial(load, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _self, path: once(path))
+        yield
 
 
 SWEEP = """
