@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from l2i import plots
 from l2i.cli import main
 from l2i.config import Config, resolve
 from l2i.recipes.training.train import Outcome, train
@@ -55,6 +56,12 @@ clips = 2
 [run]
 threads = 1
 """
+
+
+# Those of a run, as they are drawn.
+_PICTURES = {
+    name: getattr(plots, name) for name in ("training_curves", "dictionary", "confusion_matrix")
+}
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ def made_in(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         forget_variables(patch)
         patch.chdir(folder)
+        for name, draw in _PICTURES.items():
+            patch.setattr(f"l2i.plots.{name}", draw)
         yield
 
 
@@ -180,3 +189,15 @@ def bench(
     shutil.copytree(finished.folder / "mlruns" / "work" / "stages", tmp_path / "mlruns/work/stages")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's pictures are empty files, for tests that look at none: drawing them takes a quarter
+    of a small training."""
+
+    def empty(*words: Any) -> None:
+        next(word for word in words if isinstance(word, Path)).write_bytes(b"")
+
+    for name in _PICTURES:
+        monkeypatch.setattr(f"l2i.plots.{name}", empty)

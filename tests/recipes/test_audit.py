@@ -20,6 +20,8 @@ from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from tests.stores import Said
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Say = Callable[..., Said]
 
 CLASSIFIERS = """

@@ -13,6 +13,8 @@ from l2i.recipes.training.train import train
 from l2i.run.progress import Progress
 from tests.recipes.conftest import Finished, small_config
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 BOUNDS = ("oracle-ratio", "oracle-nmf")
 

@@ -20,6 +20,8 @@ from l2i.training import stage as stages
 from tests.recipes.conftest import Finished, small_config
 from tests.servers import S3, Mlflow
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 
 

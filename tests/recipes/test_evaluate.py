@@ -20,6 +20,8 @@ from l2i.run.runs import list_runs, resolve_run
 from l2i.types import Clip
 from tests.recipes.conftest import Finished, small_config
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 
 

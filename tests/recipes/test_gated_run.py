@@ -31,6 +31,8 @@ from tests.guests import CLASSES, RATE, load, sounds
 from tests.recipes.conftest import Finished, made_in, small_config
 from tests.recipes.test_resume import _start, _wait_for_epoch
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 GATED = (
     "method.name=gated-l2i",

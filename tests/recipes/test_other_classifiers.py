@@ -30,6 +30,8 @@ from l2i.run.runs import resolve_run
 from tests import guests
 from tests.recipes.conftest import Finished, made_in
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 METHOD = Path(__file__).parents[2] / "experiments" / "methods" / "mask_decoder.py"
 FEW = (

@@ -21,6 +21,8 @@ from tests import miniatures
 from tests.recipes.conftest import SMALL
 from tests.stores import Said
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Say = Callable[..., Said]
 
 

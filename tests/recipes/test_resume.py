@@ -24,6 +24,8 @@ from l2i.run.store import connect, locate
 from l2i.training import stage as stages
 from tests.recipes.conftest import Finished, small_config
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = Progress(quiet=True)
 
 
