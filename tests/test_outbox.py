@@ -105,7 +105,9 @@ def test_all_is_there(remote: S3, tmp_path: Path) -> None:
     assert connect(locate()).download_artifacts(run.run_id, "a.txt", str(tmp_path))
 
 
-def test_what_is_in_the_bucket_comes_back(remote: S3, tmp_path: Path) -> None:
+def test_what_is_in_the_bucket_comes_back(
+    remote: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file, a folder with all below it, all of it; no neighbour whose name begins alike; what is
     not there is said, with what is."""
     out = _write(tmp_path / "out" / "model", a="one")
@@ -123,6 +125,7 @@ def test_what_is_in_the_bucket_comes_back(remote: S3, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no artifact 'nothing'; there are: model, model-2"):
         download(listed, "nothing")
     remote.kill()
+    monkeypatch.setenv("L2I_PATIENCE", "1")
     with pytest.raises(StoreError, match="s3://bucket"):
         download(listed, "model")
 
