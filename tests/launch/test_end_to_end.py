@@ -180,9 +180,9 @@ def engine(
         server.kill()
 
 
-def _file(name: str, sweep: str, data: str = "demo") -> Path:
+def _file(name: str, sweep: str, data: str = "demo", epochs: int = EPOCHS) -> Path:
     text = SMALL.format(name=data).replace(
-        "[interpreter]\nepochs = 3", f"[interpreter]\nepochs = {EPOCHS}"
+        "[interpreter]\nepochs = 3", f"[interpreter]\nepochs = {epochs}"
     )
     path = Path(name)
     path.write_text(text.replace("clips = 2", "clips = 0") + sweep)
@@ -321,7 +321,7 @@ def test_data_from_the_bucket(
     those of the folder that was sent there."""
     local = miniatures.folder_csv(tmp_path / "clips", clips_per_class=9)
     send(local, Location("bucket", "clips"))
-    path = _file("folds.toml", "\n[sweep]\nfolds = [1, 2]\n", "folder")
+    path = _file("folds.toml", "\n[sweep]\nfolds = [1, 2]\n", "folder", epochs=1)
     words = [*engine.words, "--data-dir", "s3://bucket/clips"]
     words += ["--env", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false", "--env", "OMP_NUM_THREADS=1"]
     answer = say("submit", str(path), *words, "--json")

@@ -299,7 +299,8 @@ def test_parts_become_checkpoints_that_train_takes(say: Say, tmp_path: Path) -> 
         "classifier.safetensors",
         "dictionary.safetensors",
     ]
-    few = ("interpreter.epochs=1", "output.clips=0", "explanation.random_draws=1")
+    few = ("method.name=l2i", "interpreter.epochs=1", "output.clips=0")
+    few += ("explanation.random_draws=1",)
     words = [w for key in few for w in ("-o", key)]
     for kind in ("classifier", "dictionary"):
         words += ["-o", f"{kind}.weights=weights/{kind}.safetensors"]
