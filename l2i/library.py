@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ def explain(
     classifier : Classifier
         See `l2i.wrap`.
     sound : path, array or tensor
-        A sound file, or several; samples [S], or of several clips [B, S]. A file alone may be of
-        any length: beyond a minute it is explained in windows.
+        A sound file, or several; samples [S]; of several clips [B, S], or a list of [S]. A file
+        alone may be of any length: beyond a minute it is explained in windows.
     target : str or int, optional
         The class, by name or number; of several clips one each, if they differ. None: the one
         that the classifier finds most probable, of a long file in the mean of its windows.
@@ -244,10 +245,13 @@ def clips_of(
         need_positive("sample_rate", sample_rate, "Hz")
     if isinstance(sound, str | Path):
         return [_read(sound, rate)], False
-    if isinstance(sound, Sequence) and sound and all(isinstance(s, str | Path) for s in sound):
-        return [_read(s, rate) for s in sound], True
+    if isinstance(sound, Sequence) and sound and not isinstance(sound[0], Number):
+        # One by one: they may be of several lengths.
+        return [clip for one in sound for clip in clips_of(classifier, one, sample_rate)[0]], True
     if isinstance(sound, Tensor):
-        sound = sound.detach().cpu().numpy()
+        sound = sound.detach().cpu()
+        # numpy has no bfloat16.
+        sound = (sound.float() if sound.is_floating_point() else sound).numpy()
     x = np.asarray(sound)
     if x.ndim not in (1, 2) or x.size == 0 or x.dtype.kind not in "fiu":
         raise DataError(
@@ -279,6 +283,8 @@ def _checked(x: NDArray[np.float32], rate: int, what: str) -> NDArray[np.float32
             f"{what} is longer than {MAX_SECONDS:g} s: explain a part of it, or a file, alone, "
             "which is explained in windows."
         )
+    if not len(x):
+        raise DataError(f"{what} is shorter than a sample at {rate} Hz.")
     if not np.isfinite(x).all():
         raise DataError(f"{what} has samples that are NaN or infinite.")
     return x
@@ -289,7 +295,10 @@ def _counted(n: int, what: str) -> str:
 
 
 def targets_of(classifier: Classifier, target: Any, n: int) -> list[int | None]:
-    many = [target] * n if target is None or isinstance(target, str | int) else list(target)
+    if isinstance(target, Tensor | np.ndarray):
+        target = target.tolist()
+    one = isinstance(target, str) or not isinstance(target, Iterable)
+    many = [target] * n if one else list(target)
     if len(many) != n:
         clips, targets = _counted(n, "clip"), _counted(len(many), "target")
         verb = "is" if n == 1 else "are"

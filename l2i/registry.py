@@ -31,7 +31,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, SupportsIndex
 
 from l2i.errors import DataError, L2IError, UnknownName, UsageError
 
@@ -103,7 +103,7 @@ def class_index(
 dog, rain.
     """
     if not isinstance(word, str):
-        if not 0 <= word < len(classes):
+        if not (isinstance(word, SupportsIndex) and 0 <= word < len(classes)):
             raise UsageError(f"Class {word} is not one of the {len(classes)}, from 0.")
         return int(word)
     if word in classes:
@@ -178,6 +178,8 @@ class Registry(Mapping[str, Any]):
         ------
         UnknownName
         """
+        if not isinstance(name, str):
+            raise UnknownName(f"The name of {self.kind} {name!r} is to be a string.")
         if name in self._own:
             return self._own[name]
         if self._group and ":" in name:

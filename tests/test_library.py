@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -356,3 +357,43 @@ def test_options_of_the_other_way(
     answer = say("explain", "a.wav", "b.wav")
     assert answer.code == 2 and "'l2i explain latest a.wav'" in answer.err, "a file is no RUN"
     assert say("explain", "a.wav", "--classifier", f"{users}:load", "-q").code == 0
+
+
+@pytest.mark.parametrize(
+    ("several", "target"),
+    [
+        ([0, 1], np.int64(1)),
+        ([0, 5000], torch.tensor(1)),
+        ([0, 5000], np.array([1, 1])),
+        ([0, 5000], torch.tensor([1, 1])),
+    ],
+)
+def test_lists_of_samples_and_numbers_of_all_makes(
+    clip: np.ndarray, several: list[int], target: Any
+) -> None:
+    """Clips of one length or of several, and a class's number from numpy and torch."""
+    explained = l2i.explain(_classifier(), [clip[n:] for n in several], target, **FAST)
+    assert [len(e.audio) for e in explained] == [len(clip) - n for n in several]
+    assert {e.target for e in explained} == {"high"}
+
+
+def test_half_precision_is_heard(clip: np.ndarray) -> None:
+    """numpy has no bfloat16."""
+    e = l2i.explain(_classifier(), torch.from_numpy(clip).bfloat16(), "high", **FAST)
+    assert e.input.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("sound", "words", "kind", "sentence"),
+    [
+        (np.zeros(RATE), {"target": 1.0}, UsageError, "Class 1.0 is not one of the 2"),
+        (np.zeros(9), {"sample_rate": 10**9}, DataError, "shorter than a sample at 8000 Hz"),
+        ([np.zeros(9), None], {}, DataError, "not object"),
+    ],
+)
+def test_what_is_no_number_and_no_sound(
+    sound: object, words: dict[str, object], kind: type[Exception], sentence: str
+) -> None:
+    """One sentence each."""
+    with pytest.raises(kind, match=sentence):
+        l2i.explain(_classifier(), sound, **words)
