@@ -344,3 +344,15 @@ def test_maps_of_a_model_at_another_rate() -> None:
     assert len(clf.layers()) > 0
     with pytest.raises(UsageError, match="model_rate -1 must be above 0 Hz"):
         l2i.wrap(network, RATE, ["a", "b"], model_rate=-1)
+
+
+@pytest.mark.parametrize("classes", [{"a", "b", "c"}, 3])
+def test_names_without_an_order(classes: Any) -> None:
+    """A set is in another order in each process, and a number has no names."""
+    with pytest.raises(UsageError, match="give a list of names, all different"):
+        l2i.wrap(Scores(), RATE, classes)
+
+
+def test_names_in_an_array() -> None:
+    """As pandas and numpy have them."""
+    assert l2i.wrap(Scores(), RATE, np.array(list("abc"))).classes == ("a", "b", "c")

@@ -5,7 +5,7 @@ How real models differ, and what is done about it, is in `l2i.models.wrapped`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import shorten
@@ -255,8 +255,10 @@ def told(error: BaseException) -> str:
 
 def names_of(classes: Sequence[str]) -> tuple[str, ...]:
     """The names of the classes, if that is what they are."""
-    names = tuple(map(str, classes))
-    if isinstance(classes, str | Mapping) or len(set(names)) < len(names):
+    # A set has no order.
+    listed = isinstance(classes, Iterable) and not isinstance(classes, str | Mapping | Set)
+    names = tuple(map(str, classes)) if listed else ()
+    if not listed or len(set(names)) < len(names):
         raise UsageError(
             f"classes={classes!r}: give a list of names, all different, in the order of the scores."
         )

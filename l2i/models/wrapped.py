@@ -155,7 +155,7 @@ def wrap(
     wrapped = Wrapped(
         model,
         int(sample_rate),
-        names_of(classes or ()),
+        names_of(() if classes is None else classes),
         kind,
         model_rate=own_rate,
         front_end=front_end,
