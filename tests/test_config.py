@@ -435,3 +435,9 @@ def test_the_published_rule_is_the_published_method() -> None:
     assert rule.signature() == named.signature() != usual.signature()
     for stage in STAGES:  # What is learnt before the gates is learnt once.
         assert usual.signature(stage) == rule.signature(stage)
+
+
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    """torch's takes 64 bits."""
+    (problem,) = _problems(overrides=[f"run.seed={2**63}"])
+    assert problem.startswith("run.seed")

@@ -303,3 +303,23 @@ def test_a_black_box_has_no_layers() -> None:
         l2i.benchmark(clf, sounds(4), ["saliency"])
     frame = l2i.benchmark(clf, sounds(4), ["occlusion", "shapley"])
     assert list(frame.index) == ["occlusion", "shapley"]
+
+
+def test_wrong_kinds(clf: Wrapped, fitted: Fitted) -> None:
+    """One sentence each: a classifier where what has learnt is meant, what counts nothing, and what
+    names nothing."""
+    with pytest.raises(UsageError, match=r"l2i\.fit.*, not Wrapped; l2i\.benchmark"):
+        l2i.evaluate(clf, sounds(1))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"repeats = 1\.5 .* whole number"):
+        l2i.evaluate(fitted, sounds(1), all=True, repeats=1.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="explanation method None is to be a string"):
+        l2i.fit(clf, sounds(4), None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"seed = \d+: .* less than"):
+        l2i.fit(clf, sounds(4), "l2i", seed=2**63)
+
+
+def test_lists_of_several_clips_are_all_learnt_from(clf: Wrapped) -> None:
+    """None is dropped."""
+    x = sounds(6)
+    lists, whole = (l2i.fit(clf, s, "l2i", **FEW) for s in ([x[:2], x[2:]], x))
+    assert lists.history == whole.history

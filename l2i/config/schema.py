@@ -311,7 +311,7 @@ class Output(Section):
 class Run(Section):
     """Where and how, not what."""
 
-    seed: int = Field(0, ge=0, description="Random seed: weights, order, split.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Random seed: weights, order, split.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32", description="Number format of the networks."

@@ -352,7 +352,7 @@ def gathered(
     elif sounds and all(isinstance(s, str | Path) for s in sounds):
         clips = _decoded([Path(s) for s in sounds], rate, most)
     else:
-        clips = [clips_of(classifier, s, sample_rate)[0][0] for s in sounds]
+        clips = [clip for s in sounds for clip in clips_of(classifier, s, sample_rate)[0]]
     if not clips:
         raise DataError("There are no sounds.")
     longest = max(map(len, clips))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,11 @@ def evaluate(
     """
     import pandas as pd
 
+    if not isinstance(fitted, Fitted):
+        raise UsageError(
+            f"What is evaluated is what l2i.fit(...) or l2i.load(...) gives, not "
+            f"{type(fitted).__name__}; l2i.benchmark(...) takes a classifier."
+        )
     x = gathered(fitted.classifier, sounds, sample_rate, duration_s)
     probes = _probes(fitted, len(x), all, evaluator, repeats)
     e = _measured(fitted, x, Progress(not progress), probes)
@@ -86,8 +91,8 @@ def _probes(
     fitted: Fitted, count: int, everything: bool, evaluator: Classifier | None, repeats: int
 ) -> list[Probe]:
     """What is asked of `count` clips beyond the usual figures."""
-    if repeats < 1:
-        raise UsageError(f"repeats = {repeats!r} must be 1 or more.")
+    if not (isinstance(repeats, SupportsIndex) and repeats >= 1):
+        raise UsageError(f"repeats = {repeats!r} must be 1 or more, and a whole number.")
     probes: list[Probe] = []
     if evaluator is not None:
         check_classifier(evaluator)
@@ -183,7 +188,7 @@ def benchmark(
     check_classifier(clf)
     if isinstance(methods, str):
         methods = [methods]
-    chosen = list(dict.fromkeys(methods)) or fitting_methods(
+    chosen = list(dict.fromkeys(methods or ())) or fitting_methods(
         clf, None if fitted is None else fitted.subject.parts, layers_named="layers" in settings
     )
     # What is not known, or not there, is told before anything is learnt.
