@@ -20,6 +20,7 @@ from PIL import Image
 import l2i
 from l2i.errors import ConfigError
 from l2i.recipes.tables.sweep_file import read_sweep
+from l2i.recipes.tables.sweep_table import table_of
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate
 from tests.recipes.conftest import SMALL
@@ -259,3 +260,13 @@ def test_the_product() -> None:
     assert last.interpreter.maps == ["512", "256"] and last.interpreter.batch_size == 4
     assert (sweep.children[-1].fold, sweep.children[-1].seed) == (2, 5)
     assert sweep.children[0].config.interpreter.epochs == 50
+
+
+def test_a_table_has_its_runs_name() -> None:
+    """And not that of the last figure."""
+    Path("s.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    wanted = read_sweep(Path("s.toml"))
+    children = [{**child.place, "scores": {"accuracy": 0.5}} for child in wanted.children]
+    table = table_of(wanted, "abc", "seeds", children)
+    assert table["run"] == {"id": "abc", "name": "seeds"}
+    assert table["table"][0]["figures"]["accuracy"] == {"mean": 0.5, "std": 0.0, "n": 2}

@@ -41,11 +41,11 @@ def table_of(
     for setting in wanted.settings:
         mine = [child["scores"] for child in children if child["setting"] == setting]
         figures = {}
-        for name in wanted.metrics or METRICS_SHOWN:
-            x = np.array([s[name] for s in mine if s.get(name) is not None], np.float64)
+        for figure in wanted.metrics or METRICS_SHOWN:
+            x = np.array([s[figure] for s in mine if s.get(figure) is not None], np.float64)
             if len(x):
                 std = float(x.std(ddof=1)) if len(x) > 1 else None
-                figures[name] = {"mean": float(x.mean()), "std": std, "n": len(x)}
+                figures[figure] = {"mean": float(x.mean()), "std": std, "n": len(x)}
         table.append({"setting": setting, "figures": figures})
     return {
         "run": {"id": run_id, "name": name},
