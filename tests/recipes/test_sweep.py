@@ -19,8 +19,9 @@ from PIL import Image
 
 import l2i
 from l2i.errors import ConfigError
-from l2i.recipes.tables.sweep_file import read_sweep
+from l2i.recipes.tables.sweep_file import facts, read_sweep
 from l2i.recipes.tables.sweep_table import table_of
+from l2i.run.family import close_run, make_parent
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate
 from tests.recipes.conftest import SMALL
@@ -270,3 +271,19 @@ def test_a_table_has_its_runs_name() -> None:
     table = table_of(wanted, "abc", "seeds", children)
     assert table["run"] == {"id": "abc", "name": "seeds"}
     assert table["table"][0]["figures"]["accuracy"] == {"mean": 0.5, "std": 0.0, "n": 2}
+
+
+def test_a_finished_sweep_makes_no_second_run(
+    tmp_path: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its table is shown, as a finished training's figures are."""
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text('extends = "demo"\n[sweep]\nseeds = [0, 1]\n')
+    wanted = read_sweep(Path("s.toml"))
+    done = {c.key: {"run_id": "abc", "name": "x", "scores": {}} for c in wanted.children}
+    monkeypatch.setattr("l2i.recipes.tables.sweep._done", lambda _: done)
+    parent = make_parent(**facts(wanted))
+    close_run(parent, "FINISHED")
+    answer = json.loads(say("sweep", "s.toml", "--json").out)
+    assert answer["run"]["id"] == parent and len(answer["children"]) == 2
+    assert [run.id for run in list_runs()] == [parent]

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from l2i.recipes.tables.sweep_file import Child, Sweep, facts
 from l2i.recipes.tables.sweep_table import describe_table, table_of, write_table
 from l2i.recipes.training.train import part_settings
 from l2i.run.address import as_text, locate
+from l2i.run.family import find_parent
 from l2i.run.progress import Progress
 from l2i.run.runs import find_run, list_runs
 from l2i.run.tracker import Tracker, open_run
@@ -178,18 +179,18 @@ def sweep(
         See `check_parts`.
     """
     check_parts(wanted)
+    above, done = facts(wanted), _done(wanted)
+    if len(done) == len(wanted.children):
+        before = find_parent(above["experiment"], wanted.signature)
+        if before is not None and before.status == "FINISHED":
+            progress.say(f"Sweep {before.name} ({before.id[:8]}) is finished: this is its table.")
+            children = _in_order(wanted, done)
+            return table_of(wanted, before.id, before.name, children) | {"failed": []}
     table: dict[str, Any] = {}
-    with (
-        suppress(_SomeFailed),
-        open_run(**facts(wanted), on_away=progress.say) as run,
-    ):
+    with suppress(_SomeFailed), open_run(**above, on_away=progress.say) as run:
         progress.say(f"Sweep {run.name} ({run.run_id[:8]}): {len(wanted.children)} trainings.")
-        results, failed = _train_all(wanted, run, progress, jobs, extra)
-        children = [
-            {**child.place, **results[child.key]}
-            for child in wanted.children
-            if child.key in results
-        ]
+        results, failed = _train_all(wanted, done, run, progress, jobs, extra)
+        children = _in_order(wanted, results)
         table |= table_of(wanted, run.run_id, run.name, children) | {"failed": failed}
         if children:
             out = run.folder / "artifacts"
@@ -201,10 +202,21 @@ def sweep(
     return table
 
 
+def _in_order(wanted: Sweep, results: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Children that are done, in the file's order, each with its place in the table."""
+    children = [child for child in wanted.children if child.key in results]
+    return [{**child.place, **results[child.key]} for child in children]
+
+
 def _train_all(
-    wanted: Sweep, run: Tracker, progress: Progress, jobs: int, extra: Sequence[str]
+    wanted: Sweep,
+    done: Mapping[str, dict[str, Any]],
+    run: Tracker,
+    progress: Progress,
+    jobs: int,
+    extra: Sequence[str],
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    results = _done(wanted)
+    results = dict(done)
     pending = [child for child in wanted.children if child.key not in results]
     if results:
         progress.say(f"{len(results)} of them are done already.")
