@@ -437,7 +437,8 @@ def test_the_published_rule_is_the_published_method() -> None:
         assert usual.signature(stage) == rule.signature(stage)
 
 
-def test_a_seed_that_no_generator_takes_is_refused() -> None:
-    """torch's takes 64 bits."""
-    (problem,) = _problems(overrides=[f"run.seed={2**63}"])
-    assert problem.startswith("run.seed")
+@pytest.mark.parametrize("key", ["run.seed", "classifier.batch_size", "run.threads"])
+def test_numbers_that_torch_does_not_take_are_refused(key: str) -> None:
+    """It has 64 bits for most."""
+    (problem,) = _problems(overrides=[f"{key}={2**63}"])
+    assert problem.startswith(key)

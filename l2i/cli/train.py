@@ -112,7 +112,7 @@ def train(
     )
     if done.finished_before:
         progress.say("This very run is finished already; --again makes a new one.")
-        if (name := given["name"]) not in (None, done.name):
+        if (name := given["name"]) and name != done.name:
             click.echo(f"It keeps its name, {done.name}; none is called {name}.", err=True)
     document = {
         "run_id": done.run_id,

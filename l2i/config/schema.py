@@ -5,9 +5,9 @@ Over 300 lines: every setting once, with its range and its meaning.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +21,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, strict=False, allow_inf_nan=False
     )
+
+    @field_validator("*")
+    @classmethod
+    def _of_64_bits(cls, value: Any) -> Any:
+        # Neither TOML nor torch has more.
+        if isinstance(value, int) and value >= 2**63:
+            raise ValueError("input should be less than 2 to the power of 63")
+        return value
 
 
 class Dataset(Section):
@@ -311,12 +319,12 @@ class Output(Section):
 class Run(Section):
     """Where and how, not what."""
 
-    seed: int = Field(0, ge=0, lt=2**63, description="Random seed: weights, order, split.")
+    seed: int = Field(0, ge=0, description="Random seed: weights, order, split.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="What to compute on.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32", description="Number format of the networks."
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: one per physical core.")
+    threads: int = Field(0, ge=0, le=4096, description="CPU threads; 0: one per physical core.")
     checkpoint_minutes: float = Field(
         5.0,
         ge=0.0,
