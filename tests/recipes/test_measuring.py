@@ -16,7 +16,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from l2i.explanation import METHODS, part_names, usual_methods
+from l2i.explanation import METHODS, make_method, part_names, usual_methods
 from l2i.metrics import METRICS
 from l2i.metrics.statistics import wilcoxon
 from l2i.recipes.measuring.evaluate import evaluate
@@ -542,3 +542,21 @@ def test_validation_figures_do_not_hang_on_the_last_batch() -> None:
     ]
     assert figures[0] == pytest.approx(figures[1], rel=1e-5)
     assert figures[2] == pytest.approx(figures[1], rel=1e-5)
+
+
+def test_noise_explains_each_clip_once(
+    single: Finished, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a method gives is measured alone and against the noise; what is asked twice is done
+    once."""
+    made: list[str] = []
+
+    def counted(name: str, *rest: Any) -> Any:
+        made.append(name)
+        return make_method(name, *rest)
+
+    monkeypatch.setattr("l2i.recipes.measuring.truth.make_method", counted)
+    words = [*("--limit", "2", "--method", "loudest"), *2 * ("--snr-db", "0", "--colour", "white")]
+    noise = _json(say("noise", "latest", *words, "--no-keep", "--json"))
+    assert made == ["loudest", "loudest"] and len(noise["conditions"]) == 2
+    assert "si_sdr" in noise["conditions"][1]["scores"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l2i.data.split import spread
 from l2i.dsp.mixing import Colour, add_noise
@@ -91,11 +92,12 @@ def noise(
     conditions: list[dict[str, Any]] = []
     # Without noise first, to compare with.
     each: list[tuple[Colour | None, float | None]] = [(None, None)]
-    each += [(colour, snr) for colour in colours for snr in snrs_db]
+    each += [(colour, snr) for colour in dict.fromkeys(colours) for snr in dict.fromkeys(snrs_db)]
     for colour, snr in each:
         name = "no noise" if colour is None else f"{colour} {snr:g} dB"
         scenes = list(_scenes(opened, clips, colour, snr, seed))
         progress.say(f"{name}:")
+        judged: list[dict[str, NDArray[Any]]] = []
         if method == "l2i":
             evaluation = evaluate_clips(
                 opened.explainer(),
@@ -107,16 +109,20 @@ def noise(
                 progress=progress,
             )
         else:
+            subject = opened.subject
             evaluation = evaluate_method(
-                opened.subject, method, told, scenes, labels, progress=progress
+                subject, method, told, scenes, labels, progress=progress, on_rows=judged.append
             )
         scores, intervals = dict(evaluation.scores), dict(evaluation.intervals)
         if colour is not None:
-            with progress.task("explanations", total=len(clips), unit="clip") as bar:
-                rows = judge_scenes(
-                    opened.subject, method, told, scenes, predicted, on_scene=bar.advance
-                )
-            truth = truth_scores(rows, seed, settings.metrics)
+            if not judged:
+                with progress.task("explanations", total=len(clips), unit="clip") as bar:
+                    judged.append(
+                        judge_scenes(
+                            opened.subject, method, told, scenes, predicted, on_scene=bar.advance
+                        )
+                    )
+            truth = truth_scores(judged[0], seed, settings.metrics)
             scores, intervals = truth[0] | scores, truth[1] | intervals
         conditions.append(
             {

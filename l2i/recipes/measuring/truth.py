@@ -291,6 +291,7 @@ def evaluate_method(
     *,
     progress: Progress,
     probes: Sequence[Probe] = (),
+    on_rows: Callable[[dict[str, NDArray[Any]]], None] = lambda rows: None,
 ) -> Evaluation:
     """The figures that any method has, of what the classifier says of some scenes.
 
@@ -305,6 +306,8 @@ def evaluate_method(
     progress : Progress
     probes : sequence of Probe
         More figures; each scene counts as a recording of its own.
+    on_rows : callable
+        Called with what `judge_scenes` gave.
     """
     heard: list[NDArray[np.float32]] = []
     decided: list[NDArray[np.bool_]] = []
@@ -327,6 +330,7 @@ def evaluate_method(
             on_scene=bar.advance,
             on_logits=heard.append,
         )
+    on_rows(rows)
     rows, more = finished(rows, probes, rows.get("scene", np.zeros(0, str)))
     at = {scene.id: number for number, scene in enumerate(scenes)}
     classes = {name: c for c, name in enumerate(subject.classifier.classes)}
