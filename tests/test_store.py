@@ -371,3 +371,15 @@ def test_artifacts_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate().artifacts == str(Path.home() / "a")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///~/b/runs.db")
     assert locate().database == Path.home() / "b" / "runs.db"
+
+
+def test_a_store_that_vanishes_is_not_made_anew(store: Store) -> None:
+    """An empty one in its place knows neither the run that is written nor its experiment."""
+    experiment_id(store, "e")
+    database = store.database
+    assert database is not None
+    database.unlink()
+    for touch in (connect, lambda where: experiment_id(where, "e")):
+        with pytest.raises(StoreError, match="is gone: put it back"):
+            touch(store)
+    assert not database.exists()

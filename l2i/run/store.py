@@ -93,6 +93,7 @@ def store_errors(store: Store, doing: str) -> Iterator[None]:
     except L2IError:
         raise
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        _still_there(store)
         if newer := _newer(str(error)):
             raise StoreError(f"The run store {store.shown} cannot be {doing}: {newer}") from error
         hint = ""
@@ -123,6 +124,15 @@ def _quiet() -> None:
     for name in ("alembic", "sqlalchemy", "mlflow", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy|pydantic)\b")
+
+
+def _still_there(store: Store) -> None:
+    # Made anew, it would know none of the runs that are being written, nor they their experiment.
+    if store.uri in _clients and not store.exists:
+        raise StoreError(
+            f"The run store {store.shown} was there, and is gone: put it back. Without it, the "
+            "same command makes a new one."
+        )
 
 
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -216,7 +226,8 @@ def connect(store: Store) -> MlflowClient:
     StoreError
         It cannot be reached, made or read.
     """
-    if store.uri in _clients and store.exists:
+    if store.uri in _clients:
+        _still_there(store)
         return _clients[store.uri]
     _quiet()
     if store.database is None:
