@@ -30,7 +30,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from l2i.dsp.audio import read_part, resample
+from l2i.dsp.audio import fit_length, read_part, resample
 from l2i.errors import DataError, UsageError, need_positive
 from l2i.explained import Component, Explained, Probabilities, write_explained
 from l2i.explanation.apart import Gated, domain_of
@@ -138,6 +138,9 @@ def explain(
     way = without_training(classifier, method, **settings)
     clips, several = clips_of(classifier, sound, sample_rate)
     targets = targets_of(classifier, target, len(clips))
+    # The network of a run needs so many samples: what is shorter ends in silence.
+    lengths, least = [len(clip) for clip in clips], getattr(classifier, "min_samples", 1)
+    clips = [fit_length(clip, max(len(clip), least)) for clip in clips]
     name = type(way).__name__.lower()
     explanations: list[Explained] = []
     for batch in _batches(clips, classifier.sample_rate):
@@ -160,9 +163,10 @@ def explain(
                 classifier.probabilities(classifier.logits(gated.removal)).cpu(),
             )
         shares = gated.apart.shares(gated.gates)
-        for row in range(len(batch)):
+        for row, i in enumerate(batch):
+            clip = x[row, : lengths[i]].numpy()
             explanations.append(
-                _explained(classifier, x, gated, shares, classes, probabilities, row, name)
+                _explained(classifier, clip, gated, shares, classes, probabilities, row, name)
             )
             if on_clip is not None:
                 on_clip(len(explanations))
@@ -323,9 +327,13 @@ def _batches(clips: Sequence[NDArray[np.float32]], rate: int) -> Iterable[list[i
         yield batch
 
 
+def _alone(gated: Gated, row: int, k: int, samples: int) -> Tensor:
+    return gated.alone(row, k)[:samples]
+
+
 def _explained(
     classifier: Classifier,
-    x: Tensor,
+    clip: NDArray[np.float32],
     gated: Gated,
     both: tuple[Tensor, Tensor],
     classes: Tensor,
@@ -334,6 +342,7 @@ def _explained(
     method: str,
 ) -> Explained:
     apart, domain = gated.apart, gated.apart.domain
+    samples, frames = len(clip), domain.n_frames(len(clip))
     shares, evidence = both
     order = [k for k in shares[row].argsort(descending=True).tolist() if shares[row, k] > 0]
     components = tuple(
@@ -343,22 +352,21 @@ def _explained(
             float(evidence[row, k]),
             float(apart.w[row, :, k].argmax()) * domain.sample_rate / domain.n_fft,
             apart.w[row, :, k].cpu().numpy(),
-            apart.activations[row, k].cpu().numpy(),
-            gated.gates[row, k].cpu().numpy(),
-            partial(gated.alone, row, k),
+            apart.activations[row, k, :frames].cpu().numpy(),
+            gated.gates[row, k, :frames].cpu().numpy(),
+            partial(_alone, gated, row, k, samples),
             float(shares[row, k]),
         )
         for k in order
     )
-    audio = gated.audio[row].cpu().numpy()
-    clip = x[row].numpy()
+    audio = gated.audio[row, :samples].cpu().numpy()
     return Explained(
         input=clip,
         audio=audio,
         removal=clip - audio,
         sample_rate=classifier.sample_rate,
         target=classifier.classes[int(classes[row])],
-        mask=gated.mask[row].cpu().numpy(),
+        mask=gated.mask[row, :, :frames].cpu().numpy(),
         domain=domain,
         components=components,
         probabilities={

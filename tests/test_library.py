@@ -397,3 +397,16 @@ def test_what_is_no_number_and_no_sound(
     """One sentence each."""
     with pytest.raises(kind, match=sentence):
         l2i.explain(_classifier(), sound, **words)
+
+
+def test_what_is_shorter_than_the_network_takes_is_explained(clip: np.ndarray) -> None:
+    """The network of a run says how many samples it needs: silence follows, and is cut off."""
+    clf = _classifier()
+    clf.min_samples = RATE  # type: ignore[attr-defined]
+    e = l2i.explain(clf, clip[: RATE // 2], "low", **FAST)
+    assert len(e.input) == len(e.audio) == len(e.removal) == RATE // 2
+    frames = e.domain.n_frames(RATE // 2)
+    (best, *_) = e.components
+    assert e.mask.shape[1] == len(best.activation) == frames and len(best.audio) == RATE // 2
+    padded = l2i.explain(clf, np.pad(clip[: RATE // 2], (0, RATE // 2)), "low", **FAST)
+    assert e.probabilities == padded.probabilities
