@@ -356,3 +356,15 @@ def test_names_without_an_order(classes: Any) -> None:
 def test_names_in_an_array() -> None:
     """As pandas and numpy have them."""
     assert l2i.wrap(Scores(), RATE, np.array(list("abc"))).classes == ("a", "b", "c")
+
+
+def test_one_sample_is_no_samples() -> None:
+    """Too short for a window of the model's."""
+
+    def hear(x: np.ndarray) -> np.ndarray:
+        if x.shape[1] < 9:
+            raise ValueError("too short")
+        return np.zeros((len(x), 3))
+
+    with pytest.raises(DataError, match=r"a clip of 1 sample \("):
+        l2i.wrap(hear, RATE).logits(torch.zeros(1, 1))

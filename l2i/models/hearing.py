@@ -191,7 +191,8 @@ class Hearing(Answers):
                     "hears longer ones in windows"
                 )
             raise DataError(
-                f"The classifier fails on a clip of {samples} samples ({told(error)}){way}."
+                f"The classifier fails on a clip of {samples} sample{'s' * (samples != 1)} "
+                f"({told(error)}){way}."
             ) from error
 
     def _part(self, answer: Any) -> Any:
