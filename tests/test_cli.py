@@ -1056,3 +1056,11 @@ def test_figures_stand_beside_what_they_are_nothing_without(
     assert rows["FF, mean fall without explanation"].endswith("0.400 to 0.600")
     assert "0.100    ↑  kept nan" not in published and "not defined" in published
     assert max(map(len, own.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["evaluate", "overlap", "benchmark"])
+def test_results_are_written_to_folders_alone(command: str, say: Callable[..., Said]) -> None:
+    """An address would be a local folder called 's3:', and nothing of it in the bucket."""
+    answer = say(command, "latest", "--out", "s3://bucket/figures")
+    assert answer.code == 2 and "address, not a folder" in answer.err
+    assert not Path("s3:").exists()

@@ -41,8 +41,11 @@ class _Place(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("it is empty; the current folder is '.'.", param, ctx)
-        if not self._anywhere or "://" not in str(value):
+        if "://" not in str(value):
             return super().convert(value, param, ctx)
+        if not self._anywhere:
+            # As a path it would be a folder called 's3:' in the current one.
+            self.fail(f"{value!r} is an address, not a folder of this machine.", param, ctx)
         if not str(value).lower().startswith("s3://"):
             self.fail(f"{value!r} is neither a folder nor an s3:// address.", param, ctx)
         return value
