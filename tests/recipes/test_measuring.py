@@ -560,3 +560,10 @@ def test_noise_explains_each_clip_once(
     noise = _json(say("noise", "latest", *words, "--no-keep", "--json"))
     assert made == ["loudest", "loudest"] and len(noise["conditions"]) == 2
     assert "si_sdr" in noise["conditions"][1]["scores"]
+
+
+def test_a_gain_given_twice_is_measured_once(single: Finished, say: Say) -> None:
+    """Its sounds would be written over each other."""
+    words = ["--mixtures", "2", *2 * ("--gain-db", "-6")]
+    overlap = _json(say("overlap", "latest", *words, "--no-keep", "--json"))
+    assert len(overlap["conditions"]) == 1

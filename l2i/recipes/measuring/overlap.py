@@ -130,9 +130,10 @@ def overlap(
     ask = _asked(wanted.explain, firsts, seconds, classes, carried)
     conditions: list[dict[str, Any]] = []
     tables: list[dict[str, NDArray[Any]]] = []
+    gains = wanted.gains_db if wanted.noise_db is None else (wanted.noise_db,)
 
     with sounds_aside() as (held, put):
-        for gain_db in (wanted.noise_db,) if wanted.noise_db is not None else wanted.gains_db:
+        for gain_db in dict.fromkeys(gains):
             name = "white noise" if wanted.noise_db is not None else f"{gain_db:+.1f} dB"
             folder = held / (
                 f"noise{gain_db:g}dB" if wanted.noise_db is not None else f"gain{gain_db:+.1f}dB"
