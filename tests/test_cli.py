@@ -896,7 +896,7 @@ def test_words_are_completed(say: Callable[..., Said], monkeypatch: pytest.Monke
 
 
 def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
-    """The widest columns are cut until 80 columns do; numbers stand to the right; None is
+    """The widest columns of words are cut until 80 columns do; numbers stand to the right; None is
     nothing."""
     emit_table(["name", "note", "n"], [["a" * 70, "b" * 30, 7], ["short", None, 1234]], right=[2])
     lines = capsys.readouterr().out.splitlines()
@@ -911,8 +911,25 @@ def test_tables_fit_and_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         " " * 70 + "top-1",
         "run" + " " * 64 + "fidelity kept",
-        "r" * 65 + "…" + "      0.5 0.25",
+        "r" * 33 + "…" + "r" * 32 + "      0.5 0.25",
     ]
+
+
+def test_rows_of_a_table_without_room_stay_distinguishable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Words go on in the line below, a single one keeps both ends, and numbers are not cut."""
+    numbers = ["-0.125"] * 9
+    titles = ["Stability of the mask at 10 dB", "Stability of the mask at 20 dB"]
+    heads = ["what", *"abcdefghi"]
+    emit_table(heads, [[title, *numbers] for title in titles], right=range(1, 10))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(word in " ".join(lines) for word in ("10 dB", "20 dB"))
+    assert sum(line.count("-0.125") for line in lines) == 18
+    emit_table(heads, [["lmac-audio-of-mine", *numbers], ["lmac-td-of-others", *numbers]])
+    first, second = (line.split()[0] for line in capsys.readouterr().out.splitlines()[1:])
+    assert first != second and "…" in first and first.endswith("e") and second.endswith("s")
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -1052,7 +1069,7 @@ def test_figures_stand_beside_what_they_are_nothing_without(
     )
     assert "random 0.010" in theirs["Faithfulness, probability (median)"]
     assert not any("Random removal" in row for row in (*rows, *theirs))
-    assert "12.500 %  ↓  kept 0.40" in rows["AD, average drop"]
+    assert "12.50 %  ↓  kept 0.40" in rows["AD, average drop"]
     assert rows["FF, mean fall without explanation"].endswith("0.400 to 0.600")
     assert "0.100    ↑  kept nan" not in published and "not defined" in published
     assert max(map(len, own.splitlines())) <= 80

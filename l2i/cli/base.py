@@ -28,7 +28,8 @@ from l2i.registry import nearest
 JSON, _RESULTS = "l2i.json", "l2i.results"
 
 WIDTH = 80
-
+# Columns of words, where a table has no room, and then all columns.
+_NARROW, _NARROWEST = 7, 4
 
 _CONFIRMS = frozenset({"yes"})
 # Kubernetes sets such variables for every service of a namespace, one called l2i say.
@@ -261,7 +262,19 @@ def emit_text(text: str, first: str = "", indent: int = 0) -> None:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+    """A text without its middle, where it is too long: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _lines(cell: str, width: int) -> list[str]:
+    """A cell as lines: words go on below, and only one that is too long is cut."""
+    if len(cell) <= width:
+        return [cell]
+    lines = wrap(cell, width, subsequent_indent=" ", break_long_words=False, break_on_hyphens=False)
+    return [_cut(line, width) for line in lines]
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:
@@ -281,8 +294,9 @@ def emit_table(
 ) -> None:
     """Print a table of at most 80 columns.
 
-    A wider one has heads of several lines, then columns closer together, and is cut where it is
-    widest in the end.
+    A wider one has heads of several lines, then columns closer together. In the end the widest
+    columns of words are made narrower: what has several words goes on in the line below, and a
+    single one loses its middle. Numbers are cut only where nothing else is left.
 
     Parameters
     ----------
@@ -305,12 +319,16 @@ def emit_table(
     widths = _widths(table)
     gap = 2 if sum(widths) + 2 * (len(head) - 1) <= WIDTH else 1
     room = WIDTH - gap * (len(head) - 1)
-    while sum(widths) > room and max(widths) > 4:
-        widths[widths.index(max(widths))] -= 1
+    words = [i for i in range(len(head)) if i not in right]
+    while sum(widths) > room and max(widths) > _NARROWEST:
+        some = [i for i in words if widths[i] > _NARROW] or range(len(head))
+        widths[max(some, key=widths.__getitem__)] -= 1
     for number, row in enumerate(table):
-        parts = [
-            _cut(cell, width).rjust(width) if i in right else _cut(cell, width).ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        line = (gap * " ").join(parts).rstrip()
-        click.echo(click.style(line, bold=True) if number < len(heads) else line)
+        lines = [_lines(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for below in zip_longest(*lines, fillvalue=""):
+            parts = [
+                cell.rjust(width) if i in right else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(below, widths, strict=True))
+            ]
+            line = (gap * " ").join(parts).rstrip()
+            click.echo(click.style(line, bold=True) if number < len(heads) else line)

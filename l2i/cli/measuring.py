@@ -195,16 +195,18 @@ def caution(warnings: Sequence[str]) -> None:
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """A figure with four significant digits at most, and its interval.
+    """A figure with four significant digits and three decimals at most, and its interval.
 
-    >>> figure(0.81234, (0.7, 0.9)), figure(None), figure(12.3456)
-    ('0.812 [0.700, 0.900]', '-', '12.346')
+    >>> figure(0.81234, (0.7, 0.9)), figure(None), figure(12.3456), figure(100.0)
+    ('0.812 [0.700, 0.900]', '-', '12.35', '100.0')
     """
     if value is None or value != value:
         return "-"
+    # As it is rounded: 9.9996 is 10.00.
+    shown = f"{value:.{sum(abs(value) < most for most in (9.9995, 99.995, 999.95))}f}"
     if interval is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+        return shown
+    return f"{shown} [{figure(interval[0])}, {figure(interval[1])}]"
 
 
 def show_scores(
@@ -276,7 +278,7 @@ def _table(
             continue
         metric, value = meaning[name], scores[name]
         ends = intervals.get(name)
-        shown = "not defined" if value is None or value != value else f"{value:.3f}"
+        shown = "not defined" if value is None or value != value else figure(value)
         unit = _UNITS.get(metric["unit"], "")
         arrow = ARROWS[metric["better"]] or " "
         rows.append(
@@ -284,7 +286,7 @@ def _table(
                 metric["title"].removeprefix(PUBLISHED_TITLE),
                 f"{shown} {unit:<2} {arrow}",
                 _beside(name, scores),
-                f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "",
+                f"{figure(ends[0])} to {figure(ends[1])}" if ends else "",
             ]
         )
     emit_table(["figure", "value", "beside", "95 % interval"], rows, right=[1])
