@@ -666,6 +666,7 @@ def test_ui_serves_the_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
         mlflow = requests.get(f"{server.url}/mlflow", timeout=30).text
         assert '<div id="root"' in mlflow and "autoOpenedOnFirstLoad" in mlflow
         assert "test/accuracy" in mlflow and asset("mlflow.css") in mlflow
+        assert requests.get(f"{server.url}/mlflow/", timeout=30).url == f"{server.url}/mlflow"
         names = ("localhost", socket.gethostname().lower(), "runs.lab.example", "evil.example")
         assert [answer(name) for name in names] == [200, 200, 200, 403]
         evil = requests.get(server.url, headers={"Host": "evil.example"}, timeout=30)

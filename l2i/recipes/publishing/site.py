@@ -150,6 +150,8 @@ def _make() -> Any:
     server.router.routes[:0] = [
         Route("/", _start),
         Route("/mlflow", _mlflow),
+        # What a browser has after the '#' is kept.
+        Route("/mlflow/", lambda _request: RedirectResponse("/mlflow")),
         Route("/listen/{run}", _listen),
         Route("/listen/{run}/{path:path}", _artifact),
     ]
