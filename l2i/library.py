@@ -37,6 +37,7 @@ from l2i.explanation.apart import Gated, domain_of
 from l2i.explanation.gates import without_training
 from l2i.recording import WINDOW_S, Recording
 from l2i.registry import class_index
+from l2i.storage import local_place
 from l2i.types import Classifier
 
 __all__ = [
@@ -66,12 +67,14 @@ class ExplainedRecording(Recording):
 
         Raises
         ------
+        UsageError
+            It is an address, not a folder.
         DataError
             The file has changed, and cannot be read to its end.
         StoreError
             The folder cannot be written, or holds what a run gave.
         """
-        folder = Path(folder)
+        folder = local_place(folder)
         write_explained([("", self)], folder, [""])
         return folder
 

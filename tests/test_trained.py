@@ -323,3 +323,18 @@ def test_lists_of_several_clips_are_all_learnt_from(clf: Wrapped) -> None:
     x = sounds(6)
     lists, whole = (l2i.fit(clf, s, "l2i", **FEW) for s in ([x[:2], x[2:]], x))
     assert lists.history == whole.history
+
+
+def test_what_is_saved_lies_on_this_machine(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address makes no folder of its name, and a folder is no file."""
+    monkeypatch.chdir(tmp_path)
+    explained = fitted.explain(sounds()[0])
+    for save in (fitted.save, explained.save):
+        for place in ("s3://bucket/x", Path("s3://bucket/x"), "https://host/x"):
+            with pytest.raises(UsageError, match="an address"):
+                save(place)
+    with pytest.raises(UsageError, match="a folder"):
+        fitted.save(".")
+    assert not list(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from l2i.metrics.doubts import Doubt, explanation_doubts, verdict
 from l2i.pages.listening import Media
 from l2i.pages.page import escape
 from l2i.pages.pictures import mask_picture, spectrogram_picture, spectrum_line
+from l2i.storage import local_place
 from l2i.types import Task
 
 _SHOWN = 5
@@ -239,10 +240,12 @@ class Explained:
 
         Raises
         ------
+        UsageError
+            It is an address, not a folder.
         StoreError
             The folder cannot be written, or holds what a run gave.
         """
-        folder = Path(folder)
+        folder = local_place(folder)
         write_explained([("", self)], folder, [""])
         return folder
 

@@ -24,7 +24,14 @@ from l2i.storage.files import (
     write_json,
 )
 from l2i.storage.locks import FileLock, file_lock
-from l2i.storage.outputs import MARK, is_output, make_output, mark_output, refuse_other_run
+from l2i.storage.outputs import (
+    MARK,
+    is_output,
+    local_place,
+    make_output,
+    mark_output,
+    refuse_other_run,
+)
 from l2i.storage.s3 import is_s3
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "is_inside",
     "is_output",
     "is_s3",
+    "local_place",
     "make_output",
     "mark_output",
     "refuse_other_run",

@@ -10,12 +10,27 @@ folders that a command makes in it are.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
-from l2i.errors import StoreError
+from l2i.errors import StoreError, UsageError
 
 MARK = ".l2i"
 """A file that says of its folder that l2i wrote it: no sound in it is anybody's data."""
+
+
+def local_place(place: str | Path) -> Path:
+    """A path of this machine.
+
+    Raises
+    ------
+    UsageError
+        It is an address, of which a folder called ``s3:`` would be made in the current one.
+    """
+    # As a Path it has one slash left. The names of drives have one letter.
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(place)):
+        raise UsageError(f"{str(place)!r} is an address, not a place of this machine.")
+    return Path(place)
 
 
 def is_output(folder: Path) -> bool:

@@ -30,6 +30,7 @@ from l2i.models.checkpoint import load_checkpoint, read_domain, save_checkpoint
 from l2i.models.heard import hear
 from l2i.registry import did_you_mean
 from l2i.run.progress import Progress
+from l2i.storage import local_place
 from l2i.training.parts import (
     Around,
     Context,
@@ -121,10 +122,14 @@ class Fitted:
 
         Raises
         ------
+        UsageError
+            It is an address, or a folder.
         StoreError
             The file cannot be written.
         """
-        path = Path(path)
+        path = local_place(path)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file in it.")
         tensors = {
             f"{name}/{key}": tensor
             for name, (part, _) in self._files.items()
