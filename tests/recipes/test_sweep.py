@@ -287,3 +287,16 @@ def test_a_finished_sweep_makes_no_second_run(
     answer = json.loads(say("sweep", "s.toml", "--json").out)
     assert answer["run"]["id"] == parent and len(answer["children"]) == 2
     assert [run.id for run in list_runs()] == [parent]
+
+
+def test_rows_are_called_by_words_that_tell() -> None:
+    """A 'name' says nothing by itself, nor does what two settings of a sweep are called."""
+    Path("s.toml").write_text(
+        'extends = "demo"\n[sweep]\nmethod.name = ["l2i", "lmac"]\ninterpreter.epochs = [1, 2]\n'
+    )
+    named = read_sweep(Path("s.toml")).settings
+    assert named[0] == "method=l2i, epochs=1" and len(set(named)) == 4
+    Path("s.toml").write_text(
+        'extends = "demo"\n[sweep]\nclassifier.epochs = [1]\ninterpreter.epochs = [1, 2]\n'
+    )
+    assert read_sweep(Path("s.toml")).settings[1] == "classifier.epochs=1, interpreter.epochs=2"

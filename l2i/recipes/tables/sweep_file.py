@@ -190,9 +190,7 @@ def read_sweep(
     ):
         chosen = fixed | dict(zip(varied, values, strict=True))
         words = [name] if name else []
-        words += [
-            f"{key.rpartition('.')[2]}={_word(v)}" for key, v in chosen.items() if key in axes
-        ]
+        words += [f"{_called(key, axes)}={_word(v)}" for key, v in chosen.items() if key in axes]
         setting = ", ".join(words) or "all"
         settings.append(setting)
         for drawn in itertools.product(*(axes[key] for key in spread)):
@@ -213,6 +211,19 @@ def read_sweep(
     for child in children:
         refuse_folder(child.config.dataset.name, child.config.dataset.data_dir)
     return Sweep(path, tuple(settings), tuple(children), tuple(metrics))
+
+
+def _called(key: str, axes: Iterable[str]) -> str:
+    """What a setting is called in a row: by its last word, unless that tells it from no other.
+
+    >>> axes = ["method.name", "interpreter.epochs", "classifier.epochs", "spectrogram.n_fft"]
+    >>> [_called(key, axes) for key in axes]
+    ['method', 'interpreter.epochs', 'classifier.epochs', 'n_fft']
+    """
+    above, _, last = key.rpartition(".")
+    if last == "name":
+        return above
+    return key if sum(axis.rpartition(".")[2] == last for axis in axes) > 1 else last
 
 
 def _word(value: Any) -> str:
