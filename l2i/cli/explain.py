@@ -19,7 +19,7 @@ from l2i.run.progress import Progress
     cls=Command,
     example=[
         "l2i explain latest my.wav",
-        "l2i explain first recordings --class dog --threshold 0.1 --out dogs",
+        "l2i explain first recordings --class dog --out dogs",
         "l2i explain my.wav --classifier yamnet.py:load --class Dog --class Bark",
     ],
 )

@@ -67,6 +67,7 @@ __all__ = [
     "Subject",
     "audible",
     "check_gradients",
+    "check_heeded",
     "fitting_methods",
     "lacking_packages",
     "make_method",
@@ -199,6 +200,31 @@ def check_gradients(
     """
     if getattr(METHODS[name], "needs_gradients", False):
         need_gradients(classifier, f"method {name!r}", instead)
+
+
+def check_heeded(methods: Sequence[str], **given: float | None) -> None:
+    """Refuse `MethodSettings` that none of some methods does anything with.
+
+    A built-in method names those that it does in its attribute `heeds`; one of somebody else's that
+    has none is believed to heed all.
+
+    Raises
+    ------
+    UsageError
+    """
+
+    def heeds(name: str, setting: str) -> bool:
+        kind = METHODS[name]
+        others = not kind.__module__.startswith("l2i.")
+        return setting in getattr(kind, "heeds", (setting,) if others else ())
+
+    for setting, value in given.items():
+        if value is not None and not any(heeds(name, setting) for name in methods):
+            can = [name for name in METHODS if heeds(name, setting)]
+            raise UsageError(
+                f"Method {' and '.join(map(repr, methods))} does nothing with "
+                f"--{setting.replace('_', '-')}: take it away, or take --method {' or '.join(can)}."
+            )
 
 
 def usual_methods() -> list[str]:

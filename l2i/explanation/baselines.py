@@ -47,6 +47,7 @@ class RandomComponents(OnInterpreter):
     """As many components as L2I selects, drawn at random: what any components would do."""
 
     linear = False
+    heeds = ("threshold", "max_components")
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:

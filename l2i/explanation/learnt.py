@@ -135,6 +135,7 @@ class Flint(LearntMask):
     """
 
     parts = ("attributes",)
+    heeds = ("threshold",)
     network: Attributes
 
     def __init__(self, subject: Subject, settings: MethodSettings) -> None:

@@ -345,6 +345,7 @@ class ListenToInterpret(OnInterpreter):
     """The method as one of several: see `l2i.explanation.ExplanationMethod`."""
 
     linear = False
+    heeds = ("threshold", "max_components")
 
     @torch.inference_mode()
     def __call__(self, heard: Heard, classes: Tensor, keys: Sequence[int]) -> Tensor:

@@ -18,6 +18,7 @@ import soundfile
 from PIL import Image
 
 from l2i.errors import CheckpointError, DataError, StoreError, UsageError
+from l2i.explanation import check_heeded
 from l2i.recipes.publishing.explain import explain
 from l2i.run.progress import Progress
 from l2i.storage import MARK, is_output
@@ -418,3 +419,36 @@ def test_by_another_method_than_the_runs(single: Finished, tmp_path: Path) -> No
     assert (tmp_path / "x" / "index.html").is_file()
     with pytest.raises(UnknownName, match="did you mean 'gates'"):
         explain("latest", [sound], QUIET, method="gate", out=tmp_path / "y")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("explain", "latest", "a.wav", "--method", "saliency", "--threshold", "0.1"),
+        ("ground-truth", "latest", "--method", "full", "--threshold", "0.1"),
+        ("ground-truth", "latest", "--method", "flint", "--max-components", "1"),
+        ("overlap", "latest", "--method", "full", "--threshold", "0.1"),
+        ("evaluate", "latest", "--method", "full", "--threshold", "0.1"),
+        ("benchmark", "latest", "--method=full", "--method=saliency", "--threshold=0.1"),
+    ],
+)
+def test_a_setting_that_no_method_heeds(
+    words: tuple[str, ...], single: Finished, say: Callable[..., Said], tmp_path: Path
+) -> None:
+    """It is refused, and not ignored."""
+    tone = str(_tone(tmp_path / "a.wav"))
+    answer = say(*(tone if word == "a.wav" else word for word in words))
+    assert answer.code == 2 and "does nothing with --" in answer.err and "l2i" in answer.err
+
+
+def test_settings_that_a_method_heeds() -> None:
+    """One of several is enough; a method of somebody else's is believed to."""
+    check_heeded(["full", "l2i"], threshold=0.1, max_components=None)
+    check_heeded(["tests.recipes.test_explain:Method"], threshold=0.1)
+    check_heeded(["full"], threshold=None)
+
+
+class Method:
+    """One of somebody else's."""
+
+    parts = ()

@@ -6,7 +6,14 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from l2i.config import Config
-from l2i.explanation import METHODS, MethodSettings, Subject, make_method, part_names
+from l2i.explanation import (
+    METHODS,
+    MethodSettings,
+    Subject,
+    check_heeded,
+    make_method,
+    part_names,
+)
 from l2i.metrics.doubts import class_doubts, run_doubts, weak_classes
 from l2i.recipes.measuring.figures import document, write_evaluation
 from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips
@@ -50,6 +57,8 @@ def evaluate(
     opened = open_finished(word, progress, **where)
     material, config = opened.material, opened.config
     method = method or config.method.name
+    if "interpreter" not in part_names(METHODS[method]):  # Else the published rule is judged, too.
+        check_heeded([method], threshold=threshold)
     evaluation = evaluate_run(
         opened.subject, config, material, progress, method=method, threshold=threshold
     )

@@ -73,7 +73,7 @@ def ground_truth(
             f"Nobody knows the parts of {material.card.title}'s clips: ground truth is to be had "
             "of runs on demo and demo-multilabel ('l2i overlap' mixes clips of any data set)."
         )
-    settings = opened.told(threshold, max_components)
+    settings = opened.told([method], threshold, max_components)
     labels = {clip.id: clip.labels for clip in clips}
     classes = opened.classes
     with sounds_aside() as (held, put):

@@ -123,7 +123,7 @@ def overlap(
         METHODS[wanted.method]  # A name that is not known is told before anything is done.
     opened = open_finished(word, progress, fold=fold, **where)
     wanted = replace(wanted, method=wanted.method or opened.config.method.name)
-    settings = opened.told(threshold, max_components, wanted.seed)
+    settings = opened.told([wanted.method], threshold, max_components, wanted.seed)
     classes = opened.classes
     carried = carried_by(opened, progress)
     firsts, seconds = drawn_pairs(opened, wanted, carried, progress)

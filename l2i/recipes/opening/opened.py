@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -20,7 +20,7 @@ import torch
 from l2i.config import Config, resolve
 from l2i.data import refuse_folder
 from l2i.environment import usual_data_dir
-from l2i.explanation import Explainer, MethodSettings, Subject, check_gradients
+from l2i.explanation import Explainer, MethodSettings, Subject, check_gradients, check_heeded
 from l2i.models.spec import open_classifier
 from l2i.recipes.opening.bundle import explainer_of, explanation_settings, open_bundle
 from l2i.recipes.opening.description import DESCRIPTION, describe_found
@@ -80,11 +80,14 @@ class Opened:
 
     def told(
         self,
+        methods: Sequence[str] = (),
         threshold: float | None = None,
         max_components: int | None = None,
         seed: int | None = None,
     ) -> MethodSettings:
-        """What methods are told: the run's settings, but for what is given."""
+        """What methods are told: the run's settings, but for what is given, which one of the
+        methods must heed."""
+        check_heeded(methods, threshold=threshold, max_components=max_components)
         own = explanation_settings(self.config, threshold, max_components)
         seed = self.config.run.seed if seed is None else seed
         return MethodSettings(own.threshold, own.max_components, seed, tuple(own.metrics))

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from l2i.dsp.audio import read_part
 from l2i.errors import DataError, StoreError
 from l2i.explained import Explained, explain_by
-from l2i.explanation import METHODS, MethodSettings, make_method, part_names
+from l2i.explanation import METHODS, MethodSettings, check_heeded, make_method, part_names
 from l2i.metrics import OF_NETWORKS
 from l2i.models.classifier import FrozenClassifier
 from l2i.models.heard import hear
@@ -139,6 +139,7 @@ def explain(
     settings = explanation_settings(config, threshold, max_components)
 
     name = method or config.method.name
+    check_heeded([name], threshold=threshold, max_components=max_components)
     told = MethodSettings(settings.threshold, settings.max_components, config.run.seed)
     way = make_method(name, subject, told)
     other = name != config.method.name

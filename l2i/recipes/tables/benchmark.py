@@ -126,7 +126,6 @@ def benchmark(
                 f"There is no protocol {name!r}{hint} There are: {', '.join(PROTOCOLS)}."
             )
     opened = open_finished(word, progress, **where)
-    settings = opened.told(threshold, max_components)
     if shuffled_labels or roar:
         retrained.can_be_retrained(opened, roar)
     judge = open_evaluator(opened, evaluator, progress, **where) if evaluator else None
@@ -137,6 +136,7 @@ def benchmark(
             raise UsageError(
                 f"There is no method to compare with {against!r}: name another one, too (--method)."
             )
+    settings = opened.told(chosen, threshold, max_components)
     for name in chosen:
         make_method(name, opened.subject, settings)  # One that cannot be is told before the others.
     clips: tuple[Clip, ...] = opened.material.split.test
