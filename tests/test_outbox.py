@@ -25,6 +25,7 @@ from l2i.run.outbox import UNSENT, Outbox, outboxes, sync
 from l2i.run.runs import find_finished, list_runs, resolve_run
 from l2i.run.store import Store, connect, locate
 from l2i.run.tracker import open_run
+from l2i.storage import s3, s3_client
 from tests.servers import AKID, S3, Mlflow, free_port
 from tests.stores import Said
 
@@ -62,6 +63,7 @@ def server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.fixture(autouse=True)
 def _nothing_said() -> Iterator[None]:
     UNSENT.clear()
+    s3.check.cache_clear()
     yield
     UNSENT.clear()
 
@@ -195,7 +197,7 @@ def test_what_no_patience_mends(
         if wrong == "keys":
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
         else:
-            shutil.rmtree(remote.folder / "bucket")
+            boto3.client("s3", endpoint_url=remote.url).delete_bucket(Bucket="bucket")
         run.artifact(_write(tmp_path / "out", a="one"))
     assert time.monotonic() - begin < 60
     (sentence,) = UNSENT
@@ -411,3 +413,39 @@ def test_events_survive_a_new_reader(store: Store, tmp_path: Path) -> None:
     assert second == {"kind": "files", "data": ""}
     assert (again.folder / "files" / "2" / "a.txt").read_text() == "one"
     assert json.loads((again.folder / "about.json").read_text())["run_id"] == "r"
+
+
+def test_a_bucket_that_refuses_is_told_before_anything_is_done(
+    remote: S3, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that begins a run ends with 1, and binds no experiment to that place; a bucket that
+    is there is asked once."""
+    for name, word in (("L2I_ARTIFACTS", "no bucket 'nowhere'"), ("AWS_SECRET_ACCESS_KEY", "keys")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "s3://nowhere/runs" if name == "L2I_ARTIFACTS" else "wrong")
+            answer = say("train", "--dataset", "demo", "-o", "dataset.clips_per_class=4")
+            assert answer.code == 1 and word in answer.err and "wrong" not in answer.err
+            assert not list_runs() and not outboxes(locate())
+    asked = []
+    real = s3_client.client().list_objects_v2
+    patched = lambda **where: (asked.append(where), real(**where))[1]  # noqa: E731
+    monkeypatch.setattr(s3_client.client(), "list_objects_v2", patched)
+    for name in "ab":
+        with open_run(experiment="another", name=name, signature=name):
+            pass
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+def test_a_bucket_that_does_not_answer_stops_nothing(
+    how: str, remote: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run goes on, and what it leaves is kept."""
+    monkeypatch.setenv("L2I_PATIENCE", "1")
+    monkeypatch.setattr(s3, "_ANSWERS_S", 0.5)
+    getattr(remote, how)()
+    s3.check(s3.Location("bucket", f"silent-{how}"))
+    if how == "kill":
+        with open_run(experiment="silent", name="first", signature="a") as run:
+            run.artifact(_write(tmp_path / "out", a="one"))
+        assert [box.run_id for box in outboxes(locate())] == [run.run_id]

@@ -35,7 +35,7 @@ from l2i.errors import L2IError, StoreError
 from l2i.run.address import Store, in_image, local_path, locate, mask, sqlite_uri
 from l2i.run.signals import held_signals
 from l2i.run.view import EXPERIMENT_TAGS
-from l2i.storage import FileLock
+from l2i.storage import FileLock, is_s3, s3
 from l2i.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -346,13 +346,18 @@ def experiment_id(store: Store, name: str) -> str:
     Raises
     ------
     StoreError
-        Its artifacts are kept elsewhere than this store keeps artifacts, or it is deleted.
+        Its artifacts are kept elsewhere than this store keeps artifacts, or in a bucket that is not
+        there or refuses the keys; or it is deleted.
     """
     from mlflow.exceptions import MlflowException
 
     client, expected = connect(store), _expected(store, name)
     with store_errors(store, "read"):
         experiment = client.get_experiment_by_name(name)
+        place = expected if experiment is None else experiment.artifact_location
+        if place is not None and is_s3(place):
+            # Before it is made, which would bind it to this place for ever.
+            s3.check(s3.Location.parse(place))
         if experiment is None:
             try:
                 client.create_experiment(name, artifact_location=expected, tags=EXPERIMENT_TAGS)

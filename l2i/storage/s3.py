@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from l2i.storage.s3_client import FILES, PIECES, Location, ask, client, error_co
 __all__ = [
     "Location",
     "RemoteFile",
+    "check",
     "exists",
     "fetch",
     "is_hopeless",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _PIECE = 8 << 20
+_ANSWERS_S = 10.0
 T = TypeVar("T")
 # For the record of what was fetched, and of who is told.
 _lock = threading.Lock()
@@ -82,6 +84,33 @@ def listing(place: Location, *, patience_s: float | None = None) -> list[RemoteF
         for item in ask(place, "list", items, patience_s)
     ]
     return sorted((f for f in files if f.name and not f.name.endswith("/")), key=lambda f: f.name)
+
+
+@cache
+def check(place: Location) -> None:
+    """Ask once whether anything may be kept at a location; a store that is away says nothing.
+
+    Raises
+    ------
+    StoreError
+        There is no such bucket, or the store refuses the keys.
+    """
+    answers: list[StoreError] = []
+
+    def ask_once() -> None:
+        where = {"Bucket": place.bucket, "Prefix": f"{place.prefix}/", "MaxKeys": 1}
+        try:
+            ask(place, "list", lambda: client().list_objects_v2(**where), 0.0)
+        except StoreError as error:
+            answers.append(error)
+
+    # A store that hangs is given up sooner than boto3 does.
+    asking = threading.Thread(target=ask_once, daemon=True)
+    asking.start()
+    asking.join(_ANSWERS_S)
+    for error in answers:
+        if error.__cause__ is not None and is_hopeless(error.__cause__):
+            raise error
 
 
 def exists(place: Location) -> bool:
