@@ -338,3 +338,13 @@ def test_what_is_saved_lies_on_this_machine(
     with pytest.raises(UsageError, match="a folder"):
         fitted.save(".")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_goes_to_the_methods_that_have_it(clf: Wrapped) -> None:
+    """One that only one of several has is no mistake; one that none has is."""
+    few = {"epochs": 1, "components": 4, "iterations": 2, "piece_s": 0.2, "n_fft": 256}
+    both = l2i.benchmark(clf, sounds(8), ["l2i", "vibi"], hop_length=128, **few)
+    assert list(both.index) == ["l2i", "vibi"]
+    for word, meant in (("piece", "piece_s"), ("componets", "components")):
+        with pytest.raises(UsageError, match=f"has no setting '{word}'; did you mean '{meant}'"):
+            l2i.benchmark(clf, sounds(8), ["l2i", "vibi"], **{word: 1})

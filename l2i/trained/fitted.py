@@ -6,8 +6,9 @@ Over 300 lines: one object from fit to load, with the examples of its docstrings
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -295,10 +296,26 @@ def fit(
     return made
 
 
+def known_settings(methods: Sequence[str], given: Iterable[str]) -> dict[str, list[str]]:
+    """Which settings each method has; one that none of them has is refused."""
+    known = {
+        method: [*_DOMAIN, *_TOLD, *(f for p in parts_of(method) for f in p.settings.model_fields)]
+        for method in methods
+    }
+    every = list(dict.fromkeys(chain.from_iterable(known.values())))
+    for name in given:
+        if name not in every:
+            hint = did_you_mean(name, every, f"; there are: {', '.join(every)}.")
+            who = " or ".join(map(repr, methods))
+            raise UsageError(f"Method {who} has no setting {name!r}{hint}")
+    return known
+
+
 def _sorted_settings(
     classifier: Classifier, method: str, parts: Sequence[Part], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, int], dict[str, BaseModel]]:
     """What the method is told, the transform's, and each part's settings."""
+    known_settings([method], settings)
     own: dict[str, dict[str, Any]] = {part.name: {} for part in parts}
     if not hasattr(classifier, "published_maps"):
         own = {name: config.own_classifier_preset(name) for name in own}
@@ -306,14 +323,8 @@ def _sorted_settings(
         {name: settings[name] for name in names if name in settings} for names in (_DOMAIN, _TOLD)
     )
     for name in [name for name in settings if name not in (*_DOMAIN, *_TOLD)]:
-        homes = [part.name for part in parts if name in part.settings.model_fields]
-        for home in homes:
+        for home in [part.name for part in parts if name in part.settings.model_fields]:
             own[home][name] = settings[name]
-        if not homes:
-            fields = [name for part in parts for name in part.settings.model_fields]
-            known = [*_DOMAIN, *_TOLD, *fields]
-            hint = did_you_mean(name, known, f"; there are: {', '.join(known)}.")
-            raise UsageError(f"Method {method!r} has no setting {name!r}{hint}")
     by_part = {part.name: _valid(part.settings, own[part.name]) for part in parts}
     spectrogram = _valid(config.Spectrogram, transform)
     explanation = _valid(config.Explanation, told)

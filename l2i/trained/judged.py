@@ -24,7 +24,7 @@ from l2i.recipes.measuring.truth import Scene, evaluate_method
 from l2i.recipes.opening.bundle import explainer_of
 from l2i.registry import METHODS
 from l2i.run.progress import Progress
-from l2i.trained.fitted import FEWEST, Clips, Fitted, fit, gathered
+from l2i.trained.fitted import FEWEST, Clips, Fitted, fit, gathered, known_settings
 from l2i.types import Classifier, Task
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def benchmark(
     sample_rate, duration_s, seed, progress
         As for `fit`.
     **settings
-        As for `fit`.
+        As for `fit`; each goes to those methods that have it.
 
     Returns
     -------
@@ -204,9 +204,13 @@ def benchmark(
             stacklevel=2,
         )
         chosen = [name for name in chosen if name not in lacking]
+    learning = [name for name in chosen if part_names(METHODS[name])]
+    own: dict[str, dict[str, Any]] = {}
+    if fitted is None:
+        known = known_settings(learning or chosen[:1], settings)
+        own = {m: {k: v for k, v in settings.items() if k in names} for m, names in known.items()}
     x = gathered(clf, sounds, sample_rate, duration_s)
     test = x
-    learning = [name for name in chosen if part_names(METHODS[name])]
     if fitted is None and learning:
         order = np.random.default_rng(seed).permutation(len(x))
         n = max(1, round(_TEST_SHARE * len(x)))
@@ -216,7 +220,7 @@ def benchmark(
                 f"There {'is 1 sound' if len(x) == 1 else f'are {len(x)} sounds'}, of which {n} "
                 f"is to judge by, and at least {FEWEST} more are needed to learn."
             )
-        have = fit(clf, rest, learning[0], seed=seed, progress=progress, **settings)
+        have = fit(clf, rest, learning[0], seed=seed, progress=progress, **own[learning[0]])
     elif fitted is None:
         have = fit(clf, [], chosen[0], seed=seed, **settings)  # It learns nothing, but is told.
     elif settings:
@@ -230,7 +234,7 @@ def benchmark(
         if any(part not in subject.parts for part in needs):
             if fitted is not None:
                 raise UsageError(f"Method {name!r} must learn its {' and its '.join(needs)} first.")
-            subject = fit(clf, rest, name, seed=seed, progress=progress, **settings).subject
+            subject = fit(clf, rest, name, seed=seed, progress=progress, **own[name]).subject
         begin = time.perf_counter()
         one = Fitted(name, subject, have.settings)
         probes = _probes(one, len(test), all, evaluator, repeats)
