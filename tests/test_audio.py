@@ -474,3 +474,15 @@ def test_fit_length_cuts_or_pads_at_the_end(x: list[float], n_samples: int) -> N
     assert y.shape == (n_samples,) and y.dtype == np.float32
     np.testing.assert_array_equal(y[: len(x)], wave[:n_samples])
     assert not y[len(x) :].any()
+
+
+def test_channels_that_cancel_each_other_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their mean is silent, and the file is not."""
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
+    for name, both in (("out", [x, -x]), ("in", [x, x]), ("nothing", [0 * x, 0 * x])):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(both, axis=1), 8000)
+        read_audio(tmp_path / f"{name}.wav", 8000)
+    (record,) = caplog.records
+    assert "out.wav" in record.getMessage() and "cancel each other" in record.getMessage()

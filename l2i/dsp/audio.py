@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import math
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from numpy.typing import NDArray
 
 from l2i.errors import DataError
 from l2i.storage import atomic_write_bytes
+
+# Channels cancel each other where their mean is at most so much of them; 16 bits round both.
+_CANCELLED = 1e-3
+_log = logging.getLogger("l2i")  # The command line shows it.
 
 # What we look for in a folder; reading goes by content, and takes all that soundfile decodes.
 SUFFIXES = (
@@ -162,7 +167,9 @@ def _read(path: Path, sample_rate: int, first: int, n_samples: int | None) -> ND
                 at = file.seek(min(begin, file.frames)) if begin else 0
             else:
                 at = sum(map(len, _blocks(file, begin)))
+            file.loudest = 0.0  # Not of what was skipped.
             blocks = list(_blocks(file, count)) if at == begin else []
+            loudest = file.loudest
     except FileNotFoundError:
         raise DataError(f"There is no sound file {path}.") from None
     except IsADirectoryError:
@@ -179,6 +186,8 @@ def _read(path: Path, sample_rate: int, first: int, n_samples: int | None) -> ND
     mono = blocks[0] if len(blocks) == 1 else np.concatenate([_NOTHING, *blocks])
     if not np.isfinite(mono).all():
         raise DataError(f"{path} has samples that are NaN or infinite.")
+    if _peak(mono) < _CANCELLED * loudest:
+        _log.warning("%s is silent as the mean of its channels, which cancel each other.", path)
     mono = resample(np.ascontiguousarray(mono), rate, sample_rate)
     mono = mono[first - begin * sample_rate // rate :]
     if mono.shape[0] == 0:
@@ -195,6 +204,8 @@ def _reader() -> Any:
     import soundfile
 
     class Reader(soundfile.SoundFile):
+        loudest = 0.0  # The greatest sample of several channels, whatever their mean is.
+
         # Else soundfile seeks after each read, which fails where a FLAC does not tell its length.
         def seekable(self) -> bool:
             return False
@@ -210,8 +221,14 @@ def _blocks(file: Any, frames: int | None) -> Iterator[NDArray[np.float32]]:
         x = file.read(min(left, block), dtype="float32", always_2d=True)
         if not len(x):
             return
+        if x.shape[1] > 1:
+            file.loudest = max(file.loudest, _peak(x))
         yield x[:, 0] if x.shape[1] == 1 else x.mean(axis=1, dtype=np.float32)
         left -= len(x)
+
+
+def _peak(x: NDArray[np.float32]) -> float:
+    return float(max(x.max(initial=0.0), -x.min(initial=0.0)))  # Without a copy, as np.abs is.
 
 
 def _reason(error: BaseException) -> str:
