@@ -109,7 +109,9 @@ def check(place: Location) -> None:
     asking.start()
     asking.join(_ANSWERS_S)
     for error in answers:
-        if error.__cause__ is not None and is_hopeless(error.__cause__):
+        why = error.__cause__
+        # Keys that may write need not be allowed to list.
+        if why is not None and is_hopeless(why) and error_code(why) not in ("AccessDenied", "403"):
             raise error
 
 
