@@ -41,10 +41,7 @@ _SET_BY_PROGRAMS = {
 VARIABLES = {**SHARED, **_STORES, **_SET_BY_PROGRAMS}
 """All that belong to no single command, and what each says."""
 
-_INHERITED = {
-    *_STORES,
-    *("L2I_ARTIFACTS", "L2I_DATA_DIR", "L2I_REVISION", "L2I_IMAGE_DIGEST"),
-}
+_INHERITED = {*_STORES, *("L2I_ARTIFACTS", "L2I_DATA_DIR", "L2I_REVISION", "L2I_IMAGE_DIGEST")}
 
 
 def child_environment() -> dict[str, str]:

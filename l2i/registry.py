@@ -386,9 +386,6 @@ METHODS = Registry(
 """Explanation methods; see `l2i.explanation`. Here, where listing them imports nothing."""
 
 CLASSIFIERS = Registry(
-    "classifier",
-    {},
-    "l2i.classifiers",
-    "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts",
+    "classifier", {}, "l2i.classifiers", "FILE.py:NAME, MODULE:NAME, hf:FOLDER or MODEL.ts"
 )
 """Classifiers that installed packages offer; see `l2i.models.spec`."""

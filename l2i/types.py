@@ -28,15 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = [
-    "Classifier",
-    "Clip",
-    "Explanation",
-    "Features",
-    "Interpretation",
-    "Split",
-    "Task",
-]
+__all__ = ["Classifier", "Clip", "Explanation", "Features", "Interpretation", "Split", "Task"]
 
 
 class Task(StrEnum):

@@ -68,10 +68,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("audit:audit", "Find what a model goes by and should not."),
         "overlap": ("mixtures:overlap", "Measure a run on mixtures of two clips."),
         "noise": ("mixtures:noise", "Measure a run on clips with noise added."),
-        "ground-truth": (
-            "mixtures:ground_truth",
-            "Compare explanations with the known sources.",
-        ),
+        "ground-truth": ("mixtures:ground_truth", "Compare explanations with the known sources."),
         "shortcut": ("audit:shortcut", "Plant a cue in one class, and look for it."),
         "components": ("evaluate:components", "Show what a model learnt as a whole."),
         "compare": ("benchmark:compare", "Set runs side by side, clip by clip."),

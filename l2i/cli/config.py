@@ -16,8 +16,7 @@ _dataset = options.dataset("Name of the data set.  [default: demo]")
 
 
 @click.group(
-    cls=Group,
-    example=["l2i config show --dataset esc10", "l2i config check experiments/mine.toml"],
+    cls=Group, example=["l2i config show --dataset esc10", "l2i config check experiments/mine.toml"]
 )
 def config() -> None:
     """Show and explain the settings a run would have, or check a file of them."""

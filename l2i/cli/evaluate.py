@@ -13,10 +13,7 @@ from l2i.cli.base import Command, answered, emit_table
 
 @click.command(
     cls=Command,
-    example=[
-        "l2i evaluate latest",
-        "l2i evaluate first --data-dir ESC-10 --out figures --json",
-    ],
+    example=["l2i evaluate latest", "l2i evaluate first --data-dir ESC-10 --out figures --json"],
 )
 @click.argument("run", metavar="RUN")
 @measuring.preset

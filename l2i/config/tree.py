@@ -70,8 +70,7 @@ class Config(Section):
     interpreter: Interpreter = Interpreter()
     method: Method = Method()
     parts: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="Settings of each part that a method of your own learns.",
+        default_factory=dict, description="Settings of each part that a method of your own learns."
     )
     explanation: Explanation = Explanation()
     output: Output = Output()

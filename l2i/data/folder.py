@@ -68,7 +68,7 @@ _SPLITS = {
 _OURS = (MARK, "mlflow.db", "work/stages")
 # What unpacking, disks and servers leave beside one's own folders.
 _OF_SYSTEMS = {
-    *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle"),
+    *("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle")
 }
 
 _CARD = Card(

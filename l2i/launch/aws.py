@@ -160,10 +160,7 @@ def container(spec: JobSpec, roles: Mapping[str, str]) -> dict[str, Any]:
         "resourceRequirements": needs,
         "environment": [],
         "secrets": [{"name": k, "valueFrom": v} for k, v in sorted(spec.secrets.items())],
-        "linuxParameters": {
-            "initProcessEnabled": True,
-            "sharedMemorySize": spec.shared_memory_mib,
-        },
+        "linuxParameters": {"initProcessEnabled": True, "sharedMemorySize": spec.shared_memory_mib},
         "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": LOG_GROUP}},
         **{key: arn for key, arn in roles.items() if arn},
     }

@@ -20,13 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2i.dsp.spectrogram import (
-    SpectrogramSettings,
-    log_mel,
-    mel_filters,
-    peak_normalise,
-    stft,
-)
+from l2i.dsp.spectrogram import SpectrogramSettings, log_mel, mel_filters, peak_normalise, stft
 from l2i.errors import CheckpointError
 from l2i.models.answers import Answers
 from l2i.models.axes import Layer

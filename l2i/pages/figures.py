@@ -25,11 +25,7 @@ _SAID = {"higher": "higher is better", "lower": "lower is better"}
 # Labels to check that are shown.
 _DOUBTED = 12
 # What a class has under another name than in the run's figures.
-_COLUMNS = {
-    "clips": "Clips",
-    "auprc": "Classifier AUPRC",
-    "fidelity_auprc": "Fidelity AUPRC",
-}
+_COLUMNS = {"clips": "Clips", "auprc": "Classifier AUPRC", "fidelity_auprc": "Fidelity AUPRC"}
 _LISTEN = "explanations/index.html"
 # What the page to listen to calls those found, missed, wrongly and rightly not named.
 _ANSWERS = (
@@ -341,11 +337,7 @@ def write_figures_page(
         ""
         if counts is None
         else _confusion(
-            counts,
-            classes,
-            answers or classes,
-            "class" if answers else "is ↓  said →",
-            heard or {},
+            counts, classes, answers or classes, "class" if answers else "is ↓  said →", heard or {}
         ),
         _doubted(doubted or ()),
         _per_class(document),

@@ -93,10 +93,7 @@ def spectrogram_picture(
 
 
 def mask_picture(
-    mask: NDArray[np.floating],
-    sample_rate: int,
-    magnitude: NDArray[np.floating],
-    reference: float,
+    mask: NDArray[np.floating], sample_rate: int, magnitude: NDArray[np.floating], reference: float
 ) -> bytes:
     """A PNG to lie over a spectrogram's, half transparent, or to be seen alone: the more opaque,
     the more is kept.

@@ -193,10 +193,7 @@ def component_spectra(
 
 
 def component_map(
-    points: NDArray[np.floating],
-    explained: NDArray[np.integer],
-    classes: Sequence[str],
-    path: Path,
+    points: NDArray[np.floating], explained: NDArray[np.integer], classes: Sequence[str], path: Path
 ) -> None:
     """Clips in the plane, at points [P, 2] that are near one another where the same components
     mattered; the class explained of each, int [P], is its colour."""

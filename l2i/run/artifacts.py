@@ -42,12 +42,7 @@ def list_artifacts(
 
 
 def fetch_artifact(
-    store: Store,
-    run_id: str,
-    uri: str,
-    path: str,
-    target: Path,
-    patience_s: float | None = None,
+    store: Store, run_id: str, uri: str, path: str, target: Path, patience_s: float | None = None
 ) -> Path:
     """Bring an artifact, a file or a folder with all it holds, to ``target/path``.
 

@@ -47,11 +47,7 @@ def find_parent(experiment: str, signature: str) -> RunInfo | None:
 
 
 def make_parent(
-    experiment: str,
-    name: str,
-    signature: str,
-    tags: Mapping[str, Any],
-    params: Mapping[str, Any],
+    experiment: str, name: str, signature: str, tags: Mapping[str, Any], params: Mapping[str, Any]
 ) -> str:
     """The id of the run above all of a sweep, which is made where there is none.
 

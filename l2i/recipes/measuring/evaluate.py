@@ -6,14 +6,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from l2i.config import Config
-from l2i.explanation import (
-    METHODS,
-    MethodSettings,
-    Subject,
-    check_heeded,
-    make_method,
-    part_names,
-)
+from l2i.explanation import METHODS, MethodSettings, Subject, check_heeded, make_method, part_names
 from l2i.metrics.doubts import class_doubts, run_doubts, weak_classes
 from l2i.recipes.measuring.figures import document, write_evaluation
 from l2i.recipes.measuring.measure import Evaluation, beside, evaluate_clips

@@ -20,12 +20,7 @@ from l2i.models.heard import Heard
 
 
 def judge_masks(
-    heard: Heard,
-    classes: Tensor,
-    mask: Tensor,
-    *,
-    linear: bool,
-    metrics: Sequence[ClipMetric] = (),
+    heard: Heard, classes: Tensor, mask: Tensor, *, linear: bool, metrics: Sequence[ClipMetric] = ()
 ) -> dict[str, NDArray[Any]]:
     """Figures of masks, whatever made them: what the classifier says of the explanation alone
     and of the clip without it, as audio.

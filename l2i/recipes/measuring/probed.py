@@ -42,11 +42,7 @@ def all_probes(
     if again and not getattr(METHODS[method], "knows_parts", False):
         if hasattr(METHODS[method], "relevances_of"):
             probes.append(OnSome(Completeness(), again))
-        for probe in (
-            Stability(settings.seed),
-            Contrast(),
-            Randomised(method, subject, settings),
-        ):
+        for probe in (Stability(settings.seed), Contrast(), Randomised(method, subject, settings)):
             probes.append(OnSome(probe, again))
     return probes
 

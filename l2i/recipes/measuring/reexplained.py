@@ -138,12 +138,7 @@ class Absent:
             return case.explain(case.heard.take(rows), classes, [case.keys[i] for i in rows])
 
         return judge_absent(
-            case.heard,
-            case.classes,
-            case.keys,
-            self.seed,
-            mask_of,
-            linear=case.explain.linear,
+            case.heard, case.classes, case.keys, self.seed, mask_of, linear=case.explain.linear
         )
 
 

@@ -194,11 +194,7 @@ def _scaled(
 
 
 def _against(
-    heard: Heard,
-    mask: Tensor,
-    linear: bool,
-    parts: tuple[Tensor, Tensor],
-    known: NDArray[np.bool_],
+    heard: Heard, mask: Tensor, linear: bool, parts: tuple[Tensor, Tensor], known: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor]]:
     """The columns of `TRUTH_SCORES`, and the sounds they come from; `known` [P] says of which
     clips a part carries the class."""

@@ -166,12 +166,7 @@ def _device(where: Where, progress: Progress) -> tuple[torch.device, torch.dtype
 
 
 def open_unmeasured(
-    spec: str,
-    progress: Progress,
-    *,
-    dataset: str = "",
-    method: str = "",
-    **where: Unpack[Where],
+    spec: str, progress: Progress, *, dataset: str = "", method: str = "", **where: Unpack[Where]
 ) -> Opened:
     """A classifier of the user's own and the clips of a folder; its run has a name and no id.
 

@@ -19,20 +19,9 @@ from torch import Tensor
 from l2i.config import Explanation as ExplanationSettings
 from l2i.config import Warn
 from l2i.dsp.audio import write_audio
-from l2i.dsp.spectrogram import (
-    common_gain,
-    magnitude,
-    peak_normalise,
-    stft,
-)
+from l2i.dsp.spectrogram import common_gain, magnitude, peak_normalise, stft
 from l2i.explained import energy_share, explain_by
-from l2i.explanation import (
-    Explainer,
-    ExplanationMethod,
-    MethodSettings,
-    Subject,
-    make_method,
-)
+from l2i.explanation import Explainer, ExplanationMethod, MethodSettings, Subject, make_method
 from l2i.explanation.listen_to_interpret import alone
 from l2i.metrics.doubts import explanation_doubts, verdict
 from l2i.models.heard import hear

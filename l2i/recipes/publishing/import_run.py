@@ -248,11 +248,7 @@ def _make_run(
     }
     with (
         open_run(
-            experiment=experiment,
-            name=name,
-            signature=signature,
-            tags=tags,
-            params=config.flat(),
+            experiment=experiment, name=name, signature=signature, tags=tags, params=config.flat()
         ) as run,
         disk_errors(run.folder),
     ):

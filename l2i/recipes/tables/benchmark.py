@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from l2i.data.split import spread
 from l2i.errors import UsageError
-from l2i.explanation import (
-    METHODS,
-    MethodSettings,
-    fitting_methods,
-    make_method,
-    usual_methods,
-)
+from l2i.explanation import METHODS, MethodSettings, fitting_methods, make_method, usual_methods
 from l2i.metrics import meanings
 from l2i.metrics.statistics import finite
 from l2i.recipes.measuring.evaluator import open_evaluator

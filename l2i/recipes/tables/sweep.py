@@ -149,11 +149,7 @@ def time_of_one(wanted: Sweep) -> tuple[float, str] | None:
 
 
 def sweep(
-    wanted: Sweep,
-    progress: Progress,
-    *,
-    jobs: int = 1,
-    extra: Sequence[str] = (),
+    wanted: Sweep, progress: Progress, *, jobs: int = 1, extra: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Train all children, and put their figures into one table.
 
