@@ -256,4 +256,9 @@ class Local(KeptHere):
         l2i = [sys.executable, "-P", "-m", "l2i"]
         process = Process([*l2i, *spec.command], [], [], [])
         last = [*l2i, "jobs", "reconcile", spec.id]  # It closes the run above the tasks.
-        return self._begin(spec, [process] * len(spec.tasks), spec.variables(self.name), last)
+        variables = spec.variables(self.name)
+        at_once = min(spec.parallel, len(spec.tasks))
+        if at_once > 1 and "OMP_NUM_THREADS" not in os.environ | variables:
+            # Where each takes all cores, they wait for one another at every operation.
+            variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
+        return self._begin(spec, [process] * len(spec.tasks), variables, last)

@@ -189,3 +189,32 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
     assert job.tasks[0].why == "/nowhere/l2i cannot be started: No such file or directory"
     with pytest.raises(LaunchError, match="There is no job in"):
         job_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "told", "wanted"), [(2, "", "4"), (3, "", "2"), (1, "", None), (2, "7", "7")]
+)
+def test_tasks_share_the_cores(
+    parallel: int, told: str, wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of several at a time has its part of them, unless the user says how many threads."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    seen: list[str | None] = []
+
+    def begun(*_: object, environment: dict[str, str], **__: object) -> int:
+        seen.append(environment.get("OMP_NUM_THREADS"))
+        return 0
+
+    monkeypatch.setattr("l2i.launch.runner.begin", begun)
+    tasks = tuple(Task(index=i, key=str(i), title=str(i)) for i in range(3))
+    spec = JobSpec(
+        name="version",
+        file="a.toml",
+        config={},
+        tasks=tasks,
+        parallel=parallel,
+        environment={"OMP_NUM_THREADS": told} if told else {},
+    )
+    Local(tmp_path / "mlruns", {}).submit(spec)
+    assert seen == [wanted]
