@@ -197,13 +197,13 @@ def caution(warnings: Sequence[str]) -> None:
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     """A figure with four significant digits and three decimals at most, and its interval.
 
-    >>> figure(0.81234, (0.7, 0.9)), figure(None), figure(12.3456), figure(100.0)
-    ('0.812 [0.700, 0.900]', '-', '12.35', '100.0')
+    >>> figure(0.81234, (0.7, 0.9)), figure(None), figure(12.3456), figure(-1e-9)
+    ('0.812 [0.700, 0.900]', '-', '12.35', '0.000')
     """
     if value is None or value != value:
         return "-"
     # As it is rounded: 9.9996 is 10.00.
-    shown = f"{value:.{sum(abs(value) < most for most in (9.9995, 99.995, 999.95))}f}"
+    shown = f"{value:z.{sum(abs(value) < most for most in (9.9995, 99.995, 999.95))}f}"
     if interval is None:
         return shown
     return f"{shown} [{figure(interval[0])}, {figure(interval[1])}]"
