@@ -171,6 +171,8 @@ def test_a_file_of_more_than_a_minute(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(61 * RATE), RATE)
     e = l2i.explain(_classifier(), tmp_path / "a.wav", "low")
     assert isinstance(e, Recording) and e.windows == 3
+    with pytest.raises(DataError, match="longer than 60 s: explain a part of it, or a file, alone"):
+        l2i.explain(_classifier(), [tmp_path / "a.wav"] * 2)
 
 
 USERS = """

@@ -84,7 +84,7 @@ def small_config(name: str = "demo", *overrides: str) -> Config:
     return resolve("small.toml", overrides=overrides)
 
 
-def stages_of(config: Config, last: str = "", progress: Progress | None = None) -> dict[str, Path]:
+def stages_of(config: Config, last: str = "") -> dict[str, Path]:
     """Train the stages of a run, up to one of them or all, and no more: nothing is measured, drawn
     or explained. What each stage left, by its name."""
     left: dict[str, Path] = {}
@@ -107,7 +107,7 @@ def stages_of(config: Config, last: str = "", progress: Progress | None = None) 
         patch.setattr("l2i.recipes.training.train.open_stage", noted)
         patch.setattr("l2i.recipes.training.train.evaluate_run", enough)
         with pytest.raises(Enough):
-            train(config, progress or Progress(quiet=True))
+            train(config, Progress(quiet=True))
     return left
 
 

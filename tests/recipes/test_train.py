@@ -514,7 +514,7 @@ def test_the_classifier_may_be_trained_in_bfloat16(
 
     monkeypatch.setattr(VGG, "above", noted)
     brief = ("classifier.epochs=1", "interpreter.epochs=1", "dataset.clips_per_class=5")
-    stages_of(small_config("demo", *brief, "classifier.precision=auto"), progress=Progress())
+    train(small_config("demo", *brief, "classifier.precision=auto"), Progress())
     assert "The classifier is trained in bfloat16." in capsys.readouterr().err
     # Trained, validated, and then used.
     phases = [phase for phase, _ in groupby(seen)]
@@ -522,7 +522,7 @@ def test_the_classifier_may_be_trained_in_bfloat16(
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match=r"no bfloat16; take classifier\.precision float32"):
         train(small_config("demo", *brief, "classifier.precision=bfloat16"), QUIET)
-    stages_of(small_config("demo", *brief, "classifier.precision=auto"), "classifier", Progress())
+    train(small_config("demo", *brief, "classifier.precision=auto"), Progress(), again=True)
     assert "trained in" not in capsys.readouterr().err
 
 
