@@ -186,7 +186,7 @@ def _read(path: Path, sample_rate: int, first: int, n_samples: int | None) -> ND
     mono = blocks[0] if len(blocks) == 1 else np.concatenate([_NOTHING, *blocks])
     if not np.isfinite(mono).all():
         raise DataError(f"{path} has samples that are NaN or infinite.")
-    if _peak(mono) < _CANCELLED * loudest:
+    if loudest and _peak(mono) < _CANCELLED * loudest:
         _log.warning("%s is silent as the mean of its channels, which cancel each other.", path)
     mono = resample(np.ascontiguousarray(mono), rate, sample_rate)
     mono = mono[first - begin * sample_rate // rate :]
