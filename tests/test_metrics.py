@@ -445,6 +445,18 @@ def test_intervals_over_recordings_are_wider_where_clips_repeat_them() -> None:
     assert bootstrap_interval(alone, groups=names[::10]) == bootstrap_interval(alone)
 
 
+def test_an_interval_over_recordings_of_unequal_length_by_hand() -> None:
+    """Draw after draw, a recording after another, with all its clips."""
+    groups = np.array([2, 0, 1, 1, 2, 2, 0, 2, 4, 3, 3])
+    values = np.random.default_rng(1).normal(size=len(groups))
+    rng, means = np.random.default_rng(7), []
+    for _ in range(1000):
+        rows = [np.flatnonzero(groups == g) for g in rng.integers(5, size=5)]
+        means.append(values[np.concatenate(rows)].mean())
+    wanted = np.quantile(means, (0.025, 0.975), method="nearest")
+    assert bootstrap_interval(values, seed=7, groups=groups) == tuple(wanted)
+
+
 @pytest.mark.parametrize("groups", [None, np.arange(20) // 2])
 def test_interval_of_a_ratio(groups: Any) -> None:
     """Where one column is a third of the other, so is every draw."""

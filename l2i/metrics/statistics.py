@@ -80,19 +80,26 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     drawn: list[Values] = []
-    members: list[NDArray[np.int64]] = []
+    place = np.arange(len(x))
     if groups is not None:
-        names, place = np.unique(np.asarray(groups)[known], return_inverse=True)
-        members = [np.flatnonzero(place == i) for i in range(len(names))]
-    if len(members) not in (0, len(x)):
-        for _ in range(_DRAWS):
-            rows = [members[i] for i in rng.integers(len(members), size=len(members))]
-            drawn.append(np.atleast_1d(statistic(x[np.concatenate(rows)], axis=0)))
-    else:
-        # In pieces, so that many clips do not take gigabytes.
-        for _ in range(0, _DRAWS, _AT_ONCE):
-            index = rng.integers(len(x), size=(_AT_ONCE, len(x)))
-            drawn.append(statistic(x[index], axis=1))
+        place = np.unique(np.asarray(groups)[known], return_inverse=True)[1]
+    order, size = np.argsort(place, kind="stable"), np.bincount(place)
+    first = np.cumsum(size) - size
+    # In pieces, so that many clips do not take gigabytes.
+    for _ in range(0, _DRAWS, _AT_ONCE):
+        picked = rng.integers(len(size), size=(_AT_ONCE, len(size)))
+        if len(size) == len(x):
+            drawn.append(statistic(x[picked], axis=1))
+            continue
+        taken = size[picked].ravel()
+        ends = np.cumsum(taken)
+        # The rows of each group that is picked, one group after another, draw after draw.
+        rows = order[np.arange(ends[-1]) + np.repeat(first[picked].ravel() - ends + taken, taken)]
+        lengths = size[picked].sum(axis=1)
+        starts = np.cumsum(lengths) - lengths
+        for length in np.unique(lengths):
+            alike = starts[lengths == length, None] + np.arange(length)
+            drawn.append(statistic(x[rows[alike]], axis=1))
     low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975), method="nearest")
     return float(low), float(high)
 
