@@ -26,7 +26,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from l2i.models.winograd import TiledConv2d
 
@@ -223,28 +223,33 @@ def fold_batch_norm(model: VGG) -> VGG:
     """
     import copy
 
-    folded = copy.deepcopy(model).eval()
-    trunk = folded.netx
-    for name, block in list(trunk.named_children()):
+    trunk = nn.Sequential()
+    folded = copy.deepcopy(model, {id(model.netx): trunk})  # All but the trunk.
+    for name, block in model.netx.named_children():
         number = int(name.removeprefix("layer"))
         if number in _POOLS:
+            late = _rectified_late(number - 1)
+            trunk.add_module(name, _RectifiedMaxPool() if late else copy.deepcopy(block))
             continue
         assert isinstance(block, nn.Sequential)
         conv, norm = block[0], block[1]
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        fused = fuse_conv_bn_eval(conv, norm)
+        assert norm.running_mean is not None and norm.running_var is not None
+        size, padding = (2, 0) if name == "layer18" else (3, 1)
+        fused = nn.Conv2d(conv.in_channels, conv.out_channels, size, padding=padding, device="meta")
+        fused.weight, fused.bias = fuse_conv_bn_weights(
+            *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
+            *(norm.eps, norm.weight, norm.bias),
+        )
         layer: nn.Module = fused
         if name in _TILED:
             layer = TiledConv2d(fused)
         elif name == "layer18":
             layer = _Patches(fused)
-        if _rectified_late(number):
-            setattr(trunk, name, layer)
-            setattr(trunk, f"layer{number + 1}", _RectifiedMaxPool())
-        elif layer is fused:
-            setattr(trunk, name, _RectifiedConv2d(fused))
-        else:
-            setattr(trunk, name, nn.Sequential(layer, nn.ReLU(inplace=True)))
+        if not _rectified_late(number):
+            tiled = nn.Sequential(layer, nn.ReLU(inplace=True))
+            layer = _RectifiedConv2d(fused) if layer is fused else tiled
+        trunk.add_module(name, layer)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The new blocks are born in training mode.
     return folded.eval().requires_grad_(False)
