@@ -285,13 +285,10 @@ def test_told_to_stop_it_says_run_me_again(
     assert process.returncode == 75 and "Traceback" not in errors, errors
     (run,) = [r for r in list_runs() if r.kind == "train"]
     assert run.status == "KILLED"
-    done = subprocess.run(
-        [sys.executable, "-m", "l2i", "task", "--index", "1"],
-        env={**environment, "L2I_TASK_ATTEMPT": "2"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and "1 of 2 trainings" in done.stderr, done.stderr
+    monkeypatch.setenv("L2I_JOB", environment["L2I_JOB"])
+    monkeypatch.setenv("L2I_TASK_ATTEMPT", "2")
+    answer = say("task", "--index", "1")
+    assert answer.code == 0 and "1 of 2 trainings" in answer.err, answer.err
     (run,) = [r for r in list_runs() if r.kind == "train"]
     assert run.status == "FINISHED"
     assert (run.tags["l2i.resumed"], run.tags["l2i.attempt"]) == ("1", "2")

@@ -59,13 +59,25 @@ def test_the_table_is_the_childrens(
     """Mean and standard deviation over seeds, a row per setting, of the children's own figures;
     the children lie under the parent, and do what the file says, whatever 'l2i train' would be
     told by variables; the same command again trains nothing, but a record of other trainings
-    counts for none. A file of the current folder that is called as a module is stays out of it."""
+    counts for none. A file of the current folder that is called as a module is stays out of it.
+
+    Two at once: children that share a classifier which nobody has trained yet train it once, the
+    first alone, then the other."""
     (bench / "random.py").write_text("raise SystemExit('random.py of the current folder')\n")
     path = _file()
     for name, value in (("SEED", "7"), ("EPOCHS", "2"), ("NAME", "mine"), ("AGAIN", "1")):
         monkeypatch.setenv(f"L2I_TRAIN_{name}", value)
-    answer = say("sweep", str(path), "--json", "-q")
+    stages = Path("mlruns/work/stages")
+    there = set(stages.glob("classifier-*"))
+    answer = say("sweep", str(path), "--jobs", "2", "--json")
     assert answer.code == 0, answer.err
+    events = [line for line in answer.err.splitlines() if re.search("begins;|done in .* min", line)]
+    begin = ["begins" in line for line in events]
+    assert begin[:2] == [True, True], events
+    for seed in (0, 1):
+        own = [b for line, b in zip(events, begin, strict=True) if f"seed {seed}" in line]
+        assert own == [True, False, True, False], events
+    assert len({*stages.glob("classifier-*")} - there) == 2
     sweep = json.loads(answer.out)
     assert sweep["failed"] == [] and len(sweep["children"]) == 4
     assert sweep["settings"] == ["pooling=attention", "pooling=max"]
@@ -133,26 +145,25 @@ def _trainings() -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_and_begun_again(
-    how: signal.Signals, bench: Path, say: Callable[..., Said]
-) -> None:
-    """Killed or interrupted while the second child trains: its process ends with it, the first is
-    not trained again, no run is made twice, none stays RUNNING."""
+def test_stopped_and_begun_again(bench: Path, say: Callable[..., Said]) -> None:
+    """Killed, and then interrupted, while the second child trains: its process ends with it, the
+    first is not trained again, no run is made twice, none stays RUNNING."""
     path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3]\n', epochs=3)
-    process = _begin(path)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("2/2"):
-            break
-    while not _trainings():
-        time.sleep(0.05)
-    process.send_signal(how)
-    process.wait()
-    end = time.monotonic() + 30
-    while _trainings():
-        assert time.monotonic() < end, "a training goes on without its sweep"
-        time.sleep(0.05)
+    for how in (signal.SIGKILL, signal.SIGINT):
+        process = _begin(path)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("2/2"):
+                break
+        while not _trainings():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(how)
+        process.wait()
+        end = time.monotonic() + 30
+        while _trainings():
+            assert time.monotonic() < end, "a training goes on without its sweep"
+            time.sleep(0.05)
     answer = say("sweep", str(path), "--json")
     assert answer.code == 0 and "1 of them are done already" in answer.err
     assert len(json.loads(answer.out)["children"]) == 2
@@ -177,19 +188,6 @@ def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) ->
     plan = say("sweep", str(path), "--dry-run").out
     assert "1 of 2 trainings to do." in plan
     assert re.search(r"About \S+ .*: run \S+ took ", plan)
-
-
-@pytest.mark.slow
-def test_two_at_once(tmp_path: Path, say: Callable[..., Said]) -> None:
-    """Children that share a classifier which nobody has trained yet train it once: the first
-    alone, then the others side by side."""
-    path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3, 3e-3]\n')
-    answer = say("sweep", str(path), "--jobs", "2", "--json")
-    assert answer.code == 0
-    assert len(json.loads(answer.out)["children"]) == 3
-    events = [line for line in answer.err.splitlines() if re.search("begins;|done in .* min", line)]
-    assert ["begins" in line for line in events] == [True, False, True, True, False, False]
-    assert len(list(Path("mlruns/work/stages").glob("classifier-*"))) == 1
 
 
 @pytest.mark.parametrize(
