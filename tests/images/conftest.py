@@ -201,7 +201,7 @@ class Container:
     engine: Engine
 
     def wait_for(self, pattern: str) -> str:
-        """Follow what it says until a line fits; that line."""
+        """Follow what it says until a line fits; all that it said until then, and that line."""
         reader = subprocess.Popen(
             ["docker", "logs", "--follow", self.id],
             env=self.engine.env,
@@ -217,7 +217,7 @@ class Container:
             for line in reader.stdout:
                 lines.append(line)
                 if re.search(pattern, line):
-                    return line
+                    return "".join(lines)
         finally:
             limit.cancel()
             reader.kill()
@@ -248,3 +248,24 @@ def place(image: Image, tmp_path: Path) -> Iterator[Place]:
     opened = Place(tmp_path, image)
     yield opened
     opened.close()
+
+
+_trained: dict[str, tuple[Path, str]] = {}
+
+
+@pytest.fixture
+def trained(place: Place, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small run in the user's folder, which a container has made: its id."""
+    flavour, here = place.image.flavour, place.folder / "mlruns"
+    if flavour not in _trained:
+        done = place.run("train", "--config", "small.toml", "--json")
+        kept = tmp_path_factory.mktemp("trained") / "mlruns"
+        shutil.copytree(here, kept)
+        _trained[flavour] = kept, json.loads(done.stdout)["run_id"]
+        return _trained[flavour][1]
+    kept, run_id = _trained[flavour]
+    shutil.copytree(kept, here, dirs_exist_ok=True)
+    if os.getuid() == 0:
+        for path in here.rglob("*"):
+            os.chown(path, *USER)
+    return run_id

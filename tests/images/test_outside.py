@@ -23,10 +23,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 _WORDS = ("train", "--config", "small.toml", "--json")
 
 
-def test_the_pages_are_reached_from_outside(place: Place) -> None:
+def test_the_pages_are_reached_from_outside(place: Place, trained: str) -> None:
     """`docker run -p 127.0.0.1:5000:5000 ... ui`: they list the run and send its sounds; a stop
     ends them with 143."""
-    run_id = json.loads(place.run(*_WORDS).stdout)["run_id"]
     port = free_port()
     pages = place.start(
         "ui", options=("-p", f"127.0.0.1:{port}:5000", "--read-only", "--tmpfs", "/tmp")
@@ -43,14 +42,14 @@ def test_the_pages_are_reached_from_outside(place: Place) -> None:
             time.sleep(0.2)
     assert "<html" in requests.get(url, timeout=30).text
     response = requests.get(
-        f"{url}/ajax-api/2.0/mlflow/runs/get", params={"run_id": run_id}, timeout=30
+        f"{url}/ajax-api/2.0/mlflow/runs/get", params={"run_id": trained}, timeout=30
     ).json()
     assert response["run"]["info"]["status"] == "FINISHED"
-    inside = place.folder / "mlruns" / "artifacts" / "demo" / run_id / "artifacts"
+    inside = place.folder / "mlruns" / "artifacts" / "demo" / trained / "artifacts"
     sound = next(inside.rglob("explanation.wav"))
     sent = requests.get(
         f"{url}/get-artifact",
-        params={"run_uuid": run_id, "path": str(sound.relative_to(inside))},
+        params={"run_uuid": trained, "path": str(sound.relative_to(inside))},
         timeout=30,
     )
     assert sent.content == sound.read_bytes()
@@ -83,25 +82,24 @@ def test_one_place_for_both_sides(place: Place, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_place_on_each_side_is_noticed(
-    place: Place, monkeypatch: pytest.MonkeyPatch, say: object
+    place: Place, trained: str, monkeypatch: pytest.MonkeyPatch, say: object
 ) -> None:
     """/mlruns is no path of this machine: MLflow would write there, or find nothing. l2i refuses,
     says so, and mends it; and then the container does."""
-    run_id = json.loads(place.run(*_WORDS).stdout)["run_id"]
     mlruns = place.folder / "mlruns"
     monkeypatch.setenv("L2I_MLRUNS", str(mlruns))
     monkeypatch.chdir(place.folder / "work")
     assert callable(say)
-    answer: Said = say("evaluate", run_id)
+    answer: Said = say("evaluate", trained)
     assert answer.code == 1 and "'l2i runs relocate'" in answer.err
     answer = say(*_WORDS, "--again")
     assert answer.code == 1 and "mounted elsewhere" in answer.err
     assert say("runs", "relocate").code == 0
-    assert download(resolve_run(run_id), "scores.json").is_relative_to(mlruns)
+    assert download(resolve_run(trained), "scores.json").is_relative_to(mlruns)
     done = place.run(*_WORDS, "--again", code=1)
     assert "keeps its artifacts in" in done.stderr and "'l2i runs relocate'" in done.stderr
     assert place.run("runs", "relocate").returncode == 0
-    assert "fidelity_top1" in place.run("evaluate", run_id, "--json").stdout
+    assert "fidelity_top1" in place.run("evaluate", trained, "--json").stdout
 
 
 def test_artifacts_in_an_object_store(
