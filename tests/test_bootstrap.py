@@ -265,14 +265,20 @@ def test_pip_leaves_bytecode_to_the_set_up(
 def test_every_package_is_compiled(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever Python was told of bytecode; a file that is no Python stops nothing."""
+    """Whatever Python was told of bytecode; a file that is no Python stops nothing. Their own tests
+    are not, and nothing is where pip is told so."""
     texts = {"a/b/good.py": "x = 1\n", "other.py": "y = 2\n", "bad.py": "def (\n"}
+    texts["a/tests/long.py"] = "z = 3\n"
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setattr(bootstrap, "venv_python", lambda: sys.executable)
     monkeypatch.setattr(bootstrap, "site_packages", lambda: str(tmp_path))
+    monkeypatch.setenv("PIP_NO_COMPILE", "1")
+    bootstrap.compile_packages()
+    assert not list(tmp_path.rglob("*.pyc"))
+    monkeypatch.delenv("PIP_NO_COMPILE")
     bootstrap.compile_packages()
     assert {p.name.split(".")[0] for p in tmp_path.rglob("*.pyc")} == {"good", "other"}
 
