@@ -155,9 +155,9 @@ def test_runs_that_would_be_lost_are_said_to_be(place: Place) -> None:
     work = f"{place.folder / 'work'}:/work:ro"
     words = ("run", "--detach", "-v", work, place.image.tag, "train", "--config", "small.toml")
     place._started.append(place.image.engine(*words).stdout.strip())
-    said = Container(place._started[-1], place.image.engine).wait_for(_TRAINS)
-    assert "Runs go to /mlruns in this container, and are lost with it" in said
-    assert "-v $PWD/mlruns:/mlruns" in said
+    words = Container(place._started[-1], place.image.engine).wait_for(_TRAINS)
+    assert "Runs go to /mlruns in this container, and are lost with it" in words
+    assert "-v $PWD/mlruns:/mlruns" in words
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that is another's")
@@ -174,8 +174,8 @@ def test_without_a_gpu_it_says_so(place: Place) -> None:
     """`--device auto` takes the CPU with the reason; `--device cuda` ends with 1."""
     cuda = place.image.flavour == "cuda"
     why = "there is no NVIDIA driver here" if cuda else "is a build without CUDA"
-    said = place.start("train", "--config", "small.toml", options=HARSH).wait_for(_TRAINS)
-    assert f"Device: cpu, float32 ({'' if cuda else 'torch 2'}" in said and why in said
+    words = place.start("train", "--config", "small.toml", options=HARSH).wait_for(_TRAINS)
+    assert f"Device: cpu, float32 ({'' if cuda else 'torch 2'}" in words and why in words
     done = place.run("train", "--config", "small.toml", "--device", "cuda", code=1)
     assert "--device cuda cannot be had" in done.stderr and why in done.stderr
     assert "Traceback" not in done.stderr
