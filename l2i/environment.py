@@ -1,4 +1,4 @@
-"""The environment variables that this package reads.
+"""The environment variables that this package reads, and the processors that it may use.
 
 An option of one command is ``L2I_<COMMAND>_<OPTION>``, ``L2I_TRAIN_SEED`` say: see
 `l2i.cli.base.name_variables`. Here are those that mean the same to every command, and those that
@@ -63,3 +63,28 @@ def usual_data_dir() -> str:
     """
     text = os.environ.get("L2I_DATA_DIR", "").strip()
     return text if not text or "://" in text else str(Path(text).expanduser().resolve())
+
+
+def _quota() -> float:
+    """CPUs that a container may use, by its control group; infinite where there is no limit."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return float("inf") if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def cpu_count(at_once: int = 1) -> int:
+    """Physical cores that this process may use, or that each of so many at once has to itself, at
+    least one: affinity and a container's limit count.
+
+    Where each of several trainings takes all cores, they wait for one another at every operation.
+    """
+    import psutil
+
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on macOS.
+        allowed = os.cpu_count() or 1
+    physical = psutil.cpu_count(logical=False) or allowed
+    return max(1, int(min(allowed, physical, _quota())) // at_once)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from l2i.environment import cpu_count
 from l2i.errors import DeviceError
 from l2i.run import device
 from l2i.run.device import (
-    cpu_count,
     cuda_problem,
     epoch_generator,
     keep_memory,
@@ -155,14 +155,15 @@ def test_why_cuda_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_containers_limit_counts(
     limit: str, want: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As many of eight cores as the control group allows, rounded down, at least one."""
+    """As many of eight cores as the control group allows, rounded down, at least one; so many at
+    once share them."""
     import psutil
 
     (tmp_path / "cpu.max").write_text(limit)
-    monkeypatch.setattr(device, "Path", lambda _: tmp_path / "cpu.max")
+    monkeypatch.setattr("l2i.environment.Path", lambda _: tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: 8)
-    assert cpu_count() == want
+    assert cpu_count() == want and cpu_count(3) == max(1, want // 3)
 
 
 def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

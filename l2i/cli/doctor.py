@@ -114,7 +114,8 @@ def _store() -> Iterator[Finding]:
 
 
 def _cpu() -> Iterator[Finding]:
-    from l2i.run.device import cpu_count, cpu_has_bfloat16
+    from l2i.environment import cpu_count
+    from l2i.run.device import cpu_has_bfloat16
     from l2i.run.provenance import cpu_model
 
     cores = cpu_count()

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from l2i.errors import LaunchError
 from l2i.launch.job import Check, Job, known_job
 from l2i.launch.processes import GRACE_S
-from l2i.launch.runner import KeptHere, Process
+from l2i.launch.runner import KeptHere, Process, threads_of
 from l2i.launch.spec import JobSpec
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -101,7 +101,7 @@ class Docker(KeptHere):
         words += ["--cpus", str(min(spec.vcpus, os.cpu_count() or 1))]
         if spec.gpus:
             words += ["--gpus", str(spec.gpus)]
-        variables = spec.variables(self.name)
+        variables = threads_of(spec, spec.vcpus) | spec.variables(self.name)
         uris = (variables.get("MLFLOW_TRACKING_URI", ""), variables.get("AWS_ENDPOINT_URL_S3", ""))
         if any(urlsplit(uri).hostname in _LOCAL for uri in uris):
             words += ["--network", "host"]

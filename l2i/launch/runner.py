@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from l2i.environment import cpu_count
 from l2i.errors import LaunchError
 from l2i.launch.job import Check, Job, JobState, State, TaskState, keep_job, known_job
 from l2i.launch.keeper import POLL_S, Process, task_record
@@ -238,6 +239,12 @@ class KeptHere:
         cancel(self._folder(job))
 
 
+def threads_of(spec: JobSpec, limit: int = sys.maxsize) -> dict[str, str]:
+    """The variable by which tasks that run at the same time on one machine share its cores."""
+    at_once = min(spec.parallel, len(spec.tasks))
+    return {"OMP_NUM_THREADS": str(min(limit, cpu_count(at_once)))} if at_once > 1 else {}
+
+
 class Local(KeptHere):
     """This machine, in the current folder: as ``l2i sweep``, and unattended."""
 
@@ -257,8 +264,6 @@ class Local(KeptHere):
         process = Process([*l2i, *spec.command], [], [], [])
         last = [*l2i, "jobs", "reconcile", spec.id]  # It closes the run above the tasks.
         variables = spec.variables(self.name)
-        at_once = min(spec.parallel, len(spec.tasks))
-        if at_once > 1 and "OMP_NUM_THREADS" not in os.environ | variables:
-            # Where each takes all cores, they wait for one another at every operation.
-            variables["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // at_once))
+        if "OMP_NUM_THREADS" not in os.environ:
+            variables = threads_of(spec) | variables
         return self._begin(spec, [process] * len(spec.tasks), variables, last)

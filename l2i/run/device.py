@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from l2i.environment import cpu_count
 from l2i.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -173,27 +174,6 @@ def learning_dtype(
         # The option's words, of this setting.
         raise DeviceError(str(error).replace("--precision", setting)) from None
     return torch.float32 if word == "auto" and chosen == torch.float16 else chosen
-
-
-def _quota() -> float:
-    """CPUs that a container may use, by its control group; infinite where there is no limit."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return float("inf") if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        return float("inf")
-
-
-def cpu_count() -> int:
-    """Physical cores that this process may use: affinity and a container's limit count."""
-    import psutil
-
-    try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on macOS.
-        allowed = os.cpu_count() or 1
-    physical = psutil.cpu_count(logical=False) or allowed
-    return max(1, int(min(allowed, physical, _quota())))
 
 
 def keep_memory() -> bool:

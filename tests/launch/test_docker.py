@@ -47,6 +47,21 @@ def test_what_a_container_is_started_with(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
+    ("vcpus", "told", "wanted"), [(16, "", ["4"]), (2, "", ["2"]), (16, "7", ["7"])]
+)
+def test_containers_share_the_cores(
+    vcpus: int, told: str, wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time have half of eight cores each, or what a container may use if that is less,
+    unless the user says how many threads."""
+    monkeypatch.setattr("l2i.launch.runner.cpu_count", lambda n: 8 // n)
+    more = {"OMP_NUM_THREADS": told} if told else {}
+    words = _words(spec(image=IMAGE, parallel=2, vcpus=vcpus, environment=more))
+    threads = [v for v in _after(words, "--env") if v.startswith("OMP_NUM_THREADS=")]
+    assert [v.partition("=")[2] for v in threads] == wanted
+
+
+@pytest.mark.parametrize(
     ("values", "mounts", "network"),
     [
         (

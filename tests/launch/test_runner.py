@@ -198,7 +198,7 @@ def test_tasks_share_the_cores(
     parallel: int, told: str, wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of several at a time has its part of them, unless the user says how many threads."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("l2i.launch.runner.cpu_count", lambda n: 8 // n)
     monkeypatch.delenv("OMP_NUM_THREADS")
     seen: list[str | None] = []
 

@@ -10,7 +10,6 @@ Over 300 lines: a loop over processes, and what is known before it begins.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from l2i.config import Config
-from l2i.environment import child_environment
+from l2i.environment import child_environment, cpu_count
 from l2i.errors import ConfigError, InputError
 from l2i.launch import processes
 from l2i.metrics import METRICS
@@ -105,8 +104,7 @@ def _done(sweep: Sweep) -> dict[str, dict[str, Any]]:
         ):
             continue
         if IDENTITY in run.tags:
-            parts = ("dataset", "spectrogram", "run")
-            where = child.config.model_dump_json(include=set(parts))
+            where = child.config.model_dump_json(include={"dataset", "spectrogram", "run"})
             if where not in identities:
                 identities[where] = _identity(child.config)
             if identities[where] not in ("", run.tags[IDENTITY]):
@@ -279,7 +277,7 @@ def _start(
     words += ["--parent", run.run_id]
     words += [*extra, *(w for over in child.overrides for w in ("-o", over))]
     if jobs > 1 and not child.config.run.threads:
-        words += ["-o", f"run.threads={max(1, (os.cpu_count() or 1) // jobs)}"]
+        words += ["-o", f"run.threads={cpu_count(jobs)}"]
     with out.open("wb") as stdout, log.open("ab") as stderr:
         process = processes.start(words, child_environment(), stdout=stdout, stderr=stderr)
     progress.say(f"{number} {child.title}: begins; its log is {log}.")
