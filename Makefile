@@ -31,7 +31,8 @@ test: setup  ## run the tests but for the slow ones (ARGS="-k word" for some)
 	@$(BIN)/python -m pytest -q $(or $(ARGS),$(ALL_TESTS))
 
 test-slow: setup  ## run the slow tests: whole stories, kills, servers
-	@$(BIN)/python -m pytest -q -m "slow and not gpu and not docker and not network" $(ALL_TESTS)
+	@$(BIN)/python -m pytest -q -m "slow and not gpu and not docker and not network" $(ALL_TESTS) \
+		$$(grep -rl "mark\.slow" tests --include="test_*.py")
 
 check: setup  ## lint, formatting, types
 	@$(BIN)/ruff check .
