@@ -196,8 +196,7 @@ class Registry(Mapping[str, Any]):
 
     def digest(self, name: str) -> str:
         """`source_digest` of what a name stands for; empty where it is one of the table."""
-        where = self.where(name)
-        return "" if name in self._own else source_digest(where)
+        return "" if name in self._own else source_digest(self.where(name))
 
     def __getitem__(self, name: str) -> Any:
         where = self.where(name)

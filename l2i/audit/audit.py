@@ -327,8 +327,7 @@ def _entries(
         for number, group in enumerate(facts["groups"], start=1):
             for clip in group["typical"][:_TYPICAL]:
                 e = _explained(p, facts["class"], place[clip])
-                count = len(facts["groups"])
-                entries.append(group_entry(e, group, number, count, clip))
+                entries.append(group_entry(e, group, number, len(facts["groups"]), clip))
     return entries
 
 

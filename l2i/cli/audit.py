@@ -266,6 +266,5 @@ def shortcut(
         ]
         for method, f in result["methods"].items()
     ]
-    head = ["method", *measuring.heads((*names, *others))]
-    emit_table(head, rows, right=[1, 2, 3, 4])
+    emit_table(["method", *measuring.heads((*names, *others))], rows, right=[1, 2, 3, 4])
     measuring.kept(result, given["out"])

@@ -101,8 +101,7 @@ def setup(yes: bool, **given: Any) -> None:
     wanted = Setup(**given)
     if not (wanted.spot or wanted.on_demand):
         raise click.UsageError("A queue needs --spot, --on-demand, or both.")
-    rights = policies(wanted.buckets, wanted.secrets.values())
-    _show(set_up(wanted, do=yes), yes, rights)
+    _show(set_up(wanted, do=yes), yes, policies(wanted.buckets, wanted.secrets.values()))
 
 
 @batch.command(

@@ -125,8 +125,7 @@ def _components(
 ) -> tuple[Component, ...]:
     """The selected components of one clip, the most relevant first."""
     e = way.explainer
-    interpretation = e.interpret(heard)
-    relevances = e.relevances(interpretation.pooled, classes, heard.size)[0]
+    relevances = e.relevances(e.interpret(heard).pooled, classes, heard.size)[0]
     h, selected = way.select(heard, classes)
     order = [k for k in relevances.argsort(descending=True).tolist() if selected[0, k]]
     loud = e.w.sum(dim=0) * h[0].sum(dim=1)

@@ -55,8 +55,7 @@ class RandomComponents(OnInterpreter):
         activations, selected = self.select(heard, classes)
         count = selected.sum(dim=1, keepdim=True)
         ranks = random_ranks(keys, self.settings.seed, 1, selected.shape[1])[:, 0]
-        drawn = ranks.to(selected.device) < count
-        return soft_mask(self.explainer.w, activations, drawn)
+        return soft_mask(self.explainer.w, activations, ranks.to(selected.device) < count)
 
 
 class _FromSpectrogram(nn.Module):

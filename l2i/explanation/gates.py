@@ -122,8 +122,7 @@ class Gates:
             optimizer = Adam([v], self.learning_rate)
             with torch.enable_grad():
                 for _ in range(self.steps):
-                    gates = _spread(v, frames)
-                    mask, audio = heard.audio(gates)
+                    mask, audio = heard.audio(_spread(v, frames))
                     optimizer.zero_grad()
                     _losses(self, heard, classes, target, mask, audio).sum().backward()
                     optimizer.step()

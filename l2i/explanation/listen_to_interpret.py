@@ -367,8 +367,7 @@ def alone(
     share = share.clamp_min_(torch.finfo(share.dtype).tiny).reciprocal_()
     for k in components:
         mask = (explainer.w[:, k].view(1, -1, 1) * h[:, k : k + 1]).mul_(share).clamp_(max=1.0)
-        wanted = torch.expm1(mask * loud)
-        sound = synthesise(direction, wanted, heard.domain, heard.n_samples)
+        sound = synthesise(direction, torch.expm1(mask * loud), heard.domain, heard.n_samples)
         if heard.level is not None:
             sound = sound * heard.level
         yield k, mask[0], sound[0]

@@ -226,8 +226,7 @@ class AudioLime(_Regression):
         frames = h.shape[1]
         share = w.T[:, :, None] * h[:, None, :] / whole.clamp_min(1e-8)  # [K, F, T]
         when = (self.times * torch.arange(frames, device=h.device) / frames).long()
-        parts = [share * (when == t) for t in range(self.times)]
-        return Shares(torch.cat(parts))
+        return Shares(torch.cat([share * (when == t) for t in range(self.times)]))
 
 
 class Rise(_Perturbation):

@@ -22,6 +22,7 @@ of the published weights, so that a state dict fits without a translation (layer
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -225,16 +226,14 @@ def fold_batch_norm(model: VGG) -> VGG:
 
     trunk = nn.Sequential()
     folded = copy.deepcopy(model, {id(model.netx): trunk})  # All but the trunk.
-    for name, block in model.netx.named_children():
+    blocks: Any = model.netx.named_children()
+    for name, block in blocks:
         number = int(name.removeprefix("layer"))
         if number in _POOLS:
             late = _rectified_late(number - 1)
             trunk.add_module(name, _RectifiedMaxPool() if late else copy.deepcopy(block))
             continue
-        assert isinstance(block, nn.Sequential)
         conv, norm = block[0], block[1]
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
         size, padding = (2, 0) if name == "layer18" else (3, 1)
         fused = nn.Conv2d(conv.in_channels, conv.out_channels, size, padding=padding, device="meta")
         fused.weight, fused.bias = fuse_conv_bn_weights(

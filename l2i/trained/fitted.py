@@ -195,8 +195,7 @@ def load(path: str | Path, classifier: Classifier) -> Fitted:
 
     parts = load_parts(about["method"], Around(classifier, domain, classifier.device), read)
     history = {name: document.get("history", []) for name, (_, document) in files.items()}
-    subject = Subject(classifier, domain, parts)
-    return Fitted(about["method"], subject, told, history, files)
+    return Fitted(about["method"], Subject(classifier, domain, parts), told, history, files)
 
 
 def _says(classifier: Classifier) -> list[float]:
@@ -262,8 +261,7 @@ def fit(
     _valid(config.Run, {"seed": seed})
     _valid(config.Dataset, {"validation_share": validation_share})
     told, transform, own = _sorted_settings(classifier, method, parts, settings)
-    rate = classifier.sample_rate
-    domain = Domain(rate, **transform)
+    domain = Domain(classifier.sample_rate, **transform)
     quiet = Progress(not progress)
     x = gathered(classifier, sounds, sample_rate, duration_s) if parts else np.zeros((0, 1))
     if parts and len(x) < FEWEST:

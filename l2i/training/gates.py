@@ -316,8 +316,7 @@ def _held(teacher: Teacher, mixer: Mixer, seed: int, *key: str | int) -> Iterato
     network.eval()
     for mixture in mixer.validate(epoch_generator(seed, "gates", "validate", *key)):
         heard, taken = teacher.read(mixture)
-        odds = teacher.gating.log_odds(heard, mixture.classes)
-        yield heard, taken, odds, mixture.classes
+        yield heard, taken, teacher.gating.log_odds(heard, mixture.classes), mixture.classes
     network.train()
 
 

@@ -141,8 +141,7 @@ class MaskPart:
                 x = _mixed(x, s, mixed)
             return hear(clf, x, context.domain, layers).copied()
 
-        first = heard(sounds.train[:1], None)
-        shape = {"maps": list(layers), **self.shape(s, first)}
+        shape = {"maps": list(layers), **self.shape(s, heard(sounds.train[:1], None))}
         torch.manual_seed(context.seed)
         network = self.network(**shape).to(context.device)
         weights = sum(p.numel() for p in network.parameters())
@@ -179,8 +178,7 @@ class MaskPart:
                 best = keep_best(stage, figures, network, best, since=since)
                 stage.save(optimizer, best, network=network)
                 bar.advance(1, f"validation loss {figures['validation_loss']:.3f}")
-        meta = {**shape, "epoch": best_epoch(stage, since=since)}
-        stage.finish(best, meta, context.domain)
+        stage.finish(best, {**shape, "epoch": best_epoch(stage, since=since)}, context.domain)
 
     def load(
         self, tensors: Mapping[str, Tensor], document: Mapping[str, Any], path: Path, context: Any

@@ -100,8 +100,7 @@ class Mixer:
                 probabilities = []
                 for some in np.array_split(np.arange(len(stretches)), -(-len(stretches) // 16)):
                     with torch.no_grad():
-                        x = self._read(key, some)
-                        logits = self._classifier.logits(x.to(self._device))
+                        logits = self._classifier.logits(self._read(key, some).to(self._device))
                         probabilities.append(self._classifier.probabilities(logits).cpu())
                     bar.advance(len(some))
                 self._heard[key] = torch.cat(probabilities)

@@ -152,8 +152,7 @@ class ShapleyPart(MaskPart):
 
         def loss(n: int, generator: torch.Generator | None) -> Tensor:
             x = sound(n)
-            classes = _asked(x.logits, generator)
-            return coalition_loss(network, x, classes, silence, played[n])
+            return coalition_loss(network, x, _asked(x.logits, generator), silence, played[n])
 
         def losses(generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
             for n in torch.randperm(len(batches), generator=generator).tolist():

@@ -115,8 +115,7 @@ class Stage:
         for name, network in networks.items():
             tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
         save_checkpoint(self._state, "state", tensors, {"history": self.history})
-        step = len(self.history)
-        self._on_figures(self.name, step, self.history[-1])
+        self._on_figures(self.name, len(self.history), self.history[-1])
         self._on_save(self._state)
 
     def finish(

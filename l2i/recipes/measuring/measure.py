@@ -117,8 +117,7 @@ def evaluate_clips(
     with progress.task("test", total=len(rows), unit="clip") as bar, torch.inference_mode():
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            x = torch.from_numpy(np.asarray(waveforms[some]))
-            heard = explainer.hear(x)
+            heard = explainer.hear(torch.from_numpy(np.asarray(waveforms[some])))
             interpretation = explainer.interpret(heard)
             residual = heard.size.log1p() - reconstruction(explainer.w, interpretation.activations)
             error += float(residual.square().mean()) * len(some)

@@ -215,8 +215,7 @@ class Attributions:
             for some in sets.split(_BATCH):
                 at = [row] * len(some)
                 _, removal = split_heard(heard.take(at), some[:, tile], linear=True)
-                classes = case.classes[at]
-                after.append(of_class(classifier, heard.judge(removal, at), classes))
+                after.append(of_class(classifier, heard.judge(removal, at), case.classes[at]))
             sums.append((sets.double() @ share[row]).cpu().numpy())
             falls.append(y[row] - np.concatenate(after))
         a, d = np.stack(sums), np.stack(falls)

@@ -314,8 +314,7 @@ def _say_classifier(loaded: Loaded, material: Material, progress: Progress) -> N
 
 def _sign(signature: str, data: str, weights: str) -> str:
     """A config's signature together with its data's identity and the content of its weights."""
-    words = f"{signature} {data} {weights}"
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{signature} {data} {weights}".encode()).hexdigest()[:12]
 
 
 def _say_if_other_data(
