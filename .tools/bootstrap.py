@@ -7,7 +7,7 @@ What it does, and says while it does it:
    (``L2I_TORCH=cpu|cuda|auto`` decides otherwise);
 3. installs everything else at the versions of the lock file;
 4. links l2i itself (editable, without the network);
-5. compiles it all to bytecode, on every processor, where pip would take one;
+5. compiles it to bytecode, on every processor, where pip would take one;
 6. checks that torch and torchaudio can be imported, and mends the one known mismatch;
 7. leaves a stamp, so that the next time it is done in an instant.
 
@@ -209,8 +209,10 @@ def compile_packages():
     """
     if os.environ.get("PIP_NO_COMPILE"):
         return
+    # Below it: a checkout in a folder "tests" is none of theirs.
+    tests = "^" + re.escape(site_packages()) + "/(.*/)?tests?/"
     subprocess.call(
-        [venv_python(), "-m", "compileall", "-q", "-j", "0", "-x", "/tests?/", site_packages()],
+        [venv_python(), "-m", "compileall", "-q", "-j", "0", "-x", tests, site_packages()],
         env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

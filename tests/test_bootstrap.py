@@ -269,12 +269,13 @@ def test_every_package_is_compiled(
     are not, and nothing is where pip is told so."""
     texts = {"a/b/good.py": "x = 1\n", "other.py": "y = 2\n", "bad.py": "def (\n"}
     texts["a/tests/long.py"] = "z = 3\n"
+    site = tmp_path / "tests" / "site-packages"  # Wherever the checkout lies.
     for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setattr(bootstrap, "venv_python", lambda: sys.executable)
-    monkeypatch.setattr(bootstrap, "site_packages", lambda: str(tmp_path))
+    monkeypatch.setattr(bootstrap, "site_packages", lambda: str(site))
     monkeypatch.setenv("PIP_NO_COMPILE", "1")
     bootstrap.compile_packages()
     assert not list(tmp_path.rglob("*.pyc"))
