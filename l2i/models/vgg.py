@@ -234,8 +234,8 @@ def fold_batch_norm(model: VGG) -> VGG:
             trunk.add_module(name, _RectifiedMaxPool() if late else copy.deepcopy(block))
             continue
         conv, norm = block[0], block[1]
-        size, padding = (2, 0) if name == "layer18" else (3, 1)
-        fused = nn.Conv2d(conv.in_channels, conv.out_channels, size, padding=padding, device="meta")
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size
+        fused = nn.Conv2d(*shape, padding=conv.padding, device="meta")
         fused.weight, fused.bias = fuse_conv_bn_weights(
             *(conv.weight, conv.bias, norm.running_mean, norm.running_var),
             *(norm.eps, norm.weight, norm.bias),
