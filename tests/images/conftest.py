@@ -179,11 +179,13 @@ class Place:
         )
 
     def start(self, *words: str, options: Sequence[str] = ()) -> Container:
-        """``docker run --detach``; it is removed at the end of the test."""
+        """``docker run --detach`` of the image as the user, with the mounts."""
         user = ("--user", "{}:{}".format(*USER))
-        done = self.image.engine(
-            *("run", "--detach", *user, *self.mounts, *options, self.image.tag, *words)
-        )
+        return self.detach(*user, *self.mounts, *options, self.image.tag, *words)
+
+    def detach(self, *words: str) -> Container:
+        """``docker run --detach`` with no more than these words; it is removed at the end."""
+        done = self.image.engine("run", "--detach", *words)
         self._started.append(done.stdout.strip())
         return Container(self._started[-1], self.image.engine)
 
@@ -232,10 +234,11 @@ class Container:
 
 
 def own(path: Path) -> Path:
-    """Give a folder to `USER`."""
+    """Give a folder to `USER`, with all that is in it; it is made if need be."""
     path.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:
-        shutil.chown(path, *USER)
+        for each in (path, *path.rglob("*")):
+            os.chown(each, *USER)
     return path
 
 
@@ -262,10 +265,7 @@ def trained(place: Place, tmp_path_factory: pytest.TempPathFactory) -> str:
         kept = tmp_path_factory.mktemp("trained") / "mlruns"
         shutil.copytree(here, kept)
         _trained[flavour] = kept, json.loads(done.stdout)["run_id"]
-        return _trained[flavour][1]
-    kept, run_id = _trained[flavour]
-    shutil.copytree(kept, here, dirs_exist_ok=True)
-    if os.getuid() == 0:
-        for path in here.rglob("*"):
-            os.chown(path, *USER)
-    return run_id
+    else:
+        shutil.copytree(_trained[flavour][0], here, dirs_exist_ok=True)
+        own(here)
+    return _trained[flavour][1]

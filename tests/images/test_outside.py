@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import requests
 from l2i.cli import main
 from l2i.run.artifacts import download
 from l2i.run.runs import resolve_run
-from tests.images.conftest import USER, Place
+from tests.images.conftest import Place, own
 from tests.images.test_running import runs_of
 from tests.servers import AKID, S3, SECRET, Mlflow, free_port
 from tests.stores import Said
@@ -72,9 +71,7 @@ def test_one_place_for_both_sides(place: Place, monkeypatch: pytest.MonkeyPatch)
         main([*_WORDS, "--again", "--quiet"])
     assert end.value.code == 0
     outer = next(r for r in runs_of(place, monkeypatch) if r.id != inner["run_id"])
-    if os.getuid() == 0:  # As one user on both sides, who is nobody special.
-        for file in mlruns.rglob("*"):
-            os.chown(file, *USER)
+    own(mlruns)  # As one user on both sides, who is nobody special.
     done = place.run("evaluate", outer.id, "--json", options=same)
     assert "fidelity_top1" in done.stdout
     listed = place.run("runs", "--json", options=same).stdout

@@ -57,14 +57,10 @@ def _wait_for_epoch(place: Place) -> None:
 def test_it_heeds_a_stop_before_there_is_a_run(place: Place) -> None:
     """As process 1 it would get no signal that it has no handler for: while it imports, say."""
     code = "from l2i.cli import _heed_sigterm as heed; heed(); print('there', flush=True); "
-    waiting = place.image.engine(
-        *("run", "--detach", "--entrypoint", "python", place.image.tag),
+    box = place.detach(
+        *("--entrypoint", "python", place.image.tag),
         *("-c", f"{code}import time; time.sleep(600)"),
-    ).stdout.strip()
-    place._started.append(waiting)
-    from tests.images.conftest import Container
-
-    box = Container(waiting, place.image.engine)
+    )
     box.wait_for("there")
     box.engine("stop", box.id)
     assert box.end()[0] == 143
