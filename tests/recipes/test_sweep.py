@@ -10,7 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +22,8 @@ from PIL import Image
 
 import l2i
 from l2i.errors import ConfigError
-from l2i.recipes.tables.sweep_file import facts, read_sweep
+from l2i.recipes.tables import sweep as sweeping
+from l2i.recipes.tables.sweep_file import Child, facts, read_sweep
 from l2i.recipes.tables.sweep_table import table_of
 from l2i.run.family import close_run, make_parent
 from l2i.run.runs import list_runs
@@ -188,6 +192,36 @@ def test_one_that_fails_stops_no_other(bench: Path, say: Callable[..., Said]) ->
     plan = say("sweep", str(path), "--dry-run").out
     assert "1 of 2 trainings to do." in plan
     assert re.search(r"About \S+ .*: run \S+ took ", plan)
+
+
+def test_the_first_alone_then_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a time, of three that share a classifier which nobody has trained: one trains it, and
+    the others are trained side by side."""
+    events: list[str] = []
+
+    class Ended:
+        begin = 0.0
+
+        def __init__(self, child: Child, *_: object) -> None:
+            events.append("begins")
+            self.child, self.process, self.over = child, self, ExitStack()
+
+        def look(self) -> None:
+            pass
+
+        def poll(self) -> int:
+            return 0
+
+    def told(sentence: str) -> None:
+        events.extend(re.findall("done", sentence))
+
+    monkeypatch.setattr(sweeping, "_start", Ended)
+    monkeypatch.setattr(sweeping, "_result", lambda _: {"scores": {}})
+    path = _file('[sweep]\n"interpreter.learning_rate" = [1e-3, 2e-3, 3e-3]\n')
+    progress: Any = SimpleNamespace(say=told)
+    results, failed = sweeping._train_all(read_sweep(path), {}, SimpleNamespace(), progress, 2, [])
+    assert len(results) == 3 and failed == []
+    assert events == ["begins", "done", "begins", "begins", "done", "done"]
 
 
 @pytest.mark.parametrize(
