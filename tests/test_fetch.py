@@ -8,7 +8,7 @@ import json
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -433,18 +433,26 @@ def test_a_data_set_is_fetched_unpacked_and_found(esc10: Card, tmp_path: Path) -
     assert [line.split()[0] for line in steps] == ["Fetching", "Unpacking", "Checking"]
 
 
+def _sust_of_three(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, statuses: Sequence[int] = ()
+) -> Card:
+    """A list, an archive and, answered as told, one more file; `fetch` takes them for SONYC-UST."""
+    root = miniatures.sust(folder / "source")
+    remotes = (
+        server.add("annotations.csv", (root / "annotations.csv").read_bytes()),
+        replace(server.add("audio-0.tar.gz", _tarred(root / "audio", "audio-0")), unpack=True),
+        server.add("README.md", b"read me", statuses=list(statuses)),
+    )
+    made = replace(card("sust"), remotes=remotes)
+    monkeypatch.setattr("l2i.data.sust.SUST", Entry(made, SUST.open))
+    return made
+
+
 def test_sust_is_fetched_from_many_files(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lists beside archives: all in one folder, as `open_dataset` wants them."""
-    root = miniatures.sust(tmp_path / "source")
-    remotes = (
-        server.add("annotations.csv", (root / "annotations.csv").read_bytes()),
-        replace(server.add("audio-0.tar.gz", _tarred(root / "audio", "audio-0")), unpack=True),
-        server.add("README.md", b"read me"),
-    )
-    made = replace(card("sust"), remotes=remotes)
-    monkeypatch.setattr("l2i.data.sust.SUST", Entry(made, SUST.open))
+    _sust_of_three(server, tmp_path, monkeypatch)
     target = fetch("sust", tmp_path / "shelf")
     assert _names(target) == ["README.md", "annotations.csv", "audio-0"]
     assert _opens("sust", target) == 21
@@ -463,14 +471,7 @@ def test_files_fetched_and_unpacked_before_are_not_fetched_again(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at the third file of three, the next call asks for that one only."""
-    root = miniatures.sust(tmp_path / "source")
-    remotes = (
-        server.add("annotations.csv", (root / "annotations.csv").read_bytes()),
-        replace(server.add("audio-0.tar.gz", _tarred(root / "audio", "audio-0")), unpack=True),
-        server.add("README.md", b"read me", statuses=[403]),
-    )
-    made = replace(card("sust"), remotes=remotes)
-    monkeypatch.setattr("l2i.data.sust.SUST", Entry(made, SUST.open))
+    made = _sust_of_three(server, tmp_path, monkeypatch, statuses=[403])
     shelf = tmp_path / "shelf"
     with pytest.raises(DataError, match="403"):
         fetch("sust", shelf)

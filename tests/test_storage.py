@@ -333,7 +333,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(
+_EACH_KIND = pytest.mark.parametrize(
     "make",
     [
         _zip,
@@ -344,6 +344,9 @@ def _files(folder: Path) -> list[Path]:
     ],
     ids=["zip", "tar", "gz", "bz2", "xz"],
 )
+
+
+@_EACH_KIND
 def test_archives_are_unpacked(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """Every kind, by content and not by name: the files, and which they are."""
     archive, target = make(tmp_path / "archive"), tmp_path / "new" / "target"
@@ -464,17 +467,7 @@ def test_an_archive_that_contradicts_itself_stops_all(tmp_path: Path, kind: str)
     assert not (tmp_path / "target").exists()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        _zip,
-        _tar,
-        lambda path: _tar(path, "w:gz"),
-        lambda path: _tar(path, "w:bz2"),
-        lambda path: _tar(path, "w:xz"),
-    ],
-    ids=["zip", "tar", "gz", "bz2", "xz"],
-)
+@_EACH_KIND
 def test_an_archive_that_was_cut_is_damaged(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """Wherever it was cut, it is a sentence with its name; only of a plain tar nobody can tell."""
     content = make(tmp_path / "whole").read_bytes()
