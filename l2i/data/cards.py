@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from l2i.environment import cpu_count
 from l2i.errors import DataError
 from l2i.types import Clip, Split, Task
 
@@ -241,9 +241,5 @@ def in_threads(
 
 
 def worker_count() -> int:
-    """Threads that decode: one per processor this process may use, at most 16."""
-    try:
-        n = len(os.sched_getaffinity(0))
-    except AttributeError:  # pragma: no cover - only Linux knows which processors are ours.
-        n = os.cpu_count() or 1
-    return max(1, min(16, n))
+    """Threads that decode: one per core that this process may use, at most 16."""
+    return min(16, cpu_count())
