@@ -190,8 +190,7 @@ class Bench:
             away = 3 * (cue.end - cue.start) * (1 if cue.start < 0.5 else -1)
             other = replace(cue, start=cue.start + away, end=cue.end + away)
             rest = self.palette.sound(other, self.own, self.taken, self.usual)
-        scale = (energy(sound) / energy(rest).clamp_min(1e-20)).sqrt()
-        return rest * scale.unsqueeze(1)
+        return rest * (energy(sound) / energy(rest).clamp_min(1e-20)).sqrt().unsqueeze(1)
 
 
 def energy(x: Tensor) -> Tensor:

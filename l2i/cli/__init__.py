@@ -213,8 +213,7 @@ def _open_streams() -> None:
         except OSError:
             # The lowest number that is free is the one given.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            mode = "r" if number == 0 else "w"
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
     sys.stdout = cast(TextIO, _Stream(sys.stdout, needed=True))
     sys.stderr = cast(TextIO, _Stream(sys.stderr, needed=False))
 

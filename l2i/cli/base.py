@@ -283,8 +283,7 @@ def _widths(table: Sequence[Sequence[str]]) -> list[int]:
 
 def _folded(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
     """Heads as lines, each no wider than its longest word or the column below."""
-    words = [max(title.split() or [""], key=len) for title in head]
-    widths = _widths([words, *cells])
+    widths = _widths([[max(title.split() or [""], key=len) for title in head], *cells])
     folded = [wrap(title, width)[::-1] for title, width in zip(head, widths, strict=True)]
     return [list(line) for line in zip_longest(*folded, fillvalue="")][::-1]
 

@@ -87,8 +87,7 @@ def _audio() -> Iterator[Finding]:
         yield Finding("audio", "no", f"soundfile cannot be imported: {error}.", blocks=True)
         return
     there = soundfile.available_formats()
-    wanted = ("WAV", "FLAC", "OGG", "MP3")
-    missing = [name.lower() for name in wanted if name not in there]
+    missing = [name.lower() for name in ("WAV", "FLAC", "OGG", "MP3") if name not in there]
     if missing:
         yield Finding("audio", "no", f"libsndfile cannot read {', '.join(missing)}.")
     else:
@@ -144,8 +143,7 @@ def _disk() -> Iterator[Finding]:
     places = {"runs": Path.cwd(), "data and caches": cache_folder()}
     for what, path in places.items():
         free = shutil.disk_usage(existing(path)).free / _GIB
-        wanted = f"; {_DISK_GIB:.0f} are wanted"
-        answer, more = ("yes", "") if free >= _DISK_GIB else ("no", wanted)
+        answer, more = ("yes", "") if free >= _DISK_GIB else ("no", f"; {_DISK_GIB:.0f} are wanted")
         sentence = f"{free:.1f} GiB are free for {what} ({path}){more}."
         yield Finding("disk", answer, sentence, blocks=free < 0.1)
 

@@ -195,8 +195,7 @@ def _on_batch(native: str, region: str) -> tuple[bool | None, str]:
     if not jobs:
         return False, "AWS Batch knows its job no more"
     task = attempt_states(0, jobs[0])
-    words = f"{task.state}{f' ({task.why})' if task.why else ''} on AWS Batch"
-    return not task.state.over, words
+    return not task.state.over, f"{task.state}{f' ({task.why})' if task.why else ''} on AWS Batch"
 
 
 def _here(job: str, index: int) -> tuple[bool | None, str]:

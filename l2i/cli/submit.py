@@ -232,8 +232,7 @@ def submit(
 
 
 def _cost(spec: Any) -> str:
-    hours = spec.timeout_s / 3600
-    product = f"{len(spec.tasks)} x {spec.attempts} attempts x {hours:g} h"
+    product = f"{len(spec.tasks)} x {spec.attempts} attempts x {spec.timeout_s / 3600:g} h"
     if spec.gpus:
         return f"At most {spec.gpu_hours:g} GPU hours ({product} x {spec.gpus} GPU)."
     return f"At most {spec.bound_hours:g} hours ({product}), no GPU."

@@ -183,8 +183,7 @@ def _audible(cue: Cue, sample_rate: int) -> None:
 
 def _added(cue: Cue, x: Waveform, sample_rate: int, clip_id: str) -> Waveform:
     """What a cue adds to a clip [S]; where it takes something away, less than nothing."""
-    peak = float(np.abs(x).max())
-    gain = peak * db_to_gain(cue.level_db)
+    gain = float(np.abs(x).max()) * db_to_gain(cue.level_db)
     n = len(x)
     if cue.kind == "beep":
         sound = gain * beep(cue, n, sample_rate, clip_id)

@@ -30,8 +30,7 @@ def mel_places(n_bins: int, sample_rate: float) -> Tensor:
     tensor([0.0000, 0.7089, 1.0000])
     """
     with torch.inference_mode(False):  # Kept, and gradients may be wanted later.
-        hz = torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64)
-        mel = torch.log1p(hz / 700)
+        mel = torch.log1p(torch.linspace(0, sample_rate / 2, n_bins, dtype=torch.float64) / 700)
         return (mel / mel[-1]).float()
 
 
@@ -42,5 +41,4 @@ def interpolation(places: Tensor, count: int) -> Tensor:
     tensor([[1.0000, 0.0000, 0.0000],
             [0.0000, 0.7500, 0.2500]])
     """
-    at = torch.arange(count, device=places.device)
-    return (1 - (places[:, None] - at).abs()).clamp_min(0)
+    return (1 - (places[:, None] - torch.arange(count, device=places.device)).abs()).clamp_min(0)

@@ -114,8 +114,7 @@ def peak_normalise(waveform: Tensor) -> Tensor:
     """
     # Without a copy of what may be large, as `abs` would make one.
     peak = torch.maximum(waveform.amax(-1, keepdim=True), -waveform.amin(-1, keepdim=True))
-    tiny = torch.finfo(waveform.dtype).tiny
-    return waveform / torch.where(peak > 0, peak.clamp_min(tiny), 1.0)
+    return waveform / torch.where(peak > 0, peak.clamp_min(torch.finfo(waveform.dtype).tiny), 1.0)
 
 
 def common_gain(sounds: Iterable[Tensor]) -> float:

@@ -95,8 +95,7 @@ def take_apart(waveform: Tensor, domain: Domain, components: int, seed: int) -> 
     for clip in size:
         # The level is taken out: a mask is the same whatever the clip's level.
         frames = (clip / clip.amax().clamp_min(torch.finfo(clip.dtype).tiny)).sqrt()
-        sounding = int((frames.square().sum(0) > 1e-8).sum())
-        k = min(components, sounding)
+        k = min(components, int((frames.square().sum(0) > 1e-8).sum()))
         w = torch.zeros(len(frames), components, device=frames.device)
         h = torch.zeros(components, frames.shape[1], device=frames.device)
         if k:

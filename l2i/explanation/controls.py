@@ -75,8 +75,7 @@ class Loudest(AtOnce):
 
     def mask(self, heard: Heard, classes: Tensor) -> Tensor:
         """Mask [B, F, T] of zeros and ones."""
-        flat = heard.size.flatten(1)
-        chosen = [loudest(one, one.square(), self.share) for one in flat]
+        chosen = [loudest(one, one.square(), self.share) for one in heard.size.flatten(1)]
         return torch.stack(chosen).view(heard.size.shape).float()
 
 

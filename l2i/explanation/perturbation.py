@@ -100,8 +100,7 @@ class _Regression(_Perturbation):
         kept = torch.from_numpy(z).to(one.size.device)
         p = torch.cat([self.answers(one, units.masks(some), c) for some in kept.split(_AT_ONCE)])
         weights = ridge(z.astype(np.float64), p.double().cpu().numpy())
-        chosen = torch.from_numpy(weights > 0).to(one.size)
-        return units.masks(chosen.unsqueeze(0))[0]
+        return units.masks(torch.from_numpy(weights > 0).to(one.size).unsqueeze(0))[0]
 
 
 def ridge(z: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -80,8 +80,7 @@ def client(service: str, region: str) -> Any:
 
 def listed(service: Any, operation: str, key: str, **how: Any) -> list[dict[str, Any]]:
     """What all pages of an operation have under a key; its errors are for `aws_errors`."""
-    pages = service.get_paginator(operation).paginate(**how)
-    return [each for page in pages for each in page[key]]
+    return [each for page in service.get_paginator(operation).paginate(**how) for each in page[key]]
 
 
 @contextmanager

@@ -88,8 +88,7 @@ class Docker(KeptHere):
                     f"The secret {name} comes from the variable {source}, which is not set here."
                 )
         if spec.gpus:
-            runtimes = _docker("info", "--format", "{{json .Runtimes}}").stdout
-            ok = "nvidia" in runtimes or None
+            ok = "nvidia" in _docker("info", "--format", "{{json .Runtimes}}").stdout or None
             checks.append(Check("The NVIDIA runtime is there." if ok else "GPUs: not known.", ok))
         return checks
 

@@ -177,8 +177,7 @@ class JobSpec(_Model):
         # The parent run may be made anew, and older jobs know of no audit: neither changes the job.
         left_out = {"parent"} if self.audit else {"parent", "audit"}
         known = self.model_dump(mode="json", exclude=left_out)
-        text = json.dumps(known, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def id(self) -> str:

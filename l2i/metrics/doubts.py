@@ -159,8 +159,7 @@ def run_doubts(
     if n < warn.clips:
         doubts.append(f"There are {n} test clips: of so few, figures are rough.")
     single = task is Task.SINGLE_LABEL
-    name = "accuracy" if single else "auprc_macro"
-    value = scores.get(name, math.nan)
+    value = scores.get("accuracy" if single else "auprc_macro", math.nan)
     if labels is not None and labels.any() and math.isfinite(value):
         shares = labels.mean(axis=0)
         # The best constant answer; of the area under precision and recall, the classes' share.
@@ -173,8 +172,7 @@ def run_doubts(
             )
     fidelity = scores.get("fidelity_top1", math.nan)
     if math.isfinite(fidelity) and n_classes > 1:
-        often = np.bincount(logits.argmax(axis=1), minlength=n_classes)
-        share = float(often.max()) / n
+        share = float(np.bincount(logits.argmax(axis=1), minlength=n_classes).max()) / n
         if share >= warn.one_class or near_chance(fidelity, share, warn.chance):
             doubts.append(
                 f"Top-1 fidelity is {fidelity:.3f}, and {share:.3f} for whoever always gives the "

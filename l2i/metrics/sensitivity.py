@@ -42,10 +42,8 @@ def tiles(frames: int, domain: Domain) -> Tensor:
     Tensor [F, T], int64
         From 0 to 63.
     """
-    place = mel_places(domain.n_bins, domain.sample_rate)
-    band = (place * _BANDS).long().clamp_max(_BANDS - 1)
-    piece = (torch.arange(frames) * _BANDS) // frames
-    return band.unsqueeze(1) * _BANDS + piece
+    band = (mel_places(domain.n_bins, domain.sample_rate) * _BANDS).long().clamp_max(_BANDS - 1)
+    return band.unsqueeze(1) * _BANDS + (torch.arange(frames) * _BANDS) // frames
 
 
 def infidelity(sums: Values, falls: Values) -> Values:

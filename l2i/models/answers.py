@@ -57,8 +57,7 @@ def log_odds(logits: Tensor, classes: Tensor, task: Task) -> Tensor:
     own = logits.gather(1, classes.view(-1, 1)).squeeze(1)
     if task is Task.MULTI_LABEL:
         return own
-    rest = logits.scatter(1, classes.view(-1, 1), -torch.inf)
-    return own - rest.logsumexp(1)
+    return own - logits.scatter(1, classes.view(-1, 1), -torch.inf).logsumexp(1)
 
 
 def objective(

@@ -102,8 +102,7 @@ class Attributes(nn.Module):
         """What is decoded: log(1 + ``|X|``) of magnitudes [B, F, T], mean of mel rows and times."""
         weight = mel_rows(self.n_bins, self.sample_rate, size.device).T
         weight = weight / weight.sum(1, keepdim=True).clamp_min(_EPS)
-        rows = (weight @ size.log1p()).unsqueeze(1)
-        return F.adaptive_avg_pool2d(rows, (GRID, GRID)).squeeze(1)
+        return F.adaptive_avg_pool2d((weight @ size.log1p()).unsqueeze(1), (GRID, GRID)).squeeze(1)
 
     def bins(self, places: Tensor, frames: int) -> Tensor:
         """Maps [B, R, T_1] as bins [B, F, T]; their rows are even on the mel scale."""

@@ -124,8 +124,7 @@ def mask_bands(db: Tensor, axis: int, count: int, width: int, generator: torch.G
     hidden = torch.zeros(len(db), size, dtype=torch.bool)
     for _ in range(count):
         length = torch.randint(width + 1, (len(db), 1), generator=generator)
-        room = (size - length + 1).float()
-        start = (torch.rand(len(db), 1, generator=generator) * room).long()
+        start = (torch.rand(len(db), 1, generator=generator) * (size - length + 1).float()).long()
         position = torch.arange(size)
         hidden |= (position >= start) & (position < start + length)
     mean = db.mean(dim=(1, 2), keepdim=True)

@@ -58,8 +58,7 @@ def hidden_maps(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tens
 
     with ExitStack() as hooks:
         for i, name in enumerate(layers):
-            module = network.get_submodule(name)
-            hooks.enter_context(module.register_forward_hook(partial(keep, i)))
+            hooks.enter_context(network.get_submodule(name).register_forward_hook(partial(keep, i)))
         yield outputs
 
 

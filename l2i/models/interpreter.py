@@ -75,8 +75,7 @@ def _tile_matrix(rows: int, dtype: torch.dtype) -> Tensor:
 def _transformed(weight: Tensor) -> Tensor:
     """G times the three rows of a convolution's weights [6, C, taps * out]."""
     _, _, g = winograd.matrices(weight.dtype)
-    rows = weight.permute(2, 1, 3, 0).reshape(3, -1)
-    return torch.matmul(g, rows).view(6, weight.shape[1], -1)
+    return torch.matmul(g, weight.permute(2, 1, 3, 0).reshape(3, -1)).view(6, weight.shape[1], -1)
 
 
 def _taps(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -113,8 +112,7 @@ def _conv_after_upsampling(x: Tensor, conv: nn.Conv2d, frames: int) -> Tensor:
 
 def _of_one_row(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """A convolution in time of x [B, C, 1, T]."""
-    taps = conv.kernel_size[0]
-    return F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, taps // 2))
+    return F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.kernel_size[0] // 2))
 
 
 class AttentionPooling(nn.Module):

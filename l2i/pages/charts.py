@@ -21,8 +21,7 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
         decades = math.floor(math.log10(high)) - math.ceil(math.log10(low))
         locator = LogLocator(subs=(1,) if decades > 1 else (1, 2, 5), numticks=8)
     slack = 1e-9 * (high - low)
-    ticks = locator.tick_values(low, high)
-    return [float(v) for v in ticks if low - slack <= v <= high + slack]
+    return [float(v) for v in locator.tick_values(low, high) if low - slack <= v <= high + slack]
 
 
 def chart(

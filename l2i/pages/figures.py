@@ -195,8 +195,7 @@ def _per_class(document: Mapping[str, Any]) -> str:
         for name in names:
             value = figures.get(name)
             key = "" if value is None else f"{value!r}"
-            unit = "" if name in ("clips", "components") else "share"
-            text = _figure(value, unit)
+            text = _figure(value, "" if name in ("clips", "components") else "share")
             cells.append(f'<td class="number" data-key="{key}">{text}</td>')
         mark = ""
         if title in document.get("weak_classes", ()):

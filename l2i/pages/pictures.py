@@ -56,8 +56,7 @@ def _shrink(x: NDArray[np.floating], nyquist: float) -> NDArray[np.float32]:
     if y.shape[1] <= _COLUMNS:
         return y
     starts = np.linspace(0, y.shape[1], _COLUMNS + 1).astype(int)
-    sums = np.add.reduceat(y, starts[:-1], axis=1)
-    return np.asarray(sums / np.diff(starts), np.float32)
+    return np.asarray(np.add.reduceat(y, starts[:-1], axis=1) / np.diff(starts), np.float32)
 
 
 def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], alpha: bytes = b"") -> bytes:

@@ -160,8 +160,7 @@ class _Panels:
             words.set_text(text)
         places = max(5, len(relevances))
         # Every name, or of many every second, or third: as many as there is room for.
-        step = -(-len(relevances) // _NAMES)
-        named = list(enumerate(relevances))[:: step or 1]
+        named = list(enumerate(relevances))[:: -(-len(relevances) // _NAMES) or 1]
         for words in self._names:
             words.set_text("")
         for words, (i, (k, _)) in zip(self._names, named, strict=False):

@@ -135,8 +135,7 @@ def pick_device(name: str, precision: str) -> tuple[torch.device, torch.dtype, l
             raise DeviceError("This processor has no bfloat16; take --precision float32.")
         if name == "mps":
             raise DeviceError("--precision bfloat16 is not offered on mps; take float32.")
-    sentence = f"Device: {shown}, {precision}{why}."
-    return torch.device(name), getattr(torch, precision), [sentence]
+    return torch.device(name), getattr(torch, precision), [f"Device: {shown}, {precision}{why}."]
 
 
 def learning_dtype(

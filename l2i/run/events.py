@@ -117,10 +117,8 @@ def _register(client: Any, run_id: str, artifact_uri: str, data: Mapping[str, st
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    query = f"run_id = '{run_id}'"
-    if not [v for v in client.search_model_versions(query) if v.name == name]:
-        source = f"{artifact_uri.rstrip('/')}/{data['path']}"
-        client.create_model_version(name, source, run_id)
+    if not [v for v in client.search_model_versions(f"run_id = '{run_id}'") if v.name == name]:
+        client.create_model_version(name, f"{artifact_uri.rstrip('/')}/{data['path']}", run_id)
 
 
 def _remove_files(artifact_uri: str, folder: str) -> None:

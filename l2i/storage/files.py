@@ -123,8 +123,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not by tempfile, whose files only their owner may read: the writer's umask decides.
-        name = f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}"
-        temporary = path.with_name(name)
+        temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}.tmp{path.suffix}")
         try:
             yield temporary
             with open(temporary, "rb+") as file:

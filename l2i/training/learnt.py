@@ -59,8 +59,7 @@ class QuantisedPart(MaskPart):
 
     def loss(self, network: nn.Module, heard: Heard, settings: QuantisedSettings) -> Tensor:
         """See the class."""
-        own = heard.logits.argmax(1)
-        logits, z, q = network(heard.features.maps[0], own, heard.size.shape[2])
+        logits, z, q = network(heard.features.maps[0], heard.logits.argmax(1), heard.size.shape[2])
         size = heard.size.log1p()
         loud = (size > settings.loud * size.amax((1, 2), keepdim=True)).float()
         learnt = F.mse_loss(q, z.detach()) + F.mse_loss(z, q.detach())

@@ -199,8 +199,7 @@ class MaskPart:
 def _mixed(x: Tensor, s: MaskSettings, generator: torch.Generator) -> Tensor:
     """Some of the clips [B, S], each with another one of them below or above it."""
     chosen = torch.rand(len(x), generator=generator) < s.mixed
-    shift = int(torch.randint(1, max(2, len(x)), (), generator=generator))
-    other = x.roll(shift, 0)
+    other = x.roll(int(torch.randint(1, max(2, len(x)), (), generator=generator)), 0)
     power, theirs = (y.square().mean(1, keepdim=True).clamp_min(1e-12) for y in (x, other))
     gain = (power / theirs).sqrt() * 10 ** (-s.mixed_db / 20)
     both = x + gain.clamp(max=1e3) * other

@@ -135,8 +135,7 @@ def write_evaluation(
             for column, (decided, true) in enumerate(pairs):
                 for c, n in enumerate((decided & true)[list(heard)].sum(axis=0)):
                     there[c, column] = int(n)
-        picture = folder / "confusion_matrix.png"
-        plots.confusion_matrix(counts, classes, answers or classes, picture)
+        plots.confusion_matrix(counts, classes, answers or classes, folder / "confusion_matrix.png")
     write_figures_page(
         folder / "figures.html",
         known,

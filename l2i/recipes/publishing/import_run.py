@@ -260,8 +260,7 @@ def _make_run(
         for kind, content in checkpoints.items():
             atomic_write_bytes(bundle / f"{kind}.safetensors", content)
         # As `evaluate` and `explain` will: what they cannot open is not to be found finished.
-        device = torch.device("cpu")
-        explainer = explainer_of(build_subject(bundle, config, device, torch.float32))
+        explainer = explainer_of(build_subject(bundle, config, torch.device("cpu"), torch.float32))
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         plots.dictionary(explainer.w.numpy(), explainer.domain, out / "dictionary.png")
         write_json(out / "provenance.json", {"config": config.signature(), "files": files})

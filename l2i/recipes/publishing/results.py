@@ -90,8 +90,7 @@ def publish(
             known=material.labels(split.test, classes),
             summary=main_figures(evaluation.scores),
         )
-    made_of = {"data": material.identity, "config": config.signature()}
-    write_json(out / "provenance.json", made_of)
+    write_json(out / "provenance.json", {"data": material.identity, "config": config.signature()})
     run.final({f"test/{k}": v for k, v in evaluation.scores.items() if math.isfinite(v)})
     run.artifact(out)
     if evaluation.warnings:
