@@ -30,6 +30,7 @@ from l2i.run.device import epoch_generator
 from l2i.run.progress import Progress
 from l2i.trained import Fitted
 from l2i.training import gates as gates_module
+from l2i.training import teacher as teacher_module
 from l2i.training.gates import GatesSettings
 from l2i.training.mixtures import Mixer
 from l2i.training.parts import PARTS, Context, Sounds, learn, parts_of
@@ -428,7 +429,13 @@ def test_how_far_gates_are_shut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("gates", "clip"), ("mask", "log"), ("activations", "network"), ("certified", False)],
+    [
+        ("gates", "clip"),
+        ("mask", "log"),
+        ("activations", "network"),
+        ("certified", False),
+        ("dictionary", "learnt"),
+    ],
 )
 def test_other_gates(name: str, value: Any, tmp_path: Path) -> None:
     """Those of the ablations: they do what they say, and are kept and loaded."""
@@ -453,6 +460,43 @@ def test_other_gates(name: str, value: Any, tmp_path: Path) -> None:
         torch.testing.assert_close(gain * heard.size, wanted, rtol=1e-3, atol=1e-4)
     own = activations_of(heard.size.log1p(), way.w)
     assert torch.equal(taken.activations, own) == (name != "activations")
+    # The one that was given stays for the interpreter, whatever gates make of it.
+    given = again.subject.parts["dictionary"]
+    torch.testing.assert_close(way.w.norm(dim=0), torch.ones(len(way.w.T)))
+    assert torch.equal(way.w, given) == (name != "dictionary") and (way.w >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"), [("explained", 16 / 25, 0), ("overlap", 0, 0.36)]
+)
+def test_what_a_learnt_dictionary_must_not_lose(name: str, value: float, left: float) -> None:
+    """On paper: of S = (3, 4) the first column alone has H = 3 and leaves (0, 4), 16 of 25; two of
+    cosine 0.6 leave nothing, and overlap by 2 * 0.36 / 2. A step by its gradient lessens a term."""
+    w = torch.tensor([[1.0, 0.6], [0.0, 0.8]])
+    s = torch.tensor([[[3.0], [4.0]]])
+
+    def term(w: Tensor) -> Tensor:
+        h = activations_of(s, w, updates=200)
+        terms = teacher_module._of_dictionary(Taken(w, h, w @ h), s)
+        return terms[name]
+
+    assert float(term(w[:, :1])) == pytest.approx(value)
+    assert float(term(w)) == pytest.approx(left, abs=1e-3)
+    moved = (w + torch.tensor([[0.0, 0.3], [0.0, -0.5]])).requires_grad_()
+    before = term(moved)
+    before.backward()
+    assert moved.grad is not None
+    assert float(term(moved.detach() - 1e-2 * moved.grad)) < float(before.detach())
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_a_learnt_dictionary_is_weighed_by(warm: bool) -> None:
+    """Its own terms count alike in all epochs; of the others one alone, and then all."""
+    teacher = teacher_module.Teacher.__new__(teacher_module.Teacher)
+    teacher.weights = GatesSettings().weights()
+    weights = {k: teacher.weight(k, warm=warm) for k in ("explained", "overlap", "separate", "out")}
+    assert weights["explained"] == 5.0 and weights["overlap"] == 0.01
+    assert (weights["separate"], weights["out"]) == ((1.0, 0.0) if warm else (0.2, 1.0))
 
 
 def test_relevance_with_a_linear_mask(fitted: Fitted) -> None:

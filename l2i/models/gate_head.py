@@ -102,6 +102,8 @@ class GateHead(nn.Module):
         gradient.
     per_clip : bool
         One gate for all frames of a component.
+    w : Tensor [F, K], optional
+        The dictionary that its learning begins with, if it is learnt with the gates.
 
     Examples
     --------
@@ -121,8 +123,10 @@ class GateHead(nn.Module):
         width: int = 192,
         depths: int = 1,
         per_clip: bool = False,
+        w: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.w = None if w is None else nn.Parameter(w.clone())
         self.shapes = tuple((int(d), int(f)) for d, f in shapes)
         self.depths = min(depths, len(self.shapes))
         self.per_clip = per_clip

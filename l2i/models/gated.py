@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from l2i.dsp.spectrogram import audible_frames, istft, linear_gain, peak_normalise
+from l2i.models.dictionary import unit_columns
 from l2i.models.gate_head import GateHead, gate
 from l2i.models.heard import Heard, class_gradients
 from l2i.models.interpreter import Psi
@@ -128,8 +129,8 @@ class Gating:
     head : GateHead
     layers : tuple of str
         Hidden layers that it reads, the deepest last.
-    w : Tensor [F, K]
-        The dictionary.
+    given : Tensor [F, K]
+        The dictionary, if the head has none of its own.
     log : bool
         Whether the mask is one of log(1 + ``|X|``).
     psi : Psi, optional
@@ -144,12 +145,17 @@ class Gating:
 
     head: GateHead
     layers: tuple[str, ...]
-    w: Tensor
+    given: Tensor
     log: bool = False
     psi: Psi | None = None
     shift: float = 0.0
     preset: str = "evidence"
     classes: frozenset[str] | None = None
+
+    @property
+    def w(self) -> Tensor:
+        """The dictionary [F, K], whose columns have unit length."""
+        return self.given if self.head.w is None else unit_columns(self.head.w.relu())
 
     def untrained(self, name: str) -> bool:
         """Whether no clip trained the gates for this class, as far as is known.
@@ -168,15 +174,18 @@ class Gating:
         """Gates [B, K, T] in [0, 1] of a class [B] of each of B clips."""
         return gate(self.log_odds(heard, classes) + self.shift)
 
-    @torch.no_grad()
     def take_apart(self, heard: Heard) -> Taken:
-        """The clips, taken apart into the dictionary's components."""
+        """The clips, taken apart into the dictionary's components.
+
+        Gradients pass to a dictionary that is learnt.
+        """
         if self.psi is None:
             return take_apart(heard, self.w)
         maps = dict(zip(self.layers, heard.features.maps, strict=True))
         frames = audible_frames(heard.size) if self.psi.skip_silence else None
         own = tuple(maps[name] for name in self.psi.maps)
-        h = self.psi(own, heard.size.shape[2], frames).activations
+        with torch.no_grad():
+            h = self.psi(own, heard.size.shape[2], frames).activations
         return Taken(self.w, h, torch.matmul(self.w, h))
 
     def gain(self, taken: Taken, gates: Tensor, size: Tensor) -> Tensor:

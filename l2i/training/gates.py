@@ -19,6 +19,12 @@ The first epochs have the first term alone, for which the classifier need not he
 others have all. Two presets of their weights: ``evidence``, as little as convinces, and ``source``,
 all of the sound that convinces.
 
+With ``dictionary = "learnt"`` the components are learnt further with their gates: W has a gradient
+by all of these terms, through the updates that make H of it, and by two of its own::
+
+    explained  |S - W H|^2 / |S|^2, S = log(1 + |X|)                 it is still of these sounds
+    overlap    sum over pairs of columns (w_k' w_l)^2 / K            and its columns differ
+
 In the end, one number added to the log odds of all gates shuts them further, for as long as on
 mixtures of validation clips the classifier still decides by what they let through, and what they
 take away still lowers the class nearly as far (``closing``): a term's weight says in which
@@ -26,7 +32,8 @@ direction to go, and not where to stop.
 
 Sources: the in and out terms, Paissan et al. 2024, arXiv 2403.13086 (there the out term is
 log f(R)_c, which has no bound); separation learnt through a classifier, Pishdadian, Wichern, Le
-Roux 2020, arXiv 1911.02182.
+Roux 2020, arXiv 1911.02182; NMF unfolded and learnt by what it is for, Le Roux, Hershey, Weninger
+2015 (*Deep NMF for speech separation*).
 
 Over 300 lines: settings with their descriptions are a fifth of it; the rest is one training.
 """
@@ -64,6 +71,8 @@ _DECIDED = 0.98
 # With few mixtures, one decision that changes would end it.
 _CLOSING_MIXTURES = 96
 _NAMED = 5
+# The rate of a dictionary that is learnt, too, over that of the gates.
+_SLOWLY = 0.5
 _CLOSING = {"source": 1.0, "evidence": 0.95}
 _WEIGHTS = {
     "source": {"separate": 2.0, "in": 1.0, "size": 0.1, "energy": 0.0, "leak": 0.2, "keep": 0.0},
@@ -100,6 +109,9 @@ class GatesSettings(BaseModel):
     mask: Literal["linear", "log"] = Field("linear", description="A gain of |X|, or of log(1+|X|).")
     activations: Literal["sound", "network"] = Field(
         "sound", description="What gates multiply: activations of the sound, or the interpreter's."
+    )
+    dictionary: Literal["given", "learnt"] = Field(
+        "given", description="Components as they are, or learnt further with the gates."
     )
     certified: bool = Field(
         True, description="Learn from the parts only where the classifier tells them apart."
@@ -188,6 +200,7 @@ class GatesPart:
             "mask": s.mask,
             "activations": s.activations,
             "preset": s.preset,
+            "dictionary": s.dictionary,
             "classes": [classes[c] for c in mixer.asked],
         }
         missing = [name for name in classes if name not in document["classes"]]
@@ -197,7 +210,7 @@ class GatesPart:
                 f"No clip trains the gates for {len(missing)} of {len(classes)} classes, for which "
                 f"they may stay shut: {some}."
             )
-        network = _head(document).to(device)
+        network = _head(document, w).to(device)
         averaged = copy.deepcopy(network)
         teacher = Teacher(
             context.classifier,
@@ -210,7 +223,10 @@ class GatesPart:
             if s.precision
             else None,
         )
-        optimizer = Adam(network.parameters(), s.learning_rate)
+        slow = [] if network.w is None else [network.w]
+        quick = [p for p in network.parameters() if p is not network.w]
+        groups = [{"params": quick, "share": 1.0}, {"params": slow, "share": _SLOWLY}]
+        optimizer = Adam(groups, s.learning_rate)
         best = stage.restore(optimizer, network=network, averaged=averaged)
         done, total = len(stage.history), s.warm_epochs + s.epochs
         batches = mixer.batches
@@ -222,13 +238,14 @@ class GatesPart:
                 for step, mixture in enumerate(mixer.train(generator)):
                     at = (epoch - 1) * batches + step
                     for group in optimizer.param_groups:
-                        group["lr"] = self._rate(s, at, batches)
+                        group["lr"] = group["share"] * self._rate(s, at, batches)
                     terms = teacher.terms(mixture, generator, warm=warm)
                     weighed = [teacher.weight(k, warm=warm) * v for k, v in terms.items()]
                     loss = torch.stack(weighed).sum()
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
-                    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                    for group in optimizer.param_groups:
+                        torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
                     optimizer.step()
                     average_weights(averaged, network, at, s.average)
                     for name, value in terms.items():
@@ -267,7 +284,7 @@ class GatesPart:
             raise CheckpointError(
                 f"{path} is for {document['components']} components, the dictionary has {k}."
             )
-        network = _head(document)
+        network = _head(document, context.parts["dictionary"])
         load_weights(network, tensors, path)
         network = network.to(context.device).eval().requires_grad_(False)
         return _gating(network, document, context)
@@ -280,7 +297,7 @@ def _unasked(settings: GatesSettings, classes: Sequence[str]) -> list[int]:
     return [class_index(classes, name, "The classifier") for name in settings.without]
 
 
-def _head(document: Mapping[str, Any]) -> GateHead:
+def _head(document: Mapping[str, Any], w: Tensor) -> GateHead:
     """The network that a checkpoint's metadata describe; older ones say less."""
     return GateHead(
         document["components"],
@@ -288,6 +305,7 @@ def _head(document: Mapping[str, Any]) -> GateHead:
         width=document["width"],
         depths=document.get("depths", 1),
         per_clip=document.get("gates") == "clip",
+        w=w if document.get("dictionary") == "learnt" else None,
     )
 
 

@@ -19,6 +19,8 @@ from l2i.training.mixtures import Mixed
 from l2i.types import Classifier, Task
 
 _ABSENT = 0.02
+# The weights of a dictionary's own terms, in all epochs.
+_OF_DICTIONARY = {"explained": 5.0, "overlap": 0.01}
 
 
 class Teacher:
@@ -50,12 +52,13 @@ class Teacher:
 
     def weight(self, name: str, *, warm: bool) -> float:
         """A term's weight; in the first epochs only separation counts."""
-        return float(name == "separate") if warm else self.weights.get(name, 0.0)
+        weights = {"separate": 1.0} if warm else self.weights
+        return (weights | _OF_DICTIONARY).get(name, 0.0)
 
-    @torch.no_grad()
     def read(self, mixture: Mixed) -> tuple[Heard, Taken]:
         """What the classifier hears of mixtures, and what these are made of."""
-        heard = hear(self.classifier, mixture.x, self.domain, self.gating.layers).copied()
+        with torch.no_grad():
+            heard = hear(self.classifier, mixture.x, self.domain, self.gating.layers).copied()
         return heard, self.gating.take_apart(heard)
 
     def mask(self, heard: Heard, taken: Taken, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,6 +77,8 @@ class Teacher:
         apart = F.binary_cross_entropy(mask.clamp(1e-4, 1 - 1e-4), share, reduction="none")
         sure = mixture.sure if self.certified else torch.ones_like(mixture.sure)
         terms = {"separate": (sure * (apart * loud).sum((1, 2))).mean()}
+        if self.gating.head.w is not None:
+            terms |= _of_dictionary(taken, size.log1p())
         if warm:
             return terms
         both = sure * mixture.mixed
@@ -136,6 +141,14 @@ class Teacher:
         there = p.gather(1, classes.cpu().unsqueeze(1)).squeeze(1) < _ABSENT
         _, mask = self.mask(half, taken.take(rows), classes)
         return ((mask * loud[:n]).sum((1, 2)) * there.to(loud)).mean()
+
+
+def _of_dictionary(taken: Taken, log_size: Tensor) -> dict[str, Tensor]:
+    """The terms that hold a dictionary to the sounds, and its columns apart."""
+    left, whole = ((s**2).sum((1, 2)) for s in (log_size - taken.whole, log_size))
+    others = (taken.w.T @ taken.w).fill_diagonal_(0)
+    overlap = others.square().sum() / len(others)
+    return {"explained": (left / whole.clamp_min(1e-9)).mean(), "overlap": overlap}
 
 
 def _decades(mask: Tensor, size: Tensor) -> Tensor:
