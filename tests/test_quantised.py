@@ -80,10 +80,10 @@ def test_the_loss_on_paper(clf: l2i.Classifier) -> None:
 
 def test_what_is_learnt(clf: l2i.Classifier) -> None:
     """The loss falls, and a mask has more of the loud bins than of the others."""
-    # At a rate of 1e-2 the validation loss leaps from epoch to epoch, and the epoch that two clips
-    # choose may know nothing of the high tone.
+    # From half as many, or at a rate of 1e-2, an epoch may be chosen that knows little of the high
+    # tone, as the processor rounds. By these, of four seeds none has a ratio below 3.5.
     few = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 8, "mixed": 0.0}
-    clips = sounds(48)[:, 2000:6000]
+    clips = sounds(96)[:, 2000:6000]
     fitted = l2i.fit(clf, clips, "piq", **few, n_fft=256, hop_length=128)
     history = fitted.history["quantised-mask"]
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
