@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from l2i import plots
 from l2i.cli import main
 from l2i.config import Config, resolve
+from l2i.models.vgg import VGG
 from l2i.recipes.training.train import Outcome, train
 from l2i.run.progress import Progress
 from l2i.training.stage import Stage, open_stage
@@ -109,6 +111,21 @@ def stages_of(config: Config, last: str = "") -> dict[str, Path]:
         with pytest.raises(Enough):
             train(config, Progress(quiet=True))
     return left
+
+
+def passes_of_classifiers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, bool, torch.dtype]]:
+    """Of each pass from now on: whether the network is trained, whether its answer has a gradient,
+    and the answer's number format."""
+    passes = []
+    above = VGG.above
+
+    def noted(self: VGG, y: torch.Tensor, blocks: int) -> torch.Tensor:
+        logits = above(self, y, blocks)
+        passes.append((self.training, logits.requires_grad, logits.dtype))
+        return logits
+
+    monkeypatch.setattr(VGG, "above", noted)
+    return passes
 
 
 def main_code(*words: str) -> int:

@@ -18,7 +18,6 @@ from l2i.dsp.spectrogram import Domain
 from l2i.errors import ConfigError, DeviceError, UsageError
 from l2i.explanation import Subject
 from l2i.models.checkpoint import load_checkpoint
-from l2i.models.vgg import VGG
 from l2i.recipes.measuring.evaluate import evaluate
 from l2i.recipes.opening.opened import open_finished
 from l2i.recipes.publishing.examples import _detected
@@ -28,7 +27,7 @@ from l2i.run.progress import Progress
 from l2i.run.runs import list_runs
 from l2i.run.store import connect, locate
 from tests.guests import CLASSES, RATE, load, sounds
-from tests.recipes.conftest import Finished, made_in, small_config
+from tests.recipes.conftest import Finished, made_in, passes_of_classifiers, small_config
 from tests.recipes.test_resume import _start, _wait_for_epoch
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -74,23 +73,18 @@ def test_the_classifier_may_be_listened_to_in_bfloat16(
 ) -> None:
     """Where gates learn from what it says; what they read of it, and what judges them, is float32.
     A processor that has no bfloat16 is one sentence, before a run is made."""
-    seen: set[tuple[bool, torch.dtype]] = set()
-    above = VGG.above
-
-    def noted(self: VGG, y: torch.Tensor, blocks: int) -> torch.Tensor:
-        logits = above(self, y, blocks)
-        seen.add((logits.requires_grad, logits.dtype))
-        return logits
-
-    monkeypatch.setattr(VGG, "above", noted)
+    heard = passes_of_classifiers(monkeypatch)
     brief = (*GATED, "parts.gates.epochs=1", "parts.gates.width=8", "output.clips=1")
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match=r"no bfloat16; take parts\.gates\.precision float32"):
         train(small_config("demo", *brief, "parts.gates.precision=bfloat16"), QUIET)
-    assert not seen and not list_runs(), "it is told before anything is heard"
+    assert not heard and not list_runs(), "it is told before anything is heard"
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: True)
     train(small_config("demo", *brief, "parts.gates.precision=auto"), QUIET)
-    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+    assert {(learning, dtype) for _, learning, dtype in heard} == {
+        (True, torch.bfloat16),
+        (False, torch.float32),
+    }
 
 
 def test_both_columns(gated: Finished, single: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

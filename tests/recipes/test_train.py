@@ -32,7 +32,13 @@ from l2i.run.runs import resolve_run
 from l2i.training.interpreter import build_interpreter
 from l2i.training.stage import Stage
 from tests.conftest import REPOSITORY
-from tests.recipes.conftest import Finished, main_code, small_config, stages_of
+from tests.recipes.conftest import (
+    Finished,
+    main_code,
+    passes_of_classifiers,
+    small_config,
+    stages_of,
+)
 
 QUIET = Progress(quiet=True)
 GOLDEN = json.loads((REPOSITORY / "tests" / "golden" / "train.json").read_text())
@@ -504,20 +510,12 @@ def test_the_classifier_may_be_trained_in_bfloat16(
 ) -> None:
     """Where the processor has it; what is measured afterwards is measured in float32."""
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: True)
-    seen: list[tuple[bool, torch.dtype]] = []
-    above = VGG.above
-
-    def noted(self: VGG, y: torch.Tensor, blocks: int) -> torch.Tensor:
-        logits = above(self, y, blocks)
-        seen.append((self.training, logits.dtype))
-        return logits
-
-    monkeypatch.setattr(VGG, "above", noted)
+    heard = passes_of_classifiers(monkeypatch)
     brief = ("classifier.epochs=1", "interpreter.epochs=1", "dataset.clips_per_class=5")
     train(small_config("demo", *brief, "classifier.precision=auto"), Progress())
     assert "The classifier is trained in bfloat16." in capsys.readouterr().err
     # Trained, validated, and then used.
-    phases = [phase for phase, _ in groupby(seen)]
+    phases = [phase for phase, _ in groupby((training, dtype) for training, _, dtype in heard)]
     assert phases == [(True, torch.bfloat16), (False, torch.bfloat16), (False, torch.float32)]
     monkeypatch.setattr("l2i.run.device.cpu_has_bfloat16", lambda: False)
     with pytest.raises(DeviceError, match=r"no bfloat16; take classifier\.precision float32"):
