@@ -165,4 +165,5 @@ def _alike(a: Tensor, b: Tensor) -> float:
 def _above(mine: Tensor, theirs: Tensor) -> float:
     """How often one of the first is more than one of the second; half for a tie."""
     more = mine.unsqueeze(1) > theirs.unsqueeze(0)
-    return float((more + 0.5 * (mine.unsqueeze(1) == theirs.unsqueeze(0))).float().mean())
+    same = mine.unsqueeze(1) == theirs.unsqueeze(0)
+    return float((more + 0.5 * same).float().mean())

@@ -67,7 +67,8 @@ def _missing_db(x: Tensor, sample_rate: int, cut_off: float) -> Tensor:
     """How far what lies above a frequency is below the whole of clips [B, S], dB of energy [B]."""
     power = torch.fft.rfft(x.double()).abs().square()
     above = power[:, round(cut_off * x.shape[1] / sample_rate) :].sum(dim=1)
-    return -10 * (above / power.sum(dim=1).clamp_min(1e-30)).clamp_min(1e-12).log10()
+    whole = power.sum(dim=1).clamp_min(1e-30)
+    return -10 * (above / whole).clamp_min(1e-12).log10()
 
 
 def _offset(x: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ def _show(result: dict[str, Any]) -> None:
     names = list(result["meaning"])
     # Figures in rows; settings in columns, as many as fit beside each other uncut.
     room = 80 - max(len(result["meaning"][name]) for name in names)
-    step = max(1, room // (2 + max(13, *(len(row["setting"]) for row in rows))))
+    each = 2 + max(13, *(len(row["setting"]) for row in rows))
+    step = max(1, room // each)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         lines = [

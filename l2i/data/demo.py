@@ -80,9 +80,11 @@ def synthesise(names: Sequence[str], n: int, rng: Rng) -> dict[str, Waveform]:
     parts: dict[str, Signal] = {}
     for i, name in enumerate(names):
         x = echoes(SOUNDS[name](t, rng), rng)
-        parts[name] = x * db_to_gain(rng.uniform(-8, 8) if i else 0.0) / max(rms(x), 1e-9)
+        gain_db = rng.uniform(-8, 8) if i else 0.0
+        parts[name] = x * db_to_gain(gain_db) / max(rms(x), 1e-9)
     parts[BACKGROUND] = background(n, rng) * db_to_gain(-rng.uniform(3, 25))
-    gain = rng.uniform(0.1, 0.9) / max(np.abs(sum(parts.values())).max(), 1e-9)
+    peak = np.abs(sum(parts.values())).max()
+    gain = rng.uniform(0.1, 0.9) / max(peak, 1e-9)
     return {name: (x * gain).astype(np.float32) for name, x in parts.items()}
 
 

@@ -86,7 +86,8 @@ def whole_or_part(t: Signal, rng: Rng) -> Signal:
     """An envelope for what sounds on: now the whole clip, now from or until somewhere in it."""
     length = t[-1]
     start = rng.uniform(-0.3, 0.3) * length
-    return fade(t, start, rng.uniform(0.75, 1.3) * length, rng.uniform(0.02, 0.2) * length)
+    end = rng.uniform(0.75, 1.3) * length
+    return fade(t, start, end, rng.uniform(0.02, 0.2) * length)
 
 
 def strike(x: Signal, at: float, sound: Signal) -> None:

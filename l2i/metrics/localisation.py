@@ -54,7 +54,8 @@ def time_iou(kept: Tensor, part: Tensor) -> Tensor:
     [0.3333]
     """
     a, b = active_frames(kept), active_frames(part)
-    return torch.where(b.any(dim=1), (a & b).sum(dim=1) / (a | b).sum(dim=1).double(), torch.nan)
+    either = (a | b).sum(dim=1).double()
+    return torch.where(b.any(dim=1), (a & b).sum(dim=1) / either, torch.nan)
 
 
 def pointing(kept: Tensor, part: Tensor) -> Tensor:
@@ -112,7 +113,8 @@ def frame_f1(kept: Tensor, part: Tensor) -> Tensor:
     above, level = energy > threshold, (energy == threshold) & (energy > 0)
     room = (wanted - above.sum(dim=1, keepdim=True)).double()
     named = above.double() + level * (room / level.sum(dim=1, keepdim=True).clamp_min(1))
-    f1 = 2 * (named * b).sum(dim=1) / (named.sum(dim=1) + wanted[:, 0]).clamp_min(1)
+    hits = (named * b).sum(dim=1)
+    f1 = 2 * hits / (named.sum(dim=1) + wanted[:, 0]).clamp_min(1)
     return torch.where(b.any(dim=1), f1, torch.nan)
 
 

@@ -43,7 +43,8 @@ def tiles(frames: int, domain: Domain) -> Tensor:
         From 0 to 63.
     """
     band = (mel_places(domain.n_bins, domain.sample_rate) * _BANDS).long().clamp_max(_BANDS - 1)
-    return band.unsqueeze(1) * _BANDS + (torch.arange(frames) * _BANDS) // frames
+    piece = (torch.arange(frames) * _BANDS) // frames
+    return band.unsqueeze(1) * _BANDS + piece
 
 
 def infidelity(sums: Values, falls: Values) -> Values:

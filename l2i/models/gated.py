@@ -175,18 +175,16 @@ class Gating:
         return gate(self.log_odds(heard, classes) + self.shift)
 
     def take_apart(self, heard: Heard) -> Taken:
-        """The clips, taken apart into the dictionary's components.
-
-        Gradients pass to a dictionary that is learnt.
-        """
+        """The clips, in components of the dictionary, to which gradients pass if it is learnt."""
+        w = self.w
         if self.psi is None:
-            return take_apart(heard, self.w)
+            return take_apart(heard, w)
         maps = dict(zip(self.layers, heard.features.maps, strict=True))
         frames = audible_frames(heard.size) if self.psi.skip_silence else None
         own = tuple(maps[name] for name in self.psi.maps)
         with torch.no_grad():
             h = self.psi(own, heard.size.shape[2], frames).activations
-        return Taken(self.w, h, torch.matmul(self.w, h))
+        return Taken(w, h, torch.matmul(w, h))
 
     def gain(self, taken: Taken, gates: Tensor, size: Tensor) -> Tensor:
         """What gates [B, K, T] make of magnitudes [B, F, T]: a gain of them, in [0, 1]."""

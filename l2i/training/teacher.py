@@ -52,8 +52,8 @@ class Teacher:
 
     def weight(self, name: str, *, warm: bool) -> float:
         """A term's weight; in the first epochs only separation counts."""
-        weights = {"separate": 1.0} if warm else self.weights
-        return (weights | _OF_DICTIONARY).get(name, 0.0)
+        usual = float(name == "separate") if warm else self.weights.get(name, 0.0)
+        return _OF_DICTIONARY.get(name, usual)
 
     def read(self, mixture: Mixed) -> tuple[Heard, Taken]:
         """What the classifier hears of mixtures, and what these are made of."""

@@ -111,7 +111,8 @@ def si_snr(made: Tensor, wanted: Tensor) -> Tensor:
         _TINY
     )
     signal = (scale * wanted).square().sum(1) + _TINY
-    return 10 * (signal / ((made - scale * wanted).square().sum(1) + _TINY)).log10()
+    noise = (made - scale * wanted).square().sum(1) + _TINY
+    return 10 * (signal / noise).log10()
 
 
 TIME_DOMAIN_MASK = TimeDomainPart()
